@@ -1,0 +1,78 @@
+"""What an agent is told and what it answers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import ClassVar, Literal, Protocol, runtime_checkable
+
+from search_spaces import Point
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What to improve: a metric and its direction. `utility` is the only place where a sign flips."""
+
+    metric: str
+    direction: Literal["maximize", "minimize"]
+
+    def utility(self, value: float) -> float:
+        """`value` on a scale where more is always better."""
+        return value if self.direction == "maximize" else -value
+
+
+class TrialState(StrEnum):
+    """How far a trial has come. Every state but `RUNNING` is final."""
+
+    RUNNING = "running"
+    DONE = "done"
+    STOPPED = "stopped"
+    """Ended early on purpose; its values are those reached so far."""
+    INFEASIBLE = "infeasible"
+    FAILED = "failed"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the trial will not change any more."""
+        return self is not TrialState.RUNNING
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One evaluation of one Point, as an agent sees it."""
+
+    number: int
+    """Position among the trials of this agent and seed, from 0."""
+    point: Point
+    state: TrialState = TrialState.RUNNING
+    values: Mapping[str, float] = field(default_factory=dict)
+    """Metric -> value; finite numbers only, empty unless the trial is done or stopped."""
+    reason: str | None = None
+    """Why the trial is stopped, infeasible or failed."""
+
+    def utility(self, goal: Goal) -> float:
+        """The goal's utility of this trial; minus infinity for one without a value."""
+        return goal.utility(self.values[goal.metric]) if goal.metric in self.values else -math.inf
+
+
+@runtime_checkable
+class Agent(Protocol):
+    """How to choose: a pure function of space, goal, limits, seed and the history told to it.
+
+    The randomness of trial `number` is `numpy.random.default_rng([seed, number])` and nothing else, so telling a
+    new agent the same history in the same order restores the old one exactly.
+    """
+
+    max_trials: ClassVar[int | None]
+    """How many trials make sense (1 for a rule without randomness), or None."""
+
+    def ask(self, n: int, running: Sequence[Trial]) -> Sequence[Point]:
+        """Up to `n` Points to try next, given the trials still running; fewer (or none) means "wait".
+
+        Asking does not change the agent. The first Point gets the number `trials told + len(running)`.
+        """
+
+    def tell(self, finished: Sequence[Trial]) -> None:
+        """Learn from trials that have finished, whatever their state, in the order in which they finished."""

@@ -1,0 +1,29 @@
+"""What may be chosen: spaces of architectures and compression ratios, and the surgery behind them."""
+
+from search_spaces.base import CostedSpace
+from search_spaces.channels import ChannelSpace, LayerSlice
+from search_spaces.errors import InfeasibleBudgetError, SpaceError, TraceError
+from search_spaces.groups import Fixed, Group, Member
+from search_spaces.trace import trace
+from search_spaces.types import Knob, Plan, Point, Space
+
+DISTRIBUTION = "automl-compress"
+"""Marks this package as ours; `automl` checks it on import."""
+
+__all__ = [
+    "DISTRIBUTION",
+    "ChannelSpace",
+    "CostedSpace",
+    "Fixed",
+    "Group",
+    "InfeasibleBudgetError",
+    "Knob",
+    "LayerSlice",
+    "Member",
+    "Plan",
+    "Point",
+    "Space",
+    "SpaceError",
+    "TraceError",
+    "trace",
+]

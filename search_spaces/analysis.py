@@ -1,0 +1,179 @@
+"""Run the rules over a recorded network: what is tied to what, what must stay, what it costs."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from torch import Tensor, fx, nn
+
+from search_spaces import rules_compute, rules_shape
+from search_spaces.call import RULES, Call, Opaque
+from search_spaces.edits import Edit
+from search_spaces.labels import Labelled, Labels, fixed
+
+__all__ = ["Analysis", "Term", "rules_compute", "rules_shape"]
+
+Term = tuple[str, float, tuple[np.ndarray, ...]]
+"""(layer, coefficient, dims): multiply-accumulates a sample = coefficient * product of the sizes of dims."""
+
+
+class Analysis:
+    """Everything known about which channels of a recorded network can go, and what changes when they do."""
+
+    def __init__(self, network: fx.GraphModule) -> None:
+        self.network = network
+        self.labels = Labels()
+        self.state: dict[str, Labelled] = {}
+        """Parameter or buffer -> labels along each of its dimensions."""
+        self.roles: dict[tuple[str, int], str] = {}
+        """(parameter, dimension) -> "in" for channels read, "out" for channels made, by a layer."""
+        self.inputs: dict[str, np.ndarray] = {}
+        """Layer -> labels of the channels it reads, in full: [in channels]."""
+        self.geometry: dict[str, tuple[int, int, int]] = {}
+        """Weight -> height and width of what its layer reads, and stride."""
+        self.order: dict[str, int] = {}
+        """Parameter -> position of its first use."""
+        self.edits: dict[str, Edit] = {}
+        self.layer_edits: dict[str, Callable[..., None]] = {}
+        self.terms: list[Term] = []
+        self.sources: dict[int, str] = {}
+        """id of a labelled tensor that is state -> its name."""
+        self.opaque: dict[str, str] = {}
+        """Call that is not understood -> its name."""
+        self.batch = 1
+        self._names: dict[int, str] = {}
+        self._values: dict[fx.Node, Any] = {}
+        self._tensors: dict[str, Tensor] = {
+            **dict(network.named_buffers(remove_duplicate=False)),
+            **dict(network.named_parameters(remove_duplicate=False)),
+        }
+        for name, tensor in self._tensors.items():
+            self._names.setdefault(id(tensor), name)
+        for node in network.graph.nodes:
+            self._values[node] = self._visit(node)
+
+    def tensor(self, name: str) -> Tensor:
+        """The parameter or buffer of this name."""
+        return self._tensors[name]
+
+    def parameter(self, name: str) -> Labelled:
+        """The labels along each dimension of a parameter or buffer; one array of labels however often it is used."""
+        name = self._names[id(self._tensors[name])]
+        if name not in self.state:
+            self.state[name] = tuple(self.labels.fresh(size) for size in self.tensor(name).shape)
+            self.sources[id(self.state[name])] = name
+            self.order[name] = len(self.order)
+        return self.state[name]
+
+    def _visit(self, node: fx.Node) -> Any:
+        if node.op == "placeholder":
+            shape = node.meta["shape"]
+            if isinstance(shape, tuple) and all(isinstance(size, int) for size in shape):
+                self.batch = max(self.batch, shape[0]) if shape else self.batch
+                return tuple(fixed(size) for size in shape)
+            return None
+        if node.op == "get_attr":
+            return self.parameter(str(node.target))
+        args = fx.map_arg(node.args, self._value)
+        kwargs = fx.map_arg(node.kwargs, self._value)
+        if node.op == "output":
+            for tensor in rules_compute.labelled_in(args):
+                for labels in tensor:
+                    self.labels.fix(labels, "is an output of the network")
+            return None
+        if "shape" not in node.meta:
+            return self._size(node, args)
+        return self._call(node, args, kwargs)
+
+    def _value(self, node: fx.Node) -> Any:
+        return self._values[node]
+
+    def _size(self, node: fx.Node, args: Any) -> int:
+        """A size computed while running, as the number it was while recording."""
+        if node.target == "size":
+            return len(args[0][args[1]])
+        return node.target(*args)  # type: ignore[operator]
+
+    def _call(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
+        if node.op == "call_module":
+            layer = self.network.get_submodule(str(node.target))
+            name, kwargs = type(layer).__name__, {**self._layer_arguments(str(node.target), layer), **kwargs}
+            name = next((base.__name__ for base in type(layer).__mro__ if base.__name__ in RULES), name)
+        else:
+            name = node.target if isinstance(node.target, str) else _function_name(node)
+            name = name if name in RULES else name.removesuffix("_")
+            args, kwargs = _positional_input(args, kwargs)
+        call = Call(self, node, name)
+        try:
+            if name not in RULES or kwargs is None:
+                raise Opaque
+            out = RULES[name](call, *args, **kwargs)
+            if not _fits(out, node.meta["shape"]):
+                raise Opaque
+            return out
+        except (Opaque, TypeError, IndexError, ValueError):
+            return self._leave_alone(call, name, (args, kwargs))
+
+    def _layer_arguments(self, path: str, layer: nn.Module) -> dict[str, Any]:
+        """The state of a layer as arguments of its rule; less than the rule wants where state is computed elsewhere."""
+        if isinstance(layer, (nn.modules.dropout._DropoutNd, nn.RReLU)):
+            return {}
+        named = {key: f"{path}.{key}" for key in (*layer._parameters, *layer._buffers)}
+        state = {
+            key: self.parameter(name)
+            for key, name in named.items()
+            if name in self._tensors and key != "num_batches_tracked"
+        }
+        extra: dict[str, Any] = {
+            key: getattr(layer, key) for key in ("num_groups", "normalized_shape") if hasattr(layer, key)
+        }
+        if isinstance(layer, (nn.modules.conv._ConvNd,)):
+            extra |= {"groups": layer.groups, "stride": layer.stride}
+        return {**state, **extra}
+
+    def _leave_alone(self, call: Call, name: str, arguments: Any) -> Any:
+        """What goes into a call that is not understood stays, and nothing is known of what comes out."""
+        self.opaque[call.layer] = name
+        self.edits.pop(call.node.name, None)
+        for tensor in rules_compute.labelled_in(arguments):
+            for labels in tensor:
+                self.labels.fix(labels, f"goes into {name}, whose effect on channels is not known")
+        return _fixed_like(call.node.meta["shape"])
+
+
+def _function_name(node: fx.Node) -> str:
+    if node.target is getattr:
+        return str(node.args[1])
+    if node.target is operator.getitem:
+        return "getitem"
+    return getattr(node.target, "__name__", str(node.target))
+
+
+def _positional_input(args: Any, kwargs: Any) -> tuple[Any, Any]:
+    """`f(input=x)` as `f(x)`; `getattr(x, name)` as `name(x)`."""
+    if len(args) == 2 and isinstance(args[1], str):
+        return args[:1], kwargs
+    for name in ("input", "tensors"):
+        if name in kwargs and not args:
+            return (kwargs[name],), {key: value for key, value in kwargs.items() if key != name}
+    return args, kwargs
+
+
+def _fits(out: Any, shape: Any) -> bool:
+    """Whether labels are as long as the recorded shape says."""
+    if shape is None or not isinstance(shape, (tuple, list)):
+        return True
+    if all(isinstance(size, int) for size in shape):
+        return isinstance(out, tuple) and tuple(len(labels) for labels in out) == tuple(shape)
+    return all(_fits(a, b) for a, b in zip(out, shape, strict=True))
+
+
+def _fixed_like(shape: Any) -> Any:
+    if isinstance(shape, (tuple, list)) and all(isinstance(size, int) for size in shape):
+        return tuple(fixed(size) for size in shape)
+    if isinstance(shape, (tuple, list)):
+        return tuple(_fixed_like(item) for item in shape)
+    return None

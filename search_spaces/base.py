@@ -1,0 +1,152 @@
+"""What every space of costed integer knobs shares: encoding, the budget's wall, projection onto a budget."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from search_spaces.errors import InfeasibleBudgetError, SpaceError
+from search_spaces.types import Knob, Point
+
+
+class CostedSpace(ABC):
+    """A space whose costs are known before anything is built and never fall when a level rises.
+
+    A subclass names its `knobs` and `metrics` and computes `cost_of_levels`; the rest follows.
+    """
+
+    knobs: tuple[Knob, ...]
+    metrics: tuple[str, ...]
+
+    @abstractmethod
+    def cost_of_levels(self, levels: np.ndarray, metric: str) -> float:
+        """The cost of the network whose knobs, in order, stand at `levels`: [n_knobs]."""
+
+    def cost(self, point: Point, metric: str) -> float:
+        """The predicted cost of the network built from `point`, in the metric's unit."""
+        if metric not in self.metrics:
+            raise SpaceError(f"unknown cost metric {metric!r}: this space predicts {', '.join(self.metrics)}")
+        return self.cost_of_levels(self.levels(point), metric)
+
+    def levels(self, point: Point) -> np.ndarray:
+        """The levels of `point` in knob order: [n_knobs]."""
+        if point.keys() != {knob.name for knob in self.knobs}:
+            strange = sorted(point.keys() ^ {knob.name for knob in self.knobs})
+            raise SpaceError(f"the point does not fit the space: knobs {strange[:3]} are missing or unknown")
+        return np.array([point[knob.name] for knob in self.knobs], dtype=np.int64)
+
+    def point(self, levels: Sequence[int]) -> Point:
+        """The Point with these levels, in knob order; an illegal level is a `SpaceError`."""
+        if len(levels) != len(self.knobs):
+            raise SpaceError(f"expected {len(self.knobs)} levels, one a knob, got {len(levels)}")
+        for knob, level in zip(self.knobs, levels, strict=True):
+            if level not in knob.levels:
+                raise SpaceError(f"knob {knob.name!r} has no level {level}: legal are {knob.levels}")
+        return Point([(knob.name, int(level)) for knob, level in zip(self.knobs, levels, strict=True)])
+
+    def encode(self, point: Point) -> np.ndarray:
+        """Keep fractions scaled to [0, 1]: [n_knobs]."""
+        return self.levels(point) / np.array([knob.size for knob in self.knobs])
+
+    def decode(self, x: np.ndarray) -> Point:
+        """The nearest legal Point to keep fractions `x`: [n_knobs]."""
+        return self.point([knob.nearest(float(keep)) for knob, keep in zip(self.knobs, x, strict=True)])
+
+    @property
+    def lowest(self) -> np.ndarray:
+        """The smallest level of every knob: [n_knobs]."""
+        return np.array([knob.levels[0] for knob in self.knobs], dtype=np.int64)
+
+    @property
+    def highest(self) -> np.ndarray:
+        """The largest level of every knob: [n_knobs]."""
+        return np.array([knob.levels[-1] for knob in self.knobs], dtype=np.int64)
+
+    def within(self, levels: np.ndarray, limits: Mapping[str, float]) -> bool:
+        """Whether no limit is exceeded."""
+        return all(self.cost_of_levels(levels, metric) <= limit for metric, limit in limits.items())
+
+    def require_feasible(self, limits: Mapping[str, float]) -> None:
+        """Raise `InfeasibleBudgetError`, saying what can be met, unless some network meets every limit."""
+        for metric, limit in limits.items():
+            if metric not in self.metrics:
+                raise SpaceError(f"no budget on {metric!r}: this space predicts {', '.join(self.metrics)}")
+            low = self.cost_of_levels(self.lowest, metric)
+            if low > limit:
+                full = self.cost_of_levels(self.highest, metric)
+                raise InfeasibleBudgetError(
+                    f"no network in the space has {metric} <= {limit:,.0f}: the smallest has {low:,.0f} "
+                    f"({low / full:.1%} of {full:,.0f}). Raise the budget, lower `min_keep` or `round_to`, "
+                    f"or free what `automl inspect` lists as fixed"
+                )
+
+    def bounds(self, prefix: Sequence[int], limits: Mapping[str, float]) -> tuple[int, int]:
+        """Lowest and highest level of the next knob from which the budget can still be met exactly.
+
+        The two-sided form of the AMC action bound (He et al. 2018, Algorithm 1), on exact costs: above the
+        highest, the smallest choice of everything later would exceed a limit; below the lowest, the largest
+        choice of everything later would leave budget unused. Taking any level within the bounds at every knob
+        ends within the limits, and below them by less than one step of a single knob.
+        """
+        t = len(prefix)
+        legal = self.knobs[t].levels
+
+        def cost_over(level: int, rest: np.ndarray) -> bool:
+            levels = rest.copy()
+            levels[:t], levels[t] = prefix, level
+            return not self.within(levels, limits)
+
+        first_over = bisect_left(legal, True, key=lambda level: cost_over(level, self.lowest))
+        high = max(first_over - 1, 0)
+        # With everything later at its largest, the first level that exceeds a limit still allows the budget to be
+        # used up; the level before it may use it up exactly.
+        full_over = bisect_left(legal, True, key=lambda level: cost_over(level, self.highest))
+        low = min(max(full_over - 1, 0) if t == len(self.knobs) - 1 else full_over, high)
+        return legal[low], legal[high]
+
+    def fill(self, levels: Sequence[int], wanted: np.ndarray, limits: Mapping[str, float]) -> Point:
+        """Raise `levels`, which are within `limits`, until no knob can rise any more.
+
+        The knob furthest below its `wanted` keep fraction ([n_knobs], a ratio) rises first.
+        """
+        current = np.array(levels, dtype=np.int64)
+        open_knobs = set(range(len(self.knobs)))
+        while open_knobs:
+            t = min(open_knobs, key=lambda i: (self.knobs[i].keep(int(current[i])) / max(float(wanted[i]), 1e-9), i))
+            legal = self.knobs[t].levels
+            position = bisect_right(legal, int(current[t]))
+            if position == len(legal):
+                open_knobs.remove(t)
+                continue
+            before = current[t]
+            current[t] = legal[position]
+            if not self.within(current, limits):
+                current[t] = before
+                open_knobs.remove(t)  # costs never fall, so it can never rise again
+        return self.point(current.tolist())
+
+    def project(self, wanted: np.ndarray, limits: Mapping[str, float]) -> Point:
+        """The Point nearest in shape to keep fractions `wanted` ([n_knobs]) that uses the budget up.
+
+        All fractions are scaled by one factor until the limits are met from below, then `fill` uses what
+        rounding left over; so a sample is neither over the budget nor far below it.
+        """
+        self.require_feasible(limits)
+
+        def scaled(factor: float) -> np.ndarray:
+            keep = np.clip(factor * np.asarray(wanted, dtype=float), 0.0, 1.0)
+            return np.array([_floor(knob, k) for knob, k in zip(self.knobs, keep, strict=True)])
+
+        low, high = 0.0, 1.0 / max(float(np.min(wanted)), 1e-3)
+        for _ in range(40):
+            middle = (low + high) / 2
+            low, high = (middle, high) if self.within(scaled(middle), limits) else (low, middle)
+        return self.fill(scaled(low).tolist(), np.asarray(wanted, dtype=float), limits)
+
+
+def _floor(knob: Knob, keep: float) -> int:
+    """The largest legal level at or below `keep`, or the smallest there is."""
+    return knob.levels[max(bisect_right(knob.levels, keep * knob.size + 1e-9) - 1, 0)]

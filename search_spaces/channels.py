@@ -1,0 +1,182 @@
+"""The space of channel widths: for every coupled group of channels of a network, how many are kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from typing import Any
+
+import numpy as np
+from torch import fx, nn
+
+from search_spaces.analysis import Analysis
+from search_spaces.base import CostedSpace
+from search_spaces.cost import METRICS, CostModel
+from search_spaces.errors import SpaceError
+from search_spaces.groups import Fixed, Group, find_fixed, find_groups
+from search_spaces.surgery import build
+from search_spaces.trace import trace
+from search_spaces.types import Knob, Plan, Point
+
+
+@dataclass(frozen=True)
+class LayerSlice:
+    """What remains of a convolution or linear layer, in the numbering of the original."""
+
+    kept_in: np.ndarray
+    """Input channels kept: [n_in]."""
+    kept_out: np.ndarray
+    """Output channels kept: [n_out]."""
+
+
+class ChannelSpace(CostedSpace):
+    """Per coupled group of channels, how many are kept, on any network that can be recorded.
+
+    Args:
+        network: a network recorded by `search_spaces.trace.trace`.
+        min_keep: the smallest fraction of a group's channels that may remain, in (0, 1].
+        round_to: keep multiples of this many channels of the layer that makes the group (or all of them).
+        exclude: names of groups or layers to leave as they are; `*` and `?` match as in file names.
+    """
+
+    metrics = METRICS
+    feature_names = ("index", "out_channels", "in_channels", "height", "width", "stride", "kernel", "macs")
+
+    def __init__(
+        self, network: fx.GraphModule, *, min_keep: float = 0.1, round_to: int = 1, exclude: Sequence[str] = ()
+    ) -> None:
+        if not 0 < min_keep <= 1:
+            raise SpaceError(f"min_keep is a fraction in (0, 1], got {min_keep}")
+        if round_to < 1:
+            raise SpaceError(f"round_to is a number of channels, at least 1, got {round_to}")
+        self.original = network
+        self._analysis = Analysis(network)
+        found = find_groups(self._analysis)
+        _require_matches(exclude, found)
+        left_out = [group for group in found if _matches(group, exclude)]
+        self.groups: tuple[Group, ...] = tuple(group for group in found if group not in left_out)
+        excluded = [Fixed(group.name, group.size, "is excluded by the study") for group in left_out]
+        self.fixed: tuple[Fixed, ...] = (*find_fixed(self._analysis, found), *excluded)
+        self.not_understood: Mapping[str, str] = dict(self._analysis.opaque)
+        """Layer or call -> its function, where the effect on channels is not known."""
+        if not self.groups:
+            reasons = "; ".join(f"{item.name}: {item.reason}" for item in self.fixed[:3])
+            raise SpaceError(f"no channels of this network can change, so there is nothing to search ({reasons})")
+        self.knobs: tuple[Knob, ...] = tuple(_knob(group, min_keep, round_to) for group in self.groups)
+        self._costs = CostModel(self._analysis, self.groups)
+
+    @classmethod
+    def from_model(cls, model: nn.Module, example_inputs: Sequence[Any], **options: Any) -> ChannelSpace:
+        """The space of a model, recorded on example inputs (positional, batch first). Raises `TraceError`."""
+        return cls(trace(model, example_inputs), **options)
+
+    def cost_of_levels(self, levels: np.ndarray, metric: str) -> float:
+        """The cost of the network with `levels` channels kept in each group: [n_knobs]."""
+        return self._costs.cost(levels, metric)
+
+    def macs_share(self, name: str) -> float:
+        """The fraction of the original's MACs in which the channels of group `name` take part."""
+        index = next(i for i, group in enumerate(self.groups) if group.name == name)
+        macs = self._costs.macs_by_term(self.highest)
+        return float(macs[self._costs.terms_of(index)].sum() / macs.sum())
+
+    def plan(self, point: Point, scores: Mapping[str, np.ndarray] | None = None) -> Plan:
+        """Which channels to keep: in each group those with the highest scores, as many as `point` says.
+
+        Args:
+            point: a legal Point of this space.
+            scores: group -> importance of each channel, [size]; by default the L1 norm of the weights that read it.
+        """
+        self.point(self.levels(point).tolist())  # illegal levels are refused
+        scores = scores if scores is not None else self.magnitudes
+        kept = {}
+        for group in self.groups:
+            best_first = np.argsort(-np.asarray(scores[group.name]), kind="stable")
+            kept[group.name] = tuple(sorted(int(i) for i in best_first[: point[group.name]]))
+        return Plan(kept)
+
+    @property
+    def magnitudes(self) -> dict[str, np.ndarray]:
+        """Group -> L1 norm of the weights that read each channel (or make it, if none does): [size]."""
+        out = {}
+        for group in self.groups:
+            role = "in" if any(member.role == "in" for member in group.members) else "out"
+            total = np.zeros(group.size)
+            for member in group.members:
+                if member.role == role:
+                    weight = self._analysis.tensor(member.parameter).detach().abs().double().numpy()
+                    along = np.moveaxis(weight, member.dim, 0).reshape(weight.shape[member.dim], -1).sum(axis=1)
+                    total += along[member.indices].sum(axis=1)
+            out[group.name] = total
+        return out
+
+    def build(self, plan: Plan) -> fx.GraphModule:
+        """A new network, smaller for real, with the original's module names; the original is untouched."""
+        return build(self._analysis, self._removed(plan))
+
+    def slices(self, plan: Plan) -> dict[str, LayerSlice]:
+        """For every convolution and linear layer, the channels that `plan` keeps, by the layer's name."""
+        removed = list(self._removed(plan))
+        out = {}
+        for (name, dim), role in self._analysis.roles.items():
+            layer = name.rpartition(".")[0]
+            if role == "in" and name == f"{layer}.weight":
+                made = self._analysis.state[name][1 - dim]
+                out[layer] = LayerSlice(self._kept(self._analysis.inputs[layer], removed), self._kept(made, removed))
+        return out
+
+    def _kept(self, labels: np.ndarray, removed: list[int]) -> np.ndarray:
+        return np.flatnonzero(~np.isin(self._analysis.labels.roots(labels), removed))
+
+    def _removed(self, plan: Plan) -> set[int]:
+        """The labels of the channels that `plan` does not keep."""
+        groups = {group.name: group for group in self.groups}
+        removed: set[int] = set()
+        for name, kept in plan.kept.items():
+            if name not in groups:
+                raise SpaceError(f"the plan names group {name!r}, which this network does not have")
+            group = groups[name]
+            if not kept or min(kept) < 0 or max(kept) >= group.size:
+                raise SpaceError(f"the plan keeps channels {kept} of {name!r}, expected some of 0..{group.size - 1}")
+            removed |= {root for j, root in enumerate(group.roots) if j not in set(kept)}
+        return removed
+
+    def features(self) -> np.ndarray:
+        """What is known of each group's first layer, each column scaled to [0, 1]: [n_knobs, 8].
+
+        The static part of the AMC state (He et al. 2018, section 3.1): t, n, c, h, w, stride, k, FLOPs[t].
+        """
+        rows = []
+        for t, group in enumerate(self.groups):
+            made = next(m for m in group.members if m.role == "out")
+            weight = self._analysis.tensor(made.parameter).shape
+            layer = self._analysis.geometry.get(made.parameter)
+            height, width, stride = layer if layer is not None else (1, 1, 1)
+            kernel = weight[-1] if len(weight) > 2 else 1
+            macs = self.macs_share(group.name)
+            rows.append((t, weight[made.dim], weight[1 - made.dim], height, width, stride, kernel, macs))
+        table = np.array(rows, dtype=float)
+        span = table.max(axis=0) - table.min(axis=0)
+        return (table - table.min(axis=0)) / np.where(span > 0, span, 1.0)
+
+
+def _knob(group: Group, min_keep: float, round_to: int) -> Knob:
+    """Legal widths: multiples of `round_to` channels of the first layer, from `min_keep` on, and the full width."""
+    made = next(member for member in group.members if member.role == "out")
+    per_channel = made.indices.shape[1]
+    lowest = max(1, math.ceil(min_keep * group.size - 1e-9))
+    levels = [k for k in range(lowest, group.size) if k * per_channel % round_to == 0]
+    return Knob(group.name, (*levels, group.size))
+
+
+def _matches(group: Group, patterns: Sequence[str]) -> bool:
+    return any(fnmatch(name, pattern) for name in (group.name, *group.layers) for pattern in patterns)
+
+
+def _require_matches(patterns: Sequence[str], groups: Sequence[Group]) -> None:
+    for pattern in patterns:
+        if not any(_matches(group, [pattern]) for group in groups):
+            names = ", ".join(group.name for group in groups[:5])
+            raise SpaceError(f"exclude pattern {pattern!r} matches no group; there are {names}, ...")

@@ -1,0 +1,114 @@
+"""Apply a Plan: the one place where weights are cut."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, fx, nn
+
+from search_spaces.analysis import Analysis
+from search_spaces.edits import Kept
+from search_spaces.labels import movable
+
+
+def build(analysis: Analysis, removed_roots: Iterable[int]) -> fx.GraphModule:
+    """A new network without the channels of `removed_roots`; the recorded one is not changed.
+
+    Module names and state-dict keys are those of the original. Parameters are sliced, the attributes of layers and
+    the sizes written into calls follow.
+    """
+    labels = analysis.labels
+    every = np.arange(labels.count)
+    kept = Kept(np.isin(labels.roots(every), list(removed_roots)))
+
+    network = analysis.network
+    small = fx.GraphModule(_modules_of(network), _edited_graph(analysis, kept), class_name=network.__class__.__name__)
+    _slice_state(analysis, kept, small)
+    for path, edit in analysis.layer_edits.items():
+        edit(small.get_submodule(path), kept)
+    for module in small.modules():
+        _follow_weights(module)
+    small.train(network.training)
+    return small
+
+
+def _modules_of(network: fx.GraphModule) -> nn.Module:
+    """A copy of the modules and state of `network`, without its graph."""
+    root = nn.Module()
+    for name, child in network.named_children():
+        root.add_module(name, copy.deepcopy(child))
+    for name, parameter in network.named_parameters(recurse=False):
+        root.register_parameter(name, copy.deepcopy(parameter))
+    persistent = set(network.state_dict())
+    for name, buffer in network.named_buffers(recurse=False):
+        root.register_buffer(name, buffer.clone(), persistent=name in persistent)
+    return root
+
+
+def _edited_graph(analysis: Analysis, kept: Kept) -> fx.Graph:
+    graph = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    for node in analysis.network.graph.nodes:
+        new = graph.node_copy(node, lambda old: copies[old])
+        copies[node] = new
+        if node.name in analysis.edits:
+            analysis.edits[node.name](new, kept)
+    return graph
+
+
+def _slice_state(analysis: Analysis, kept: Kept, small: fx.GraphModule) -> None:
+    """Cut every parameter and buffer along the dimensions that lost channels; shared ones stay shared."""
+    cut: dict[int, Tensor] = {}
+    for name, along in analysis.state.items():
+        if not any(movable(labels) for labels in along):
+            continue
+        owner, attribute = _owner(small, name)
+        tensor = getattr(owner, attribute)
+        if id(tensor) not in cut:
+            new = tensor.detach()
+            for dim, labels in enumerate(along):
+                keep = kept.indices(labels)
+                if len(keep) < len(labels):
+                    new = new.index_select(dim, torch.from_numpy(keep))
+            new = new.clone()
+            cut[id(tensor)] = nn.Parameter(new, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else new
+        setattr(owner, attribute, cut[id(tensor)])
+    # A parameter that several layers share was sliced under its first name only.
+    originals = dict(analysis.network.named_parameters(remove_duplicate=False))
+    first: dict[int, str] = {}
+    for name, parameter in originals.items():
+        owner, attribute = _owner(small, first.setdefault(id(parameter), name))
+        shared = getattr(owner, attribute)
+        owner, attribute = _owner(small, name)
+        if getattr(owner, attribute) is not shared:
+            setattr(owner, attribute, shared)
+
+
+def _owner(network: nn.Module, name: str) -> tuple[nn.Module, str]:
+    path, _, attribute = name.rpartition(".")
+    return network.get_submodule(path), attribute
+
+
+def _follow_weights(module: nn.Module) -> None:
+    """Set the sizes that a layer repeats beside its weights."""
+    weight: Any = getattr(module, "weight", None)
+    if isinstance(module, nn.modules.conv._ConvTransposeNd):
+        module.in_channels, module.out_channels = weight.shape[0], weight.shape[1] * module.groups
+    elif isinstance(module, nn.modules.conv._ConvNd):
+        module.out_channels, module.in_channels = weight.shape[0], weight.shape[1] * module.groups
+    elif isinstance(module, nn.Linear):
+        module.out_features, module.in_features = weight.shape
+    elif isinstance(module, nn.modules.batchnorm._NormBase):
+        state = weight if weight is not None else module.running_mean
+        if state is not None:
+            module.num_features = len(state)
+    elif isinstance(module, nn.GroupNorm) and weight is not None:
+        module.num_channels = len(weight)
+    elif isinstance(module, nn.PReLU):
+        module.num_parameters = len(weight)
+    elif isinstance(module, nn.Embedding):
+        module.embedding_dim = weight.shape[1]

@@ -1,0 +1,158 @@
+"""The vocabulary of a search: what may be chosen (`Knob`), a choice (`Point`), and what it means (`Plan`)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Knob:
+    """One decision: a name and its exact legal levels in ascending order.
+
+    A level is an integer in `unit`; the last level leaves the original unchanged. For a group of coupled
+    channels the level is how many of them are kept, so `level / size` is its `keep` fraction in (0, 1].
+    """
+
+    name: str
+    levels: tuple[int, ...]
+    unit: str = "channels"
+    size: int = 0
+    """What a level is a fraction of; by default the last level."""
+
+    def __post_init__(self) -> None:
+        if not self.levels or list(self.levels) != sorted(set(self.levels)):
+            raise ValueError(f"knob {self.name!r}: levels must be ascending and distinct, got {self.levels}")
+        if not self.size:
+            object.__setattr__(self, "size", self.levels[-1])
+
+    def keep(self, level: int) -> float:
+        """The fraction that remains at `level`, in (0, 1]."""
+        return level / self.size
+
+    def nearest(self, keep: float) -> int:
+        """The legal level whose keep fraction is nearest to `keep` (the larger of two as near)."""
+        return min(reversed(self.levels), key=lambda level: abs(level - keep * self.size))
+
+
+class Point(Mapping[str, int]):
+    """A frozen choice: knob name -> level, in the order of the space's knobs."""
+
+    __slots__ = ("_levels", "key")
+
+    def __init__(self, levels: Mapping[str, int] | Sequence[tuple[str, int]]) -> None:
+        self._levels = {name: int(level) for name, level in dict(levels).items()}
+        self.key: str = hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
+        """Equal for equal choices whatever their order; names a Point in caches and in the database."""
+
+    def to_json(self) -> str:
+        """Canonical JSON: sorted keys, no spaces."""
+        return json.dumps(self._levels, sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Point:
+        """The inverse of `to_json`."""
+        return cls(json.loads(text))
+
+    def __getitem__(self, name: str) -> int:
+        return self._levels[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._levels)
+
+    def __len__(self) -> int:
+        return len(self._levels)
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Point) and self._levels == other._levels
+
+    def __repr__(self) -> str:
+        return f"Point({self._levels})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Point, (self._levels,)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The surgery as pure data: which channels of which group remain. Replaying it needs no pickle."""
+
+    kept: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Group name -> indices of the channels kept, ascending. A group not named is kept whole."""
+
+    def to_json(self) -> str:
+        """Canonical JSON: sorted keys, no spaces."""
+        kept = {name: list(indices) for name, indices in self.kept.items()}
+        return json.dumps({"kept": kept}, sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        """The inverse of `to_json`."""
+        return cls({name: tuple(indices) for name, indices in json.loads(text)["kept"].items()})
+
+
+@runtime_checkable
+class Space(Protocol):
+    """What may be chosen, what each choice costs, and where the budget's wall stands.
+
+    `limits` maps a cost metric to its upper limit in absolute units, e.g. `{"macs": 20.4e6}`. Costs never fall
+    when a level rises, which is what lets a wall be exact.
+    """
+
+    @property
+    def knobs(self) -> tuple[Knob, ...]:
+        """The decisions, in the order in which an agent takes them."""
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The costs that `cost` predicts exactly, e.g. `("macs", "params", "size_bytes")`."""
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """The names of the columns of `features`."""
+
+    def features(self) -> np.ndarray:
+        """What is known of each knob before the search, each column scaled to [0, 1]: [n_knobs, n_features]."""
+
+    def encode(self, point: Point) -> np.ndarray:
+        """Keep fractions scaled to [0, 1]: [n_knobs]."""
+
+    def decode(self, x: np.ndarray) -> Point:
+        """The nearest legal Point to `x`: [n_knobs] in [0, 1]. Inverse of `encode` on legal Points."""
+
+    def point(self, levels: Sequence[int]) -> Point:
+        """The Point with these levels, in knob order; an illegal level is a `SpaceError`."""
+
+    def cost(self, point: Point, metric: str) -> float:
+        """The predicted cost of the network built from `point`, in the metric's unit."""
+
+    def bounds(self, prefix: Sequence[int], limits: Mapping[str, float]) -> tuple[int, int]:
+        """Lowest and highest level of the next knob from which the budget can still be met exactly.
+
+        Above the highest, even the smallest choice of everything later would exceed a limit. Below the lowest,
+        even the largest choice of everything later would leave budget unused.
+        """
+
+    def fill(self, levels: Sequence[int], wanted: np.ndarray, limits: Mapping[str, float]) -> Point:
+        """Raise `levels`, which keep the limits, towards keep fractions `wanted` ([n_knobs]) until none can rise."""
+
+    def project(self, wanted: np.ndarray, limits: Mapping[str, float]) -> Point:
+        """The Point nearest in shape to keep fractions `wanted` ([n_knobs]) that uses the budget up."""
+
+    def require_feasible(self, limits: Mapping[str, float]) -> None:
+        """Raise `InfeasibleBudgetError`, saying what can be met, unless some network meets every limit."""
+
+    def plan(self, point: Point) -> Plan:
+        """Which channels, layers or bits the choice means."""
+
+    def build(self, plan: Plan) -> nn.Module:
+        """A new network, smaller for real; the original is untouched."""

@@ -1,0 +1,251 @@
+"""Small random networks made of every joint that channels meet, and an independent model of removing channels."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from search_spaces import ChannelSpace, Plan
+
+
+class Conv(nn.Module):
+    """Convolution, a norm or none, an activation or none."""
+
+    def __init__(self, rng, n_in, n_out, *, kernel=3, stride=1, groups=1, norm=None, act=True):
+        super().__init__()
+        norm = rng.choice(["batch", "group", "layer", "none"]) if norm is None else norm
+        self.conv = nn.Conv2d(n_in, n_out, kernel, stride, kernel // 2, groups=groups, bias=bool(rng.integers(2)))
+        self.norm = _norm(rng, norm, n_out)
+        self.act = [F.relu, torch.tanh, F.silu][rng.integers(3)] if act else None
+
+    def forward(self, x):
+        x = self.norm(self.conv(x))
+        return self.act(x) if self.act is not None else x
+
+
+class ChannelsLast(nn.Module):
+    """Layer norm over channels, as in ConvNeXt."""
+
+    def __init__(self, n):
+        super().__init__()
+        self.norm = nn.LayerNorm(n)
+
+    def forward(self, x):
+        return self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+def _norm(rng, kind, n):
+    if kind == "group":
+        return nn.GroupNorm(int(rng.choice([g for g in (1, 2, 4, n) if n % g == 0])), n)
+    return {"batch": nn.BatchNorm2d, "layer": ChannelsLast, "none": lambda n: nn.Identity()}[kind](n)
+
+
+class Residual(nn.Module):
+    def __init__(self, rng, n):
+        super().__init__()
+        inner = int(rng.integers(2, 9))
+        self.a, self.b = Conv(rng, n, inner), Conv(rng, inner, n, act=False)
+        self.shared = bool(rng.integers(2))
+
+    def forward(self, x):
+        x = F.relu(x + self.b(self.a(x)))
+        return x + self.b(self.a(x)) if self.shared else x
+
+
+class Widening(nn.Module):
+    """Option A of He et al. 2016: the shortcut is subsampled and padded with zero channels."""
+
+    def __init__(self, rng, n):
+        super().__init__()
+        self.out = 2 * n
+        self.a, self.b = Conv(rng, n, self.out, stride=2), Conv(rng, self.out, self.out, act=False)
+        self.by_concat = bool(rng.integers(2))
+
+    def forward(self, x):
+        short = x[:, :, ::2, ::2]
+        if self.by_concat:
+            b, _, h, w = short.shape
+            short = torch.cat([short, torch.zeros(b, self.out // 2, h, w)], dim=1)
+        else:
+            short = F.pad(short, (0, 0, 0, 0, self.out // 4, self.out // 2 - self.out // 4))
+        return F.relu(self.b(self.a(x)) + short)
+
+
+class Branches(nn.Module):
+    """Several branches side by side; one may be the input itself."""
+
+    def __init__(self, rng, n):
+        super().__init__()
+        widths = rng.integers(2, 6, size=int(rng.integers(1, 3)))
+        self.branches = nn.ModuleList(Conv(rng, n, int(w), kernel=int(rng.choice([1, 3]))) for w in widths)
+        self.with_input = bool(rng.integers(2)) or len(widths) == 1
+        self.out = int(widths.sum()) + n * self.with_input
+
+    def forward(self, x):
+        return torch.cat([branch(x) for branch in self.branches] + [x] * self.with_input, 1)
+
+
+class Depthwise(nn.Module):
+    def __init__(self, rng, n):
+        super().__init__()
+        self.out = n * int(rng.integers(1, 3))
+        self.depthwise = Conv(rng, n, self.out, groups=n)
+        self.pointwise = Conv(rng, self.out, self.out, kernel=1)
+
+    def forward(self, x):
+        return self.pointwise(self.depthwise(x))
+
+
+class Grouped(nn.Module):
+    def __init__(self, rng, n):
+        super().__init__()
+        groups = int(rng.choice([g for g in (2, 3, 4) if n % g == 0] or [1]))
+        self.out = groups * int(rng.integers(1, 4))
+        self.conv = Conv(rng, n, self.out, groups=groups)
+
+    def forward(self, x):
+        return self.conv(x)
+
+
+class SqueezeExcite(nn.Module):
+    def __init__(self, rng, n):
+        super().__init__()
+        self.linear = bool(rng.integers(2))
+        layer = nn.Linear if self.linear else lambda a, b: nn.Conv2d(a, b, 1)
+        self.down, self.up = layer(n, 4), layer(4, n)
+
+    def forward(self, x):
+        b, c = x.size(0), x.size(1)
+        s = F.adaptive_avg_pool2d(x, 1)
+        s = s.view(b, c) if self.linear else s
+        s = torch.sigmoid(self.up(F.relu(self.down(s))))
+        return x * (s.view(b, c, 1, 1) if self.linear else s).expand_as(x)
+
+
+class Shuffle(nn.Module):
+    """Two halves, one of them convolved, joined and shuffled, as in ShuffleNet v2."""
+
+    def __init__(self, rng, n):
+        super().__init__()
+        self.conv = Conv(rng, n // 2, n // 2)
+        self.by_chunk = bool(rng.integers(2))
+
+    def forward(self, x):
+        half = x.shape[1] // 2
+        a, b = x.chunk(2, dim=1) if self.by_chunk else (x[:, :half], x[:, half:])
+        x = torch.cat([a, self.conv(b)], 1)
+        n, c, h, w = x.size()
+        return x.view(n, 2, c // 2, h, w).transpose(1, 2).contiguous().view(n, c, h, w)
+
+
+class Head(nn.Module):
+    def __init__(self, rng, n, size):
+        super().__init__()
+        self.pooled = bool(rng.integers(2))
+        self.hidden = nn.Linear(n * (1 if self.pooled else size * size), 6)
+        self.last = nn.Linear(6, 3)
+        self.last.weight.requires_grad_(True)
+
+    def forward(self, x):
+        x = x.mean((2, 3)) if self.pooled else torch.flatten(x, 1)
+        return self.last(F.relu(self.hidden(x)))
+
+
+class RandomNetwork(nn.Module):
+    """A stem, a few random joints, a head; weights and norm statistics drawn so that nothing is trivial."""
+
+    def __init__(self, seed):
+        super().__init__()
+        rng = np.random.default_rng(seed)
+        torch.manual_seed(seed)
+        n, size = int(2 * rng.integers(2, 6)), 8
+        joints = [Conv(rng, 3, n)]
+        for _ in range(int(rng.integers(1, 5))):
+            kind = rng.choice(["conv", "residual", "widen", "cat", "depthwise", "grouped", "se", "shuffle", "act"])
+            if kind == "conv":
+                out = int(2 * rng.integers(1, 6))
+                joints.append(Conv(rng, n, out))
+                n = out
+            elif kind == "residual":
+                joints.append(Residual(rng, n))
+            elif kind == "widen" and size > 2 and n <= 8:
+                joints.append(Widening(rng, n))
+                n, size = joints[-1].out, size // 2
+            elif kind in ("cat", "depthwise", "grouped") and n <= 24:
+                joints.append({"cat": Branches, "depthwise": Depthwise, "grouped": Grouped}[kind](rng, n))
+                n = joints[-1].out
+            elif kind == "se":
+                joints.append(SqueezeExcite(rng, n))
+            elif kind == "shuffle" and n % 2 == 0:
+                joints.append(Shuffle(rng, n))
+            elif kind == "act":
+                joints.append(nn.PReLU(n))
+        self.body = nn.Sequential(*joints)
+        self.head = Head(rng, n, size)
+        with torch.no_grad():
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.running_mean.normal_()
+                    module.running_var.uniform_(0.5, 2.0)
+                if isinstance(module, (nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm, nn.PReLU)):
+                    for parameter in module.parameters():
+                        parameter.normal_(1.0, 0.3)
+        self.eval()
+
+    def forward(self, x):
+        return self.head(self.body(x))
+
+
+def masked(model: nn.Module, space: ChannelSpace, plan: Plan) -> nn.Module:
+    """The original with every weight that reads a removed channel set to zero, and norms blind to such channels.
+
+    It has the size of the original and knows nothing of how the smaller network is built.
+    """
+    model = copy.deepcopy(model)
+    state = dict(model.named_parameters())
+    blind: dict[str, np.ndarray] = {}
+    for group in space.groups:
+        removed = np.setdiff1d(np.arange(group.size), plan.kept[group.name])
+        for member in group.members:
+            entries = member.indices[removed].ravel()
+            owner = member.parameter.rpartition(".")[0]
+            if member.role == "in":
+                with torch.no_grad():
+                    state[member.parameter].index_fill_(member.dim, torch.from_numpy(entries), 0.0)
+            elif isinstance(model.get_submodule(owner), (nn.GroupNorm, nn.LayerNorm)):
+                blind[owner] = np.union1d(blind.get(owner, np.array([], dtype=int)), entries)
+    for owner, removed in blind.items():
+        layer = model.get_submodule(owner)
+        layer.register_forward_hook(_masked_norm(removed))
+    return model
+
+
+def _masked_norm(removed: np.ndarray):
+    def hook(layer: nn.Module, args: tuple[Tensor], out: Tensor) -> Tensor:
+        x = args[0]
+        seen = torch.ones(x.shape[-1] if isinstance(layer, nn.LayerNorm) else x.shape[1])
+        seen[torch.from_numpy(removed)] = 0
+        if isinstance(layer, nn.LayerNorm):
+            return _normalise(x, seen.expand_as(x), (-1,), layer.eps) * layer.weight + layer.bias
+        grouped = x.reshape(x.shape[0], layer.num_groups, -1)
+        mask = seen.view(1, -1, 1, 1).expand_as(x).reshape(grouped.shape)
+        out = _normalise(grouped, mask, (-1,), layer.eps).view_as(x)
+        return out * layer.weight.view(1, -1, 1, 1) + layer.bias.view(1, -1, 1, 1)
+
+    return hook
+
+
+def _normalise(x: Tensor, mask: Tensor, dims: tuple[int, ...], eps: float) -> Tensor:
+    n = mask.sum(dims, keepdim=True).clamp_min(1)
+    mean = (x * mask).sum(dims, keepdim=True) / n
+    variance = (((x - mean) ** 2) * mask).sum(dims, keepdim=True) / n
+    return (x - mean) / torch.sqrt(variance + eps)
+
+
+def random_levels(space: ChannelSpace, rng: np.random.Generator) -> Mapping[str, int]:
+    return {knob.name: int(rng.choice(knob.levels)) for knob in space.knobs}
