@@ -45,15 +45,15 @@ class Analysis:
         """Call that is not understood -> its name."""
         self.batch = 1
         self._names: dict[int, str] = {}
-        self._values: dict[fx.Node, Any] = {}
         self._tensors: dict[str, Tensor] = {
             **dict(network.named_buffers(remove_duplicate=False)),
             **dict(network.named_parameters(remove_duplicate=False)),
         }
         for name, tensor in self._tensors.items():
             self._names.setdefault(id(tensor), name)
+        values: dict[fx.Node, Any] = {}
         for node in network.graph.nodes:
-            self._values[node] = self._visit(node)
+            values[node] = self._visit(node, values)
 
     def tensor(self, name: str) -> Tensor:
         """The parameter or buffer of this name."""
@@ -68,7 +68,7 @@ class Analysis:
             self.order[name] = len(self.order)
         return self.state[name]
 
-    def _visit(self, node: fx.Node) -> Any:
+    def _visit(self, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
         if node.op == "placeholder":
             shape = node.meta["shape"]
             if isinstance(shape, tuple) and all(isinstance(size, int) for size in shape):
@@ -77,8 +77,8 @@ class Analysis:
             return None
         if node.op == "get_attr":
             return self.parameter(str(node.target))
-        args = fx.map_arg(node.args, self._value)
-        kwargs = fx.map_arg(node.kwargs, self._value)
+        args = fx.map_arg(node.args, values.__getitem__)
+        kwargs = fx.map_arg(node.kwargs, values.__getitem__)
         if node.op == "output":
             for tensor in rules_compute.labelled_in(args):
                 for labels in tensor:
@@ -87,9 +87,6 @@ class Analysis:
         if "shape" not in node.meta:
             return self._size(node, args)
         return self._call(node, args, kwargs)
-
-    def _value(self, node: fx.Node) -> Any:
-        return self._values[node]
 
     def _size(self, node: fx.Node, args: Any) -> int:
         """A size computed while running, as the number it was while recording."""

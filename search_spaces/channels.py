@@ -34,8 +34,11 @@ class LayerSlice:
 class ChannelSpace(CostedSpace):
     """Per coupled group of channels, how many are kept, on any network that can be recorded.
 
+    Raises `TraceError` if the model cannot be recorded, `SpaceError` for a bad option or if no channel can change.
+
     Args:
-        network: a network recorded by `search_spaces.trace.trace`.
+        model: the network; it is copied, and never changed.
+        example_inputs: positional arguments on which its forward runs, batch first.
         min_keep: the smallest fraction of a group's channels that may remain, in (0, 1].
         round_to: keep multiples of this many channels of the layer that makes the group (or all of them).
         exclude: names of groups or layers to leave as they are; `*` and `?` match as in file names.
@@ -45,14 +48,21 @@ class ChannelSpace(CostedSpace):
     feature_names = ("index", "out_channels", "in_channels", "height", "width", "stride", "kernel", "macs")
 
     def __init__(
-        self, network: fx.GraphModule, *, min_keep: float = 0.1, round_to: int = 1, exclude: Sequence[str] = ()
+        self,
+        model: nn.Module,
+        example_inputs: Sequence[Any],
+        *,
+        min_keep: float = 0.1,
+        round_to: int = 1,
+        exclude: Sequence[str] = (),
     ) -> None:
         if not 0 < min_keep <= 1:
             raise SpaceError(f"min_keep is a fraction in (0, 1], got {min_keep}")
         if round_to < 1:
             raise SpaceError(f"round_to is a number of channels, at least 1, got {round_to}")
-        self.original = network
-        self._analysis = Analysis(network)
+        self.original: fx.GraphModule = trace(model, example_inputs)
+        self._arguments = (tuple(example_inputs), {"min_keep": min_keep, "round_to": round_to, "exclude": exclude})
+        self._analysis = Analysis(self.original)
         found = find_groups(self._analysis)
         _require_matches(exclude, found)
         left_out = [group for group in found if _matches(group, exclude)]
@@ -68,9 +78,13 @@ class ChannelSpace(CostedSpace):
         self._costs = CostModel(self._analysis, self.groups)
 
     @classmethod
-    def from_model(cls, model: nn.Module, example_inputs: Sequence[Any], **options: Any) -> ChannelSpace:
-        """The space of a model, recorded on example inputs (positional, batch first). Raises `TraceError`."""
-        return cls(trace(model, example_inputs), **options)
+    def from_model(cls, *args: Any, **options: Any) -> ChannelSpace:
+        """Alias."""
+        return cls(*args, **options)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Recording and analysing again is quick and exact; a graph's names need not survive pickling.
+        return _remake, (self.original, *self._arguments)
 
     def cost_of_levels(self, levels: np.ndarray, metric: str) -> float:
         """The cost of the network with `levels` channels kept in each group: [n_knobs]."""
@@ -160,6 +174,10 @@ class ChannelSpace(CostedSpace):
         table = np.array(rows, dtype=float)
         span = table.max(axis=0) - table.min(axis=0)
         return (table - table.min(axis=0)) / np.where(span > 0, span, 1.0)
+
+
+def _remake(model: nn.Module, example_inputs: Sequence[Any], options: dict[str, Any]) -> ChannelSpace:
+    return ChannelSpace(model, example_inputs, **options)
 
 
 def _knob(group: Group, min_keep: float, round_to: int) -> Knob:

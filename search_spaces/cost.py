@@ -41,6 +41,8 @@ class CostModel:
             "params": self._stack([self._numel(t.shape, labels) for t, labels, is_param in stored if is_param]),
             "size_bytes": self._stack([self._numel(t.shape, labels, t.element_size()) for t, labels, _ in stored]),
         }
+        self._constants = np.array(self._constant)  # [n_dims]
+        self._slopes = np.stack(self._slope)  # [n_dims, n_groups]
         self._overhead = {"size_bytes": _header_bytes({name: t.shape for name, t in tensors.items()})}
         self.layers = [layer for layer, _, _ in analysis.terms]
         """The layer of each term of `macs`, in the order of `macs_by_term`."""
@@ -71,7 +73,7 @@ class CostModel:
         return np.array([c for c, _ in terms]), np.array(numbers, dtype=np.int64).reshape(len(terms), width)
 
     def _by_term(self, levels: np.ndarray, metric: str) -> np.ndarray:
-        sizes = np.array(self._constant) + np.stack(self._slope) @ levels if len(levels) else np.array(self._constant)
+        sizes = self._constants + self._slopes @ levels  # [n_dims]
         coefficients, dims = self._terms[metric]
         return coefficients * np.prod(sizes[dims], axis=1)
 
@@ -85,7 +87,7 @@ class CostModel:
 
     def terms_of(self, group: int) -> np.ndarray:
         """Whether each term of `macs` depends on this group: [n_terms]."""
-        depends = np.array([slope[group] > 0 for slope in self._slope])
+        depends = self._slopes[:, group] > 0  # [n_dims]
         return depends[self._terms["macs"][1]].any(axis=1)
 
 

@@ -184,7 +184,7 @@ class _Recorder(TorchFunctionMode):
         """Record each call of a layer with state as one `call_module` node."""
         with ExitStack() as hooks:
             for name, module in model.named_modules():
-                if is_layer(module):
+                if name and is_layer(module):  # a model that is itself one layer is looked into
                     enter = module.register_forward_pre_hook(self._enter, with_kwargs=True)
                     leave = module.register_forward_hook(self._leave(name), with_kwargs=True)
                     hooks.callback(enter.remove)

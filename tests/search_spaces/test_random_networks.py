@@ -26,7 +26,7 @@ def check(seed):
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(2, 3, 8, 8, generator=generator)
     try:
-        space = ChannelSpace.from_model(model, (x,), min_keep=0.01)
+        space = ChannelSpace(model, (x,), min_keep=0.01)
     except SpaceError as error:
         assert "no channels" in str(error)  # every joint was tied into one
         return

@@ -1,0 +1,199 @@
+"""The space of channel widths on networks whose groups are known by hand."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from search_spaces import ChannelSpace, Plan, SpaceError
+from tests.kits.spaces import BuildingSpaceConformance
+
+
+class Chain(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8)
+        self.conv2 = nn.Conv2d(8, 12, 3, padding=1)
+        self.linear = nn.Linear(12 * 16, 5)
+
+    def forward(self, x):
+        x = F.relu(self.bn1(self.conv1(x)))
+        x = F.max_pool2d(F.relu(self.conv2(x)), 2)
+        return self.linear(x.view(x.size(0), -1))
+
+
+class OptionA(nn.Module):
+    """Three stages of 4, 8, 16 channels; each shortcut is padded with zero channels on both sides."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3, padding=1)
+        self.down2, self.up2 = nn.Conv2d(4, 8, 3, 2, 1), nn.Conv2d(8, 8, 3, 1, 1)
+        self.down3, self.up3 = nn.Conv2d(8, 16, 3, 2, 1), nn.Conv2d(16, 16, 3, 1, 1)
+        self.linear = nn.Linear(16, 5)
+
+    def forward(self, x):
+        x = F.relu(self.stem(x))
+        x = F.relu(self.up2(F.relu(self.down2(x))) + F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 2, 2)))
+        x = F.relu(self.up3(F.relu(self.down3(x))) + F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 4, 4)))
+        return self.linear(x.mean((2, 3)))
+
+
+class Strange(nn.Module):
+    """A recurrent layer in the middle, which no rule understands, and an attention."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 6, 3, padding=1)
+        self.recurrent = nn.GRU(6, 7, batch_first=True)
+        self.hidden, self.linear = nn.Linear(7, 10), nn.Linear(10, 4)
+
+    def forward(self, x):
+        x = self.conv2(F.relu(self.conv1(x)))
+        x, _ = self.recurrent(x.flatten(2).transpose(1, 2))
+        return self.linear(F.relu(self.hidden(x[:, -1])))
+
+
+def make(kind):
+    torch.manual_seed(0)
+    return kind().eval()
+
+
+@pytest.fixture
+def x():
+    return torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+class TestChain(BuildingSpaceConformance):
+    @pytest.fixture
+    def model(self):
+        return make(Chain)
+
+    @pytest.fixture
+    def space(self, model, x):
+        return ChannelSpace(model, (x,))
+
+
+class TestOptionA(BuildingSpaceConformance):
+    @pytest.fixture
+    def model(self):
+        return make(OptionA)
+
+    @pytest.fixture
+    def space(self, model, x):
+        return ChannelSpace(model, (x,), min_keep=0.25)
+
+    def test_the_stream_falls_apart_by_how_far_its_channels_reach(self, space):
+        sizes = {group.name: (group.size, set(group.layers)) for group in space.groups}
+        assert sizes == {
+            "stem": (4, {"stem", "up2", "up3"}),
+            "down2": (8, {"down2"}),
+            "up2": (4, {"up2", "up3"}),
+            "down3": (16, {"down3"}),
+            "up3": (8, {"up3"}),
+        }
+
+    def test_padding_follows_what_is_kept(self, space, x):
+        plan = Plan({"stem": (1, 2), "up2": (0, 3), "up3": (0,)})
+        small = space.build(plan)
+        assert small.linear.weight.shape == (5, 5)
+        assert small(x).shape == (4, 5)
+
+
+class TestStrange(BuildingSpaceConformance):
+    @pytest.fixture
+    def model(self):
+        return make(Strange)
+
+    @pytest.fixture
+    def space(self, model, x):
+        return ChannelSpace(model, (x,))
+
+    def test_what_is_not_understood_is_named_and_does_not_break_the_rest(self, space):
+        assert space.not_understood == {"recurrent": "GRU"}
+        assert [group.name for group in space.groups] == ["conv1", "hidden"]
+        reasons = {fixed.name: fixed.reason for fixed in space.fixed}
+        assert "GRU" in reasons["conv2"]
+        assert "output" in reasons["linear"]
+
+
+def test_scores_decide_and_magnitude_is_the_default(x):
+    model = make(Chain)
+    with torch.no_grad():
+        model.conv2.weight[:, 5] = 0
+        model.conv2.weight[:, 2] *= 0.01
+    space = ChannelSpace(model, (x,))
+    point = space.point([6, 12])
+    assert space.plan(point).kept["conv1"] == (0, 1, 3, 4, 6, 7)
+    scores = {"conv1": np.arange(8), "conv2": np.ones(12)}
+    assert space.plan(point, scores).kept["conv1"] == (2, 3, 4, 5, 6, 7)
+
+
+def test_slices_name_what_remains_of_every_layer(x):
+    space = ChannelSpace(make(Chain), (x,))
+    slices = space.slices(Plan({"conv1": (0, 7), "conv2": (1, 2, 3)}))
+    assert slices["conv1"].kept_in.tolist() == [0, 1, 2]
+    assert slices["conv1"].kept_out.tolist() == [0, 7]
+    assert slices["conv2"].kept_in.tolist() == [0, 7]
+    assert slices["linear"].kept_in.tolist() == list(range(16, 64))
+    assert slices["linear"].kept_out.tolist() == list(range(5))
+
+
+def test_round_to_and_min_keep_limit_the_levels(x):
+    space = ChannelSpace(make(Chain), (x,), min_keep=0.5, round_to=4)
+    assert [knob.levels for knob in space.knobs] == [(4, 8), (8, 12)]
+
+
+def test_excluded_groups_stay_and_are_named(x):
+    space = ChannelSpace(make(Chain), (x,), exclude=["conv1"])
+    assert [knob.name for knob in space.knobs] == ["conv2"]
+    assert any(item.name == "conv1" and "excluded" in item.reason for item in space.fixed)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"min_keep": 0}, "min_keep"),
+        ({"min_keep": 1.5}, "min_keep"),
+        ({"round_to": 0}, "round_to"),
+        ({"exclude": ["nothing*"]}, "matches no group"),
+        ({"exclude": ["*"]}, "nothing to search"),
+    ],
+)
+def test_bad_options_get_one_clear_error(x, options, message):
+    with pytest.raises(SpaceError, match=message):
+        ChannelSpace(make(Chain), (x,), **options)
+
+
+def test_a_network_of_one_layer_has_nothing_to_search():
+    with pytest.raises(SpaceError, match="output of the network"):
+        ChannelSpace(nn.Linear(4, 3), (torch.randn(2, 4),))
+
+
+def test_frozen_parameters_stay_frozen(x):
+    model = make(Chain)
+    model.conv1.weight.requires_grad_(False)
+    space = ChannelSpace(model, (x,))
+    small = space.build(space.plan(space.point([4, 6])))
+    assert not small.conv1.weight.requires_grad
+    assert small.conv2.weight.requires_grad
+
+
+def test_layers_that_share_a_parameter_still_share_it(x):
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.a, self.b = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 6)
+            self.b.weight = self.a.weight
+            self.last = nn.Linear(6, 2)
+
+        def forward(self, x):
+            return self.last(self.b(F.relu(self.a(F.relu(self.first(x))))))
+
+    torch.manual_seed(0)
+    space = ChannelSpace(Tied().eval(), (torch.randn(3, 6),))
+    point = space.point([knob.levels[0] for knob in space.knobs])
+    small = space.build(space.plan(point))
+    assert small.a.weight is small.b.weight
+    assert sum(p.numel() for p in small.parameters()) == space.cost(point, "params")
