@@ -202,7 +202,7 @@ class RandomNetwork(nn.Module):
 
 
 def masked(model: nn.Module, space: ChannelSpace, plan: Plan) -> nn.Module:
-    """The original with every weight that reads a removed channel set to zero, and norms blind to such channels.
+    """The original with all weights that read or make a removed channel zero, and norms blind to such channels.
 
     It has the size of the original and knows nothing of how the smaller network is built.
     """
@@ -214,7 +214,7 @@ def masked(model: nn.Module, space: ChannelSpace, plan: Plan) -> nn.Module:
         for member in group.members:
             entries = member.indices[removed].ravel()
             owner = member.parameter.rpartition(".")[0]
-            if member.role == "in":
+            if member.role in ("in", "out") or member.parameter in {f"{layer}.bias" for layer in group.layers}:
                 with torch.no_grad():
                     state[member.parameter].index_fill_(member.dim, torch.from_numpy(entries), 0.0)
             elif isinstance(model.get_submodule(owner), (nn.GroupNorm, nn.LayerNorm)):

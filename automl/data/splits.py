@@ -1,0 +1,85 @@
+"""What a search may see of a data set, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from automl.data.images import ImageSet
+from automl.data.order import stratified_order
+from automl.data.sources import Source, source
+from automl.errors import DataError
+from automl.problem import Batch
+
+
+@dataclass(frozen=True)
+class Splits:
+    """A data set divided for a search. Only `test` touches the test images."""
+
+    calibration: list[Batch]
+    """Training images on which statistics are gathered; none of them is in `validation`."""
+    validation: list[Batch]
+    """Training images held out, by which candidates are judged."""
+    recalibration: Callable[[int], list[Batch]]
+    """Seed -> the calibration images under training augmentation."""
+    test: Callable[[], list[Batch]]
+    """Reads the test images."""
+    train: ImageSet
+    """All training images that are not in `validation`."""
+    classes: int
+
+
+def load(
+    name: str,
+    *,
+    root: str | None = None,
+    validation_size: int,
+    calibration_size: int,
+    batch_size: int = 250,
+    split_seed: int = 0,
+    augment: bool = True,
+) -> Splits:
+    """The data set `name`, its training images divided into validation, calibration and the rest.
+
+    The division is stratified by class and depends on `split_seed` alone: with the same seed, a smaller validation
+    subset is part of a larger one. `root` is the folder that holds the data set's published files, in their
+    published folder or directly; without it they are read from the user's cache and downloaded into it if need
+    be. `augment=False` makes `recalibration` return the calibration images as they are. Raises DataError for
+    unknown names, missing or damaged files, and sizes that do not fit.
+    """
+    sizes = {"validation_size": validation_size, "calibration_size": calibration_size, "batch_size": batch_size}
+    for option, size in sizes.items():
+        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+            raise DataError(f"{option} must be a whole number of at least 1, got {size!r}")
+    chosen = source(name)
+    files = chosen.locate(root)
+    images = chosen.image_set(files, "train")
+    if validation_size + calibration_size > len(images):
+        raise DataError(
+            f"validation_size {validation_size} and calibration_size {calibration_size} together exceed the "
+            f"{len(images)} training images of {name}: lower one of them"
+        )
+    order = torch.from_numpy(stratified_order(images.labels.numpy(), split_seed))
+    calibration = images.subset(order[validation_size : validation_size + calibration_size])
+    return Splits(
+        calibration=calibration.batches(batch_size),
+        validation=images.batches(batch_size, order[:validation_size]),
+        recalibration=partial(_recalibration, calibration, batch_size, augment),
+        test=partial(_test, chosen, files, batch_size),
+        train=images.subset(order[validation_size:]),
+        classes=chosen.classes,
+    )
+
+
+def _recalibration(calibration: ImageSet, batch_size: int, augment: bool, seed: int) -> list[Batch]:
+    if not augment:
+        return calibration.batches(batch_size)
+    return calibration.augmented(batch_size, generator=torch.Generator().manual_seed(seed))
+
+
+def _test(chosen: Source, files: Mapping[str, Path], batch_size: int) -> list[Batch]:
+    return chosen.image_set(files, "test").batches(batch_size)

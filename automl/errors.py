@@ -1,0 +1,32 @@
+"""Errors that a user can put right. Each message says what was expected, what came, and the remedy.
+
+The command line prints them without a traceback; errors of the database live in `automl.store`.
+"""
+
+
+class AutomlError(ValueError):
+    """Any error of a user's input, files or environment that this package can explain."""
+
+
+class ConfigError(AutomlError):
+    """A study file, option or budget that is not valid."""
+
+
+class DataError(AutomlError):
+    """Data that is missing, damaged, unreadable or of the wrong shape."""
+
+
+class ModelError(AutomlError):
+    """A network that cannot be found, built, loaded or run."""
+
+
+class ExportError(AutomlError):
+    """An exported file that cannot be written or does not compute what the network computes."""
+
+
+class StudyError(AutomlError):
+    """A study that cannot be started, resumed or read as asked."""
+
+
+class BudgetError(AutomlError):
+    """A network that turned out to exceed its budget when it was counted."""
