@@ -52,20 +52,25 @@ def add_trial(store: Store, study, agent="random", seed=0, number=0, at=None, re
 
 
 def run_processes(target, *argument_lists, timeout: float = 60.0) -> list:
-    """Run `target(barrier, *arguments)` in one process each, at once; what each returned, in no particular order."""
+    """Run `target(barrier, *arguments)` in one process each, at once; what each returned, in no particular order.
+
+    The first to fail ends them all.
+    """
     answers, barrier = PROCESSES.Queue(), PROCESSES.Barrier(len(argument_lists))
     processes = [PROCESSES.Process(target=_answer, args=(answers, target, barrier, *a)) for a in argument_lists]
     for process in processes:
         process.start()
+    returned = []
     try:
-        got = [answers.get(timeout=timeout) for _ in processes]
+        for _ in processes:
+            good, value = answers.get(timeout=timeout)
+            assert good, value
+            returned.append(value)
     finally:
         for process in processes:
-            process.join(10)
             process.kill()
-    failed = [text for good, text in got if not good]
-    assert not failed, failed[0]
-    return [value for _, value in got]
+            process.join()
+    return returned
 
 
 def _answer(answers, target, *arguments) -> None:
@@ -92,6 +97,12 @@ def _write(barrier, url: str, study_id: int, agent: str, n: int) -> str:
             trial = store.open_trial(study_id, agent, 0, number, point(conv1=number % 16 + 1))
             store.close_trial(trial.id, outcome(number / n))
     return "wrote"
+
+
+def _close(barrier, url: str, trial_ids: list[int]) -> list[int]:
+    with open_store(url) as store:
+        barrier.wait(30)
+        return [store.close_trial(trial_id, outcome()).finish_order for trial_id in trial_ids]
 
 
 def _read(barrier, url: str, study_id: int, total: int) -> str:
@@ -362,6 +373,12 @@ class StoreConformance:
         assert sorted(answers) == ["read"] * 8 + ["wrote"] * 2
         for agent in ("amc", "random"):
             assert [t.finish_order for t in store.trials(study.id, agent=agent)] == list(range(1, n + 1))
+
+    def test_no_place_in_the_order_of_finishing_is_given_twice(self, store, study, url):
+        ids = [store.open_trial(study.id, "amc", 0, number, point()).id for number in range(30)]
+        orders = run_processes(_close, *[(url, ids[i::3]) for i in range(3)])
+        assert sorted(place for order in orders for place in order) == list(range(1, 31))
+        assert all(order == sorted(order) for order in orders)
 
     def test_a_killed_writer_loses_no_closed_trial(self, store, study, url):
         first, closed = 0, []

@@ -1,0 +1,23 @@
+"""The record of every study in SQL, and views of it: a table, and Optuna's own tables with their dashboard."""
+
+from automl.store.dashboard import serve_dashboard
+from automl.store.errors import StoreError, StudyExistsError, StudyNotFoundError
+from automl.store.optuna_projection import OptunaProjection
+from automl.store.records import ArtifactRecord, StudyRecord, TrialRecord
+from automl.store.store import Store, open_store
+from automl.store.trial_table import frame, write_trials
+
+__all__ = [
+    "ArtifactRecord",
+    "OptunaProjection",
+    "Store",
+    "StoreError",
+    "StudyExistsError",
+    "StudyNotFoundError",
+    "StudyRecord",
+    "TrialRecord",
+    "frame",
+    "open_store",
+    "serve_dashboard",
+    "write_trials",
+]

@@ -1,0 +1,66 @@
+"""Optuna Dashboard on our database, after its Optuna tables have been brought up to date."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from automl.store.errors import StoreError
+from automl.store.optuna_projection import OptunaProjection, open_optuna_storage, quiet_optuna
+from automl.store.store import open_store
+
+logger = logging.getLogger(__name__)
+
+
+def serve_dashboard(
+    url: str | Path, host: str = "127.0.0.1", port: int = 8080, *, ready: Callable[[str], None] | None = None
+) -> None:
+    """Serve Optuna Dashboard for the database at `url` until Ctrl-C.
+
+    `ready` is called with the address once it answers; port 0 takes any free one. A study whose recorded
+    configuration does not name its knobs and goal is left out with a warning. `StoreError` if there is no such
+    database, its Optuna tables cannot be written, or the port is taken.
+    """
+    with open_store(url, create=False) as store:
+        for study in store.studies():
+            try:
+                projection = OptunaProjection.of(store, study)
+            except StoreError as error:
+                logger.warning("%s", error)
+                continue
+            projection.sync(strict=True)
+        address = store.url
+    import optuna_dashboard
+
+    with quiet_optuna():
+        application = optuna_dashboard.wsgi(open_optuna_storage(address))
+        try:
+            server = make_server(host, port, application, server_class=_Server, handler_class=_QuietHandler)
+        except OSError as error:
+            raise StoreError(
+                f"the dashboard cannot listen on {host}:{port}: {error.strerror}. Try another --port or --host"
+            ) from error
+        with server:
+            if ready is not None:
+                ready(f"http://{host}:{server.server_port}/")
+            try:
+                server.serve_forever()
+            except KeyboardInterrupt:
+                return
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    """One thread a request: a browser opens several connections at once."""
+
+    daemon_threads = True
+
+
+class _QuietHandler(WSGIRequestHandler):
+    """Without a line on standard error for each request."""
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""

@@ -1,0 +1,196 @@
+"""Opening a database, and its two kinds of transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from automl.store.errors import StoreError
+from automl.store.explain import explain
+from automl.store.schema import OPTUNA_TABLES, SCHEMA_VERSION, automl_schema, metadata
+
+_SCHEMA_LOCK = 0x6175746F  # "auto": the key of PostgreSQL's advisory lock around making the tables
+
+
+class Database:
+    """An open database of ours, SQLite or PostgreSQL, that reads and writes in short transactions.
+
+    `url` is an SQLAlchemy URL ("sqlite:///study.db", "postgresql+psycopg://...") or the path of an SQLite file.
+    Tables are made where there are none, unless `create` is False. A lock is waited for up to `timeout_s`.
+    """
+
+    def __init__(self, url: str | Path, *, create: bool = True, timeout_s: float = 30.0) -> None:
+        self.url = parse_url(url)
+        self.name = str(self.url.database) if self.is_sqlite else self.url.render_as_string(hide_password=True)
+        """For messages: the file, or the URL without its password."""
+        if self.is_sqlite:
+            _check_path(self.url, create)
+        self.engine = _engine(self.url, timeout_s)
+        self._writer = self.engine.execution_options(automl_write=True)
+        # PostgreSQL's default would let the second SELECT of a transaction see more than its first.
+        self._reader = (
+            self.engine if self.is_sqlite else self.engine.execution_options(isolation_level="REPEATABLE READ")
+        )
+        try:
+            self._prepare(create)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether this is an SQLite file."""
+        return self.url.get_backend_name() == "sqlite"
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """A transaction that sees one state of the database throughout and never waits for a writer."""
+        with self._translated(), self._reader.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        """A transaction that holds the write lock from its start (SQLite: BEGIN IMMEDIATE).
+
+        A read before the first write would otherwise fail with "database is locked", without waiting, whenever
+        another process wrote in between. `sqlalchemy.exc.IntegrityError` is left to the caller.
+        """
+        with self._translated(), self._writer.begin() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+    def _prepare(self, create: bool) -> None:
+        """Check that the database is ours, or make it so."""
+        with self.read() as connection:
+            found = self._is_ours(connection)
+        if found:
+            return
+        if not create:
+            raise StoreError(f"{self.name} holds no studies. Name the right one with --storage, or run `automl search`")
+        if self.is_sqlite:
+            self._use_wal()
+        with self.write() as connection:
+            if not self.is_sqlite:
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_SCHEMA_LOCK)))
+            if not self._is_ours(connection):  # another process may have been quicker
+                metadata.create_all(connection)
+                connection.execute(automl_schema.insert().values(version=SCHEMA_VERSION, created=datetime.now(UTC)))
+
+    def _is_ours(self, connection: sa.Connection) -> bool:
+        """Whether our tables are there; `StoreError` if they cannot be used, or others stand in their place."""
+        tables = set(sa.inspect(connection).get_table_names())
+        if "automl_schema" in tables:
+            version = connection.execute(sa.select(sa.func.max(automl_schema.c.version))).scalar()
+            if version != SCHEMA_VERSION:
+                raise StoreError(
+                    f"{self.name} has schema version {version}, and this automl-compress reads version "
+                    f"{SCHEMA_VERSION}. Use the automl-compress that made it, or another database with --storage"
+                )
+            return True
+        foreign = sorted(tables - OPTUNA_TABLES)
+        if foreign:
+            names = ", ".join(foreign[:3]) + (", ..." if len(foreign) > 3 else "")
+            raise StoreError(
+                f"{self.name} belongs to another program (it has the tables {names}) and is left as it is. "
+                f"Name another database with --storage"
+            )
+        return False
+
+    def _use_wal(self) -> None:
+        """Let readers read while one writes; the file remembers it. Where it cannot be had, all still works."""
+        with self._translated(), self.engine.connect() as connection, suppress(sqlite3.OperationalError):
+            connection.connection.cursor().execute("PRAGMA journal_mode=WAL")
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except exc.IntegrityError:
+            raise
+        except exc.DBAPIError as error:
+            raise StoreError(explain(error, self.name)) from error
+        except exc.TimeoutError as error:
+            raise StoreError(f"{self.name}: too many threads use one store at once. Open one store a thread") from error
+
+
+def parse_url(url: str | Path) -> sa.URL:
+    """The URL of a database; a plain path is that of an SQLite file, made absolute."""
+    text = str(url)
+    if "://" not in text:
+        parsed = sa.URL.create("sqlite", database=text)
+    else:
+        try:
+            parsed = sa.make_url(text)
+        except (exc.ArgumentError, ValueError) as error:
+            raise StoreError(
+                f"{text!r} is no database URL. Expected sqlite:///study.db, postgresql+psycopg://... or a path"
+            ) from error
+    backend = parsed.drivername.partition("+")[0]
+    if backend in ("postgres", "postgresql"):
+        return parsed.set(drivername="postgresql+psycopg")
+    if backend != "sqlite":
+        raise StoreError(f"databases are SQLite or PostgreSQL, got {backend!r}. Try --storage sqlite:///study.db")
+    path = parsed.database
+    if not path or path == ":memory:":
+        raise StoreError("a database in memory is lost with the process. Name a file, e.g. sqlite:///study.db")
+    if path.startswith("file:"):
+        return parsed
+    return parsed.set(database=str(Path(path).expanduser().absolute()))
+
+
+def _check_path(url: sa.URL, create: bool) -> None:
+    """Say clearly what SQLite only calls "unable to open database file"."""
+    if url.database is None or url.database.startswith("file:"):
+        return
+    path = Path(url.database)
+    if path.is_dir():
+        raise StoreError(f"{path} is a folder, expected a database file. Name one with --storage, e.g. {path}/study.db")
+    if not path.parent.is_dir():
+        raise StoreError(f"the folder {path.parent} of the database does not exist. Create it, or correct --storage")
+    if not create and not path.exists():
+        raise StoreError(f"there is no database {path}. Name the right one with --storage, or run `automl search`")
+
+
+def _engine(url: sa.URL, timeout_s: float) -> sa.Engine:
+    is_sqlite = url.get_backend_name() == "sqlite"
+    connect_args: dict[str, Any] = (
+        {"timeout": timeout_s} if is_sqlite else {"connect_timeout": max(2, round(timeout_s))}
+    )
+    try:
+        engine = sa.create_engine(url, connect_args=connect_args, pool_pre_ping=not is_sqlite)
+    except ModuleNotFoundError as error:
+        raise StoreError(
+            f"PostgreSQL needs the package {error.name}. Install it: pip install 'automl-compress[postgres]'"
+        ) from error
+
+    @sa.event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: Any) -> None:
+        cursor = connection.cursor()
+        if is_sqlite:
+            connection.isolation_level = None  # `begin` below speaks for sqlite3, which begins too late
+            cursor.execute("PRAGMA foreign_keys=ON")
+            # Each commit reaches the disk: a closed trial survives even a power cut.
+            cursor.execute("PRAGMA synchronous=FULL")
+        else:
+            cursor.execute(f"SET lock_timeout = {round(timeout_s * 1000)}")
+            connection.commit()
+        cursor.close()
+
+    if is_sqlite:
+
+        @sa.event.listens_for(engine, "begin")
+        def begin(connection: sa.Connection) -> None:
+            write = connection.get_execution_options().get("automl_write", False)
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    return engine

@@ -1,0 +1,131 @@
+"""The tables: study, trial, measurement (long format, so that a new metric is no migration), artifact.
+
+They are the record. Optuna's tables, in the same database, are a view of them (`optuna_projection`); no name is
+in both. Registry names and JSON go in, never a pickle or a dotted Python path.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+SCHEMA_VERSION = 1
+"""Written to `automl_schema` when the tables are made, and checked whenever they are opened."""
+
+STUDY_NAME_LENGTH = 200
+
+OPTUNA_TABLES = frozenset(
+    {
+        "alembic_version",
+        "studies",
+        "study_directions",
+        "study_system_attributes",
+        "study_user_attributes",
+        "trial_heartbeats",
+        "trial_intermediate_values",
+        "trial_params",
+        "trial_system_attributes",
+        "trial_user_attributes",
+        "trial_values",
+        "trials",
+        "version_info",
+    }
+)
+"""The only tables of others beside which ours are made."""
+
+_FINITE = "BETWEEN -1.7976931348623157e308 AND 1.7976931348623157e308"
+"""True of every finite double and of nothing else, in SQLite (which stores NaN as NULL) and in PostgreSQL."""
+
+
+class UTCDateTime(sa.types.TypeDecorator[datetime]):
+    """An aware datetime, stored in UTC; SQLite keeps no time zone, so it is put back on reading."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        """To UTC on the way in."""
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: Any, dialect: sa.Dialect) -> datetime | None:
+        """To UTC on the way out."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+metadata = sa.MetaData()
+
+automl_schema = sa.Table(
+    "automl_schema",
+    metadata,
+    sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("created", UTCDateTime, nullable=False),
+)
+
+study = sa.Table(
+    "study",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("name", sa.String(STUDY_NAME_LENGTH), nullable=False, unique=True),
+    sa.Column("config", sa.JSON, nullable=False),
+    sa.Column("code_version", sa.Text, nullable=False),
+    sa.Column("environment", sa.JSON, nullable=False),
+    sa.Column("created", UTCDateTime, nullable=False),
+)
+
+trial = sa.Table(
+    "trial",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("study_id", sa.ForeignKey("study.id"), nullable=False),
+    # A lane, (agent, seed), numbers its own trials from 0.
+    sa.Column("agent", sa.String(100), nullable=False),
+    sa.Column("seed", sa.BigInteger, nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("point", sa.Text, nullable=False),
+    sa.Column("point_key", sa.String(16), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("reason", sa.Text),
+    sa.Column("started", UTCDateTime, nullable=False),
+    # How often it was handed out; above 1 if a driver died while it ran.
+    sa.Column("attempts", sa.Integer, nullable=False, default=1),
+    sa.Column("finished", UTCDateTime),
+    sa.Column("wall_s", sa.Double, sa.CheckConstraint(f"wall_s {_FINITE}")),
+    # 1, 2, ... within the lane, in the order in which outcomes were told to the agent.
+    sa.Column("finish_order", sa.Integer),
+    sa.Column("repeat_of", sa.ForeignKey("trial.id")),
+    # When a process last set out to copy the trial into Optuna's tables.
+    sa.Column("projected", UTCDateTime),
+    sa.UniqueConstraint("study_id", "agent", "seed", "number"),
+    sa.UniqueConstraint("study_id", "agent", "seed", "finish_order"),
+    sa.Index("trial_point", "study_id", "point_key"),
+)
+
+measurement = sa.Table(
+    "measurement",
+    metadata,
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
+    sa.Column("trial_id", sa.ForeignKey("trial.id"), nullable=False, index=True),
+    sa.Column("metric", sa.String(200), nullable=False),
+    sa.Column("step", sa.BigInteger, nullable=False),
+    sa.Column("value", sa.Double, sa.CheckConstraint(f"value {_FINITE}"), nullable=False),
+    sa.Column("unit", sa.String(100), nullable=False),
+    sa.Column("n", sa.BigInteger, nullable=False),
+    sa.Column("spread", sa.Double, sa.CheckConstraint(f"spread {_FINITE}")),
+    sa.Column("device", sa.String(200), nullable=False),
+)
+
+artifact = sa.Table(
+    "artifact",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("study_id", sa.ForeignKey("study.id"), nullable=False, index=True),
+    sa.Column("trial_id", sa.ForeignKey("trial.id")),
+    sa.Column("kind", sa.String(100), nullable=False),
+    sa.Column("path", sa.Text, nullable=False),
+    sa.Column("sha256", sa.String(64), nullable=False),
+    sa.Column("created", UTCDateTime, nullable=False),
+)

@@ -1,0 +1,138 @@
+"""The trials as a table, and the formats in which it is written."""
+
+import io
+import json
+
+import pandas as pd
+import pytest
+
+from automl.errors import ConfigError, ExportError
+from automl.store import StudyNotFoundError, frame, open_store, write_trials
+from automl.types import Measurement, Outcome
+from tests.kits.stores import CONFIG, add_trial, new_study, outcome, point
+
+KNOB_COLUMNS = ["keep:stem", "keep:block.conv1", "level:bits"]
+
+
+@pytest.fixture
+def store(sqlite_url):
+    with open_store(sqlite_url) as store:
+        yield store
+
+
+@pytest.fixture
+def table(store):
+    study = new_study(store)
+    first = add_trial(store, study, "amc", 1, 0, point(8, 16, 4), outcome(1 / 3, 123456789))
+    add_trial(store, study, "amc", 0, 0, point(2, 8, 2), Outcome.failed('out of memory, "twice"\nü' + "x" * 100))
+    again = store.open_trial(study.id, "random", 0, 0, point(8, 16, 4))
+    store.close_trial(again.id, outcome(1 / 3, 123456789), repeat_of=first.id)
+    store.open_trial(study.id, "random", 0, 1, point())
+    store.add_measurements(first.id, [Measurement("latency_ms", 1.25)])
+    return frame(store, "digits")
+
+
+def test_a_row_a_trial_and_a_column_a_fact(table):
+    fixed = ["agent", "seed", "number", "state", "reason", "started", "finished", "wall_s", "finish_order", "repeated"]
+    assert list(table.columns) == [*fixed, "accuracy", "macs", "latency_ms", *KNOB_COLUMNS]
+    assert list(zip(table.agent, table.seed, table.number, strict=True)) == [
+        ("amc", 0, 0),
+        ("amc", 1, 0),
+        ("random", 0, 0),
+        ("random", 0, 1),
+    ]
+    assert list(table.state) == ["failed", "done", "done", "running"]
+    assert list(table.repeated) == [False, False, True, False]
+    assert table.accuracy.isna().tolist() == [True, False, False, True]
+    assert table.accuracy[1] == 1 / 3 and table.macs[1] == 123456789 and table.latency_ms[1] == 1.25
+    assert table[KNOB_COLUMNS].values.tolist() == [[0.25, 0.5, 2], [1, 1, 4], [1, 1, 4], [0.5, 3 / 16, 8]]
+    assert str(table.started.dtype) == str(table.finished.dtype) == "datetime64[us, UTC]"
+    assert table.finished.isna().tolist() == [False, False, False, True]
+    assert table.finish_order.tolist()[:3] == [1, 1, 1]
+
+
+def test_a_study_without_trials_has_the_same_columns(store, table):
+    new_study(store, "empty")
+    empty = frame(store, "empty")
+    assert len(empty) == 0
+    kept = [c for c in table.columns if c not in ("accuracy", "macs", "latency_ms")]
+    assert list(empty.columns) == kept
+    assert [empty[c].dtype for c in ("seed", "started", "wall_s")] == [
+        table[c].dtype for c in ("seed", "started", "wall_s")
+    ]
+
+
+def test_a_config_without_knobs_shows_levels(store):
+    add_trial(store, new_study(store, "bare", {}))
+    row = frame(store, "bare").iloc[0]
+    assert (row["level:stem"], row["level:block.conv1"], row["level:bits"]) == (4, 3, 8)
+
+
+def test_a_size_in_the_config_counts(store):
+    config = {**CONFIG, "knobs": [{**CONFIG["knobs"][0], "size": 16}, *CONFIG["knobs"][1:]]}
+    add_trial(store, new_study(store, "sized", config), at=point(8))
+    assert frame(store, "sized")["keep:stem"][0] == 0.5
+
+
+def test_an_unknown_study_offers_the_nearest(store, table):
+    with pytest.raises(StudyNotFoundError, match="did you mean 'digits'"):
+        frame(store, "digit")
+
+
+def test_csv_holds_everything(table, tmp_path):
+    write_trials(table, "csv", tmp_path / "t.csv")
+    read = pd.read_csv(tmp_path / "t.csv")
+    assert list(read.columns) == list(table.columns)
+    assert read.accuracy.tolist()[1:3] == [1 / 3] * 2 and read.reason[0] == table.reason[0]
+    assert pd.to_datetime(read.started).tolist() == table.started.tolist()
+
+
+def test_json_holds_everything(table, tmp_path):
+    write_trials(table, "json", tmp_path / "t.json")
+    read = json.loads((tmp_path / "t.json").read_text())
+    assert [list(row) for row in read] == [list(table.columns)] * 4
+    assert read[1]["accuracy"] == pytest.approx(1 / 3, abs=1e-14) and read[0]["accuracy"] is None
+    assert read[0]["reason"] == table.reason[0] and read[1]["repeated"] is False
+    assert [pd.Timestamp(row["started"]) for row in read] == [t.floor("ms") for t in table.started]
+
+
+def test_parquet_holds_everything_with_its_types(table, tmp_path):
+    write_trials(table, "parquet", tmp_path / "t.parquet")
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "t.parquet"), table)
+
+
+def test_the_table_is_for_reading(table, capsysbinary):
+    write_trials(table, "table")
+    text = capsysbinary.readouterr().out.decode()
+    lines = text.splitlines()
+    assert len(lines) == 5 and len({len(line) for line in lines}) == 1, "aligned, one line a trial"
+    assert "0.3333" in lines[2] and "123,456,789" in lines[2] and "amc" in lines[2]
+    assert "out of memory" in lines[1] and "keep:" not in text and "nan" not in text.lower()
+
+
+def test_the_table_of_no_trials_and_of_no_failures(store, capsysbinary):
+    study = new_study(store, "empty")
+    write_trials(frame(store, "empty"), "table")
+    add_trial(store, study)
+    write_trials(frame(store, "empty"), "table")
+    assert b"reason" not in capsysbinary.readouterr().out.splitlines()[-2]
+
+
+@pytest.mark.parametrize("format", ["csv", "json", "parquet"])
+def test_standard_output_gets_the_same_bytes(table, tmp_path, capsysbinary, format):
+    write_trials(table, format, tmp_path / "file")
+    write_trials(table, format)
+    out = capsysbinary.readouterr().out
+    assert out == (tmp_path / "file").read_bytes()
+    if format == "parquet":
+        assert len(pd.read_parquet(io.BytesIO(out))) == 4
+
+
+def test_an_unknown_format_offers_the_nearest(table):
+    with pytest.raises(ConfigError, match="did you mean 'parquet'"):
+        write_trials(table, "parket")
+
+
+def test_a_file_that_cannot_be_written_is_named(table, tmp_path):
+    with pytest.raises(ExportError, match=r"cannot write .*no such folder/t\.csv: No such file"):
+        write_trials(table, "csv", tmp_path / "no such folder" / "t.csv")
