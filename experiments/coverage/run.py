@@ -55,7 +55,7 @@ def compress(name: str) -> str:
     model = load(name)
     x = torch.randn(2, 3, *input_size(model))
     start = time.perf_counter()
-    space = ChannelSpace.from_model(model, (x,))
+    space = ChannelSpace(model, (x,))
     seconds = time.perf_counter() - start
     full = space.cost_of_levels(space.highest, "macs")
     reachable = space.cost_of_levels(space.lowest, "macs") / full

@@ -1,0 +1,6 @@
+"""The winner as files that deploy, each reloaded and compared with the network before it counts as written."""
+
+from automl.export.bundle import Artifact, export, load
+from automl.export.formats import FORMATS
+
+__all__ = ["FORMATS", "Artifact", "export", "load"]

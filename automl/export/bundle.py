@@ -1,0 +1,272 @@
+"""An export folder: one file a format and a manifest that says what they are, written whole or not at all."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from automl._names import nearest
+from automl.errors import ExportError
+from automl.export.formats import FORMATS, load_tensors, state_tensors
+from automl.export.subject import Subject, largest_difference, run_module
+from search_spaces import ChannelSpace, Plan
+
+MANIFEST = "manifest.json"
+MANIFEST_VERSION = 1
+PROBE_VALUES = 32
+PROBE_TOLERANCE = 1e-3
+"""Loose, because another machine may add in another order; another network differs by far more."""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One file of an export."""
+
+    kind: str
+    """The format's name, or "manifest"."""
+    path: Path
+    sha256: str
+    bytes: int
+
+
+def export(
+    network: nn.Module,
+    example_inputs: Sequence[Tensor],
+    plan: Plan,
+    out: str | Path,
+    formats: Sequence[str],
+    *,
+    manifest: Mapping[str, Any],
+) -> list[Artifact]:
+    """Write `network`, which `plan` made, to the folder `out` in each of `formats`, and a manifest.
+
+    The files are `model.safetensors`, `model.pt2` (torch.export), `model.onnx` and `manifest.json`; the last two
+    programs take any batch size, and all are in float32 and eval mode. Each file is loaded again and compared with
+    the network on the example batch, on one of one sample more, and on a single sample; only when all agree do the
+    files appear in `out`, the manifest last. `network` is not changed.
+
+    Args:
+        network: the compressed network.
+        example_inputs: one tensor for each argument of forward; those that vary with the sample have the shape
+            [batch, ...].
+        plan: what was kept; it goes into the manifest.
+        out: the folder; made if it does not exist. Files of an earlier export are replaced.
+        formats: names from `FORMATS`.
+        manifest: what else the manifest says, e.g. study, point, measurements and budget: anything JSON can hold,
+            Points, dataclasses and NumPy numbers. The keys that the export writes itself win.
+
+    Returns:
+        One `Artifact` a format, in the order given, and the manifest's last.
+
+    Raises:
+        ExportError: an unknown format, a network or a folder that cannot be written, or a file that differs from
+            the network by more than its format's tolerance (relative to the largest output). Nothing is written.
+    """
+    formats = list(dict.fromkeys(formats))
+    for name in formats:
+        if name not in FORMATS:
+            raise ExportError(f"unknown export format {name!r}{nearest(name, FORMATS)}")
+    if not formats:
+        raise ExportError(f"no export format given: choose from {', '.join(FORMATS)}")
+    subject = Subject(network, example_inputs)
+    out = Path(out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        _refuse_leftovers(out, formats)
+        with tempfile.TemporaryDirectory(prefix=".partial-", dir=out) as folder:
+            stage = Path(folder)
+            files = {name: _write(name, subject, stage) for name in formats}
+            content = _manifest(subject, plan, files, manifest)
+            text = json.dumps(content, indent=2, default=_jsonable, allow_nan=False)
+            (stage / MANIFEST).write_text(text + "\n", encoding="utf-8")
+            # The manifest goes last: files that a crash left half replaced do not match the one that stands there.
+            paths = {name: stage / FORMATS[name].file for name in formats} | {"manifest": stage / MANIFEST}
+            return [_publish(kind, path, out) for kind, path in paths.items()]
+    except OSError as error:
+        raise ExportError(f"cannot write the export to {out}: {error}. Choose another folder") from error
+
+
+def load(out: str | Path, model: nn.Module) -> nn.Module:
+    """Rebuild the compressed network from `model.safetensors` and the manifest in `out`; no pickle is read.
+
+    Args:
+        out: the folder of an export that holds the safetensors format.
+        model: the original network; its weights do not matter, only its structure. It is not changed.
+
+    Returns:
+        The compressed network in eval mode, on the CPU in float32.
+
+    Raises:
+        ExportError: no export there, a file that does not match its checksum, or another original.
+    """
+    out = Path(out)
+    manifest = read_manifest(out)
+    entry = manifest["files"].get("safetensors")
+    if entry is None:
+        raise ExportError(f"{out} holds no safetensors file to rebuild from: export again with format safetensors")
+    path = out / entry["file"]
+    if not path.is_file() or _sha256(path) != entry["sha256"]:
+        raise ExportError(f"{path} is missing or is not the file the manifest describes: export again")
+    inputs = tuple(torch.zeros(x["example"], dtype=getattr(torch, x["dtype"])) for x in manifest["inputs"])
+    try:
+        # The knobs' ranges play no part in replaying a plan, so the options of the search need not be known.
+        original = copy.deepcopy(model).to("cpu", torch.float32)
+        network = ChannelSpace.from_model(original, inputs).build(Plan.from_json(json.dumps(manifest["plan"])))
+        load_tensors(network, path, manifest["aliases"])
+    except (ValueError, RuntimeError, KeyError) as error:
+        raise ExportError(
+            f"the export in {out} does not fit the model given: {error}. Pass the original network that the "
+            f"study started from"
+        ) from error
+    network.eval()
+    difference = largest_difference(_probe(network, inputs), [torch.tensor(x) for x in manifest["probe"]])
+    if not difference <= PROBE_TOLERANCE:
+        raise ExportError(
+            f"the network rebuilt from {out} does not compute what was exported: the largest difference is "
+            f"{difference:.3g} of the largest output. Pass the original network that the study started from"
+        )
+    return network
+
+
+def read_manifest(out: str | Path) -> dict[str, Any]:
+    """The manifest of the export in `out`; an `ExportError` if there is none that this version can read."""
+    path = Path(out) / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        version = manifest["manifest_version"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ExportError(f"{path} is not the manifest of an export: {error}. Export the study first") from error
+    if version != MANIFEST_VERSION:
+        raise ExportError(f"{path} has version {version}, this program reads {MANIFEST_VERSION}: export again")
+    return manifest
+
+
+def _probe(network: nn.Module, inputs: Sequence[Tensor]) -> list[Tensor]:
+    """The first values of each output on made-up inputs of the given shapes: what a rebuilt network must repeat.
+
+    Two originals can differ in what no weight shows, a stride or an activation.
+    """
+    made_up = tuple(
+        torch.arange(x.numel(), dtype=x.dtype).cos().reshape(x.shape) if x.is_floating_point() else torch.zeros_like(x)
+        for x in inputs
+    )
+    return [x.flatten()[:PROBE_VALUES].float().nan_to_num() for x in run_module(network, made_up)]
+
+
+def _refuse_leftovers(out: Path, formats: Sequence[str]) -> None:
+    """Raise for files of an earlier export that would stand beside the manifest of another network."""
+    left = [kind.file for name, kind in FORMATS.items() if name not in formats and (out / kind.file).exists()]
+    if left:
+        raise ExportError(
+            f"{out} still holds {', '.join(left)} of an earlier export, which this one would not replace: name "
+            f"that format too, or choose another folder"
+        )
+
+
+def _write(name: str, subject: Subject, stage: Path) -> dict[str, Any]:
+    """Write one format, read it again, compare; its entry in the manifest."""
+    kind = FORMATS[name]
+    path = stage / kind.file
+    _ = subject.expected  # a network that fails by itself says so, whatever the format
+    try:
+        kind.write(subject, path)
+        difference = subject.largest_difference(kind.read(subject, path))
+    except (ExportError, OSError):
+        raise
+    except Exception as error:  # the exporters raise whatever they like
+        raise ExportError(
+            f"{name} cannot hold this network: {type(error).__name__}: {error}. Leave {name} out of the formats"
+        ) from error
+    if not difference <= kind.tolerance:
+        raise ExportError(
+            f"the {name} file does not compute what the network computes: the largest difference is "
+            f"{difference:.3g} of the largest output, allowed is {kind.tolerance:g}. Leave it out of the formats"
+        )
+    return {
+        "file": kind.file,
+        "sha256": _sha256(path),
+        "bytes": path.stat().st_size,
+        "largest_difference": difference,
+        "tolerance": kind.tolerance,
+    }
+
+
+def _publish(kind: str, path: Path, out: Path) -> Artifact:
+    size, digest = path.stat().st_size, _sha256(path)
+    return Artifact(kind, path.replace(out / path.name), digest, size)
+
+
+def _manifest(subject: Subject, plan: Plan, files: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    inputs, outputs = subject.expected[0]
+
+    def described(names: Sequence[str], tensors: Sequence[Tensor], batched: Sequence[bool]) -> list[dict[str, Any]]:
+        return [
+            {
+                "name": name,
+                "shape": ["batch", *x.shape[1:]] if free else list(x.shape),
+                "dtype": str(x.dtype).removeprefix("torch."),
+                "example": list(x.shape),
+            }
+            for name, x, free in zip(names, tensors, batched, strict=True)
+        ]
+
+    return {
+        **more,
+        "manifest_version": MANIFEST_VERSION,
+        "plan": json.loads(plan.to_json()),
+        "files": files,
+        "compared_on_batches_of": [len(batch[0]) for batch, _ in subject.expected],
+        "inputs": described(subject.input_names, inputs, subject.batched),
+        "outputs": described(subject.output_names, outputs, [x.ndim > 0 and len(x) == subject.batch for x in outputs]),
+        "layers": _layers(subject.network),
+        "aliases": state_tensors(subject.network)[1],
+        "probe": [x.tolist() for x in _probe(subject.network, inputs)],
+        "libraries": _libraries(),
+    }
+
+
+def _layers(network: nn.Module) -> dict[str, Any]:
+    """For each module that holds parameters: its kind and their shapes."""
+    layers = {}
+    for name, module in network.named_modules():
+        shapes = {key: list(p.shape) for key, p in module.named_parameters(recurse=False)}
+        if shapes:
+            layers[name] = {"kind": type(module).__name__, **shapes}
+    return layers
+
+
+def _libraries() -> dict[str, str]:
+    versions = {}
+    for name in ("automl-compress", "torch", "numpy", "safetensors", "onnx", "onnxscript", "onnxruntime"):
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    return versions
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    raise TypeError(f"the manifest cannot hold {value!r} of type {type(value).__name__}")
