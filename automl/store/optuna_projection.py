@@ -98,6 +98,14 @@ class OptunaProjection:
             self._behind = False
         return copied
 
+    def close(self) -> None:
+        """Close its connections: an open one keeps the write-ahead log of an SQLite file from being folded in."""
+        self._lanes.clear()
+        if self._storage is not None:
+            self._storage.remove_session()
+            self._storage.engine.dispose()
+            self._storage = None
+
     def _copy(self, trial: TrialRecord) -> bool:
         """Add the trial unless another process is about to; whether it was added."""
         lane = self._lane(trial.agent, trial.seed)

@@ -1,0 +1,20 @@
+"""How to choose: search agents that are asked for Points and told what came of them."""
+
+from agents.errors import AgentError
+from agents.registry import check_options, create, names
+from agents.types import Agent, Goal, Trial, TrialState
+
+DISTRIBUTION = "automl-compress"
+"""Marks this package as ours; `automl` checks it on import."""
+
+__all__ = [
+    "DISTRIBUTION",
+    "Agent",
+    "AgentError",
+    "Goal",
+    "Trial",
+    "TrialState",
+    "check_options",
+    "create",
+    "names",
+]

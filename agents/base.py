@@ -1,0 +1,92 @@
+"""What every agent of ours shares: its arguments, trial numbers, streams of randomness, distinct proposals."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from agents.errors import AgentError
+from agents.types import Goal, Trial
+from search_spaces import Point, Space
+
+REDRAWS = 20
+"""How often a proposal equal to a running trial is drawn anew before the agent says "wait"."""
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """The options of an agent that has none."""
+
+
+class NumberedAgent(ABC):
+    """An agent whose trial numbers are counted for it; a subclass says what trial `number` tries and learns.
+
+    Trial `number` draws from `default_rng([seed, number])`: the generator itself when it is proposed, a generator
+    spawned from it when its outcome is learnt. Nothing else is random, so a history told again restores the agent.
+    """
+
+    Options: ClassVar[type] = NoOptions
+    """A frozen dataclass; its fields are the keyword options `agents.create` accepts."""
+
+    max_trials: ClassVar[int | None] = None
+
+    def __init__(
+        self, space: Space, goal: Goal, limits: Mapping[str, float], seed: int, trials: int, options: object
+    ) -> None:
+        if seed < 0:
+            raise AgentError(f"expected a seed of 0 or more, got {seed}")
+        if trials < 1:
+            raise AgentError(f"expected at least 1 trial, got {trials}")
+        if not space.knobs:
+            raise AgentError("the space has no knob, so there is nothing to choose: free what is fixed or excluded")
+        self.space = space
+        self.goal = goal
+        self.limits = dict(limits)
+        self.seed = seed
+        self.trials = trials
+        self.told = 0
+
+    def ask(self, n: int, running: Sequence[Trial]) -> list[Point]:
+        """Up to `n` Points, all different from each other and from the running ones; fewer means "wait"."""
+        taken = {trial.point for trial in running}
+        points: list[Point] = []
+        first = self.told + len(running)
+        for number in range(first, first + n):
+            point = self.propose(number, taken)
+            if point is None:
+                break
+            taken.add(point)
+            points.append(point)
+        return points
+
+    def tell(self, finished: Sequence[Trial]) -> None:
+        """Count and learn from finished trials, one by one in the order given."""
+        for trial in finished:
+            if not trial.state.finished:
+                raise AgentError(f"trial {trial.number} is still running: tell it once it has finished")
+            self.told += 1
+            self.learn(trial)
+
+    @abstractmethod
+    def propose(self, number: int, taken: set[Point]) -> Point | None:
+        """What trial `number` tries: a Point not in `taken`, or None if none was found. Changes nothing."""
+
+    @abstractmethod
+    def learn(self, trial: Trial) -> None:
+        """Learn from one finished trial of any state; one without a value of the goal's metric teaches nothing."""
+
+    def diagnostics(self) -> Mapping[str, float]:
+        """Finite numbers about the last trial learnt from, for the record; empty for an agent that learns nothing."""
+        return {}
+
+    def exploring(self, number: int) -> np.random.Generator:
+        """The stream from which trial `number` is proposed."""
+        return np.random.default_rng([self.seed, number])
+
+    def learning(self, number: int) -> np.random.Generator:
+        """The stream with which the outcome of trial `number` is learnt, independent of the one that proposed it."""
+        return np.random.default_rng([self.seed, number]).spawn(1)[0]

@@ -1,0 +1,71 @@
+"""Agents by name. An agent's file, and what it imports, is loaded when the agent is first asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from difflib import get_close_matches
+from importlib import import_module
+
+from agents.base import NumberedAgent
+from agents.errors import AgentError
+from agents.types import Agent, Goal
+from search_spaces import Space
+
+_AGENTS = {
+    "uniform": ("agents.uniform", "Uniform"),
+    "random": ("agents.random_search", "RandomSearch"),
+    "amc": ("agents.amc", "Amc"),
+}
+
+
+def names() -> list[str]:
+    """The names `create` knows."""
+    return list(_AGENTS)
+
+
+def check_options(name: str, options: Mapping[str, object]) -> None:
+    """Raise `AgentError` unless agent `name` exists and takes these options; needs no space."""
+    _options(_load(name), name, options)
+
+
+def create(
+    name: str,
+    *,
+    space: Space,
+    goal: Goal,
+    limits: Mapping[str, float],
+    seed: int,
+    trials: int,
+    **options: object,
+) -> Agent:
+    """The agent `name`, new: it knows only what it is told.
+
+    `limits` maps cost metrics of `space` to upper limits in absolute units; every Point proposed keeps them.
+    `trials` is how many trials are planned; schedules such as AMC's noise span them. Unknown names, unknown or
+    senseless options and arguments raise `AgentError`, a budget nothing can meet `InfeasibleBudgetError`.
+    """
+    agent = _load(name)
+    space.require_feasible(limits)
+    return agent(space, goal, limits, seed, trials, _options(agent, name, options))
+
+
+def _load(name: str) -> type[NumberedAgent]:
+    if name not in _AGENTS:
+        raise AgentError(f"unknown agent {name!r}{_nearest(name, names())}: there are {', '.join(names())}")
+    module, attribute = _AGENTS[name]
+    return getattr(import_module(module), attribute)
+
+
+def _options(agent: type[NumberedAgent], name: str, options: Mapping[str, object]) -> object:
+    known = [field.name for field in fields(agent.Options)]
+    for option in options:
+        if option not in known:
+            there_are = f"its options are {', '.join(known)}" if known else "it has no options"
+            raise AgentError(f"agent {name!r} has no option {option!r}{_nearest(option, known)}: {there_are}")
+    return agent.Options(**options)
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    found = get_close_matches(word, known, 1, 0.5)
+    return f" (did you mean {found[0]!r}?)" if found else ""

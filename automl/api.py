@@ -1,0 +1,147 @@
+"""`compress`: the whole program in one call, on a network and data that are already in Python."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from automl.config import IN_MEMORY, StudyConfig
+from automl.export import Artifact, export
+from automl.problem import Problem
+from automl.progress import Progress
+from automl.report import draw, summary, table
+from automl.results import Results, conclude, manifest
+from automl.store import open_store
+from automl.study import Study
+from automl.types import Measurement
+from search_spaces import Plan, Point
+
+
+@dataclass(frozen=True)
+class CompressionResult:
+    """The winner of a study, in memory."""
+
+    network: nn.Module
+    """Smaller for real, within the budget as counted, in eval mode; the network given is untouched."""
+    point: Point
+    """How many channels of each group were kept."""
+    plan: Plan
+    """Which ones."""
+    measurements: Mapping[str, Measurement]
+    """Metric -> measurement of the winner: `accuracy` and `loss` on the validation data, `macs`, `params`, ..."""
+    base: Mapping[str, Measurement]
+    """The same of the network given."""
+    study: str
+    """The name under which the trials are recorded, if a storage was given."""
+    example_inputs: tuple[Tensor, ...]
+    report: str
+    manifest: Mapping[str, Any]
+    """What an export says about where the network came from."""
+
+    def table(self) -> str:
+        """The table of results: the original network, the baselines, the agent."""
+        return self.report
+
+    def export(self, out: str | Path, formats: Sequence[str] = ("safetensors", "pt2", "onnx")) -> list[Artifact]:
+        """Write the network to the folder `out` in each format, each reloaded and compared. Errors: `ExportError`."""
+        return export(self.network, self.example_inputs, self.plan, Path(out), formats, manifest=dict(self.manifest))
+
+    def save(self, out: str | Path) -> list[Artifact]:
+        """Write the weights and the manifest only; `automl.export.load` rebuilds the network from them."""
+        return self.export(out, ("safetensors",))
+
+
+def compress(
+    model: nn.Module,
+    train_data: Iterable[Any],
+    validation_data: Iterable[Any],
+    budget: str | Sequence[str] = "macs <= 50%",
+    *,
+    test_data: Iterable[Any] | None = None,
+    agent: str | Mapping[str, Any] = "amc",
+    baselines: Sequence[str] = ("uniform", "random"),
+    objective: Literal["accuracy", "loss"] = "accuracy",
+    trials: int = 100,
+    seed: int = 0,
+    workers: int = 1,
+    space: Mapping[str, Any] | None = None,
+    evaluation: Mapping[str, Any] | None = None,
+    calibration_size: int = 512,
+    loss: Callable[[Any, Tensor], Tensor] | None = None,
+    storage: str | Path | None = None,
+    name: str | None = None,
+    progress: bool = True,
+) -> CompressionResult:
+    """Search how to compress `model` to `budget`, and return the best network found.
+
+    Args:
+        model: any network that can be traced; it is not changed.
+        train_data: batches `(x, y)`, x a tensor or a tuple of tensors, [n, ...]; `calibration_size` samples are used.
+        validation_data: batches by which candidates are judged; not the test data.
+        budget: for example `"macs <= 50%"` or `["params <= 120k", "size <= 200 KB"]`.
+        test_data: batches on which the original and the winners are measured once, at the end.
+        agent: the search agent's name, or a mapping with `name` and its options.
+        baselines: agents that run beside it with as many trials.
+        objective: what is improved on the validation data.
+        trials: evaluations of each agent.
+        workers: above 1 the trials are a Ray Tune sweep.
+        space, evaluation: the sections of a study file, for example `{"min_keep": 0.2}`.
+        loss: (outputs, targets) -> mean loss, if it is not cross-entropy.
+        storage: a database URL or file that keeps the trials; by default they are forgotten. With it, calling again
+            with the same arguments goes on where the last call was stopped.
+        name: the study's name in it.
+        progress: whether to tell on standard error how far it is.
+
+    Raises:
+        AutomlError, TraceError, InfeasibleBudgetError, AgentError: with what was expected, what came, the remedy.
+    """
+    problem = Problem.from_iterables(
+        model, train_data, validation_data, test_data, calibration_size=calibration_size, loss=loss
+    )
+    config = StudyConfig.from_dict(
+        {
+            "name": name or f"{type(model).__name__.lower()}-{seed}",
+            "model": IN_MEMORY,
+            "data": {"name": IN_MEMORY, "calibration_size": calibration_size},
+            "budget": budget,
+            "agent": agent,
+            "baselines": baselines,
+            "objective": objective,
+            "trials": trials,
+            "seeds": [seed],
+            "space": space or {},
+            "evaluation": evaluation or {},
+            "runner": {"workers": workers},
+        }
+    )
+    with (
+        tempfile.TemporaryDirectory(prefix="automl-") as forgotten,
+        open_store(storage or Path(forgotten) / "study.db") as store,
+    ):
+        study = Study(store, config, problem)
+        with Progress(config.goal, quiet=not progress) as told:
+            study.run(told)
+            results = conclude(study, told.say)
+        if storage is not None:
+            draw(study, results)
+        return _result(study, results)
+
+
+def _result(study: Study, results: Results) -> CompressionResult:
+    told = manifest(study, results.winner)
+    return CompressionResult(
+        network=results.network,
+        point=results.winner.point,
+        plan=results.plan,
+        measurements=told["measurements"],
+        base=told["base"],
+        study=study.record.name,
+        example_inputs=study.setup.problem.example_inputs,
+        report=f"{table(study, results)}\n{summary(study, results)}",
+        manifest=told,
+    )

@@ -1,0 +1,119 @@
+"""The command line, `automl COMMAND`: what it accepts, and how errors and Ctrl-C end."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+DEFAULT_STORAGE = "sqlite:///automl.db"
+TRIAL_FORMATS = ("table", "csv", "json", "parquet")
+EXPORT_FORMATS = "safetensors,pt2,onnx"
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every command and option. Nothing heavy is imported, so that `--help` is quick."""
+    top = argparse.ArgumentParser(
+        prog="automl", description="Search how to compress a trained PyTorch network to a budget."
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, module: str, help: str, *, storage: bool = True) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".")
+        added.set_defaults(module=module)
+        if storage:
+            added.add_argument(
+                "--storage",
+                metavar="URL",
+                default=os.environ.get("AUTOML_STORAGE", DEFAULT_STORAGE),
+                help="database (default: $AUTOML_STORAGE or %(default)s)",
+            )
+        return added
+
+    def overrides(added: argparse.ArgumentParser) -> None:
+        added.add_argument("--workers", type=_positive, metavar="N", help="processes; above 1 a Ray Tune sweep")
+        added.add_argument("--trials", type=_positive, metavar="N", help="trials of each agent and seed")
+        added.add_argument("--data-root", metavar="DIR", help="folder with the data set's published files")
+
+    search = command("search", "search", "run a study, or go on with it, and show what it found")
+    search.add_argument("file", metavar="FILE", help="study file (YAML)")
+    overrides(search)
+    search.add_argument("--seed", type=int, metavar="S", help="run this one seed")
+
+    resume = command("resume", "resume", "go on with a recorded study; its file is not needed")
+    resume.add_argument("name", metavar="NAME", help="name of the study")
+    overrides(resume)
+
+    inspect = command(
+        "inspect",
+        "inspect_file",
+        "show what a study can change and reach, and how long it takes",
+        storage=False,
+    )
+    inspect.add_argument("file", metavar="FILE", help="study file (YAML)")
+    overrides(inspect)
+
+    trials = command("trials", "trials", "show or write the trials of a study")
+    trials.add_argument("name", metavar="NAME", help="name of the study")
+    trials.add_argument("--format", choices=TRIAL_FORMATS, default="table", help="default: %(default)s")
+    trials.add_argument("--out", metavar="FILE", help="write there instead of to standard output")
+
+    command("studies", "studies", "list the studies in the database")
+
+    export = command("export", "export", "write the winner as files that deploy")
+    export.add_argument("name", metavar="NAME", help="name of the study")
+    export.add_argument("--out", metavar="DIR", required=True, help="folder for the files")
+    export.add_argument(
+        "--format", default=EXPORT_FORMATS, metavar="LIST", help="comma-separated formats (default: %(default)s)"
+    )
+    export.add_argument("--trial", metavar="AGENT/SEED/NUMBER", help="a trial to export instead of the winner")
+    export.add_argument("--data-root", metavar="DIR", help="folder with the data set's published files")
+
+    dashboard = command("dashboard", "dashboard", "serve Optuna Dashboard on the database")
+    dashboard.add_argument("--host", default="127.0.0.1", help="default: %(default)s")
+    dashboard.add_argument("--port", type=int, default=8080, help="default: %(default)s")
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command. Returns 0, 1 for an error of the user's or the machine's, or 130 after Ctrl-C."""
+    args = parser().parse_args(argv)
+    try:
+        run = importlib.import_module(f"automl.commands.{args.module}").run
+        return run(args)
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if not _explained(error):
+            raise
+        print(f"automl: {error}", file=sys.stderr)
+        return 1
+
+
+def _explained(error: Exception) -> bool:
+    """Whether the message says it all, so that a traceback would only hide it."""
+    from agents import AgentError
+    from automl.errors import AutomlError
+    from search_spaces import InfeasibleBudgetError, SpaceError, TraceError
+
+    return isinstance(error, AutomlError | AgentError | SpaceError | TraceError | InfeasibleBudgetError)
+
+
+def _positive(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,49 @@
+"""`automl export NAME`: the winner, rebuilt as the trial evaluated it, as files that deploy."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from agents import TrialState
+from automl.config import RunnerConfig, StudyConfig
+from automl.errors import StudyError
+from automl.evaluation import certify
+from automl.export import export
+from automl.results import manifest
+from automl.store import TrialRecord, open_store
+from automl.study import Study
+
+
+def run(args: argparse.Namespace) -> int:
+    """Export the winner or the trial named, and record the files as artifacts."""
+    formats = [part.strip() for part in args.format.split(",") if part.strip()]
+    with open_store(args.storage, create=False) as store:
+        config = StudyConfig.from_record(store.study(args.name).config)
+        if args.data_root is not None:
+            config = replace(config, data=replace(config.data, root=str(Path(args.data_root).resolve())))
+        study = Study(store, replace(config, runner=RunnerConfig()))
+        record = study.winner() if args.trial is None else _trial(study, args.trial)
+        network = study.evaluator.network(record.point)
+        inputs = study.setup.problem.example_inputs
+        certify(network, study.setup.limits, inputs)
+        plan = study.evaluator.plan(record.point)
+        artifacts = export(network, inputs, plan, Path(args.out), formats, manifest=manifest(study, record))
+        for artifact in artifacts:
+            store.add_artifact(study.record.id, record.id, artifact.kind, artifact.path.resolve(), artifact.sha256)
+    print(f"trial {record.number} of {record.agent}, seed {record.seed}, within {config.parsed_budget.text}:")
+    for artifact in artifacts:
+        print(f"  {artifact.path}  {artifact.bytes:,} bytes")
+    return 0
+
+
+def _trial(study: Study, text: str) -> TrialRecord:
+    """The done trial that AGENT/SEED/NUMBER names."""
+    for record in study.store.trials(study.record.id):
+        if f"{record.agent}/{record.seed}/{record.number}" == text and record.state is TrialState.DONE:
+            return record
+    raise StudyError(
+        f"study {study.record.name!r} has no done trial {text!r}: expected AGENT/SEED/NUMBER, such as amc/0/12. "
+        f"`automl trials {study.record.name}` lists them"
+    )

@@ -1,0 +1,73 @@
+"""`automl inspect FILE`: what a study can change, what it can reach, how long it takes. Nothing is recorded."""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import numpy as np
+
+from automl.commands.search import overridden
+from automl.config import StudyConfig
+from automl.progress import duration
+from automl.report import align
+from automl.runners import run_trial
+from automl.study import Setup
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the groups, what is fixed, the reach of each cost, and the time an evaluation takes here."""
+    config = overridden(StudyConfig.from_file(args.file), args)
+    setup = Setup(config)
+    print(_groups(setup))
+    print(_fixed(setup))
+    print(_reach(setup))
+    print(_time(setup))
+    return 0
+
+
+def _groups(setup: Setup) -> str:
+    space = setup.space
+    lines = [["group", "channels", "fewest", "MACs", "layers"]]
+    for group, knob in zip(space.groups, space.knobs, strict=True):
+        share = f"{space.macs_share(group.name):.1%}"
+        lines.append([group.name, str(group.size), str(knob.levels[0]), share, ", ".join(group.layers)])
+    return (
+        f"{len(space.groups)} groups of channels that stay or go together (MACs: share in which they take part)\n"
+        f"{align(lines)}\n"
+    )
+
+
+def _fixed(setup: Setup) -> str:
+    if not setup.space.fixed:
+        return "nothing is fixed\n"
+    lines = [["cannot change", "channels", "reason"]]
+    lines += [[fixed.name, str(fixed.channels), fixed.reason] for fixed in setup.space.fixed]
+    return align(lines) + "\n"
+
+
+def _reach(setup: Setup) -> str:
+    space = setup.space
+    lines = [["cost", "smallest", "original", "budget"]]
+    for metric in space.metrics:
+        low, high = (space.cost_of_levels(levels, metric) for levels in (space.lowest, space.highest))
+        limit = f"{setup.limits[metric]:,.0f}" if metric in setup.limits else "-"
+        lines.append([metric, f"{low:,.0f} ({low / high:.1%})", f"{high:,.0f}", limit])
+    return align(lines) + "\n"
+
+
+def _time(setup: Setup) -> str:
+    config = setup.config
+    started = time.perf_counter()
+    setup.evaluator.prepare()
+    prepared = time.perf_counter() - started
+    point = setup.space.project(np.ones(len(setup.space.knobs)), setup.limits)
+    outcome = run_trial(setup.evaluator, point)
+    if outcome.reason:
+        return f"a trial at the uniform choice is {outcome.state}: {outcome.reason}"
+    trials = sum(1 if agent.name == "uniform" else config.trials for agent, _ in config.lanes)
+    whole = prepared + trials * outcome.wall_s / min(config.runner.workers, trials)
+    return (
+        f"preparation {duration(prepared)}, an evaluation {duration(outcome.wall_s)} on {setup.threads} threads; "
+        f"{trials} trials with {config.runner.workers} workers take about {duration(whole)}, the agents' own time apart"
+    )

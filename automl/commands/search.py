@@ -1,0 +1,72 @@
+"""`automl search FILE`: run a study, or go on with it."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from automl.cli import DEFAULT_STORAGE
+from automl.config import StudyConfig
+from automl.progress import Progress
+from automl.report import draw, summary, table
+from automl.results import conclude
+from automl.store import Store, open_store
+from automl.study import Study
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the study of a file and show its results."""
+    config = overridden(StudyConfig.from_file(args.file), args)
+    if args.seed is not None:
+        config = replace(config, seeds=(args.seed,))
+    with open_store(args.storage) as store:
+        return run_study(store, config, args.storage)
+
+
+def overridden(config: StudyConfig, args: argparse.Namespace) -> StudyConfig:
+    """The configuration with the command line's choices in place of the file's."""
+    if args.workers is not None:
+        config = replace(config, runner=replace(config.runner, workers=args.workers))
+    if args.trials is not None:
+        config = replace(config, trials=args.trials)
+    if args.data_root is not None:
+        config = replace(config, data=replace(config.data, root=str(Path(args.data_root).resolve())))
+    return config
+
+
+def run_study(store: Store, config: StudyConfig, storage: str) -> int:
+    """Run what is left of a study, then tell what it found. 130 if it was interrupted."""
+    study = Study(store, config)
+    try:
+        with Progress(config.goal) as progress:
+            study.run(progress)
+            results = conclude(study, progress.say)
+        picture = draw(study, results)
+    except KeyboardInterrupt:
+        print(
+            f"\ninterrupted; every finished trial is recorded in {store.name}\n"
+            f"resume with: {resume_command(store, config.name, storage)}",
+            file=sys.stderr,
+        )
+        return 130
+    print(table(study, results))
+    print(summary(study, results))
+    print(f"kept layer by layer: {picture}")
+    print(f"export the winner with: automl export {config.name} --out DIR{_option(store, storage)}")
+    return 0
+
+
+def resume_command(store: Store, name: str, storage: str) -> str:
+    """What goes on with the study, from the same folder."""
+    return f"automl resume {name}{_option(store, storage)}"
+
+
+def _option(store: Store, storage: str) -> str:
+    """`--storage` as it was given, a server's password apart."""
+    if storage == DEFAULT_STORAGE:
+        return ""
+    shown = store.name if "@" in storage else storage
+    return f" --storage {shlex.quote(shown)}"

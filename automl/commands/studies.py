@@ -1,0 +1,30 @@
+"""`automl studies`: what the database holds."""
+
+from __future__ import annotations
+
+import argparse
+
+from automl.report import align
+from automl.store import open_store
+
+
+def run(args: argparse.Namespace) -> int:
+    """List the studies, the oldest first."""
+    with open_store(args.storage, create=False) as store:
+        lines = [["study", "model", "data", "budget", "agent", "trials", "started"]]
+        for study in store.studies():
+            config = study.config
+            finished = sum(trial.state.finished for trial in store.trials(study.id))
+            lines.append(
+                [
+                    study.name,
+                    config["model"]["name"],
+                    config["data"]["name"],
+                    ", ".join(config["budget"]),
+                    config["agent"]["name"],
+                    str(finished),
+                    f"{study.created:%Y-%m-%d %H:%M} UTC",
+                ]
+            )
+    print(align(lines) if len(lines) > 1 else f"no studies in {args.storage} yet")
+    return 0

@@ -1,0 +1,223 @@
+"""The study file: what is compressed, on which data, to which budget, by which agent. Validated once, then frozen."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import agents
+from agents import Goal
+from automl._sections import Source, build, convert, read_yaml
+from automl.budget import Budget, parse_budget
+from automl.errors import ConfigError
+from automl.evaluation import EvaluationOptions
+
+IN_MEMORY = "in memory"
+"""The name of a model or data set that was handed over in Python and cannot be loaded again by name."""
+
+FREE = ("trials", "runner", "folder", "data.root", "model.weights")
+"""What may differ when a study is resumed. Weights and folder are where files lie; what the network holds is bound."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network: a built-in name or `module:function`, and its weights."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the function that makes the network."""
+    weights: str | None = None
+    """A safetensors file, relative to the study file."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The data: a built-in name, or `module:function` that returns batches."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the function, for `module:function` only."""
+    root: str | None = None
+    """The folder that holds the published files, relative to the study file."""
+    validation_size: int | None = None
+    """Images held out of training on which trials are judged; None: the data set's own default."""
+    calibration_size: int = 512
+    """Images that scores, reconstruction and recalibration may use."""
+    batch_size: int = 250
+    split_seed: int = 0
+    augment: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("validation_size", "calibration_size", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} must be at least 1, got {value}")
+        if self.options and ":" not in self.name:
+            raise ConfigError(f"options belong to data named as module:function, got the built-in {self.name!r}")
+
+
+@dataclass(frozen=True)
+class SpaceConfig:
+    """What may be chosen."""
+
+    name: Literal["channels"] = "channels"
+    min_keep: float = 0.1
+    """The smallest fraction of a group's channels that may remain."""
+    round_to: int = 1
+    """Kept channels are a multiple of this."""
+    exclude: tuple[str, ...] = ()
+    """Layers whose channels all stay."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min_keep <= 1:
+            raise ConfigError(f"min_keep is a fraction above 0 and at most 1, got {self.min_keep}")
+        if self.round_to < 1:
+            raise ConfigError(f"round_to must be at least 1, got {self.round_to}")
+
+
+@dataclass(frozen=True)
+class AgentConfig:
+    """How to choose."""
+
+    name: str = "amc"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunnerConfig:
+    """How the trials are run; changes no result."""
+
+    workers: int = 1
+    """1 runs in this process, more are a Ray Tune sweep."""
+    threads: int | None = None
+    """Threads of each worker; None shares the machine's cores evenly."""
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise ConfigError(f"workers must be at least 1, got {self.workers}")
+        if self.threads is not None and self.threads < 1:
+            raise ConfigError(f"threads must be at least 1, got {self.threads}")
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """A whole study file."""
+
+    name: str
+    model: ModelConfig
+    data: DataConfig
+    budget: tuple[str, ...]
+    space: SpaceConfig = SpaceConfig()
+    agent: AgentConfig = AgentConfig()
+    baselines: tuple[str, ...] = ("uniform", "random")
+    """Agents that run beside the agent, with as many trials each."""
+    objective: Literal["accuracy", "loss"] = "accuracy"
+    trials: int = 100
+    """Trials of each agent and seed."""
+    seeds: tuple[int, ...] = (0,)
+    evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
+    runner: RunnerConfig = RunnerConfig()
+    folder: str | None = None
+    """Where `module:function` is looked for; set by `from_file`."""
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[\w.-]+", self.name):
+            raise ConfigError(f"a study's name has letters, digits, `.`, `_` and `-` only, got {self.name!r}")
+        if self.trials < 1:
+            raise ConfigError(f"trials must be at least 1, got {self.trials}")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
+            raise ConfigError(f"seeds must be distinct whole numbers from 0, got {list(self.seeds)}")
+        try:
+            json.dumps(self.to_record())
+        except TypeError as error:
+            raise ConfigError(f"options must be plain numbers, texts, lists and mappings: {error}") from None
+        try:
+            for agent, _ in self.lanes:
+                agents.check_options(agent.name, agent.options)
+        except agents.AgentError as error:
+            raise ConfigError(str(error)) from None
+        parse_budget(self.budget)  # an unreadable budget is an error here and not later
+
+    @property
+    def parsed_budget(self) -> Budget:
+        """The budget, read."""
+        return parse_budget(self.budget)
+
+    @property
+    def goal(self) -> Goal:
+        """What a trial is judged by."""
+        return Goal(self.objective, "maximize" if self.objective == "accuracy" else "minimize")
+
+    @property
+    def lanes(self) -> tuple[tuple[AgentConfig, int], ...]:
+        """Every (agent, seed) that runs, baselines first, seed by seed."""
+        baselines = [AgentConfig(name) for name in dict.fromkeys(self.baselines) if name != self.agent.name]
+        return tuple((agent, seed) for seed in self.seeds for agent in (*baselines, self.agent))
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> StudyConfig:
+        """Read a study file; paths in it are relative to it. Errors: `ConfigError`."""
+        path = Path(path)
+        raw, source = read_yaml(path)
+        if "folder" in raw:
+            raise source.error(("folder",), "unknown key; it is the folder of the study file")
+        return cls._build(raw, source, path.resolve().parent)
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any], *, folder: str | Path | None = None) -> StudyConfig:
+        """The same from a mapping; paths in it are relative to `folder` (the working directory by default)."""
+        return cls._build(raw, Source(), Path(folder or ".").resolve())
+
+    @classmethod
+    def from_record(cls, recorded: Mapping[str, Any]) -> StudyConfig:
+        """The inverse of `to_record`; keys that a `Study` has added (knobs, limits, ...) are passed over."""
+        ours = {f.name for f in fields(cls)}
+        return build(cls, {key: value for key, value in recorded.items() if key in ours}, Source("recorded study"))
+
+    def to_record(self) -> dict[str, Any]:
+        """Plain data for the database: everything needed to resume without the study file."""
+        return _plain(asdict(self))
+
+    @classmethod
+    def _build(cls, raw: Mapping[str, Any], source: Source, folder: Path) -> StudyConfig:
+        settings = dict(raw)
+        for key in ("model", "data", "space", "agent"):  # a plain name stands for a section with that name
+            if isinstance(settings.get(key), str):
+                settings[key] = {"name": settings[key]}
+        if isinstance(settings.get("agent"), Mapping):
+            options = dict(settings["agent"])
+            name = convert(str, options.pop("name", AgentConfig.name), source, ("agent", "name"))
+            settings["agent"] = AgentConfig(name, options)
+        config = build(cls, settings, source)
+        model, data = config.model, config.data
+        if model.weights is not None:
+            model = replace(model, weights=str(folder / Path(model.weights).expanduser()))
+        if data.root is not None:
+            data = replace(data, root=str(folder / Path(data.root).expanduser()))
+        return replace(config, model=model, data=data, folder=str(folder))
+
+
+def first_differences(recorded: Mapping[str, Any], wanted: Mapping[str, Any], *, limit: int = 3) -> list[str]:
+    """The first keys, with both values, in which two recorded configurations differ, `FREE` ones apart."""
+    old, new = dict(_flat(recorded)), dict(_flat(wanted))
+    keys = [key for key in dict.fromkeys((*old, *new)) if old.get(key) != new.get(key)]
+    bound = [key for key in keys if not any(key == free or key.startswith(free + ".") for free in FREE)]
+    return [f"{key} (recorded {old.get(key)!r}, now {new.get(key)!r})" for key in bound[:limit]]
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    pairs: list[tuple[str, Any]] = []
+    for key, value in tree.items():
+        pairs += _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(f"{prefix}{key}", value)]
+    return pairs
+
+
+def _plain(value: Any) -> Any:
+    """The same with lists for tuples and dicts for mappings, as JSON gives it back."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value

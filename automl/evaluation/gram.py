@@ -1,0 +1,144 @@
+"""Second moments of layer inputs: all that least squares needs to know of the calibration data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeGuard
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from automl.measures.modes import evaluating
+from automl.problem import Batch
+
+MAX_FEATURES = 8192
+"""A layer with more input features gets no Gram matrix: at float64 one of this size takes half a gigabyte, and no
+calibration set of usual size determines so many weights. Such a layer keeps its sliced weights."""
+
+CHUNK_ENTRIES = 16_000_000
+"""Entries of the feature matrix that exist at once: 64 MB in float32."""
+
+
+@dataclass(frozen=True)
+class Gram:
+    """The augmented second moments G = sum of [x 1]^T [x 1] over all rows x that a layer multiplies.
+
+    For a convolution a row is one patch: features run over input channels, then kernel positions, as in its
+    weight flattened to [out, features]. A grouped convolution has one matrix a group.
+    """
+
+    matrix: Tensor
+    """[groups, features + 1, features + 1], float64; the last entry is the number of rows."""
+    input_dims: int
+    """Dimensions of the layer's input tensor, batch included."""
+
+    @property
+    def power(self) -> Tensor:
+        """Mean square of each feature: [groups, features]."""
+        return self.matrix.diagonal(dim1=1, dim2=2)[:, :-1] / self.matrix[:, -1:, -1]
+
+
+def supported(layer: nn.Module) -> TypeGuard[nn.Conv2d | nn.Linear]:
+    """Whether a Gram matrix can be gathered: Conv2d of any geometry and Linear; 1-D, 3-D and transposed cannot."""
+    if isinstance(layer, nn.Conv2d):
+        return layer.weight[0].numel() <= MAX_FEATURES
+    return isinstance(layer, nn.Linear) and layer.in_features <= MAX_FEATURES
+
+
+def gather_grams(
+    network: nn.Module, names: Sequence[str], batches: Sequence[Batch], *, rows: int = 20_000, seed: int = 0
+) -> dict[str, Gram]:
+    """The Gram matrices of the layers `names` of `network` in eval mode, from one pass over `batches`.
+
+    Where a feature map has more positions than are needed for `rows` rows a layer (or 32 a feature, if that is
+    more), positions are drawn at random for every chunk of samples, as AMC does (He et al. 2018, section 3.3). On
+    ResNet-56 five times as many rows changed no accuracy by more than 0.2 points.
+    Products are taken in float32 and summed in float64. Hooks are removed again.
+    """
+    samples = sum(len(targets) for _, targets in batches)
+    gathered = {name: _Accumulator(network.get_submodule(name), rows, samples, seed) for name in names}
+    hooks = [
+        network.get_submodule(name).register_forward_pre_hook(partial(_hook, accumulator), with_kwargs=True)
+        for name, accumulator in gathered.items()
+    ]
+    try:
+        with evaluating(network), torch.inference_mode():
+            for inputs, _ in batches:
+                network(*inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return {name: Gram(a.matrix.clone(), a.input_dims) for name, a in gathered.items() if a.input_dims}
+
+
+def _hook(accumulator: _Accumulator, layer: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    accumulator.add(args[0] if args else kwargs["input"])
+
+
+class _Accumulator:
+    """Adds up the Gram matrix of one layer."""
+
+    def __init__(self, layer: nn.Module, rows: int, samples: int, seed: int) -> None:
+        assert isinstance(layer, (nn.Conv2d, nn.Linear))
+        self.layer = layer
+        self.groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
+        self.features = layer.weight[0].numel()
+        self.positions = math.ceil(max(rows, 32 * self.features) / samples)
+        self.generator = torch.Generator().manual_seed(seed)
+        self.matrix = torch.zeros(self.groups, self.features + 1, self.features + 1, dtype=torch.float64)
+        self.input_dims = 0
+
+    def add(self, x: Tensor) -> None:
+        self.input_dims = x.ndim
+        if isinstance(self.layer, nn.Conv2d):
+            x = _padded(self.layer, x if x.ndim == 4 else x[None])
+        else:
+            x = x.reshape(len(x), -1, self.features) if x.ndim > 1 else x[None, None]
+        for chunk in self._chunks(x):
+            rows = self._rows(chunk).float()  # [groups, rows, features]
+            rows = torch.cat([rows, rows.new_ones(*rows.shape[:2], 1)], dim=2)
+            self.matrix += rows.mT @ rows
+
+    def _chunks(self, x: Tensor) -> Iterator[Tensor]:
+        step = max(1, CHUNK_ENTRIES // (min(self.positions, x[0].numel()) * self.groups * (self.features + 1)))
+        return iter(x.split(step))
+
+    def _rows(self, x: Tensor) -> Tensor:
+        """The rows the layer multiplies, [groups, rows, features], from a chunk of its (padded) input."""
+        if isinstance(self.layer, nn.Linear):
+            return x[:, self._draw(x.shape[1])].reshape(1, -1, self.features)
+        conv = self.layer
+        (kh, kw), (sh, sw), (dh, dw) = conv.kernel_size, conv.stride, conv.dilation
+        height = (x.shape[2] - dh * (kh - 1) - 1) // sh + 1
+        width = (x.shape[3] - dw * (kw - 1) - 1) // sw + 1
+        drawn = self._draw(height * width)
+        top, left = drawn // width * sh, drawn % width * sw
+        taps = [x[:, :, top + i * dh, left + j * dw] for i in range(kh) for j in range(kw)]
+        patches = torch.stack(taps, dim=-1)  # [n, channels, positions, kernel]
+        n, _, positions, kernel = patches.shape
+        patches = patches.reshape(n, self.groups, -1, positions, kernel).permute(1, 0, 3, 2, 4)
+        return patches.reshape(self.groups, n * positions, self.features)
+
+    def _draw(self, count: int) -> Tensor:
+        """Which of `count` positions of a feature map become rows."""
+        if count <= self.positions:
+            return torch.arange(count)
+        return torch.randperm(count, generator=self.generator)[: self.positions]
+
+
+def _padded(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    if isinstance(conv.padding, str):
+        top = left = bottom = right = 0
+        if conv.padding == "same":  # an odd total puts the larger part after, as PyTorch does
+            (top, bottom), (left, right) = (
+                (d * (k - 1) // 2, d * (k - 1) - d * (k - 1) // 2)
+                for d, k in zip(conv.dilation, conv.kernel_size, strict=True)
+            )
+    else:
+        top, left = bottom, right = conv.padding
+    mode = "constant" if conv.padding_mode == "zeros" else conv.padding_mode
+    return F.pad(x, (left, right, top, bottom), mode=mode)

@@ -1,0 +1,67 @@
+"""Counts of a network: multiply-accumulates, parameters, bytes on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from automl.measures.modes import evaluating
+
+
+def count_macs(network: nn.Module, inputs: Sequence[Tensor]) -> int:
+    """MACs per sample of convolutions, linear layers, matrix products, attention and recurrent layers.
+
+    `inputs` are forward's arguments, [n, ...] each. Counted while the network runs (PyTorch's FlopCounterMode
+    counts 2 FLOPs a MAC); element-wise work, normalisation and pooling are not MACs. PyTorch's fused CPU kernels
+    for attention and transformer layers would count as nothing, so attention runs as plain products here.
+    """
+    counter = FlopCounterMode(display=False, custom_mapping=_UNCOUNTED)
+    fastpath = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with evaluating(network), torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+            network(*inputs)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fastpath)
+    flops = counter.get_total_flops()
+    return -(-flops // (2 * inputs[0].shape[0]))
+
+
+def count_params(network: nn.Module) -> int:
+    """Trainable and frozen parameters, shared ones once; buffers such as running statistics are none."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def size_bytes(network: nn.Module) -> int:
+    """Length of the safetensors file of the network's state dict, header included, shared tensors stored once."""
+    from safetensors.torch import save
+
+    stored: dict[str, Tensor] = {}
+    seen: set[tuple[Any, ...]] = set()
+    for name, tensor in network.state_dict().items():
+        place = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
+        if tensor.numel() and place in seen:
+            continue
+        seen.add(place)
+        stored[name] = tensor.contiguous()
+    return len(save(stored))
+
+
+def _mv(matrix: Sequence[int], vector: Sequence[int], *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
+    return 2 * matrix[0] * matrix[1]
+
+
+def _recurrent(
+    x: Sequence[int], w_in: Sequence[int], w_hidden: Sequence[int], *args: Any, out_shape: Any = None, **kwargs: Any
+) -> int:
+    # oneDNN's LSTM layer, one direction: x [time, n, in], weights [4 * hidden, in] and [4 * hidden, hidden].
+    return 2 * x[0] * x[1] * (w_in[0] * w_in[1] + w_hidden[0] * w_hidden[1])
+
+
+_UNCOUNTED = {torch.ops.aten.mv: _mv, torch.ops.aten.mkldnn_rnn_layer: _recurrent}
+"""Matrix products that FlopCounterMode does not know."""

@@ -1,0 +1,136 @@
+"""What a running study tells: a live line on a terminal, a line now and then in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TextIO
+
+from agents import Goal, TrialState
+from automl.session import Session
+from automl.store import TrialRecord
+
+
+class Progress:
+    """Counts finished trials against those planned, and tells the best value and the time left.
+
+    Used as a context manager around the run, and as an observer of its sessions. Writes to `stream`, standard error
+    by default; when that is no terminal, at most one line every `every_s` seconds and one when a lane is done.
+    """
+
+    def __init__(self, goal: Goal, *, stream: TextIO | None = None, every_s: float = 10.0, quiet: bool = False) -> None:
+        self._goal = goal
+        self._stream = stream or sys.stderr
+        self._every_s = every_s
+        self._lanes: dict[tuple[str, int], tuple[int, int]] = {}  # lane -> finished, planned
+        self._best: dict[tuple[str, int], float] = {}
+        self._fresh = 0
+        self._started = self._told = time.monotonic()
+        self._quiet = quiet
+        self._live = _LiveLine(self._stream) if self._stream.isatty() and not quiet else None
+
+    def plan(self, sessions: Sequence[Session]) -> None:
+        """Name the lanes that will run, with what they have already."""
+        for session in sessions:
+            lane = (session.agent_name, session.seed)
+            self._lanes[lane] = (len(session.finished), max(session.trials, len(session.finished)))
+            best = session.best(self._goal)
+            if best is not None:
+                self._best[lane] = best.values[self._goal.metric]
+        self._started = self._told = time.monotonic()
+        self._fresh = 0
+        self._show(self.summary)
+
+    def __call__(self, record: TrialRecord) -> None:
+        """A trial has finished."""
+        lane = (record.agent, record.seed)
+        finished, planned = self._lanes.get(lane, (0, 1))
+        self._lanes[lane] = (finished + 1, planned)
+        self._fresh += 1
+        if self._fresh == 1:
+            self._started = time.monotonic()  # what was prepared before the first trial ended is paid for
+        if record.state is TrialState.DONE:
+            value = record.values[self._goal.metric]
+            best = self._best.get(lane)
+            if best is None or self._goal.utility(value) > self._goal.utility(best):
+                self._best[lane] = value
+        line = f"{self.summary}; {_lane(lane)} {finished + 1}/{planned}"
+        if lane in self._best:
+            line += f", best {self._goal.metric} {self._best[lane]:.4f}"
+        if record.state is not TrialState.DONE:
+            line += f"; trial {record.number} {record.state}: {record.reason}"
+        self._show(line, now=finished + 1 == planned or record.state is TrialState.FAILED)
+
+    @property
+    def summary(self) -> str:
+        """How much is done, and the time left once it can be told."""
+        finished = sum(done for done, _ in self._lanes.values())
+        planned = sum(total for _, total in self._lanes.values())
+        text = f"{finished} of {planned} trials"
+        if self._fresh > 1 and planned > finished:
+            seconds = (time.monotonic() - self._started) / (self._fresh - 1) * (planned - finished)
+            text += f", about {duration(seconds)} left"
+        return text
+
+    def say(self, text: str) -> None:
+        """Something worth a line of its own."""
+        if self._quiet:
+            return
+        if self._live is not None:
+            self._live.clear()
+        print(text, file=self._stream, flush=True)
+
+    def _show(self, line: str, *, now: bool = False) -> None:
+        if self._live is not None:
+            self._live.show(line)
+        elif now or time.monotonic() - self._told >= self._every_s:
+            self._told = time.monotonic()
+            self.say(line)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.clear()
+
+
+class _LiveLine:
+    """One line that is written anew, with what has passed so far."""
+
+    def __init__(self, stream: TextIO) -> None:
+        from rich.console import Console
+        from rich.status import Status
+
+        self._status = Status("", console=Console(file=stream), spinner="dots")
+
+    def show(self, line: str) -> None:
+        from rich.text import Text
+
+        self._status.update(Text(line, overflow="ellipsis", no_wrap=True))
+        self._status.start()
+
+    def clear(self) -> None:
+        self._status.stop()
+
+
+def duration(seconds: float) -> str:
+    """A time span for people: `0.4 s`, `12 s`, `3:05 min`, `2:10 h`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = seconds / 60
+    return (
+        f"{int(minutes)}:{int(seconds % 60):02d} min"
+        if minutes < 100
+        else f"{int(minutes // 60)}:{int(minutes % 60):02d} h"
+    )
+
+
+def _lane(lane: tuple[str, int]) -> str:
+    return f"{lane[0]}, seed {lane[1]},"

@@ -1,0 +1,147 @@
+"""The results of a study for people: a table, and a picture of what was kept layer by layer."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from statistics import fmean, stdev
+
+from automl.progress import duration
+from automl.results import Results, Row
+from automl.store import TrialRecord
+from automl.study import BASE, Study
+from search_spaces import Point
+
+Column = tuple[str, Callable[[Row], str]]
+
+
+def table(study: Study, results: Results) -> str:
+    """One row a network: the original, then the best of each agent, mean ± standard deviation over its seeds."""
+    base = results.rows[0].best[0].values
+    metrics = [name for name in ("accuracy", "loss") if name in base and name in ("accuracy", study.config.objective)]
+    columns: list[Column] = [("network", lambda row: _name(row, results.winner))]
+    for metric in metrics:
+        columns.append((f"validation {metric}", partial(_quality, metric=metric)))
+        columns.append((f"test {metric}", partial(_quality, metric=f"test_{metric}")))
+    columns += [
+        ("MACs", lambda row: _share(row, "macs", base["macs"])),
+        ("params", lambda row: _share(row, "params", base["params"])),
+        ("size", lambda row: _bytes(_mean(row, "size_bytes"))),
+        ("latency", lambda row: _latency(row.shown(study))),
+        ("trials", lambda row: str(row.trials)),
+        ("time", lambda row: duration(row.wall_s)),
+    ]
+    lines = [[title for title, _ in columns], *([cell(row) for _, cell in columns] for row in results.rows)]
+    return align(lines)
+
+
+def summary(study: Study, results: Results) -> str:
+    """The budget, what the winner keeps of it, and what the figures in the table mean."""
+    winner, limits = results.winner, study.setup.limits
+    kept = ", ".join(f"{name} {winner.values[name]:,.0f} of {limit:,.0f} allowed" for name, limit in limits.items())
+    best = f"trial {winner.number} of {winner.agent}, seed {winner.seed}"
+    lines = [f"* the winner: {best}, rebuilt and counted: {kept}"]
+    if len(study.config.seeds) > 1:
+        lines.append(f"mean ± standard deviation over the seeds {', '.join(map(str, study.config.seeds))}")
+    lines.append("latency: median of one sample on one thread, and its ratio to the original in the same run")
+    return "\n".join([*lines, *(f"note: {note}" for note in results.notes)])
+
+
+def align(lines: Sequence[Sequence[str]]) -> str:
+    """Cells in columns, the first to the left, the others to the right; a rule below the first line."""
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    texts = []
+    for line in lines:
+        cells = zip(line, widths, strict=True)
+        texts.append("  ".join(cell.rjust(width) if i else cell.ljust(width) for i, (cell, width) in enumerate(cells)))
+    return "\n".join([texts[0], "-" * len(texts[0]), *texts[1:]])
+
+
+def picture_path(study: Study) -> Path:
+    """Where the picture goes: beside the database file, or to the working directory for a database server."""
+    beside = Path(study.store.name).parent if study.store.url.startswith("sqlite") else Path.cwd()
+    return beside / f"{study.record.name}-kept.png"
+
+
+def draw(study: Study, results: Results) -> Path:
+    """Draw what was kept of every group by the winner and by uniform (or the agent), and record the file."""
+    points = {_title(results.winner): results.winner.point}
+    beside = "uniform" if results.winner.agent != "uniform" else study.config.agent.name
+    points |= {_title(row.shown(study)): row.shown(study).point for row in results.rows if row.agent == beside}
+    path = picture_path(study)
+    _bars(study, points, path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    known = {(artifact.path, artifact.sha256) for artifact in study.store.artifacts(study.record.id)}
+    if (str(path), digest) not in known:
+        study.store.add_artifact(study.record.id, results.winner.id, "picture", path, digest)
+    return path
+
+
+def _bars(study: Study, points: dict[str, Point], path: Path) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    knobs = study.setup.space.knobs
+    figure = Figure(figsize=(8, 1.6 + 0.28 * len(knobs)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    height = 0.8 / len(points)
+    for i, (title, point) in enumerate(points.items()):
+        places = [y + (i - (len(points) - 1) / 2) * height for y in range(len(knobs))]
+        axes.barh(places, [knob.keep(point[knob.name]) for knob in knobs], height, label=title)
+    axes.set_yticks(range(len(knobs)), [f"{knob.name} ({knob.size})" for knob in knobs], fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("fraction of channels kept")
+    axes.set_title(f"{study.record.name}: {study.config.parsed_budget.text}", fontsize=10)
+    axes.grid(axis="x", alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=len(points), fontsize=8)
+    figure.savefig(path, dpi=120)
+
+
+def _title(record: TrialRecord) -> str:
+    quality = f", accuracy {record.values['accuracy']:.4f}" if "accuracy" in record.values else ""
+    return f"{record.agent}, seed {record.seed}, trial {record.number}{quality}"
+
+
+def _name(row: Row, winner: TrialRecord) -> str:
+    return f"{row.agent} *" if row.agent != BASE and row.agent == winner.agent else row.agent
+
+
+def _mean(row: Row, metric: str) -> float:
+    return fmean(record.values[metric] for record in row.best)
+
+
+def _quality(row: Row, metric: str) -> str:
+    """Mean and, over several seeds, standard deviation; accuracies in percent."""
+    values = [record.values[metric] for record in row.best if metric in record.values]
+    if not values:
+        return "-"
+    scale, unit, digits = (100, " %", 2) if metric.endswith("accuracy") else (1, "", 4)
+    text = f"{fmean(values) * scale:.{digits}f}"
+    if len(values) > 1:
+        text += f" ± {stdev(values) * scale:.{digits}f}"
+    return text + unit
+
+
+def _share(row: Row, metric: str, base: float) -> str:
+    value = _mean(row, metric)
+    return f"{_short(value)}  {value / base:6.1%}"
+
+
+def _short(value: float) -> str:
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.2f} {letter}"
+    return f"{value:.0f}"
+
+
+def _bytes(value: float) -> str:
+    return f"{value / 1e6:.2f} MB" if value >= 1e6 else f"{value / 1e3:.1f} KB"
+
+
+def _latency(record: TrialRecord) -> str:
+    values = record.values
+    return f"{values['latency_ms']:.3f} ms  {values['latency_ratio']:.2f}x" if "latency_ratio" in values else "-"

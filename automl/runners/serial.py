@@ -1,0 +1,18 @@
+"""The loop in this process."""
+
+from __future__ import annotations
+
+from automl.runners.base import Evaluate, run_trial
+from automl.session import Proposer
+
+
+class SerialRunner:
+    """One trial after the other."""
+
+    def run(self, proposer: Proposer, evaluate: Evaluate) -> None:
+        """Take trials, evaluate them, hand back their outcomes, until there are none."""
+        while (record := proposer.propose()) is not None:
+            proposer.finish(record.id, run_trial(evaluate, record.point))
+
+    def close(self) -> None:
+        """Nothing was started."""

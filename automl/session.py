@@ -1,0 +1,168 @@
+"""One lane of a study, an agent with a seed: the one place where agent and store meet.
+
+Write first, then learn: a trial is in the database before it is handed out, and its outcome before the agent hears of
+it. Resume is replay: a new Session tells a new agent what the database holds, in the order in which it was told first.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from agents import Agent, Goal, Trial, TrialState
+from automl.types import Outcome
+
+if TYPE_CHECKING:  # the workers of a sweep need this file, and not the database
+    from automl.store import Store, StudyRecord, TrialRecord
+
+MEASURED_AT_THE_END = frozenset({"test_accuracy", "test_loss", "latency_ms", "latency_ratio", "peak_activation_bytes"})
+"""Measured once on the networks that are reported, never by a trial; no agent may see them."""
+
+Observer = Callable[["TrialRecord"], None]
+"""Called with every trial that finishes, after the agent has been told."""
+
+
+class Proposer(Protocol):
+    """What a runner needs: trials to run, and somewhere to hand their outcomes."""
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is running and nothing will be proposed any more."""
+
+    def propose(self) -> TrialRecord | None:
+        """The next trial to run, already recorded as running; None if there is none now."""
+
+    def finish(self, trial_id: int, outcome: Outcome) -> TrialRecord:
+        """Record how a proposed trial ended, then let the agent learn from it."""
+
+
+class Session:
+    """One lane: at most `trials` trials of one agent with one seed, resumed from the database if they are there."""
+
+    def __init__(
+        self,
+        store: Store,
+        study: StudyRecord,
+        agent_name: str,
+        seed: int,
+        agent: Agent,
+        trials: int,
+        *,
+        observers: Sequence[Observer] = (),
+    ) -> None:
+        self.agent_name = agent_name
+        self.seed = seed
+        self.trials = trials if agent.max_trials is None else min(trials, agent.max_trials)
+        """How many trials the lane has when it is done."""
+        self._store = store
+        self._study = study
+        self._agent = agent
+        self._observers = tuple(observers)
+        self._exhausted = False
+        records = store.trials(study.id, agent=agent_name, seed=seed)
+        self.finished = sorted(
+            (record for record in records if record.state.finished), key=lambda record: record.finish_order or 0
+        )
+        """The lane's finished trials in the order in which the agent was told of them."""
+        for record in self.finished:
+            agent.tell([_as_told(record)])
+        self._interrupted = deque(record for record in records if not record.state.finished)
+        self.running: dict[int, TrialRecord] = {}
+        """The trials handed out, by id."""
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is running and nothing will be proposed any more."""
+        if self.running or self._interrupted:
+            return False
+        return self._exhausted or len(self.finished) >= self.trials
+
+    def propose(self) -> TrialRecord | None:
+        """The next trial to run, already recorded as running; None if there is none now.
+
+        Trials that an earlier process left running come first. A Point whose value the study knows already, from
+        any lane, is answered from the record, counts as a trial, and the next is proposed.
+        """
+        while True:
+            record = self._next()
+            if record is None:
+                return None
+            self.running[record.id] = record
+            known = self._store.find_done(self._study.id, record.point.key)
+            if known is None:
+                return record
+            measurements = [m for m in known.measurements if m.metric not in MEASURED_AT_THE_END]
+            self._close(record.id, Outcome.done(measurements), repeat_of=known.repeat_of or known.id)
+
+    def finish(self, trial_id: int, outcome: Outcome) -> TrialRecord:
+        """Record how a proposed trial ended, then let the agent learn from it."""
+        return self._close(trial_id, outcome)
+
+    def best(self, goal: Goal) -> TrialRecord | None:
+        """The finished trial of highest utility, the earlier of two as good; None if none is done."""
+        return best_of(self.finished, goal)
+
+    def _next(self) -> TrialRecord | None:
+        if self._interrupted:
+            return self._store.reopen_trial(self._interrupted.popleft().id)
+        number = len(self.finished) + len(self.running)
+        if self._exhausted or number >= self.trials:
+            return None
+        points = self._agent.ask(1, [record.to_trial() for record in self.running.values()])
+        if not points:
+            self._exhausted = not self.running  # nothing is left that could change the agent's mind
+            return None
+        return self._store.open_trial(self._study.id, self.agent_name, self.seed, number, points[0])
+
+    def _close(self, trial_id: int, outcome: Outcome, repeat_of: int | None = None) -> TrialRecord:
+        record = self._store.close_trial(trial_id, outcome, repeat_of=repeat_of)
+        del self.running[trial_id]
+        self.finished.append(record)
+        self._agent.tell([_as_told(record)])
+        for observer in self._observers:
+            observer(record)
+        return record
+
+
+class Lanes:
+    """Several sessions as one: hands out from the session with the fewest running trials, the first of several.
+
+    With one worker the lanes run one after the other. With more, lanes share the workers, so that an agent learns
+    from most of its trials before it proposes the next.
+    """
+
+    def __init__(self, sessions: Sequence[Session]) -> None:
+        self.sessions = tuple(sessions)
+        self._owner: dict[int, Session] = {}
+
+    @property
+    def done(self) -> bool:
+        """Whether every session is done."""
+        return all(session.done for session in self.sessions)
+
+    def propose(self) -> TrialRecord | None:
+        """The next trial of any session; None if there is none now."""
+        for session in sorted(self.sessions, key=lambda session: len(session.running)):
+            record = session.propose()
+            if record is not None:
+                self._owner[record.id] = session
+                return record
+        return None
+
+    def finish(self, trial_id: int, outcome: Outcome) -> TrialRecord:
+        """Hand the outcome to the session that proposed the trial."""
+        return self._owner.pop(trial_id).finish(trial_id, outcome)
+
+
+def best_of(records: Sequence[TrialRecord], goal: Goal) -> TrialRecord | None:
+    """The done trial of highest utility, the first of several; None if none is done."""
+    done = [record for record in records if record.state is TrialState.DONE]
+    return max(done, key=lambda record: record.to_trial().utility(goal), default=None)
+
+
+def _as_told(record: TrialRecord) -> Trial:
+    """The trial without what was measured at the end, so that a replay tells what was told."""
+    trial = record.to_trial()
+    values = {metric: value for metric, value in trial.values.items() if metric not in MEASURED_AT_THE_END}
+    return Trial(trial.number, trial.point, trial.state, values, trial.reason)

@@ -1,0 +1,192 @@
+"""AMC's own promises: the state, the wall, what is stored, the schedule, and that it beats random search."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import kstest, mannwhitneyu, truncnorm
+
+import agents
+from agents import Goal, Trial, TrialState
+from agents.amc import truncated_normal
+from tests.kits.agents import assert_budget_used_up, done, play
+from tests.kits.toy_space import ToyAccuracy, ToySpace, toy_problem
+
+GOAL = Goal("accuracy", "maximize")
+
+
+def create(problem, name="amc", seed=0, trials=40, **options):
+    return agents.create(
+        name, space=problem.space, goal=GOAL, limits=problem.limits, seed=seed, trials=trials, **options
+    )
+
+
+def test_the_state_is_the_papers():
+    problem = toy_problem()
+    agent, space = create(problem), problem.space
+    whole = space.cost_of_levels(space.highest, "macs")
+
+    first = agent.state([])
+    assert first.shape == (11,)
+    assert first[:8] == pytest.approx(space.features()[0])
+    smallest = space.cost_of_levels(space.lowest, "macs") / whole
+    assert first[8:] == pytest.approx([0.0, 1 - smallest, 1.0])
+
+    second = agent.state([8])
+    removed = 1 - space.cost_of_levels(np.array([8, *space.highest[1:]]), "macs") / whole
+    least = space.cost_of_levels(np.array([8, *space.lowest[1:]]), "macs") / whole
+    assert second[:8] == pytest.approx(space.features()[1])
+    assert second[8:] == pytest.approx([removed, 1 - removed - least, 8 / 16])
+
+
+def test_the_state_speaks_of_the_tightest_limit():
+    problem = toy_problem()
+    space = problem.space
+    whole = {metric: space.cost_of_levels(space.highest, metric) for metric in space.metrics}
+    limits = {"macs": 0.5 * whole["macs"], "params": 0.3 * whole["params"]}
+    agent = agents.create("amc", space=space, goal=GOAL, limits=limits, seed=0, trials=8)
+    removed = 1 - space.cost_of_levels(np.array([8, *space.highest[1:]]), "params") / whole["params"]
+    assert agent.state([8])[8] == pytest.approx(removed)
+
+
+def test_any_static_columns_will_do():
+    class OtherFeatures(ToySpace):
+        feature_names = ("index", "bits")
+
+        def features(self):
+            return super().features()[:, :2]
+
+    problem = ToyAccuracy(OtherFeatures(), (0.5,) * 6, (1.0,) * 6)
+    agent = create(problem, trials=6)
+    assert agent.state([]).shape == (5,)
+    assert len(play(agent, problem, 6)) == 6
+
+
+def test_transitions_are_those_of_the_levels_executed():
+    problem = toy_problem()
+    agent = create(problem)
+    point = agent.ask(1, [])[0]
+    steps = agent.transitions(point, 0.7)
+    levels = problem.space.levels(point).tolist()
+    assert steps.actions[:, 0] == pytest.approx(problem.space.encode(point), abs=1e-6)
+    assert steps.states[1:, 10] == pytest.approx(steps.actions[:-1, 0])  # a_{t-1}
+    assert (steps.rewards == np.float32(0.7)).all()
+    assert steps.done[:, 0].tolist() == [0, 0, 0, 0, 0, 1]
+    assert (steps.next_states[:-1] == steps.states[1:]).all()
+    for t in range(6):
+        assert steps.states[t] == pytest.approx(agent.state(levels[:t]), abs=1e-6)
+
+
+def test_the_executed_action_is_stored_not_the_actors():
+    problem = toy_problem()
+    agent = create(problem, warmup=0, noise=0.0)
+    agent.ddpg.actor.last.bias.data.fill_(50.0)  # an actor that keeps everything, which the budget forbids
+    point = agent.ask(1, [])[0]
+    agent.tell([done(0, point, 0.5)])
+    stored = agent.replay.sample(500, np.random.default_rng(0))
+    assert set(stored.actions[:, 0].tolist()) == set(problem.space.encode(point).astype(np.float32).tolist())
+    assert stored.actions.min() < 1
+
+
+def test_failed_trials_are_counted_not_learnt_from():
+    problem = toy_problem()
+    agent, other = create(problem, warmup=2, trials=8), create(problem, warmup=2, trials=8)
+    play(agent, problem, 4)
+    play(other, problem, 4)
+    before = len(agent.replay)
+    agent.tell([Trial(4, agent.ask(1, [])[0], TrialState.FAILED, {}, "out of memory")])
+    assert len(agent.replay) == before
+    for mine, others in zip(agent.ddpg.actor.parameters(), other.ddpg.actor.parameters(), strict=True):
+        assert mine.equal(others)
+    assert agent.told == 5
+
+
+def test_the_warm_up_is_random_search_and_scales_with_the_trials():
+    problem = toy_problem()
+    amc, random = create(problem, trials=16), create(problem, "random", trials=16)
+    agree = [a.point == b.point for a, b in zip(play(amc, problem, 8), play(random, problem, 8), strict=True)]
+    assert agree == [True] * 4 + [False] * 4
+
+
+@pytest.mark.parametrize("trials", [2, 16, 400])
+def test_the_noise_falls_from_half_to_a_fiftieth(trials):
+    agent = create(toy_problem(), trials=trials)
+    assert agent.warmup == trials // 4
+    assert agent.sigma(agent.warmup) == 0.5
+    assert agent.sigma(trials - 1) == pytest.approx(0.02)
+
+
+def test_the_papers_schedule_can_be_given():
+    agent = create(toy_problem(), trials=400, warmup=100, noise_decay=0.95)
+    assert agent.sigma(110) == pytest.approx(0.5 * 0.95**10)
+
+
+def test_diagnostics_follow_the_last_update():
+    problem = toy_problem()
+    agent = create(problem, trials=12, warmup=4)
+    play(agent, problem, 3)
+    assert agent.diagnostics() == {}
+    play(agent, problem, 5, first=3)
+    figures = agent.diagnostics()
+    assert set(figures) == {"noise", "critic_loss", "q_mean", "baseline"}
+    assert all(np.isfinite(value) for value in figures.values())
+    assert figures["noise"] == agent.sigma(7)
+
+
+@pytest.mark.parametrize(("mean", "sigma"), [(0.0, 0.5), (0.3, 0.1), (1.0, 0.02), (0.5, 2.0)])
+def test_the_noise_is_a_truncated_normal(mean, sigma):
+    rng = np.random.default_rng(0)
+    draws = [truncated_normal(mean, sigma, rng) for _ in range(2000)]
+    assert min(draws) >= 0 and max(draws) <= 1
+    assert kstest(draws, truncnorm(-mean / sigma, (1 - mean) / sigma, mean, sigma).cdf).pvalue > 0.01
+    assert truncated_normal(mean, 0.0, rng) == mean
+
+
+class Dictated:
+    """An actor that names the actions it was given."""
+
+    def __init__(self, actions):
+        self.actions = iter(actions)
+
+    def act(self, state):
+        return next(self.actions)
+
+
+@st.composite
+def chains(draw):
+    n = draw(st.integers(1, 8))
+    widths = draw(st.lists(st.sampled_from([8, 16, 24, 64]), min_size=n, max_size=n))
+    strides = draw(st.lists(st.sampled_from([1, 1, 2]), min_size=n, max_size=n))
+    step = draw(st.sampled_from([1, 1, 2, 8]))
+    return ToySpace(tuple(widths), tuple(strides), image=32, min_keep=draw(st.sampled_from([0.1, 0.3])), step=step)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    space=chains(),
+    shares=st.tuples(st.floats(0.0, 1.0), st.floats(0.0, 1.0)),
+    metrics=st.sampled_from([("macs",), ("params",), ("macs", "params")]),
+    actions=st.lists(st.floats(0.0, 1.0), min_size=8, max_size=8),
+)
+def test_whatever_the_actor_does_the_walk_ends_on_the_budget(space, shares, metrics, actions):
+    limits = {}
+    for metric, share in zip(metrics, shares, strict=False):
+        low, full = (space.cost_of_levels(levels, metric) for levels in (space.lowest, space.highest))
+        limits[metric] = low + share * (full - low)
+    agent = agents.create("amc", space=space, goal=GOAL, limits=limits, seed=0, trials=8, hidden=4)
+    agent.ddpg = Dictated(actions)
+    point = agent.walk(0.0, np.random.default_rng(0))
+    assert_budget_used_up(space, point, limits)
+
+
+def test_amc_beats_random_search_at_equal_evaluations():
+    """One-sided Mann-Whitney U over ten seeds on the best value found, alpha = 0.05."""
+    problem, trials = toy_problem(), 120
+    best = {
+        name: [
+            max(trial.values["accuracy"] for trial in play(create(problem, name, seed, trials), problem, trials))
+            for seed in range(10)
+        ]
+        for name in ("amc", "random")
+    }
+    assert mannwhitneyu(best["amc"], best["random"], alternative="greater").pvalue < 0.05, best

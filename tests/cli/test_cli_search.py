@@ -1,0 +1,168 @@
+"""The main job through the command line, on scikit-learn's digits."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+
+import pandas as pd
+import pytest
+
+import automl.export
+from automl.store import open_store
+from automl.zoo import load_model
+from tests.cli.conftest import DIGITS, TRIALS
+from tests.cli.conftest import automl as command
+
+
+def rows(out: str) -> dict[str, str]:
+    """The lines of a results table by their first word."""
+    return {line.split()[0]: line for line in out.splitlines() if line}
+
+
+def test_a_search_ends_with_a_table_and_a_winner_within_the_budget(searched):
+    ran = searched[1]
+    assert ran.code == 0
+    table = rows(ran.out)
+    assert {"base", "uniform", "random", "amc"} <= table.keys()
+    assert "100.0%" in table["base"] and "1.00x" in table["base"]
+    macs = re.search(r"macs ([\d,]+) of ([\d,]+) allowed", ran.out)
+    used, allowed = (int(text.replace(",", "")) for text in macs.groups())
+    assert allowed == 1_175_520 // 2
+    assert 0.97 * allowed < used <= allowed
+    assert f"{2 * TRIALS + 2} of {2 * TRIALS + 2} trials" in ran.err
+
+
+def test_every_trial_is_recorded_and_only_the_best_of_a_lane_saw_the_test_data(searched):
+    with open_store(searched[0], create=False) as store:
+        trials = store.trials(store.study("amc-digits").id)
+    counts = {agent: sum(trial.agent == agent for trial in trials) for agent in ("base", "uniform", "random", "amc")}
+    assert counts == {"base": 1, "uniform": 1, "random": TRIALS, "amc": TRIALS}
+    for agent in counts:
+        lane = [trial for trial in trials if trial.agent == agent]
+        best = max(trial.values["accuracy"] for trial in lane)
+        tested = [trial for trial in lane if "test_accuracy" in trial.values]
+        assert [trial.values["accuracy"] for trial in tested] == [best]
+        assert {"latency_ms", "latency_ratio", "peak_activation_bytes", "test_loss"} <= tested[0].values.keys()
+    assert all(trial.values["macs"] <= 587_760 for trial in trials if trial.agent != "base")
+
+
+def test_the_picture_lies_beside_the_database_and_is_on_record(searched):
+    database, ran = searched
+    picture = database.with_name("amc-digits-kept.png")
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert str(picture) in ran.out
+    with open_store(database, create=False) as store:
+        artifacts = store.artifacts(store.study("amc-digits").id)
+    assert [(artifact.kind, artifact.path) for artifact in artifacts] == [("picture", str(picture))]
+
+
+def test_optuna_sees_every_finished_trial(searched):
+    import optuna
+
+    storage = f"sqlite:///{searched[0]}"
+    counts = {s.study_name: s.n_trials for s in optuna.get_all_study_summaries(storage)}
+    assert counts == {
+        "amc-digits/base/0": 1,
+        "amc-digits/uniform/0": 1,
+        "amc-digits/random/0": TRIALS,
+        "amc-digits/amc/0": TRIALS,
+    }
+
+
+@pytest.fixture
+def copied(searched, tmp_path):
+    """A copy of the finished study, to be changed."""
+    return shutil.copy(searched[0], tmp_path / "copy.db")
+
+
+def test_a_finished_study_is_shown_again_and_nothing_is_measured_again(searched, copied):
+    def record():
+        with open_store(copied, create=False) as store:
+            return store.trials(store.study("amc-digits").id)
+
+    before = record()
+    again = command("resume", "amc-digits", "--storage", copied)
+    assert again.code == 0
+    assert record() == before
+    assert [line for line in again.out.splitlines() if "%" in line] == [
+        line for line in searched[1].out.splitlines() if "%" in line and not line.startswith("note")
+    ]
+
+
+def test_more_trials_can_be_asked_for(copied):
+    assert command("resume", "amc-digits", "--storage", copied, "--trials", TRIALS + 2).code == 0
+    with open_store(copied, create=False) as store:
+        study = store.study("amc-digits")
+        assert [trial.number for trial in store.trials(study.id, agent="amc")] == list(range(TRIALS + 2))
+
+
+def test_another_configuration_under_the_same_name_is_refused(copied, study_file):
+    other = study_file(("macs <= 50%", "macs <= 40%"), ("split_seed: 0", "split_seed: 1"))
+    ran = command("search", other, "--storage", copied)
+    assert ran.code == 1
+    assert "data.split_seed (recorded 0, now 1); budget (recorded ['macs <= 50%'], now ['macs <= 40%'])" in ran.err
+    ran = command("search", study_file(), "--storage", copied, "--seed", "4")
+    assert ran.code == 1 and "seeds (recorded [0], now [4])" in ran.err
+
+
+def test_other_weights_under_the_same_name_are_refused(copied, study_file):
+    ran = command("search", study_file(("  weights: ", "  # ")), "--storage", copied)
+    assert ran.code == 1 and "network (recorded '" in ran.err
+
+
+def test_trials_are_written_in_every_format(searched, tmp_path):
+    total = 2 * TRIALS + 2
+    out = {}
+    for name in ("table", "csv", "json"):
+        ran = command("trials", "amc-digits", "--storage", searched[0], "--format", name)
+        assert ran.code == 0
+        out[name] = ran.out
+    assert len(out["table"].splitlines()) == total + 1
+    assert len(out["csv"].splitlines()) == total + 1
+    assert len(json.loads(out["json"])) == total
+    ran = command(
+        "trials", "amc-digits", "--storage", searched[0], "--format", "parquet", "--out", tmp_path / "t.parquet"
+    )
+    assert ran.code == 0
+    table = pd.read_parquet(tmp_path / "t.parquet")
+    assert len(table) == total and {"accuracy", "macs", "keep:stem.0"} <= set(table.columns)
+
+
+def test_studies_are_listed(searched):
+    ran = command("studies", "--storage", searched[0])
+    assert ran.code == 0
+    assert rows(ran.out)["amc-digits"].split()[1:3] == ["small_cnn", "digits"]
+
+
+def test_inspect_tells_what_can_change_what_cannot_and_how_long(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ran = command("inspect", DIGITS, "--trials", "10")
+    assert ran.code == 0
+    assert "4 groups" in ran.out and "is an output of the network" in ran.out
+    assert re.search(r"macs +[\d,]+ \(1\.5%\) +1,175,520 +587,760", ran.out)
+    assert "21 trials with 1 workers take about" in ran.out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_winner_is_exported_as_the_network_of_its_trial(copied, tmp_path):
+    ran = command("export", "amc-digits", "--storage", copied, "--out", tmp_path / "winner", "--format", "safetensors")
+    assert ran.code == 0
+    manifest = json.loads((tmp_path / "winner" / "manifest.json").read_text())
+    assert manifest["study"] == "amc-digits"
+    assert manifest["measurements"]["macs"]["value"] <= manifest["limits"]["macs"] == 587_760
+    original = load_model("small_cnn", {}, None)
+    network = automl.export.load(tmp_path / "winner", original)
+    assert sum(p.numel() for p in network.parameters()) == manifest["measurements"]["params"]["value"]
+    with open_store(copied, create=False) as store:
+        kinds = [artifact.kind for artifact in store.artifacts(store.study("amc-digits").id)]
+    assert kinds == ["picture", "safetensors", "manifest"]
+
+
+def test_any_done_trial_can_be_exported(copied, tmp_path):
+    arguments = ("export", "amc-digits", "--storage", copied, "--out", tmp_path / "w", "--format", "safetensors")
+    ran = command(*arguments, "--trial", "uniform/0/0")
+    assert ran.code == 0 and "trial 0 of uniform" in ran.out
+    ran = command(*arguments, "--trial", "uniform/0/9")
+    assert ran.code == 1 and "expected AGENT/SEED/NUMBER" in ran.err

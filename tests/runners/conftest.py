@@ -1,0 +1,15 @@
+"""One Ray cluster for all tests of this folder: starting one takes seconds."""
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def ray_cluster():
+    """A local cluster of two workers."""
+    import ray
+
+    from automl.runners import ray_tune
+
+    ray_tune.start(2)
+    yield
+    ray.shutdown()

@@ -1,0 +1,62 @@
+"""The Ray Tune sweep passes the conformance kit, is silent, cleans up, and shares the cores."""
+
+from __future__ import annotations
+
+import signal
+import tempfile
+
+import pytest
+
+from automl.errors import StudyError
+from automl.store import open_store
+from tests.kits.runners import RunnerConformance, TellsThreads, ToyEvaluator, Unloadable, new_session, new_study
+from tests.kits.toy_space import toy_problem
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def make_runner(ray_cluster):
+    """The runner's class, in whose module alone Ray is imported."""
+    from automl.runners.ray_tune import RayTuneRunner
+
+    return RayTuneRunner
+
+
+class TestRayTuneRunner(RunnerConformance):
+    isolated = True
+
+    @pytest.fixture
+    def runner(self, make_runner):
+        return make_runner(2, threads=1)
+
+
+def test_it_says_nothing_and_leaves_nothing_behind(make_runner, tmp_path, capfd, monkeypatch):
+    (tmp_path / "temp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temp"))
+    on_ctrl_c = signal.getsignal(signal.SIGINT)
+    problem = toy_problem()
+    with open_store(tmp_path / "study.db") as store:
+        session = new_session(store, new_study(store, problem), problem, trials=3)
+        make_runner(2).run(session, ToyEvaluator(problem))
+        assert session.done
+    assert signal.getsignal(signal.SIGINT) is on_ctrl_c
+    assert capfd.readouterr() == ("", "")
+    assert list((tmp_path / "temp").iterdir()) == []
+
+
+def test_workers_have_their_share_of_threads(make_runner, tmp_path):
+    problem = toy_problem()
+    with open_store(tmp_path / "study.db") as store:
+        session = new_session(store, new_study(store, problem), problem, trials=2)
+        make_runner(2, threads=3).run(session, TellsThreads())
+        assert [record.values["accuracy"] for record in session.finished] == [3.0, 3.0]
+
+
+def test_an_evaluator_that_workers_cannot_load_is_one_clear_error(make_runner, tmp_path):
+    problem = toy_problem()
+    with open_store(tmp_path / "study.db") as store:
+        study = new_study(store, problem)
+        with pytest.raises(StudyError, match=r"cannot load the evaluator.*models_of_mine"):
+            make_runner(2).run(new_session(store, study, problem), Unloadable())
+        assert store.trials(study.id) == []

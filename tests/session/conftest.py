@@ -1,0 +1,23 @@
+"""A toy problem and a database for every test."""
+
+import pytest
+
+from automl.store import open_store
+from tests.kits.runners import new_study
+from tests.kits.toy_space import toy_problem
+
+
+@pytest.fixture
+def problem():
+    return toy_problem()
+
+
+@pytest.fixture
+def store(tmp_path):
+    with open_store(tmp_path / "study.db") as store:
+        yield store
+
+
+@pytest.fixture
+def study(store, problem):
+    return new_study(store, problem)
