@@ -14,7 +14,7 @@ from automl.config import IN_MEMORY, StudyConfig
 from automl.export import Artifact, export
 from automl.problem import Problem
 from automl.progress import Progress
-from automl.report import draw, summary, table
+from automl.report import summary, table
 from automl.results import Results, conclude, manifest
 from automl.store import open_store
 from automl.study import Study
@@ -127,8 +127,6 @@ def compress(
         with Progress(config.goal, quiet=not progress) as told:
             study.run(told)
             results = conclude(study, told.say)
-        if storage is not None:
-            draw(study, results)
         return _result(study, results)
 
 

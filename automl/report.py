@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
 
+from automl.errors import ExportError
 from automl.progress import duration
 from automl.results import Results, Row
 from automl.store import TrialRecord
@@ -66,12 +67,18 @@ def picture_path(study: Study) -> Path:
 
 
 def draw(study: Study, results: Results) -> Path:
-    """Draw what was kept of every group by the winner and by uniform (or the agent), and record the file."""
+    """Draw what was kept of every group by the winner and by uniform (or the agent), and record the file.
+
+    Errors: `ExportError`.
+    """
     points = {_title(results.winner): results.winner.point}
     beside = "uniform" if results.winner.agent != "uniform" else study.config.agent.name
     points |= {_title(row.shown(study)): row.shown(study).point for row in results.rows if row.agent == beside}
     path = picture_path(study)
-    _bars(study, points, path)
+    try:
+        _bars(study, points, path)
+    except OSError as error:
+        raise ExportError(f"cannot write the picture {path}: {error.strerror}. Make its folder writable") from error
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     known = {(artifact.path, artifact.sha256) for artifact in study.store.artifacts(study.record.id)}
     if (str(path), digest) not in known:

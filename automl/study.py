@@ -46,7 +46,7 @@ class Setup:
                 f"the objective {config.objective!r} needs a network whose outputs are class scores; this one has "
                 f"{', '.join(self.problem.metrics)}. Set `objective: loss`"
             )
-        self.space = ChannelSpace.from_model(
+        self.space = ChannelSpace(
             self.problem.model,
             self.problem.example_inputs,
             min_keep=config.space.min_keep,

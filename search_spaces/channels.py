@@ -14,9 +14,10 @@ from torch import fx, nn
 from search_spaces.analysis import Analysis
 from search_spaces.base import CostedSpace
 from search_spaces.cost import METRICS, CostModel
+from search_spaces.edits import Kept
 from search_spaces.errors import SpaceError
 from search_spaces.groups import Fixed, Group, find_fixed, find_groups
-from search_spaces.surgery import build
+from search_spaces.surgery import build, kept_without
 from search_spaces.trace import trace
 from search_spaces.types import Knob, Plan, Point
 
@@ -77,11 +78,6 @@ class ChannelSpace(CostedSpace):
         self.knobs: tuple[Knob, ...] = tuple(_knob(group, min_keep, round_to) for group in self.groups)
         self._costs = CostModel(self._analysis, self.groups)
 
-    @classmethod
-    def from_model(cls, *args: Any, **options: Any) -> ChannelSpace:
-        """Alias."""
-        return cls(*args, **options)
-
     def __reduce__(self) -> tuple[Any, ...]:
         # Recording and analysing again is quick and exact; a graph's names need not survive pickling.
         return _remake, (self.original, *self._arguments)
@@ -128,24 +124,21 @@ class ChannelSpace(CostedSpace):
 
     def build(self, plan: Plan) -> fx.GraphModule:
         """A new network, smaller for real, with the original's module names; the original is untouched."""
-        return build(self._analysis, self._removed(plan))
+        return build(self._analysis, self._kept(plan))
 
     def slices(self, plan: Plan) -> dict[str, LayerSlice]:
         """For every convolution and linear layer, the channels that `plan` keeps, by the layer's name."""
-        removed = list(self._removed(plan))
+        kept = self._kept(plan)
         out = {}
         for (name, dim), role in self._analysis.roles.items():
             layer = name.rpartition(".")[0]
             if role == "in" and name == f"{layer}.weight":
                 made = self._analysis.state[name][1 - dim]
-                out[layer] = LayerSlice(self._kept(self._analysis.inputs[layer], removed), self._kept(made, removed))
+                out[layer] = LayerSlice(kept.indices(self._analysis.inputs[layer]), kept.indices(made))
         return out
 
-    def _kept(self, labels: np.ndarray, removed: list[int]) -> np.ndarray:
-        return np.flatnonzero(~np.isin(self._analysis.labels.roots(labels), removed))
-
-    def _removed(self, plan: Plan) -> set[int]:
-        """The labels of the channels that `plan` does not keep."""
+    def _kept(self, plan: Plan) -> Kept:
+        """Which labels remain under `plan`; a plan that does not fit is a `SpaceError`."""
         groups = {group.name: group for group in self.groups}
         removed: set[int] = set()
         for name, kept in plan.kept.items():
@@ -154,8 +147,8 @@ class ChannelSpace(CostedSpace):
             group = groups[name]
             if not kept or min(kept) < 0 or max(kept) >= group.size:
                 raise SpaceError(f"the plan keeps channels {kept} of {name!r}, expected some of 0..{group.size - 1}")
-            removed |= {root for j, root in enumerate(group.roots) if j not in set(kept)}
-        return removed
+            removed |= set(group.roots) - {group.roots[j] for j in kept}
+        return kept_without(self._analysis, removed)
 
     def features(self) -> np.ndarray:
         """What is known of each group's first layer, each column scaled to [0, 1]: [n_knobs, 8].

@@ -21,6 +21,7 @@ class Labels:
     def __init__(self) -> None:
         self._parent: list[int] = [FIXED]
         self._reason: dict[int, str] = {FIXED: "not a channel of any layer"}
+        self._roots: np.ndarray | None = None  # [count], until something changes
 
     @property
     def count(self) -> int:
@@ -31,6 +32,7 @@ class Labels:
         """`n` new labels, or the fixed one where there is a single position, which cannot be removed: [n]."""
         if n == 1:
             return fixed(1)
+        self._roots = None
         start = len(self._parent)
         self._parent.extend(range(start, start + n))
         return np.arange(start, start + n)
@@ -46,9 +48,10 @@ class Labels:
 
     def roots(self, labels: np.ndarray) -> np.ndarray:
         """`root` of each entry, with `FIXED` for everything that must stay: [n]."""
-        distinct, inverse = np.unique(labels, return_inverse=True)
-        found = [self.root(int(label)) for label in distinct]
-        return np.array([FIXED if root in self._reason else root for root in found], dtype=np.int64)[inverse]
+        if self._roots is None:
+            found = [self.root(label) for label in range(self.count)]
+            self._roots = np.array([FIXED if root in self._reason else root for root in found], dtype=np.int64)
+        return self._roots[labels]
 
     def reason(self, label: int) -> str | None:
         """Why `label` must stay, or None if it may be removed."""
@@ -56,11 +59,13 @@ class Labels:
 
     def fix(self, labels: np.ndarray, why: str) -> None:
         """Everything in `labels` must stay; the first reason given is the one kept."""
+        self._roots = None
         for label in np.unique(labels):
             self._reason.setdefault(self.root(int(label)), why)
 
     def tie(self, a: np.ndarray, b: np.ndarray, why: str) -> None:
         """Entry i of `a` and entry i of `b` ([n] each) can only be removed together; `why` names the place."""
+        self._roots = None
         for x, y in np.unique(np.stack([a, b], axis=1), axis=0):
             if x == FIXED or y == FIXED:
                 if x != y:

@@ -15,16 +15,18 @@ from search_spaces.edits import Kept
 from search_spaces.labels import movable
 
 
-def build(analysis: Analysis, removed_roots: Iterable[int]) -> fx.GraphModule:
-    """A new network without the channels of `removed_roots`; the recorded one is not changed.
+def kept_without(analysis: Analysis, removed_roots: Iterable[int]) -> Kept:
+    """What remains when the channels of `removed_roots` go."""
+    every = np.arange(analysis.labels.count)
+    return Kept(np.isin(analysis.labels.roots(every), list(removed_roots)))
+
+
+def build(analysis: Analysis, kept: Kept) -> fx.GraphModule:
+    """A new network with the channels that are `kept`; the recorded one is not changed.
 
     Module names and state-dict keys are those of the original. Parameters are sliced, the attributes of layers and
     the sizes written into calls follow.
     """
-    labels = analysis.labels
-    every = np.arange(labels.count)
-    kept = Kept(np.isin(labels.roots(every), list(removed_roots)))
-
     network = analysis.network
     small = fx.GraphModule(_modules_of(network), _edited_graph(analysis, kept), class_name=network.__class__.__name__)
     _slice_state(analysis, kept, small)

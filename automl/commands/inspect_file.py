@@ -43,7 +43,9 @@ def _fixed(setup: Setup) -> str:
         return "nothing is fixed\n"
     lines = [["cannot change", "channels", "reason"]]
     lines += [[fixed.name, str(fixed.channels), fixed.reason] for fixed in setup.space.fixed]
-    return align(lines) + "\n"
+    strange = [f"{name} ({function})" for name, function in setup.space.not_understood.items()]
+    told = f"\nnot understood, so left as it is: {', '.join(strange)}" if strange else ""
+    return f"{align(lines)}{told}\n"
 
 
 def _reach(setup: Setup) -> str:

@@ -44,7 +44,6 @@ def run_study(store: Store, config: StudyConfig, storage: str) -> int:
         with Progress(config.goal) as progress:
             study.run(progress)
             results = conclude(study, progress.say)
-        picture = draw(study, results)
     except KeyboardInterrupt:
         print(
             f"\ninterrupted; every finished trial is recorded in {store.name}\n"
@@ -54,7 +53,7 @@ def run_study(store: Store, config: StudyConfig, storage: str) -> int:
         return 130
     print(table(study, results))
     print(summary(study, results))
-    print(f"kept layer by layer: {picture}")
+    print(f"kept layer by layer: {draw(study, results)}")
     print(f"export the winner with: automl export {config.name} --out DIR{_option(store, storage)}")
     return 0
 

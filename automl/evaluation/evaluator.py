@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from automl.errors import ConfigError
-from automl.evaluation import importance
 from automl.evaluation.certify import COUNTED, counts, excess
 from automl.evaluation.gram import Gram, gather_grams, supported
+from automl.evaluation.importance import activation_scores
 from automl.evaluation.metrics import NotFiniteError, measure_metrics
 from automl.evaluation.options import EvaluationOptions
 from automl.evaluation.precision import choose_dtype, fast, first, formatted
@@ -72,10 +72,8 @@ class Evaluator:
             return
         with pinned_threads(self.threads):
             grams = self._gather()
-            if self.options.importance == "activation":
-                self._scores = importance.activation(self.space, grams)
-            else:
-                self._scores = importance.magnitude(self.space)
+            activation = self.options.importance == "activation"
+            self._scores = activation_scores(self.space, grams) if activation else self.space.magnitudes
             if self.options.reconstruction == "least_squares":
                 self._reconstruction = Reconstruction(self.space.original, grams)
             if self.options.precision == "auto":

@@ -11,19 +11,14 @@ from automl.evaluation.gram import Gram
 from search_spaces import ChannelSpace, Group
 
 
-def magnitude(space: ChannelSpace) -> dict[str, np.ndarray]:
-    """Group -> L1 norm of the weights that read each channel: [size]. AMC's rule (He et al. 2018, section 3.3)."""
-    return space.magnitudes
-
-
-def activation(space: ChannelSpace, grams: Mapping[str, Gram]) -> dict[str, np.ndarray]:
+def activation_scores(space: ChannelSpace, grams: Mapping[str, Gram]) -> dict[str, np.ndarray]:
     """Group -> norm of what each channel typically contributes to the outputs of its readers: [size].
 
     The root of the sum over readers and their features of |W column|^2 E[x^2]: the norm of a weight column times
     the root mean square of its input (Sun et al. 2024, "Wanda", equation 1, by channel), from the Gram diagonal.
-    Readers without a Gram matrix do not count; a group that has no other is scored by `magnitude`.
+    Readers without a Gram matrix do not count; a group that has no other keeps its magnitude.
     """
-    fallback = magnitude(space)
+    fallback = space.magnitudes
     return {group.name: _activation(space, group, grams, fallback[group.name]) for group in space.groups}
 
 

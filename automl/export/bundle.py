@@ -123,7 +123,7 @@ def load(out: str | Path, model: nn.Module) -> nn.Module:
     try:
         # The knobs' ranges play no part in replaying a plan, so the options of the search need not be known.
         original = copy.deepcopy(model).to("cpu", torch.float32)
-        network = ChannelSpace.from_model(original, inputs).build(Plan.from_json(json.dumps(manifest["plan"])))
+        network = ChannelSpace(original, inputs).build(Plan.from_json(json.dumps(manifest["plan"])))
         load_tensors(network, path, manifest["aliases"])
     except (ValueError, RuntimeError, KeyError) as error:
         raise ExportError(

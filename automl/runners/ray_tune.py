@@ -79,6 +79,8 @@ class RayTuneRunner:
             # Ray tells of a lost worker on stdout, where results go.
             with contextlib.redirect_stdout(sys.stderr), _signals_as_before():
                 tuner.fit()
+        if searcher.error is not None:
+            raise searcher.error
         if not proposer.done:  # Tune takes Ctrl-C as the end of the sweep and returns
             raise KeyboardInterrupt
 
@@ -172,14 +174,22 @@ class _SessionSearcher(Searcher):
         self._workers = workers
         self._reasons = reasons
         self._live: dict[str, int] = {}  # Tune's trial id -> ours
+        self.error: Exception | None = None
+        """What went wrong in this process, such as a full disk. Tune would take it for a failure of the trial."""
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict, **spec: Any) -> bool:
         return True
 
     def suggest(self, trial_id: str) -> Any:
+        if self.error is not None:
+            return Searcher.FINISHED
         if len(self._live) >= self._workers:
             return None
-        record = self._proposer.propose()
+        try:
+            record = self._proposer.propose()
+        except Exception as error:
+            self.error = error
+            return Searcher.FINISHED
         if record is None:
             return Searcher.FINISHED if self._proposer.done else None
         self._live[trial_id] = record.id
@@ -191,9 +201,13 @@ class _SessionSearcher(Searcher):
             return
         if error or result is None:
             reason = self._reasons.of.get(trial_id, "Ray Tune stopped it before it ran")
-            self._proposer.finish(ours, Outcome.failed(f"the worker was lost: {reason}"))
+            outcome = Outcome.failed(f"the worker was lost: {reason}")
         else:
-            self._proposer.finish(ours, _outcome(result["outcome"][0]))
+            outcome = _outcome(result["outcome"][0])
+        try:
+            self._proposer.finish(ours, outcome)
+        except Exception as failure:
+            self.error = self.error or failure
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles itself for its own restore, which is not used."""

@@ -16,7 +16,7 @@ COSTS = ("macs", "params", "size_bytes")
 
 @pytest.fixture(scope="module")
 def space(problem):
-    return ChannelSpace.from_model(problem.model, problem.example_inputs)
+    return ChannelSpace(problem.model, problem.example_inputs)
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +171,7 @@ def test_nan_weights_fail_the_trial(space, problem):
     with torch.no_grad():
         network[0].weight[0] = float("nan")
     sick = Problem(network, problem.calibration, problem.validation)
-    space = ChannelSpace.from_model(sick.model, sick.example_inputs)
+    space = ChannelSpace(sick.model, sick.example_inputs)
     outcome = Evaluator(sick, space, threads=1)(base(space))
     assert outcome.state is TrialState.FAILED and outcome.reason == "0.weight is not finite"
 
@@ -226,7 +226,7 @@ def test_networks_of_other_joints(model, importance, problem):
     if not isinstance(model[-1], nn.Linear):
         model = nn.Sequential(model, nn.Flatten())
     other = Problem(model, problem.calibration[:1], problem.validation[:1])
-    space = ChannelSpace.from_model(other.model, other.example_inputs)
+    space = ChannelSpace(other.model, other.example_inputs)
     evaluator = Evaluator(other, space, EvaluationOptions(importance=importance), threads=1)
     outcome = evaluator(half(space))
     assert outcome.state is TrialState.DONE, outcome.reason

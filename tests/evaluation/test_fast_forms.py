@@ -96,7 +96,7 @@ def prepared(network):
                     tensor.uniform_(0.5, 1.5)
                 for tensor in (module.bias, module.running_mean):
                     tensor.uniform_(-0.5, 0.5)
-    return ChannelSpace.from_model(network.eval(), (X[:2],)).original
+    return ChannelSpace(network.eval(), (X[:2],)).original
 
 
 @pytest.mark.parametrize("name", JOINS)

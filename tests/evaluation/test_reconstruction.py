@@ -42,7 +42,7 @@ def error(got, expected):
 
 def rebuilt(network, keep):
     """The space, and the network that keeps the channels `keep` of group "0", refitted."""
-    space = ChannelSpace.from_model(network, (X[:2],))
+    space = ChannelSpace(network, (X[:2],))
     grams = gather_grams(space.original, [n for n in space.slices(Plan()) if n != "0"], BATCHES, rows=10**6)
     plan = Plan({"0": tuple(keep)})
     small = space.build(plan).eval()
@@ -79,7 +79,7 @@ def test_without_bias_or_batch_norm_there_is_no_intercept():
 
 def test_outputs_that_were_removed_are_left_out():
     network = with_redundant_channels(nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 4, 1))
-    space = ChannelSpace.from_model(network, (X[:2],))
+    space = ChannelSpace(network, (X[:2],))
     grams = gather_grams(space.original, ["2", "5"], BATCHES, rows=10**6)
     plan = Plan({"0": (0, 1, 2, 3), "2": (1, 4)})
     small = space.build(plan).eval()
@@ -96,7 +96,7 @@ def test_grouped_convolution_is_refitted_group_by_group():
             first.weight[base + 2 : base + 4] = 0.5 * first.weight[base : base + 2]
             first.bias[base + 2 : base + 4] = 0.5 * first.bias[base : base + 2]
     network = nn.Sequential(first, nn.ReLU(), nn.Conv2d(8, 6, 3, groups=2)).eval()
-    space = ChannelSpace.from_model(network, (X[:2],))
+    space = ChannelSpace(network, (X[:2],))
     grams = gather_grams(space.original, ["2"], BATCHES, rows=10**6)
     assert grams["2"].matrix.shape == (2, 37, 37)
     point = space.point([knob.levels[len(knob.levels) // 2] for knob in space.knobs])
@@ -116,7 +116,7 @@ def test_grouped_convolution_is_refitted_group_by_group():
 def test_the_original_is_untouched_and_repeats_are_exact():
     network = with_redundant_channels(nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 4, 1))
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    space = ChannelSpace.from_model(network, (X[:2],))
+    space = ChannelSpace(network, (X[:2],))
     grams = gather_grams(space.original, ["2"], BATCHES)
     plan = Plan({"0": (0, 3, 5)})
     reconstruction = Reconstruction(space.original, grams)
@@ -135,7 +135,7 @@ def test_cache_of_solutions_is_bounded(monkeypatch):
 
     monkeypatch.setattr(module, "CACHE_BYTES", 2_000)
     network = with_redundant_channels()
-    space = ChannelSpace.from_model(network, (X[:2],))
+    space = ChannelSpace(network, (X[:2],))
     reconstruction = Reconstruction(space.original, gather_grams(space.original, ["2"], BATCHES))
     for first in range(7):
         plan = Plan({"0": (first, 7)})
@@ -160,5 +160,5 @@ def test_which_batch_norms_can_take_a_shift():
             x = self.norm_shared(self.shared(self.shared(x)))
             return self.stateless(self.last(x))
 
-    space = ChannelSpace.from_model(nn.Sequential(nn.Conv2d(3, 3, 1), Net(), nn.Conv2d(3, 2, 1)), (X[:2],))
+    space = ChannelSpace(nn.Sequential(nn.Conv2d(3, 3, 1), Net(), nn.Conv2d(3, 2, 1)), (X[:2],))
     assert lone_norms(space.original) == {"1.alone": "1.norm_alone"}

@@ -41,7 +41,7 @@ def winner(tmp_path_factory):
     """(original, compressed network with weights of its own, folder of its export)."""
     torch.manual_seed(0)
     original = Residual().eval()
-    space = ChannelSpace.from_model(original, (IMAGES,), min_keep=0.3)
+    space = ChannelSpace(original, (IMAGES,), min_keep=0.3)
     plan = space.plan(space.point(space.lowest.tolist()))
     network = space.build(plan).eval()
     with torch.no_grad():

@@ -171,6 +171,14 @@ class RunnerConformance:
         assert [record.point for record in records] == proposals(problem)
         assert all(record.state is TrialState.DONE for record in records)
 
+    def test_what_goes_wrong_in_the_driver_ends_the_run_and_no_trial(self, runner: Runner, store, study, problem):
+        def full(record: TrialRecord) -> None:
+            raise OSError("No space left on device")
+
+        with pytest.raises(OSError, match="No space left"):
+            runner.run(new_session(store, study, problem, observers=[full]), ToyEvaluator(problem))
+        assert TrialState.FAILED not in {record.state for record in store.trials(study.id)}
+
     def test_several_lanes_run_to_their_ends(self, runner: Runner, store, study, problem):
         lanes = Lanes([new_session(store, study, problem, name) for name in ("uniform", "random", "amc")])
         runner.run(lanes, ToyEvaluator(problem))

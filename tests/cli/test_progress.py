@@ -1,0 +1,92 @@
+"""What a running study tells, in a log and on a terminal."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import pytest
+
+from automl.progress import Progress, duration
+from automl.store import open_store
+from automl.types import Measurement, Outcome
+from tests.kits.runners import GOAL, new_session, new_study
+from tests.kits.toy_space import toy_problem
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def lane(tmp_path):
+    """Runs `n` trials of a lane that plans 6, watched; the third fails."""
+    problem = toy_problem()
+    with open_store(tmp_path / "study.db") as store:
+        study = new_study(store, problem)
+
+        def run(progress: Progress, n: int) -> None:
+            session = new_session(store, study, problem, trials=6, observers=[progress])
+            progress.plan([session])
+            for _ in range(n):
+                record = session.propose()
+                value = Outcome.done([Measurement("accuracy", record.number / 10)])
+                session.finish(record.id, Outcome.failed("out of memory") if record.number == 2 else value)
+
+        yield run
+
+
+def test_a_log_gets_a_line_now_and_then_and_one_for_every_failure_and_lane(lane):
+    stream = io.StringIO()
+    with Progress(GOAL, stream=stream, every_s=3600) as progress:
+        lane(progress, 6)
+    failure, end = stream.getvalue().splitlines()
+    assert re.fullmatch(
+        r"3 of 6 trials, about [\d.]+ s left; random, seed 0, 3/6, best accuracy 0.1000; trial 2 failed: out of memory",
+        failure,
+    )
+    assert end == "6 of 6 trials; random, seed 0, 6/6, best accuracy 0.5000"
+
+
+def test_a_log_can_have_every_trial(lane):
+    stream = io.StringIO()
+    with Progress(GOAL, stream=stream, every_s=0) as progress:
+        lane(progress, 6)
+    assert len(stream.getvalue().splitlines()) == 1 + 6
+
+
+def test_a_resumed_lane_counts_what_it_has(lane):
+    lane(Progress(GOAL, quiet=True), 4)
+    stream = io.StringIO()
+    with Progress(GOAL, stream=stream, every_s=0) as progress:
+        lane(progress, 1)
+    first, second = stream.getvalue().splitlines()
+    assert first == "4 of 6 trials"
+    assert second.startswith("5 of 6 trials; random, seed 0, 5/6, best accuracy 0.4000")
+
+
+def test_a_terminal_gets_one_line_that_is_written_anew(lane):
+    stream = Terminal()
+    with Progress(GOAL, stream=stream, every_s=0) as progress:
+        lane(progress, 5)
+        progress.say("measuring")
+    assert "5 of 6 trials" in stream.getvalue()
+    assert "\x1b[?25h" in stream.getvalue(), "the cursor is shown again"
+    plain = re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", "", stream.getvalue())
+    assert [line for line in plain.split("\n") if line.strip()][-1].endswith("measuring"), "the line is gone before it"
+
+
+def test_quiet_says_nothing(lane):
+    stream = Terminal()
+    with Progress(GOAL, stream=stream, every_s=0, quiet=True) as progress:
+        lane(progress, 6)
+        progress.say("measuring")
+    assert stream.getvalue() == ""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.44, "0.4 s"), (12.3, "12 s"), (185, "3:05 min"), (7800, "2:10 h"), (99, "99 s")]
+)
+def test_durations_are_for_people(seconds, text):
+    assert duration(seconds) == text
