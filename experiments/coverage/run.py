@@ -82,7 +82,7 @@ def shapes(out) -> list[tuple[int, ...]]:
     return [tuple(out.shape)] if isinstance(out, torch.Tensor) else [s for item in out for s in shapes(item)]
 
 
-HEADER = """| network | MACs (M) | after | smallest | groups | layers fixed in part | calls not understood | analysis (s) |
+HEADER = """| network | MACs (M) | after | smallest | groups | partly fixed layers | not understood | analysis (s) |
 | --- | --- | --- | --- | --- | --- | --- | --- |"""
 
 

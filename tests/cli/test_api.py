@@ -14,6 +14,7 @@ from automl.errors import AutomlError, ConfigError, DataError, StudyError
 from automl.measures import count_macs
 from automl.store import open_store
 from search_spaces import InfeasibleBudgetError
+from tests.cli.conftest import automl as command
 
 
 @pytest.fixture
@@ -103,6 +104,13 @@ def test_with_a_storage_a_second_call_goes_on(model, tmp_path):
         changed[0].weight[0, 0, 0, 0] += 1
     with pytest.raises(StudyError, match="network"):
         compress(3, changed)
+
+
+def test_the_command_line_says_that_it_cannot_load_a_network_from_memory(model, tmp_path):
+    automl.compress(model, batches(0), batches(1), trials=1, storage=tmp_path / "s.db", name="mine", progress=False)
+    ran = command("resume", "mine", "--storage", tmp_path / "s.db")
+    assert ran.code == 1 and "automl.compress(..., name='mine', storage=...)" in ran.err
+    assert command("trials", "mine", "--storage", tmp_path / "s.db").code == 0
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ class Attention(Joint):
         self.qkv, self.out = nn.Linear(8, 24), nn.Linear(8, 8)
 
     def joint(self, x):
-        b, c, h, w = x.shape
+        b, _, h, w = x.shape
         q, k, v = self.qkv(x.flatten(2).transpose(1, 2)).chunk(3, dim=-1)
         q, k, v = (t.reshape(b, h * w, 2, 4).transpose(1, 2) for t in (q, k, v))
         x = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
