@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
@@ -50,14 +50,14 @@ def summary(study: Study, results: Results) -> str:
     return "\n".join([*lines, *(f"note: {note}" for note in results.notes)])
 
 
-def align(lines: Sequence[Sequence[str]]) -> str:
-    """Cells in columns, the first to the left, the others to the right; a rule below the first line."""
+def align(lines: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> str:
+    """Cells in columns, those of `left` to the left, the others to the right; a rule below the first line."""
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     texts = []
     for line in lines:
-        cells = zip(line, widths, strict=True)
-        texts.append("  ".join(cell.rjust(width) if i else cell.ljust(width) for i, (cell, width) in enumerate(cells)))
-    return "\n".join([texts[0], "-" * len(texts[0]), *texts[1:]])
+        cells = enumerate(zip(line, widths, strict=True))
+        texts.append("  ".join(cell.ljust(w) if i in left else cell.rjust(w) for i, (cell, w) in cells).rstrip())
+    return "\n".join([texts[0], "-" * max(map(len, texts)), *texts[1:]])
 
 
 def picture_path(study: Study) -> Path:

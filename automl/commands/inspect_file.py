@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -31,11 +32,16 @@ def _groups(setup: Setup) -> str:
     lines = [["group", "channels", "fewest", "MACs", "layers"]]
     for group, knob in zip(space.groups, space.knobs, strict=True):
         share = f"{space.macs_share(group.name):.1%}"
-        lines.append([group.name, str(group.size), str(knob.levels[0]), share, ", ".join(group.layers)])
+        lines.append([group.name, str(group.size), str(knob.levels[0]), share, _first(group.layers)])
     return (
         f"{len(space.groups)} groups of channels that stay or go together (MACs: share in which they take part)\n"
-        f"{align(lines)}\n"
+        f"{align(lines, left=(0, 4))}\n"
     )
+
+
+def _first(layers: Sequence[str], n: int = 3) -> str:
+    more = f" and {len(layers) - n} more" if len(layers) > n else ""
+    return ", ".join(layers[:n]) + more
 
 
 def _fixed(setup: Setup) -> str:
@@ -45,7 +51,7 @@ def _fixed(setup: Setup) -> str:
     lines += [[fixed.name, str(fixed.channels), fixed.reason] for fixed in setup.space.fixed]
     strange = [f"{name} ({function})" for name, function in setup.space.not_understood.items()]
     told = f"\nnot understood, so left as it is: {', '.join(strange)}" if strange else ""
-    return f"{align(lines)}{told}\n"
+    return f"{align(lines, left=(0, 2))}{told}\n"
 
 
 def _reach(setup: Setup) -> str:

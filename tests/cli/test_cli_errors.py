@@ -23,9 +23,9 @@ def refused(*arguments) -> str:
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        (("trials:", "trails:"), "line 15: trails: unknown key; did you mean 'trials'"),
-        (("macs <= 50%", "macs <= 1%"), "no network in the space has macs <= 11,755: the smallest has"),
-        (("macs <= 50%", "latency <= 5"), "no budget on 'latency'"),
+        (("trials:", "trails:"), "line 16: trails: unknown key; did you mean 'trials'"),
+        (("macs <= 25%", "macs <= 1%"), "no network in the space has macs <= 11,755: the smallest has"),
+        (("macs <= 25%", "latency <= 5"), "no budget on 'latency'"),
         (("name: small_cnn", "name: small_cn"), "unknown model 'small_cn'; did you mean 'small_cnn'"),
         (("name: small_cnn", "name: no_such_module:make"), "cannot import 'no_such_module'"),
         (("name: digits", "name: digit"), "unknown data set 'digit'; did you mean 'digits'"),

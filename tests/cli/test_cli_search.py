@@ -99,10 +99,10 @@ def test_more_trials_can_be_asked_for(copied):
 
 
 def test_another_configuration_under_the_same_name_is_refused(copied, study_file):
-    other = study_file(("macs <= 50%", "macs <= 40%"), ("split_seed: 0", "split_seed: 1"))
+    other = study_file(("macs <= 25%", "macs <= 40%"), ("split_seed: 0", "split_seed: 1"))
     ran = command("search", other, "--storage", copied)
     assert ran.code == 1
-    assert "data.split_seed (recorded 0, now 1); budget (recorded ['macs <= 50%'], now ['macs <= 40%'])" in ran.err
+    assert "data.split_seed (recorded 0, now 1); budget (recorded ['macs <= 25%'], now ['macs <= 40%'])" in ran.err
     ran = command("search", study_file(), "--storage", copied, "--seed", "4")
     assert ran.code == 1 and "seeds (recorded [0], now [4])" in ran.err
 
