@@ -112,20 +112,8 @@ def _per_channel(call: Call, x: Labelled, *state: Labelled | None, dim: int = 1)
 
 
 @rule("BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d")
-def _norm_layer(
-    call: Call,
-    x: Labelled,
-    weight: Labelled | None = None,
-    bias: Labelled | None = None,
-    running_mean: Labelled | None = None,
-    running_var: Labelled | None = None,
-    **kwargs: Any,
-) -> Labelled:
-    return _per_channel(call, x, weight, bias, running_mean, running_var)
-
-
 @rule("batch_norm", "instance_norm")
-def _norm_function(
+def _norm(
     call: Call,
     x: Labelled,
     running_mean: Labelled | None = None,
@@ -135,7 +123,7 @@ def _norm_function(
     *args: Any,
     **kwargs: Any,
 ) -> Labelled:
-    return _per_channel(call, x, weight, bias, running_mean, running_var)
+    return _per_channel(call, x, running_mean, running_var, weight, bias)
 
 
 @rule("PReLU", "prelu")

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from automl._names import nearest
 from automl.errors import ExportError
-from automl.export.formats import FORMATS, load_tensors, state_tensors
+from automl.export.formats import FORMATS, load_tensors
 from automl.export.subject import Subject, largest_difference, run_module
+from automl.measures import state_tensors
 from search_spaces import ChannelSpace, Plan
 
 MANIFEST = "manifest.json"

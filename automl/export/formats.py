@@ -6,13 +6,13 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from automl.export.subject import Run, Subject, quiet, run_module
+from automl.measures import state_tensors
 
 
 @dataclass(frozen=True)
@@ -25,24 +25,6 @@ class Format:
     write: Callable[[Subject, Path], None]
     read: Callable[[Subject, Path], Run]
     """Load the file anew and return what runs it."""
-
-
-def state_tensors(network: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The state dict as tensors that share no memory, and for each key left out the key that holds its tensor.
-
-    A module used under two names, or a tied weight, stands in the file once.
-    """
-    tensors: dict[str, Tensor] = {}
-    aliases: dict[str, str] = {}
-    first: dict[tuple[Any, ...], str] = {}
-    for key, tensor in network.state_dict().items():
-        place = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
-        if tensor.numel() and place in first:
-            aliases[key] = first[place]
-        else:
-            first[place] = key
-            tensors[key] = tensor.clone(memory_format=torch.contiguous_format)
-    return tensors, aliases
 
 
 def load_tensors(network: nn.Module, path: Path, aliases: dict[str, str]) -> None:

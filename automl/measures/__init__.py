@@ -1,6 +1,6 @@
 """What a network costs, measured on the network itself: counts, bytes, peak memory, latency."""
 
-from automl.measures.counts import count_macs, count_params, size_bytes
+from automl.measures.counts import count_macs, count_params, size_bytes, state_tensors
 from automl.measures.latency import LatencyComparison, compare_latency, latency
 from automl.measures.memory import peak_activation_bytes
 from automl.measures.threads import cpu_name, pinned_threads
@@ -15,4 +15,5 @@ __all__ = [
     "peak_activation_bytes",
     "pinned_threads",
     "size_bytes",
+    "state_tensors",
 ]

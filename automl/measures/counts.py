@@ -41,15 +41,25 @@ def size_bytes(network: nn.Module) -> int:
     """Length of the safetensors file of the network's state dict, header included, shared tensors stored once."""
     from safetensors.torch import save
 
-    stored: dict[str, Tensor] = {}
-    seen: set[tuple[Any, ...]] = set()
-    for name, tensor in network.state_dict().items():
+    return len(save(state_tensors(network)[0]))
+
+
+def state_tensors(network: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The state dict as tensors that share no memory, and for each key left out the key that holds its tensor.
+
+    A module used under two names, or a tied weight, stands in the file once.
+    """
+    tensors: dict[str, Tensor] = {}
+    aliases: dict[str, str] = {}
+    first: dict[tuple[Any, ...], str] = {}
+    for key, tensor in network.state_dict().items():
         place = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
-        if tensor.numel() and place in seen:
-            continue
-        seen.add(place)
-        stored[name] = tensor.contiguous()
-    return len(save(stored))
+        if tensor.numel() and place in first:
+            aliases[key] = first[place]
+        else:
+            first[place] = key
+            tensors[key] = tensor.clone(memory_format=torch.contiguous_format)
+    return tensors, aliases
 
 
 def _mv(matrix: Sequence[int], vector: Sequence[int], *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
