@@ -105,13 +105,13 @@ class Analysis:
             args, kwargs = _positional_input(args, kwargs)
         call = Call(self, node, name)
         try:
-            if name not in RULES or kwargs is None:
+            if name not in RULES:
                 raise Opaque
             out = RULES[name](call, *args, **kwargs)
             if not _fits(out, node.meta["shape"]):
                 raise Opaque
             return out
-        except (Opaque, TypeError, IndexError, ValueError):
+        except Exception:  # Opaque, or a use that no rule foresaw: it must not break the rest
             return self._leave_alone(call, name, (args, kwargs))
 
     def _layer_arguments(self, path: str, layer: nn.Module) -> dict[str, Any]:
@@ -135,6 +135,7 @@ class Analysis:
         """What goes into a call that is not understood stays, and nothing is known of what comes out."""
         self.opaque[call.layer] = name
         self.edits.pop(call.node.name, None)
+        self.layer_edits.pop(call.layer, None)
         for tensor in rules_compute.labelled_in(arguments):
             for labels in tensor:
                 self.labels.fix(labels, f"goes into {name}, whose effect on channels is not known")
