@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import deque
 from collections.abc import Sequence
 from types import TracebackType
 from typing import TextIO
@@ -11,6 +12,10 @@ from typing import TextIO
 from agents import Goal, TrialState
 from automl.session import Session
 from automl.store import TrialRecord
+
+
+RECENT = 40
+"""How many trials the time left is told from."""
 
 
 class Progress:
@@ -26,8 +31,8 @@ class Progress:
         self._every_s = every_s
         self._lanes: dict[tuple[str, int], tuple[int, int]] = {}  # lane -> finished, planned
         self._best: dict[tuple[str, int], float] = {}
-        self._fresh = 0
-        self._started = self._told = time.monotonic()
+        self._ends: deque[float] = deque(maxlen=RECENT)
+        self._told = time.monotonic()
         self._quiet = quiet
         self._live = _LiveLine(self._stream) if self._stream.isatty() and not quiet else None
 
@@ -39,8 +44,8 @@ class Progress:
             best = session.best(self._goal)
             if best is not None:
                 self._best[lane] = best.values[self._goal.metric]
-        self._started = self._told = time.monotonic()
-        self._fresh = 0
+        self._told = time.monotonic()
+        self._ends.clear()
         self._show(self.summary)
 
     def __call__(self, record: TrialRecord) -> None:
@@ -48,9 +53,7 @@ class Progress:
         lane = (record.agent, record.seed)
         finished, planned = self._lanes.get(lane, (0, 1))
         self._lanes[lane] = (finished + 1, planned)
-        self._fresh += 1
-        if self._fresh == 1:
-            self._started = time.monotonic()  # what was prepared before the first trial ended is paid for
+        self._ends.append(time.monotonic())
         if record.state is TrialState.DONE:
             value = record.values[self._goal.metric]
             best = self._best.get(lane)
@@ -69,8 +72,9 @@ class Progress:
         finished = sum(done for done, _ in self._lanes.values())
         planned = sum(total for _, total in self._lanes.values())
         text = f"{finished} of {planned} trials"
-        if self._fresh > 1 and planned > finished:
-            seconds = (time.monotonic() - self._started) / (self._fresh - 1) * (planned - finished)
+        if len(self._ends) > 2 and planned > finished:
+            # The pace of the last trials: what comes before the first ones, such as starting workers, is paid for.
+            seconds = (self._ends[-1] - self._ends[0]) / (len(self._ends) - 1) * (planned - finished)
             text += f", about {duration(seconds)} left"
         return text
 
