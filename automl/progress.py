@@ -13,7 +13,6 @@ from agents import Goal, TrialState
 from automl.session import Session
 from automl.store import TrialRecord
 
-
 RECENT = 40
 """How many trials the time left is told from."""
 
