@@ -29,7 +29,7 @@ def test_a_search_ends_with_a_table_and_a_winner_within_the_budget(searched):
     assert "100.0%" in table["base"] and "1.00x" in table["base"]
     macs = re.search(r"macs ([\d,]+) of ([\d,]+) allowed", ran.out)
     used, allowed = (int(text.replace(",", "")) for text in macs.groups())
-    assert allowed == 1_175_520 // 2
+    assert allowed == 1_175_520 // 4
     assert 0.97 * allowed < used <= allowed
     assert f"{2 * TRIALS + 2} of {2 * TRIALS + 2} trials" in ran.err
 
@@ -141,7 +141,7 @@ def test_inspect_tells_what_can_change_what_cannot_and_how_long(tmp_path, monkey
     ran = command("inspect", DIGITS, "--trials", "10")
     assert ran.code == 0
     assert "4 groups" in ran.out and "is an output of the network" in ran.out
-    assert re.search(r"macs +[\d,]+ \(1\.5%\) +1,175,520 +587,760", ran.out)
+    assert re.search(r"macs +[\d,]+ \(1\.5%\) +1,175,520 +293,880", ran.out)
     assert "21 trials with 1 workers take about" in ran.out
     assert list(tmp_path.iterdir()) == []
 
@@ -151,7 +151,7 @@ def test_the_winner_is_exported_as_the_network_of_its_trial(copied, tmp_path):
     assert ran.code == 0
     manifest = json.loads((tmp_path / "winner" / "manifest.json").read_text())
     assert manifest["study"] == "amc-digits"
-    assert manifest["measurements"]["macs"]["value"] <= manifest["limits"]["macs"] == 587_760
+    assert manifest["measurements"]["macs"]["value"] <= manifest["limits"]["macs"] == 293_880
     original = load_model("small_cnn", {}, None)
     network = automl.export.load(tmp_path / "winner", original)
     assert sum(p.numel() for p in network.parameters()) == manifest["measurements"]["params"]["value"]
