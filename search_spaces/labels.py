@@ -69,7 +69,7 @@ class Labels:
         for x, y in np.unique(np.stack([a, b], axis=1), axis=0):
             if x == FIXED or y == FIXED:
                 if x != y:
-                    self.fix(np.array([max(x, y)]), why)
+                    self.fix(np.array([max(x, y)]), f"{why}, with what cannot change")
                 continue
             x, y = self.root(int(x)), self.root(int(y))
             if x != y:

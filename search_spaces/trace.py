@@ -224,10 +224,13 @@ def _has_tensor(value: Any) -> bool:
 def is_layer(module: nn.Module) -> bool:
     """Whether a call of `module` is recorded as one: a torch.nn layer with state, or one that trains differently.
 
-    Everything else is looked into, so that the shapes written into it can be edited.
+    Everything else is looked into, so that the shapes written into it can be edited: modules of the user's, and
+    those of torch.nn that are made of others, such as a transformer's layer.
     """
-    if not type(module).forward.__module__.startswith("torch.nn.modules") or isinstance(module, nn.Sequential):
+    if not type(module).forward.__module__.startswith("torch.nn.modules"):
         return False
+    if any(True for _ in module.children()):
+        return isinstance(module, nn.MultiheadAttention)  # calls its own child's weight as a function
     has_state = any(True for _ in module.parameters()) or any(True for _ in module.buffers())
     return has_state or isinstance(module, (nn.modules.dropout._DropoutNd, nn.RReLU))
 

@@ -55,6 +55,20 @@ class Strange(nn.Module):
         return self.linear(F.relu(self.hidden(x[:, -1])))
 
 
+class Transformer(nn.Module):
+    """torch.nn's own transformer: the attention is a layer that no rule understands, the rest is looked into."""
+
+    def __init__(self):
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(12, 3, dim_feedforward=20, batch_first=True)
+        self.patches = nn.Conv2d(3, 12, 4, 4)
+        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.linear = nn.Linear(12, 5)
+
+    def forward(self, x):
+        return self.linear(self.encoder(self.patches(x).flatten(2).mT).mean(1))
+
+
 def make(kind):
     torch.manual_seed(0)
     return kind().eval()
@@ -116,6 +130,20 @@ class TestStrange(BuildingSpaceConformance):
         reasons = {fixed.name: fixed.reason for fixed in space.fixed}
         assert "GRU" in reasons["conv2"]
         assert "output" in reasons["linear"]
+
+
+class TestTransformer(BuildingSpaceConformance):
+    @pytest.fixture
+    def model(self):
+        return make(Transformer)
+
+    @pytest.fixture
+    def space(self, model, x):
+        return ChannelSpace(model, (x,))
+
+    def test_the_layers_inside_are_found(self, space):
+        assert [group.name for group in space.groups] == ["encoder.layers.0.linear1", "encoder.layers.1.linear1"]
+        assert set(space.not_understood.values()) == {"MultiheadAttention"}
 
 
 def test_scores_decide_and_magnitude_is_the_default(x):
