@@ -82,6 +82,14 @@ def shapes(out) -> list[tuple[int, ...]]:
     return [tuple(out.shape)] if isinstance(out, torch.Tensor) else [s for item in out for s in shapes(item)]
 
 
+INTRO = """# Which networks of other people can be compressed?
+
+    python experiments/coverage/run.py --out experiments/coverage/results.md
+
+Commit {commit}, torch {torch}. Untrained networks of the `pytorchcv` collection, widths as equal as half the MACs allow. A network
+counts if its outputs keep their shapes, for another batch size too, and its MACs, counted while it runs, are those predicted.
+"""
+
 HEADER = """| network | MACs (M) | after | smallest | groups | partly fixed layers | not understood | analysis (s) |
 | --- | --- | --- | --- | --- | --- | --- | --- |"""
 
@@ -110,8 +118,8 @@ def main() -> None:
     print(summary)
     if arguments.out:
         commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-        text = [f"Commit {commit}, torch {torch.__version__}.", "", HEADER, *rows, "", summary, ""]
-        arguments.out.write_text("\n".join(text))
+        intro = INTRO.format(commit=commit, torch=torch.__version__)
+        arguments.out.write_text("\n".join([intro, HEADER, *rows, "", summary, ""]))
 
 
 if __name__ == "__main__":
