@@ -86,8 +86,9 @@ INTRO = """# Which networks of other people can be compressed?
 
     python experiments/coverage/run.py --out experiments/coverage/results.md
 
-Commit {commit}, torch {torch}. Untrained networks of the `pytorchcv` collection, widths as equal as half the MACs allow. A network
-counts if its outputs keep their shapes, for another batch size too, and its MACs, counted while it runs, are those predicted.
+Commit {commit}, torch {torch}. Untrained networks of the `pytorchcv` collection, widths as equal
+as half the MACs allow. A network counts if its outputs keep their shapes, for another batch size too, and its
+MACs, counted while it runs, are those predicted.
 """
 
 HEADER = """| network | MACs (M) | after | smallest | groups | partly fixed layers | not understood | analysis (s) |
