@@ -253,7 +253,7 @@ def _pad(call: Call, x: Labelled, pad: Sequence[int], mode: str = "constant", va
             call.fix(labels, "is cropped or padded with copies")
             prunable = False
         make = call.labels.fresh if prunable else fixed
-        # A single padded channel is one label of its own: `fresh` would fix it.
+        # Zero channels can go with what they are added to; a single one is fixed, as any dimension of size 1 is.
         out.append(np.concatenate([make(max(left, 0)), inner, make(max(right, 0))]))
     call.edit(partial(edits.edit_pad, out=tuple(out), before=before, after=after))
     return tuple(out)
