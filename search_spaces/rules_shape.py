@@ -277,13 +277,16 @@ def _reduce(call: Call, x: Labelled, dim: Any = None, keepdim: bool = False, **k
     return tuple(out for _ in call.shapes) if call.returns_several else out
 
 
-@rule("softmax", "log_softmax", "softmin", "cumsum", "normalize")
-def _along(call: Call, x: Labelled, *args: Any, **kwargs: Any) -> Labelled:
-    defaults = {"normalize": (2, 1)}.get(call.name, ())
-    positional = [a for a in args if isinstance(a, int)][-1:] or list(defaults[1:])
-    dim = kwargs.get("dim", positional[0] if positional else None)
+@rule("softmax", "log_softmax", "softmin", "cumsum")
+def _softmax(call: Call, x: Labelled, dim: int | None = None, *args: Any, **kwargs: Any) -> Labelled:
     for labels in x if dim is None else (x[dim],):
         call.fix(labels, "is normalised over its channels")
+    return x
+
+
+@rule("normalize")
+def _normalize(call: Call, x: Labelled, p: float = 2.0, dim: int = 1, **kwargs: Any) -> Labelled:
+    call.fix(x[dim], "is normalised over its channels")
     return x
 
 
