@@ -129,7 +129,7 @@ class Lanes:
     """Several sessions as one: hands out from the session with the fewest running trials, the first of several.
 
     With one worker the lanes run one after the other. With more, lanes share the workers, so that an agent learns
-    from most of its trials before it proposes the next.
+    from most of its trials before it proposes the next; from all of them while no lane has two trials out.
     """
 
     def __init__(self, sessions: Sequence[Session]) -> None:

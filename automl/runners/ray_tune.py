@@ -9,7 +9,7 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ os.environ.setdefault("TUNE_FORCE_TRIAL_CLEANUP_S", "2")
 import ray
 import torch
 from ray import tune
+from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
@@ -56,15 +57,16 @@ class RayTuneRunner:
             self._started = True
         reference = ray.put(evaluate)
         _require_loadable(reference)
-        reasons = _Reasons()
-        searcher = _SessionSearcher(proposer, self._workers, reasons)
+        scheduler = _Scheduler(self._workers)
+        searcher = _SessionSearcher(proposer, self._workers, scheduler.reasons)
+        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(self._workers + 1)  # 1 by default, which starts one by one
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # every outcome reaches the database, with its reason
         with tempfile.TemporaryDirectory(prefix="automl-ray-") as folder:
             tuner = tune.Tuner(
                 tune.with_resources(_actor(reference, self._threads), {"cpu": 1}),
                 tune_config=tune.TuneConfig(
                     search_alg=searcher,
-                    scheduler=reasons,
+                    scheduler=scheduler,
                     num_samples=-1,
                     reuse_actors=True,
                     trial_dirname_creator=lambda trial: trial.trial_id,
@@ -153,22 +155,43 @@ def _actor(reference: Any, threads: int) -> type[tune.Trainable]:
     return TrialActor
 
 
-class _Reasons(FIFOScheduler):
-    """Tune's Searcher hears that a trial has failed, but not why; the scheduler does, just before."""
+class _Scheduler(FIFOScheduler):
+    """Hears why a trial has failed, just before Tune's Searcher is told that it has; and keeps the workers alive.
 
-    def __init__(self) -> None:
+    Tune gives a worker that is free to the trial that waits longest, even if a process is just starting for that
+    one, and stops that process: where trials are shorter than a start, one worker would do all. So as many of the
+    oldest trials that wait are passed over as there are processes starting.
+    """
+
+    def __init__(self, workers: int) -> None:
         super().__init__()
-        self.of: dict[str, str] = {}
+        self.reasons: dict[str, str] = {}
+        """Tune's trial id -> why it failed."""
+        self._workers = workers
+        self._order: dict[str, int] = {}  # Tune's trial id -> how many were added before it
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        self._order[trial.trial_id] = len(self._order)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        live = sorted(tune_controller.get_live_trials(), key=lambda trial: self._order[trial.trial_id])
+        waiting = [trial for trial in live if trial.status == Trial.PENDING]
+        starting = self._workers - sum(trial.status == Trial.RUNNING for trial in live) - 1  # the one free is none
+        return waiting[starting] if 0 <= starting < len(waiting) else next(iter(waiting), None)
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         _, _, text = Path(trial.error_file).read_text("utf-8").partition("\n")  # the first line only dates it
-        self.of[trial.trial_id] = " ".join(text.split())[:400]
+        self.reasons[trial.trial_id] = " ".join(text.split())[:400]
 
 
 class _SessionSearcher(Searcher):
-    """Our session behind Tune's Searcher: only names change."""
+    """Our session behind Tune's Searcher: only names change.
 
-    def __init__(self, proposer: Proposer, workers: int, reasons: _Reasons) -> None:
+    One trial more than there are workers is out at a time, ready for the worker that is free next. Without one
+    waiting, Tune stops a worker whose trial has ended, and the next trial pays for a new process.
+    """
+
+    def __init__(self, proposer: Proposer, workers: int, reasons: Mapping[str, str]) -> None:
         super().__init__(metric="outcome", mode="max")
         self._proposer = proposer
         self._workers = workers
@@ -183,7 +206,7 @@ class _SessionSearcher(Searcher):
     def suggest(self, trial_id: str) -> Any:
         if self.error is not None:
             return Searcher.FINISHED
-        if len(self._live) >= self._workers:
+        if len(self._live) > self._workers:
             return None
         try:
             record = self._proposer.propose()
@@ -200,7 +223,7 @@ class _SessionSearcher(Searcher):
         if ours is None:
             return
         if error or result is None:
-            reason = self._reasons.of.get(trial_id, "Ray Tune stopped it before it ran")
+            reason = self._reasons.get(trial_id, "Ray Tune stopped it before it ran")
             outcome = Outcome.failed(f"the worker was lost: {reason}")
         else:
             outcome = _outcome(result["outcome"][0])

@@ -76,6 +76,14 @@ class ToyEvaluator:
         )
 
 
+class TellsProcess:
+    """Takes a moment, and measures which process it runs in."""
+
+    def __call__(self, point: Point) -> Outcome:
+        time.sleep(0.3)
+        return Outcome.done([Measurement("accuracy", 0.5), Measurement("process", os.getpid())])
+
+
 class TellsThreads:
     """Gives the number of threads torch uses where it runs as the accuracy."""
 

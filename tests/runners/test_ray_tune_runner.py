@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import signal
 import tempfile
+from collections import Counter
 
 import pytest
 
 from automl.errors import StudyError
 from automl.store import open_store
-from tests.kits.runners import RunnerConformance, TellsThreads, ToyEvaluator, Unloadable, new_session, new_study
+from tests.kits.runners import (
+    RunnerConformance,
+    TellsProcess,
+    TellsThreads,
+    ToyEvaluator,
+    Unloadable,
+    new_session,
+    new_study,
+)
 from tests.kits.toy_space import toy_problem
 
 pytestmark = pytest.mark.slow
@@ -51,6 +60,16 @@ def test_workers_have_their_share_of_threads(make_runner, tmp_path):
         session = new_session(store, new_study(store, problem), problem, trials=2)
         make_runner(2, threads=3).run(session, TellsThreads())
         assert [record.values["accuracy"] for record in session.finished] == [3.0, 3.0]
+
+
+def test_every_worker_works_and_none_is_started_anew(make_runner, tmp_path):
+    problem = toy_problem()
+    with open_store(tmp_path / "study.db") as store:
+        session = new_session(store, new_study(store, problem), problem, trials=16)
+        make_runner(2, threads=1).run(session, TellsProcess())
+        processes = Counter(record.values["process"] for record in session.finished)
+    assert len(processes) == 2  # trials are far shorter than the start of a process
+    assert min(processes.values()) >= 4
 
 
 def test_an_evaluator_that_workers_cannot_load_is_one_clear_error(make_runner, tmp_path):
