@@ -44,8 +44,6 @@ class CostModel:
         self._constants = np.array(self._constant)  # [n_dims]
         self._slopes = np.stack(self._slope)  # [n_dims, n_groups]
         self._overhead = {"size_bytes": _header_bytes({name: t.shape for name, t in tensors.items()})}
-        self.layers = [layer for layer, _, _ in analysis.terms]
-        """The layer of each term of `macs`, in the order of `macs_by_term`."""
 
     def _dim(self, labels: np.ndarray) -> int:
         """The number of a dimension among the distinct ones."""

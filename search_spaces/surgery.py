@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
 from search_spaces.analysis import Analysis
 from search_spaces.edits import Kept
-from search_spaces.labels import movable
 
 
 def kept_without(analysis: Analysis, removed_roots: Iterable[int]) -> Kept:
@@ -64,30 +63,23 @@ def _edited_graph(analysis: Analysis, kept: Kept) -> fx.Graph:
 
 def _slice_state(analysis: Analysis, kept: Kept, small: fx.GraphModule) -> None:
     """Cut every parameter and buffer along the dimensions that lost channels; shared ones stay shared."""
-    cut: dict[int, Tensor] = {}
     for name, along in analysis.state.items():
-        if not any(movable(labels) for labels in along):
-            continue
         owner, attribute = _owner(small, name)
         tensor = getattr(owner, attribute)
-        if id(tensor) not in cut:
-            new = tensor.detach()
-            for dim, labels in enumerate(along):
-                keep = kept.indices(labels)
-                if len(keep) < len(labels):
-                    new = new.index_select(dim, torch.from_numpy(keep))
-            new = new.clone()
-            cut[id(tensor)] = nn.Parameter(new, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else new
-        setattr(owner, attribute, cut[id(tensor)])
-    # A parameter that several layers share was sliced under its first name only.
-    originals = dict(analysis.network.named_parameters(remove_duplicate=False))
+        new = tensor.detach()
+        for dim, labels in enumerate(along):
+            if kept.shrinks(labels):
+                new = new.index_select(dim, torch.from_numpy(kept.indices(labels)))
+        if new.shape != tensor.shape:
+            setattr(
+                owner, attribute, nn.Parameter(new, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else new
+            )
+    # The analysis knows a parameter that several layers share under its first name only.
     first: dict[int, str] = {}
-    for name, parameter in originals.items():
-        owner, attribute = _owner(small, first.setdefault(id(parameter), name))
-        shared = getattr(owner, attribute)
-        owner, attribute = _owner(small, name)
-        if getattr(owner, attribute) is not shared:
-            setattr(owner, attribute, shared)
+    for name, parameter in analysis.network.named_parameters(remove_duplicate=False):
+        original = first.setdefault(id(parameter), name)
+        if original != name:
+            setattr(*_owner(small, name), getattr(*_owner(small, original)))
 
 
 def _owner(network: nn.Module, name: str) -> tuple[nn.Module, str]:
