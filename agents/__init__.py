@@ -1,8 +1,8 @@
 """How to choose: search agents that are asked for Points and told what came of them."""
 
 from agents.errors import AgentError
-from agents.registry import check_options, create, names
-from agents.types import Agent, Goal, Trial, TrialState
+from agents.registry import check_options, create, names, uses_sensitivity
+from agents.types import Agent, Goal, Sensitivity, Task, Trial, TrialState
 
 DISTRIBUTION = "automl-compress"
 """Marks this package as ours; `automl` checks it on import."""
@@ -12,9 +12,12 @@ __all__ = [
     "Agent",
     "AgentError",
     "Goal",
+    "Sensitivity",
+    "Task",
     "Trial",
     "TrialState",
     "check_options",
     "create",
     "names",
+    "uses_sensitivity",
 ]

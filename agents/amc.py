@@ -32,8 +32,8 @@ from agents.ddpg import Ddpg
 from agents.errors import AgentError
 from agents.random_search import random_point
 from agents.replay import Replay, Transitions
-from agents.types import Goal, Trial
-from search_spaces import Point, Space
+from agents.types import Task, Trial
+from search_spaces import Point
 
 FINAL_NOISE = 0.02
 """Standard deviation of the noise at the last trial planned, unless `noise_decay` is given."""
@@ -87,15 +87,13 @@ class Amc(NumberedAgent):
 
     Options: ClassVar[type] = AmcOptions
 
-    def __init__(
-        self, space: Space, goal: Goal, limits: Mapping[str, float], seed: int, trials: int, options: AmcOptions
-    ) -> None:
-        super().__init__(space, goal, limits, seed, trials, options)
-        self.knobs = space.knobs
-        self.static = np.asarray(space.features(), dtype=np.float64)  # [n_knobs, n_features]
+    def __init__(self, task: Task, options: AmcOptions) -> None:
+        super().__init__(task, options)
+        self.knobs = self.space.knobs
+        self.static = np.asarray(self.space.features(), dtype=np.float64)  # [n_knobs, n_features]
         self.metric = self._tightest()
         self.full_cost = self._cost([], highest=True)
-        self.warmup = trials // 4 if options.warmup is None else options.warmup
+        self.warmup = self.trials // 4 if options.warmup is None else options.warmup
         self.noise = options.noise
         self.decay = options.noise_decay if options.noise_decay is not None else self._default_decay()
         self.updates = options.updates_per_step * len(self.knobs)

@@ -10,8 +10,8 @@ from typing import ClassVar
 import numpy as np
 
 from agents.errors import AgentError
-from agents.types import Goal, Trial
-from search_spaces import Point, Space
+from agents.types import Task, Trial
+from search_spaces import Point
 
 REDRAWS = 20
 """How often a proposal equal to a running trial is drawn anew before the agent says "wait"."""
@@ -34,20 +34,24 @@ class NumberedAgent(ABC):
 
     max_trials: ClassVar[int | None] = None
 
-    def __init__(
-        self, space: Space, goal: Goal, limits: Mapping[str, float], seed: int, trials: int, options: object
-    ) -> None:
-        if seed < 0:
-            raise AgentError(f"expected a seed of 0 or more, got {seed}")
-        if trials < 1:
-            raise AgentError(f"expected at least 1 trial, got {trials}")
-        if not space.knobs:
+    uses_sensitivity: ClassVar[bool] = False
+    """Whether the agent can make use of a `Sensitivity`; whoever creates it then computes one."""
+
+    stays_within: ClassVar[bool] = True
+    """Whether every Point proposed keeps the limits. One that walks down to the budget from above does not."""
+
+    def __init__(self, task: Task, options: object) -> None:
+        if task.seed < 0:
+            raise AgentError(f"expected a seed of 0 or more, got {task.seed}")
+        if task.trials < 1:
+            raise AgentError(f"expected at least 1 trial, got {task.trials}")
+        if not task.space.knobs:
             raise AgentError("the space has no knob, so there is nothing to choose: free what is fixed or excluded")
-        self.space = space
-        self.goal = goal
-        self.limits = dict(limits)
-        self.seed = seed
-        self.trials = trials
+        self.space = task.space
+        self.goal = task.goal
+        self.limits = dict(task.limits)
+        self.seed = task.seed
+        self.trials = task.trials
         self.told = 0
 
     def ask(self, n: int, running: Sequence[Trial]) -> list[Point]:

@@ -9,7 +9,7 @@ from importlib import import_module
 
 from agents.base import NumberedAgent
 from agents.errors import AgentError
-from agents.types import Agent, Goal
+from agents.types import Agent, Goal, Sensitivity, Task
 from search_spaces import Space
 
 _AGENTS = {
@@ -29,6 +29,11 @@ def check_options(name: str, options: Mapping[str, object]) -> None:
     _options(_load(name), name, options)
 
 
+def uses_sensitivity(name: str) -> bool:
+    """Whether agent `name` can make use of a `Sensitivity`."""
+    return _load(name).uses_sensitivity
+
+
 def create(
     name: str,
     *,
@@ -37,6 +42,7 @@ def create(
     limits: Mapping[str, float],
     seed: int,
     trials: int,
+    sensitivity: Sensitivity | None = None,
     **options: object,
 ) -> Agent:
     """The agent `name`, new: it knows only what it is told.
@@ -47,7 +53,7 @@ def create(
     """
     agent = _load(name)
     space.require_feasible(limits)
-    return agent(space, goal, limits, seed, trials, _options(agent, name, options))
+    return agent(Task(space, goal, limits, seed, trials, sensitivity), _options(agent, name, options))
 
 
 def _load(name: str) -> type[NumberedAgent]:

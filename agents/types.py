@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
-from search_spaces import Point
+import numpy as np
+
+from search_spaces import Point, Space
 
 
 @dataclass(frozen=True)
@@ -48,13 +50,34 @@ class Trial:
     point: Point
     state: TrialState = TrialState.RUNNING
     values: Mapping[str, float] = field(default_factory=dict)
-    """Metric -> value; finite numbers only, empty unless the trial is done or stopped."""
+    """Metric -> value; finite numbers only. A stopped trial has estimates, an infeasible one what its network would
+    be worth if the budget allowed it; a failed one has none."""
     reason: str | None = None
     """Why the trial is stopped, infeasible or failed."""
 
     def utility(self, goal: Goal) -> float:
         """The goal's utility of this trial; minus infinity for one without a value."""
         return goal.utility(self.values[goal.metric]) if goal.metric in self.values else -math.inf
+
+
+Sensitivity = Mapping[str, np.ndarray]
+"""Knob name -> how much is lost, by a closed-form estimate, when that knob alone stands at each of its levels:
+[n_levels], in the order of `Knob.levels`, never rising, 0 at the highest. Losses of different knobs are in one unit."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What an agent of ours is given: where to search, for what, within which limits, for how long."""
+
+    space: Space
+    goal: Goal
+    limits: Mapping[str, float]
+    """Cost metric -> upper limit in absolute units."""
+    seed: int
+    trials: int
+    """How many trials are planned; schedules span them."""
+    sensitivity: Sensitivity | None = None
+    """Given to an agent that `uses_sensitivity`, if there is one."""
 
 
 @runtime_checkable

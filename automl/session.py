@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from agents import Agent, Goal, Trial, TrialState
 from automl.types import Outcome
+from search_spaces import Point
 
 if TYPE_CHECKING:  # the workers of a sweep need this file, and not the database
     from automl.store import Store, StudyRecord, TrialRecord
@@ -33,6 +34,9 @@ class Proposer(Protocol):
     def propose(self) -> TrialRecord | None:
         """The next trial to run, already recorded as running; None if there is none now."""
 
+    def rival(self, trial_id: int) -> Point | None:
+        """The best Point that the lane of a proposed trial knows: what the trial has to beat."""
+
     def finish(self, trial_id: int, outcome: Outcome) -> TrialRecord:
         """Record how a proposed trial ended, then let the agent learn from it."""
 
@@ -49,8 +53,10 @@ class Session:
         agent: Agent,
         trials: int,
         *,
+        goal: Goal | None = None,
         observers: Sequence[Observer] = (),
     ) -> None:
+        """`goal`: by which the trials of the lane race each other; None for no race."""
         self.agent_name = agent_name
         self.seed = seed
         self.trials = trials if agent.max_trials is None else min(trials, agent.max_trials)
@@ -58,6 +64,7 @@ class Session:
         self._store = store
         self._study = study
         self._agent = agent
+        self._goal = goal
         self._observers = tuple(observers)
         self._exhausted = False
         records = store.trials(study.id, agent=agent_name, seed=seed)
@@ -94,6 +101,11 @@ class Session:
                 return record
             measurements = [m for m in known.measurements if m.metric not in MEASURED_AT_THE_END]
             self._close(record.id, Outcome.done(measurements), repeat_of=known.repeat_of or known.id)
+
+    def rival(self, trial_id: int) -> Point | None:
+        """The best Point of the lane so far, in a race; else None."""
+        best = self.best(self._goal) if self._goal is not None else None
+        return best.point if best is not None else None
 
     def finish(self, trial_id: int, outcome: Outcome) -> TrialRecord:
         """Record how a proposed trial ended, then let the agent learn from it."""
@@ -149,6 +161,10 @@ class Lanes:
                 self._owner[record.id] = session
                 return record
         return None
+
+    def rival(self, trial_id: int) -> Point | None:
+        """The best Point of the session that proposed the trial."""
+        return self._owner[trial_id].rival(trial_id)
 
     def finish(self, trial_id: int, outcome: Outcome) -> TrialRecord:
         """Hand the outcome to the session that proposed the trial."""

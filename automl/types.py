@@ -31,7 +31,8 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a trial ended. Exactly `DONE` and `STOPPED` carry measurements; the other states carry a reason."""
+    """How a trial ended: `DONE` with measurements; `STOPPED` with estimates and `INFEASIBLE` with what the network would
+    be worth if the budget allowed it, both with a reason; `FAILED` with a reason alone."""
 
     state: TrialState
     measurements: Sequence[Measurement] = field(default_factory=tuple)
@@ -45,9 +46,14 @@ class Outcome:
         return cls(TrialState.DONE, tuple(measurements), None, wall_s)
 
     @classmethod
-    def infeasible(cls, reason: str, wall_s: float = 0.0) -> Outcome:
-        """A trial whose network exceeds the budget or cannot be built."""
-        return cls(TrialState.INFEASIBLE, (), reason, wall_s)
+    def stopped(cls, reason: str, measurements: Sequence[Measurement]) -> Outcome:
+        """A trial that ended early on purpose, with what was reached or estimated by then."""
+        return cls(TrialState.STOPPED, tuple(measurements), reason)
+
+    @classmethod
+    def infeasible(cls, reason: str, measurements: Sequence[Measurement] = ()) -> Outcome:
+        """A trial whose network exceeds the budget, measured all the same, or cannot be built."""
+        return cls(TrialState.INFEASIBLE, tuple(measurements), reason)
 
     @classmethod
     def failed(cls, reason: str, wall_s: float = 0.0) -> Outcome:

@@ -98,7 +98,7 @@ class Evaluator:
                 names.append(name)
         return gather_grams(network, names, self.problem.calibration)
 
-    def __call__(self, point: Point) -> Outcome:
+    def __call__(self, point: Point, rival: Point | None = None) -> Outcome:
         """What `point` is worth. A trial that cannot be run, or gives NaN, is an Outcome with a reason."""
         self.prepare()
         start = time.perf_counter()
@@ -112,14 +112,13 @@ class Evaluator:
     def _trial(self, point: Point) -> Outcome:
         network = self._build(point)
         costs = counts(network, self.problem.example_inputs)
-        over = excess(costs, self.limits)
-        if over:
-            return Outcome.infeasible(f"over the budget: {over}")
         if self._validation is None:
             self._validation = formatted(self.problem.validation, self._dtype)
         _require_finite(network)
         quick = fast(network, self._dtype)
-        return Outcome.done([*measure_metrics(quick, self._validation, self.problem.metrics), *costs])
+        measured = [*measure_metrics(quick, self._validation, self.problem.metrics), *costs]
+        over = excess(costs, self.limits)
+        return Outcome.infeasible(f"over the budget: {over}", measured) if over else Outcome.done(measured)
 
     def network(self, point: Point) -> nn.Module:
         """The very network that a trial at `point` measures: float32, nothing folded, on the CPU, in eval mode."""

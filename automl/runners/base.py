@@ -11,8 +11,8 @@ from automl.session import Proposer
 from automl.types import Outcome
 from search_spaces import Point
 
-Evaluate = Callable[[Point], Outcome]
-"""Judges a Point. Picklable if it is to run in other processes."""
+Evaluate = Callable[[Point, Point | None], Outcome]
+"""Judges a Point beside the rival it has to beat, if there is one. Picklable if it is to run in other processes."""
 
 
 class Runner(Protocol):
@@ -29,11 +29,11 @@ class Runner(Protocol):
         """Give back what the runner has started."""
 
 
-def run_trial(evaluate: Evaluate, point: Point) -> Outcome:
+def run_trial(evaluate: Evaluate, point: Point, rival: Point | None = None) -> Outcome:
     """The outcome of one trial with the time it took; an exception is a failed trial."""
     started = time.perf_counter()
     try:
-        outcome = evaluate(point)
+        outcome = evaluate(point, rival)
     except Exception as error:  # one trial ends itself, not the study
         outcome = Outcome.failed(f"{type(error).__name__}: {error}")
     return replace(outcome, wall_s=time.perf_counter() - started)

@@ -143,14 +143,16 @@ def _actor(reference: Any, threads: int) -> type[tune.Trainable]:
         def setup(self, config: dict[str, Any]) -> None:
             torch.set_num_threads(threads)
             self._evaluate = ray.get(reference)
-            self._point = Point.from_json(config["point"])
+            self.reset_config(config)
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
             self._point = Point.from_json(new_config["point"])
+            rival = new_config["rival"]
+            self._rival = Point.from_json(rival) if rival is not None else None
             return True
 
         def step(self) -> dict[str, Any]:
-            return {"outcome": [asdict(run_trial(self._evaluate, self._point))], "done": True}
+            return {"outcome": [asdict(run_trial(self._evaluate, self._point, self._rival))], "done": True}
 
     return TrialActor
 
@@ -210,13 +212,14 @@ class _SessionSearcher(Searcher):
             return None
         try:
             record = self._proposer.propose()
+            rival = self._proposer.rival(record.id) if record is not None else None
         except Exception as error:
             self.error = error
             return Searcher.FINISHED
         if record is None:
             return Searcher.FINISHED if self._proposer.done else None
         self._live[trial_id] = record.id
-        return {"point": record.point.to_json()}
+        return {"point": record.point.to_json(), "rival": rival.to_json() if rival is not None else None}
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
         ours = self._live.pop(trial_id, None)

@@ -12,7 +12,7 @@ class SerialRunner:
     def run(self, proposer: Proposer, evaluate: Evaluate) -> None:
         """Take trials, evaluate them, hand back their outcomes, until there are none."""
         while (record := proposer.propose()) is not None:
-            proposer.finish(record.id, run_trial(evaluate, record.point))
+            proposer.finish(record.id, run_trial(evaluate, record.point, proposer.rival(record.id)))
 
     def close(self) -> None:
         """Nothing was started."""

@@ -58,8 +58,7 @@ class TrialRecord:
 
     def to_trial(self) -> Trial:
         """The trial as an agent sees it."""
-        told = self.state in (TrialState.DONE, TrialState.STOPPED)
-        return Trial(self.number, self.point, self.state, self.values if told else {}, self.reason)
+        return Trial(self.number, self.point, self.state, self.values, self.reason)
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ class ToyEvaluator:
         self.kills = {point.key for point in kills}
         self.wait_s = wait_s
 
-    def __call__(self, point: Point) -> Outcome:
+    def __call__(self, point: Point, rival: Point | None = None) -> Outcome:
         time.sleep(self.wait_s)
         if point.key in self.kills:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -79,7 +79,7 @@ class ToyEvaluator:
 class TellsProcess:
     """Takes a moment, and measures which process it runs in."""
 
-    def __call__(self, point: Point) -> Outcome:
+    def __call__(self, point: Point, rival: Point | None = None) -> Outcome:
         time.sleep(0.3)
         return Outcome.done([Measurement("accuracy", 0.5), Measurement("process", os.getpid())])
 
@@ -87,14 +87,14 @@ class TellsProcess:
 class TellsThreads:
     """Gives the number of threads torch uses where it runs as the accuracy."""
 
-    def __call__(self, point: Point) -> Outcome:
+    def __call__(self, point: Point, rival: Point | None = None) -> Outcome:
         return Outcome.done([Measurement("accuracy", float(torch.get_num_threads()))])
 
 
 class Unloadable:
     """Can be pickled, but not loaded again."""
 
-    def __call__(self, point: Point) -> Outcome:
+    def __call__(self, point: Point, rival: Point | None = None) -> Outcome:
         raise AssertionError("this cannot be loaded, let alone called")
 
     def __reduce__(self) -> tuple[Any, ...]:
