@@ -8,57 +8,89 @@ Chosen where the paper leaves room, or where the known implementations err:
 
 - The wall is two-sided and on exact costs: no episode ends over the budget or far below it (`Space.bounds`); what
   the last steps leave over is filled up (`Space.fill`) before the Point is handed out.
-- Warm-up episodes are random Points on the budget, the ones random search would try with the same seed, since
-  U(0, 1) for every action ends far below it.
 - What is stored and learnt from is the keep fraction executed, after wall, rounding and fill. All steps are
   stored, and the last one is not bootstrapped from.
 - The schedule spans the trials planned: a quarter of them is warm-up, and the noise falls to `FINAL_NOISE` at the
   last one. The paper's figures are fixed for 400 trials.
-- A trial without a value (failed, infeasible) is counted, and nothing is learnt from it.
+- Trials stopped in a race count as the done ones; a failed or infeasible one is counted, and teaches nothing.
+
+Beyond the paper, since with it a hundred trials on 27 knobs end where random search does (the actor runs into corners
+before the critic knows anything); `PAPER` turns all of it off:
+
+- The walk is anchored. It starts from a Point: the uniform one on the budget, trial 0. Warm-up episodes are walks
+  around it with the noise of the first action, the actor learns what to add to it, and the state tells knobs apart
+  (`agents.ddpg`). Without an anchor they are random Points on the budget, those that random search would try with
+  the same seed: the paper's U(0, 1) for every action ends far below the budget.
+- The actor imitates the best tenth of the episodes, and rewards are standardised (`agents.ddpg`).
+- `discount` is 0: Q is the reward of the episode. Copied to every step and discounted by 1, as in the paper, it counts
+  as often as there are steps left, and has to find its way through as many slow updates.
+
+`AmcWarm` starts from the exact allocation by error curves (`agents.allocation`) instead of the uniform Point.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import ClassVar
 
 import numpy as np
 from scipy.special import ndtr, ndtri
 
+from agents.allocation import Allocator
 from agents.base import REDRAWS, NumberedAgent
 from agents.ddpg import Ddpg
 from agents.errors import AgentError
 from agents.random_search import random_point
 from agents.replay import Replay, Transitions
-from agents.types import Task, Trial
+from agents.types import Task, Trial, TrialState
 from search_spaces import Point
 
 FINAL_NOISE = 0.02
 """Standard deviation of the noise at the last trial planned, unless `noise_decay` is given."""
 
+BEST_SHARE = 0.1
+"""The part of the episodes that is imitated."""
+
 DYNAMIC_FEATURES = ("reduced", "rest", "previous_keep")
+
+PAPER = {
+    "anchored": False,
+    "imitation": 0.0,
+    "standardise": False,
+    "discount": 1.0,
+    "noise": 0.5,
+    "hidden": 300,
+    "actor_lr": 1e-4,
+}
+"""The options of the paper and the code released for it."""
 
 
 @dataclass(frozen=True)
 class AmcOptions:
-    """What may be set; defaults are the paper's or the released code's, but for the schedule (see above)."""
+    """What may be set; see `PAPER` for the paper's."""
 
     warmup: int | None = None
-    """Random episodes before the actor acts; by default a quarter of the trials."""
-    noise: float = 0.5
+    """Episodes before the actor acts; by default a quarter of the trials."""
+    noise: float = 0.2
     """Standard deviation of the truncated-normal noise on the first action after warm-up."""
     noise_decay: float | None = None
     """Factor on the noise from one trial to the next; by default such that it ends at `FINAL_NOISE`."""
-    hidden: int = 300
-    actor_lr: float = 1e-4
+    anchored: bool = True
+    """Start from a Point, and learn what to add to it."""
+    imitation: float = 10.0
+    """Weight of the imitation of the best episodes in the actor's loss, beside Q in standard deviations of the reward:
+    at 10 and a slope of 2 per unit of keep, the actor goes 0.1 beyond what it imitates."""
+    standardise: bool = True
+    """Measure rewards in standard deviations from their mean, not from a moving average."""
+    hidden: int = 64
+    actor_lr: float = 1e-3
     critic_lr: float = 1e-3
     tau: float = 0.01
     """How far the slow networks follow at each update, in [0, 1]."""
-    discount: float = 1.0
-    """The paper's 1 adds the reward up over the steps left; 0 makes Q the reward itself, which is learnt sooner where
-    there are many knobs and few trials."""
+    discount: float = 0.0
+    """0 makes Q the reward of the episode; the paper's 1 adds it up over the steps left."""
     batch_size: int = 64
     updates_per_step: int = 1
     """Gradient steps for each transition told, once the warm-up is over."""
@@ -72,7 +104,10 @@ class AmcOptions:
             name, value = field.name, getattr(self, field.name)
             if value is None and field.default is None:
                 continue
-            if name in at_least:
+            if isinstance(field.default, bool):
+                if not isinstance(value, bool):
+                    raise AgentError(f"option {name!r}: expected true or false, got {value!r}")
+            elif name in at_least:
                 if not isinstance(value, int) or isinstance(value, bool) or value < at_least[name]:
                     raise AgentError(f"option {name!r}: expected an integer >= {at_least[name]}, got {value!r}")
             elif isinstance(value, bool) or not isinstance(value, int | float):
@@ -93,13 +128,16 @@ class Amc(NumberedAgent):
         self.static = np.asarray(self.space.features(), dtype=np.float64)  # [n_knobs, n_features]
         self.metric = self._tightest()
         self.full_cost = self._cost([], highest=True)
+        self.start = self.starting_point(task) if options.anchored else None
         self.warmup = self.trials // 4 if options.warmup is None else options.warmup
         self.noise = options.noise
         self.decay = options.noise_decay if options.noise_decay is not None else self._default_decay()
         self.updates = options.updates_per_step * len(self.knobs)
         self.replay = Replay(options.replay_size or 100 * len(self.knobs))
+        self.episodes: list[tuple[float, Transitions]] = []
+        """Reward and steps of every episode learnt from."""
         self.ddpg = Ddpg(
-            self.static.shape[1] + len(DYNAMIC_FEATURES),
+            len(self.state([])),
             self.learning(0).spawn(1)[0],
             hidden=options.hidden,
             actor_lr=options.actor_lr,
@@ -107,30 +145,50 @@ class Amc(NumberedAgent):
             tau=options.tau,
             discount=options.discount,
             batch_size=options.batch_size,
+            anchor=self.static.shape[1] + len(DYNAMIC_FEATURES) if options.anchored else None,
+            imitation=options.imitation,
+            standardise=options.standardise,
         )
         self._diagnostics: dict[str, float] = {}
 
+    def starting_point(self, task: Task) -> Point:
+        """Where an anchored walk starts: the uniform Point on the budget; without one, half of everything."""
+        return self.space.project(np.full(len(self.knobs), 1.0 if self.limits else 0.5), self.limits)
+
     def propose(self, number: int, taken: set[Point]) -> Point | None:
-        """A random Point during warm-up, else a walk of the noisy actor."""
+        """The start or a random Point during warm-up, else a walk of the noisy actor."""
         rng = self.exploring(number)
         for redraw in range(1 + REDRAWS):
-            if number < self.warmup:
-                point = random_point(self.space, self.limits, rng)
-            else:
-                # A policy with little noise left repeats itself; every redraw strays a little further.
-                point = self.walk(max(self.sigma(number), redraw * FINAL_NOISE), rng)
+            point = self.draw(number, redraw, rng)
             if point not in taken:
                 return point
         return None
 
+    def draw(self, number: int, redraw: int, rng: np.random.Generator) -> Point:
+        """The Point of trial `number` if `redraw` earlier ones were taken."""
+        # A policy with little noise left repeats itself; every redraw strays a little further.
+        sigma = max(self.sigma(number), redraw * FINAL_NOISE)
+        if number >= self.warmup:
+            return self.walk(sigma, rng, lambda prefix: self.ddpg.act(self.state(prefix)))
+        if self.start is None:
+            return random_point(self.space, self.limits, rng)
+        if number == redraw == 0:
+            return self.start
+        return self.walk(sigma, rng, self.anchor)
+
     def learn(self, trial: Trial) -> None:
         """Store the trial's transitions and, once the warm-up is over, update the networks."""
-        if self.goal.metric not in trial.values:
+        if trial.state not in (TrialState.DONE, TrialState.STOPPED) or self.goal.metric not in trial.values:
             return
-        self.replay.add(self.transitions(trial.point, trial.utility(self.goal)))
+        reward = trial.utility(self.goal)
+        steps = self.transitions(trial.point, reward)
+        self.replay.add(steps)
+        self.episodes.append((reward, steps))
         if self.told < self.warmup:
             return
-        loss, q_mean = self.ddpg.learn(self.replay, self.updates, self.learning(trial.number))
+        by_reward = sorted(self.episodes, key=lambda episode: -episode[0])
+        best = Transitions.joined([steps for _, steps in by_reward[: max(1, int(BEST_SHARE * len(by_reward)))]])
+        loss, q_mean = self.ddpg.learn(self.replay, self.updates, self.learning(trial.number), best)
         assert self.ddpg.baseline is not None
         self._diagnostics = {
             "noise": self.sigma(trial.number),
@@ -144,33 +202,41 @@ class Amc(NumberedAgent):
         return self._diagnostics
 
     def sigma(self, number: int) -> float:
-        """Standard deviation of the noise in trial `number`; 0 during warm-up, which has no actor."""
-        return 0.0 if number < self.warmup else self.noise * self.decay ** (number - self.warmup)
+        """Standard deviation of the noise in trial `number`; it falls once the warm-up is over."""
+        return self.noise * self.decay ** max(number - self.warmup, 0)
 
-    def walk(self, sigma: float, rng: np.random.Generator) -> Point:
-        """One episode: for every knob the actor's keep fraction plus noise, within the wall; then the fill."""
+    def walk(self, sigma: float, rng: np.random.Generator, policy: Callable[[Sequence[int]], float]) -> Point:
+        """One episode: for every knob the policy's keep fraction plus noise, within the wall; then the fill."""
         levels: list[int] = []
         actions: list[float] = []
         for knob in self.knobs:
-            action = truncated_normal(self.ddpg.act(self.state(levels)), sigma, rng)
+            action = truncated_normal(policy(levels), sigma, rng)
             low, high = self.space.bounds(levels, self.limits)
             levels.append(min(max(knob.nearest(action), low), high))
             actions.append(action)
         return self.space.fill(levels, np.array(actions), self.limits)
 
+    def anchor(self, prefix: Sequence[int]) -> float:
+        """The keep fraction of the knob after `prefix` in the Point that the walk starts from."""
+        assert self.start is not None
+        knob = self.knobs[len(prefix)]
+        return knob.keep(self.start[knob.name])
+
     def state(self, prefix: Sequence[int]) -> np.ndarray:
-        """What the actor sees before it decides the knob after `prefix`: [n_features + 3].
+        """What the actor sees before it decides the knob after `prefix`: [n_features + 3], anchored + 1 + n_knobs.
 
         The knob's static features; for a `ChannelSpace` the paper's (t, n, c, h, w, stride, k, MACs[t]). Then
         `reduced`, the part of the original cost the decided knobs have removed with all later ones whole; `rest`,
         the part that this and the later knobs could still remove; and the keep fraction decided last, 1 at first.
+        An anchored walk adds the knob's anchor, and which knob it is, one-hot.
         """
         t = len(prefix)
         whole = self._cost(prefix, highest=True)
         smallest = self._cost(prefix, highest=False)
         previous = self.knobs[t - 1].keep(prefix[-1]) if t else 1.0
         dynamic = (1 - whole / self.full_cost, (whole - smallest) / self.full_cost, previous)
-        return np.concatenate([self.static[t], dynamic])
+        anchored = () if self.start is None else (self.anchor(prefix), *np.eye(len(self.knobs))[t])
+        return np.concatenate([self.static[t], dynamic, anchored])
 
     def transitions(self, point: Point, reward: float) -> Transitions:
         """The steps by which a walk reaches `point`, each with the reward of the whole episode (AMC, section 3.3)."""
@@ -202,6 +268,23 @@ class Amc(NumberedAgent):
         """The factor that takes the noise from its start, after warm-up, to `FINAL_NOISE` at the last trial."""
         steps = self.trials - 1 - self.warmup
         return min((FINAL_NOISE / self.noise) ** (1 / steps), 1.0) if steps > 0 and self.noise > 0 else 1.0
+
+
+class AmcWarm(Amc):
+    """AMC that starts from the exact allocation by error curves: the search begins where the searchless recipe ends."""
+
+    uses_sensitivity: ClassVar[bool] = True
+
+    def __init__(self, task: Task, options: AmcOptions) -> None:
+        if not options.anchored:
+            raise AgentError("option 'anchored': expected true, the exact allocation is the anchor; or choose 'amc'")
+        super().__init__(task, options)
+
+    def starting_point(self, task: Task) -> Point:
+        """The Point of least loss by the curves within the limits; `AgentError` if there are no curves."""
+        if not self.limits:  # the least loss is the whole network's, from where there is one way only
+            return super().starting_point(task)
+        return Allocator(self.space, self.limits, task.sensitivity).solve(np.ones(len(self.knobs)))
 
 
 def truncated_normal(mean: float, sigma: float, rng: np.random.Generator) -> float:

@@ -1,6 +1,12 @@
 """DDPG (Lillicrap et al. 2016, arXiv 1509.02971) for one action in (0, 1], as AMC uses it.
 
-Networks, learning rates and the order of updates are those of the code the AMC authors released.
+Networks and the order of updates are those of the code the AMC authors released. Three things may be added, since a
+hundred episodes are too few for a critic of 27 steps to lead an actor that starts anywhere:
+
+- an *anchor*: a column of the state holds a keep fraction, and the actor starts there and learns what to add;
+- *imitation* of the best episodes, by a term (actor(s) - a)^2 beside -Q (Oh et al. 2018, "Self-Imitation Learning";
+  the form is that of TD3+BC, Fujimoto & Gu 2021, equation 3): far from what was tried, Q is a guess;
+- rewards *standardised* over the replay memory, since those of a search differ by a hundredth of what they are.
 """
 
 from __future__ import annotations
@@ -16,24 +22,35 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import skip_init
 
-from agents.replay import Replay
+from agents.replay import Replay, Transitions
 
 BASELINE_ALPHA = 0.5
 """Weight of the newest batch in the moving average of rewards, as released."""
 
 
-class Actor(nn.Module):
-    """State -> keep fraction: two hidden ReLU layers, a sigmoid."""
+ANCHOR_SCALE = 0.01
+"""What the weights of an anchored actor's last layer are multiplied by, so that it starts at its anchor."""
 
-    def __init__(self, features: int, hidden: int, rng: np.random.Generator) -> None:
+ANCHOR_EDGE = 0.02
+"""Anchors nearer to 0 or 1 count as this far from them: a sigmoid gets there never."""
+
+
+class Actor(nn.Module):
+    """State -> keep fraction: two hidden ReLU layers, a sigmoid; with an anchor, what is added to its logit."""
+
+    def __init__(self, features: int, hidden: int, rng: np.random.Generator, anchor: int | None) -> None:
         super().__init__()
+        self.anchor = anchor
         self.first = _linear(features, hidden, rng)
         self.second = _linear(hidden, hidden, rng)
-        self.last = _linear(hidden, 1, rng)
+        self.last = _linear(hidden, 1, rng, 1.0 if anchor is None else ANCHOR_SCALE)
 
     def forward(self, states: Tensor) -> Tensor:
         """[n, n_features] -> [n, 1]."""
-        return torch.sigmoid(self.last(F.relu(self.second(F.relu(self.first(states))))))
+        out = self.last(F.relu(self.second(F.relu(self.first(states)))))
+        if self.anchor is not None:
+            out = out + torch.logit(states[:, self.anchor, None], eps=ANCHOR_EDGE)
+        return torch.sigmoid(out)
 
 
 class Critic(nn.Module):
@@ -52,7 +69,14 @@ class Critic(nn.Module):
 
 
 class Ddpg:
-    """Actor, critic, their slow copies and the reward baseline; deterministic given the generators handed in."""
+    """Actor, critic, their slow copies and the reward baseline; deterministic given the generators handed in.
+
+    Args:
+        anchor: the column of the state that holds the keep fraction at which the actor starts; None for none.
+        imitation: weight of the term that pulls the actor to the best episodes; 0 for the paper's actor.
+        standardise: measure rewards from their mean over the replay memory, in standard deviations; otherwise from a
+            moving average of batches, as released.
+    """
 
     def __init__(
         self,
@@ -65,27 +89,41 @@ class Ddpg:
         tau: float,
         discount: float,
         batch_size: int,
+        anchor: int | None = None,
+        imitation: float = 0.0,
+        standardise: bool = False,
     ) -> None:
         self.tau, self.discount, self.batch_size = tau, discount, batch_size
-        self.actor = Actor(features, hidden, rng)
+        self.imitation, self.standardise = imitation, standardise
+        self.actor = Actor(features, hidden, rng, anchor)
         self.critic = Critic(features, hidden, rng)
         self.slow_actor = copy.deepcopy(self.actor).requires_grad_(False)
         self.slow_critic = copy.deepcopy(self.critic).requires_grad_(False)
         self.actor_step = torch.optim.Adam(self.actor.parameters(), actor_lr, fused=True)
         self.critic_step = torch.optim.Adam(self.critic.parameters(), critic_lr, fused=True)
         self.baseline: float | None = None
+        self.scale = 1.0
+        """What rewards are divided by."""
 
     def act(self, state: np.ndarray) -> float:
         """The policy's keep fraction for one state, [n_features], without noise."""
         with one_thread(), torch.no_grad():
             return float(self.actor(torch.from_numpy(state.astype(np.float32))[None]))
 
-    def learn(self, replay: Replay, updates: int, rng: np.random.Generator) -> tuple[float, float]:
-        """`updates` gradient steps of both networks on batches from `replay`: mean critic loss, mean Q."""
+    def learn(
+        self, replay: Replay, updates: int, rng: np.random.Generator, best: Transitions | None = None
+    ) -> tuple[float, float]:
+        """`updates` gradient steps of both networks on batches from `replay`: mean critic loss, mean Q.
+
+        `best`: the steps of the best episodes, which the actor imitates.
+        """
+        if self.standardise:
+            self.baseline, spread = replay.reward_moments()
+            self.scale = spread or 1.0
         losses, values = [], []
         with one_thread():
             for _ in range(updates):
-                loss, value = self._update(replay, rng)
+                loss, value = self._update(replay, best, rng)
                 losses.append(loss)
                 values.append(value)
         return float(np.mean(losses)), float(np.mean(values))
@@ -95,15 +133,16 @@ class Ddpg:
         assert self.baseline is not None
         with torch.no_grad():
             ahead = self.slow_critic(next_states, self.slow_actor(next_states))
-            return rewards - self.baseline + self.discount * (1 - done) * ahead
+            return (rewards - self.baseline) / self.scale + self.discount * (1 - done) * ahead
 
-    def _update(self, replay: Replay, rng: np.random.Generator) -> tuple[float, float]:
+    def _update(self, replay: Replay, best: Transitions | None, rng: np.random.Generator) -> tuple[float, float]:
         batch = replay.sample(self.batch_size, rng)
         states, actions, rewards, next_states, done = (torch.from_numpy(column) for column in vars(batch).values())
-        mean_reward = float(batch.rewards.mean())
-        if self.baseline is None:
-            self.baseline = mean_reward
-        self.baseline += BASELINE_ALPHA * (mean_reward - self.baseline)
+        if not self.standardise:
+            mean_reward = float(batch.rewards.mean())
+            if self.baseline is None:
+                self.baseline = mean_reward
+            self.baseline += BASELINE_ALPHA * (mean_reward - self.baseline)
 
         q = self.critic(states, actions)
         critic_loss = F.mse_loss(q, self.targets(rewards, next_states, done))
@@ -112,6 +151,10 @@ class Ddpg:
         self.critic_step.step()
 
         actor_loss = -self.critic(states, self.actor(states)).mean()
+        if best is not None and self.imitation > 0:
+            rows = rng.integers(0, len(best), self.batch_size)
+            named = self.actor(torch.from_numpy(best.states[rows]))
+            actor_loss = actor_loss + self.imitation * F.mse_loss(named, torch.from_numpy(best.actions[rows]))
         self.actor_step.zero_grad()
         # Gradients of the actor only: the critic's, which `backward` would fill in too, are of no use here.
         parameters = list(self.actor.parameters())
@@ -125,10 +168,10 @@ class Ddpg:
         return critic_loss.item(), q.mean().item()
 
 
-def _linear(inputs: int, outputs: int, rng: np.random.Generator) -> nn.Linear:
-    """A linear layer with PyTorch's usual initial weights, U(+-1/sqrt(inputs)), drawn from `rng`, not globally."""
+def _linear(inputs: int, outputs: int, rng: np.random.Generator, scale: float = 1.0) -> nn.Linear:
+    """A linear layer with PyTorch's usual initial weights, U(+-1/sqrt(inputs)) * scale, drawn from `rng`."""
     layer = skip_init(nn.Linear, inputs, outputs)
-    bound = 1 / math.sqrt(inputs)
+    bound = scale / math.sqrt(inputs)
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.copy_(torch.from_numpy(rng.uniform(-bound, bound, tuple(parameter.shape))))

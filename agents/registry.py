@@ -16,6 +16,15 @@ _AGENTS = {
     "uniform": ("agents.uniform", "Uniform"),
     "random": ("agents.random_search", "RandomSearch"),
     "amc": ("agents.amc", "Amc"),
+    "amc_warm": ("agents.amc", "AmcWarm"),
+    "allocation": ("agents.allocation", "Allocation"),
+    "exact": ("agents.exact", "Exact"),
+    "thompson": ("agents.thompson", "Thompson"),
+    "evolution": ("agents.evolution", "Evolution"),
+    "netadapt": ("agents.netadapt", "NetAdapt"),
+    "tpe": ("agents.optuna_samplers", "Tpe"),
+    "cmaes": ("agents.optuna_samplers", "CmaEs"),
+    "nsga2": ("agents.optuna_samplers", "Nsga2"),
 }
 
 

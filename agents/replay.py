@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,12 @@ class Transitions:
     def __len__(self) -> int:
         return len(self.states)
 
+    @classmethod
+    def joined(cls, episodes: Sequence[Transitions]) -> Transitions:
+        """The steps of all `episodes`, one after the other."""
+        columns = zip(*(vars(episode).values() for episode in episodes), strict=True)
+        return cls(*(np.concatenate(column) for column in columns))
+
 
 class Replay:
     """The last `capacity` transitions. Every one of them is equally likely to be drawn."""
@@ -38,13 +45,14 @@ class Replay:
 
     def add(self, episode: Transitions) -> None:
         """Append the steps of one episode; the oldest steps beyond the capacity are forgotten."""
-        old = self._rows
-        self._rows = Transitions(
-            *(
-                (column if old is None else np.concatenate([getattr(old, name), column]))[-self.capacity :]
-                for name, column in vars(episode).items()
-            )
-        )
+        rows = episode if self._rows is None else Transitions.joined([self._rows, episode])
+        self._rows = Transitions(*(column[-self.capacity :] for column in vars(rows).values()))
+
+    def reward_moments(self) -> tuple[float, float]:
+        """Mean and standard deviation of the rewards stored."""
+        if self._rows is None:
+            raise ValueError("expected transitions to average, the replay memory is empty: add an episode first")
+        return float(self._rows.rewards.mean(dtype=np.float64)), float(self._rows.rewards.std(dtype=np.float64))
 
     def sample(self, n: int, rng: np.random.Generator) -> Transitions:
         """`n` transitions drawn with replacement, so that an `n` above the number stored is no special case."""

@@ -27,9 +27,10 @@ class CompressionResult:
     """The winner of a study, in memory."""
 
     network: nn.Module
-    """Smaller for real, within the budget as counted, in eval mode; the network given is untouched."""
+    """Smaller for real, or with zeros in a space of weights; within the budget as counted, in eval mode; the network
+    given is untouched."""
     point: Point
-    """How many channels of each group were kept."""
+    """How many channels of each group, or weights of each tensor, were kept."""
     plan: Plan
     """Which ones."""
     measurements: Mapping[str, Measurement]
@@ -60,17 +61,19 @@ def compress(
     model: nn.Module,
     train_data: Iterable[Any],
     validation_data: Iterable[Any],
-    budget: str | Sequence[str] = "macs <= 50%",
+    budget: str | Sequence[str] | None = "macs <= 50%",
     *,
     test_data: Iterable[Any] | None = None,
     agent: str | Mapping[str, Any] = "amc",
     baselines: Sequence[str] = ("uniform", "random"),
-    objective: Literal["accuracy", "loss"] = "accuracy",
+    objective: Literal["accuracy", "loss", "error_log_macs", "error_log_params"] = "accuracy",
+    guarantee: str | None = None,
     trials: int = 100,
     seed: int = 0,
     workers: int = 1,
     space: Mapping[str, Any] | None = None,
     evaluation: Mapping[str, Any] | None = None,
+    latency: Mapping[str, Any] | None = None,
     calibration_size: int = 512,
     loss: Callable[[Any, Tensor], Tensor] | None = None,
     storage: str | Path | None = None,
@@ -83,14 +86,17 @@ def compress(
         model: any network that can be traced; it is not changed.
         train_data: batches `(x, y)`, x a tensor or a tuple of tensors, [n, ...]; `calibration_size` samples are used.
         validation_data: batches by which candidates are judged; not the test data.
-        budget: for example `"macs <= 50%"` or `["params <= 120k", "size <= 200 KB"]`.
+        budget: for example `"macs <= 50%"`, `["params <= 120k", "size <= 200 KB"]` or `"latency <= 3.5 ms"`; None
+            for no limit, with an objective that weighs the error with the cost.
         test_data: batches on which the original and the winners are measured once, at the end.
         agent: the search agent's name, or a mapping with `name` and its options.
         baselines: agents that run beside it with as many trials.
-        objective: what is improved on the validation data.
+        objective: what is improved on the validation data; `error_log_macs` and `error_log_params` are the error times
+            the logarithm of the cost.
+        guarantee: the accuracy that the winner must have, `"accuracy >= 90%"` or `"accuracy drop <= 1%"`, in points.
         trials: evaluations of each agent.
         workers: above 1 the trials are a Ray Tune sweep.
-        space, evaluation: the sections of a study file, for example `{"min_keep": 0.2}`.
+        space, evaluation, latency: the sections of a study file, for example `{"min_keep": 0.2}`.
         loss: (outputs, targets) -> mean loss, if it is not cross-entropy.
         storage: a database URL or file that keeps the trials; by default they are forgotten. With it, calling again
             with the same arguments goes on where the last call was stopped.
@@ -108,14 +114,16 @@ def compress(
             "name": name or f"{type(model).__name__.lower()}-{seed}",
             "model": IN_MEMORY,
             "data": {"name": IN_MEMORY, "calibration_size": calibration_size},
-            "budget": budget,
+            "budget": () if budget is None else budget,
             "agent": agent,
             "baselines": baselines,
             "objective": objective,
+            "guarantee": guarantee,
             "trials": trials,
             "seeds": [seed],
             "space": space or {},
             "evaluation": evaluation or {},
+            "latency": latency,
             "runner": {"workers": workers},
         }
     )
@@ -123,8 +131,8 @@ def compress(
         tempfile.TemporaryDirectory(prefix="automl-") as forgotten,
         open_store(storage or Path(forgotten) / "study.db") as store,
     ):
-        study = Study(store, config, problem)
         with Progress(config.goal, quiet=not progress) as told:
+            study = Study(store, config, problem, say=told.say)
             study.run(told)
             results = conclude(study, told.say)
         return _result(study, results)

@@ -60,6 +60,10 @@ def parser() -> argparse.ArgumentParser:
     trials.add_argument("--format", choices=TRIAL_FORMATS, default="table", help="default: %(default)s")
     trials.add_argument("--out", metavar="FILE", help="write there instead of to standard output")
 
+    curves = command("curves", "curves", "draw what the search of a study did")
+    curves.add_argument("name", metavar="NAME", help="name of the study")
+    curves.add_argument("--out", metavar="FILE", help="picture to write (default: beside the database)")
+
     command("studies", "studies", "list the studies in the database")
 
     export = command("export", "export", "write the winner as files that deploy")

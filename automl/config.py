@@ -12,9 +12,13 @@ from typing import Any, Literal
 import agents
 from agents import Goal
 from automl._sections import Source, build, convert, read_yaml
-from automl.budget import Budget, parse_budget
+from automl.budget import NO_BUDGET, Budget, Guarantee, parse_budget, parse_guarantee
 from automl.errors import ConfigError
 from automl.evaluation import EvaluationOptions
+from automl.evaluation.objectives import ERROR_TIMES_LOG
+from automl.evaluation.sparsity import sparse_settings
+from automl.measures.latency_table import LatencyOptions
+from search_spaces import WeightSpace
 
 IN_MEMORY = "in memory"
 """The name of a model or data set that was handed over in Python and cannot be loaded again by name."""
@@ -64,19 +68,42 @@ class DataConfig:
 class SpaceConfig:
     """What may be chosen."""
 
-    name: Literal["channels"] = "channels"
+    name: Literal["channels", "weights"] = "channels"
+    """The widths of coupled groups of channels, or how many single weights of each layer are not zero."""
     min_keep: float = 0.1
-    """The smallest fraction of a group's channels that may remain."""
+    """The smallest fraction of a group's channels, or of a layer's weights, that may remain."""
     round_to: int = 1
     """Kept channels are a multiple of this."""
+    steps: int | None = None
+    """Only this many widths of each group of channels, evenly spaced: a coarse grid. None for all."""
     exclude: tuple[str, ...] = ()
-    """Layers whose channels all stay."""
+    """Layers whose channels or weights all stay."""
 
     def __post_init__(self) -> None:
         if not 0 < self.min_keep <= 1:
             raise ConfigError(f"min_keep is a fraction above 0 and at most 1, got {self.min_keep}")
         if self.round_to < 1:
             raise ConfigError(f"round_to must be at least 1, got {self.round_to}")
+        if self.steps is not None and self.steps < 2:
+            raise ConfigError(f"steps must be at least 2, got {self.steps}")
+        if self.name == "weights" and self.steps is not None:
+            raise ConfigError("steps is for widths of channels: leave it out of a space of weights")
+        if self.name == "weights" and self.round_to > 1:
+            raise ConfigError("round_to is for numbers of channels: leave it out of a space of weights")
+
+
+@dataclass(frozen=True)
+class FinishConfig:
+    """What becomes of the best trials of each lane before they are reported."""
+
+    finalists: int = 4
+    """How many of them are rebuilt with more care; the best of those on the validation data is reported."""
+    reconstruction: Literal["sequential", "as_searched"] = "sequential"
+    """How: refitted layer after layer on their own inputs, without training; or just as the trial was."""
+
+    def __post_init__(self) -> None:
+        if self.finalists < 1:
+            raise ConfigError(f"finalists must be at least 1, got {self.finalists}")
 
 
 @dataclass(frozen=True)
@@ -110,16 +137,22 @@ class StudyConfig:
     name: str
     model: ModelConfig
     data: DataConfig
-    budget: tuple[str, ...]
+    budget: tuple[str, ...] = ()
+    """May be missing where the objective weighs accuracy against cost: `error_log_macs`, `error_log_params`."""
     space: SpaceConfig = SpaceConfig()
     agent: AgentConfig = AgentConfig()
     baselines: tuple[str, ...] = ("uniform", "random")
     """Agents that run beside the agent, with as many trials each."""
-    objective: Literal["accuracy", "loss"] = "accuracy"
+    objective: Literal["accuracy", "loss", "error_log_macs", "error_log_params"] = "accuracy"
+    guarantee: str | None = None
+    """Accuracy that a network must have to be reported, `accuracy >= 90%` or `accuracy drop <= 1%` (in points)."""
     trials: int = 100
     """Trials of each agent and seed."""
     seeds: tuple[int, ...] = (0,)
     evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
+    finish: FinishConfig = FinishConfig()
+    latency: LatencyOptions | None = None
+    """How latency is measured for a budget on it."""
     runner: RunnerConfig = RunnerConfig()
     folder: str | None = None
     """Where `module:function` is looked for; set by `from_file`."""
@@ -140,12 +173,38 @@ class StudyConfig:
                 agents.check_options(agent.name, agent.options)
         except agents.AgentError as error:
             raise ConfigError(str(error)) from None
-        parse_budget(self.budget)  # an unreadable budget is an error here and not later
+        if not self.budget and self.objective not in ERROR_TIMES_LOG:
+            raise ConfigError(
+                f"budget is missing: give one, for example `macs <= 50%`, or an objective that weighs accuracy against "
+                f"cost and needs none, {' or '.join(ERROR_TIMES_LOG)}"
+            )
+        # An unreadable budget or guarantee is an error here and not later.
+        budget, _ = self.parsed_budget, self.parsed_guarantee
+        if self.latency is not None and budget.latency is None:
+            raise ConfigError("the section `latency` says how a budget on latency is measured, and there is none")
+        if self.space.name == "weights":
+            self._require_predictable(budget)
+
+    def _require_predictable(self, budget: Budget) -> None:
+        """Raise `ConfigError` if the budget or the objective speaks of a cost that zeros among weights do not lower."""
+        if self.objective == "error_log_macs":
+            raise ConfigError("zeros do not lower MACs: with `space: weights` set `objective: error_log_params`")
+        for term in budget.terms:
+            if term.metric not in WeightSpace.metrics:
+                raise ConfigError(
+                    f"zeros do not lower {term.metric}, kernels multiply by them: with `space: weights` limit `params` "
+                    f"or `size`, or search `space: channels`"
+                )
 
     @property
     def parsed_budget(self) -> Budget:
-        """The budget, read."""
-        return parse_budget(self.budget)
+        """The budget, read; `NO_BUDGET` if there is none."""
+        return parse_budget(self.budget) if self.budget else NO_BUDGET
+
+    @property
+    def parsed_guarantee(self) -> Guarantee | None:
+        """The guarantee, read."""
+        return parse_guarantee(self.guarantee) if self.guarantee is not None else None
 
     @property
     def goal(self) -> Goal:
@@ -192,6 +251,9 @@ class StudyConfig:
             options = dict(settings["agent"])
             name = convert(str, options.pop("name", AgentConfig.name), source, ("agent", "name"))
             settings["agent"] = AgentConfig(name, options)
+        space = settings.get("space", {})
+        if isinstance(space, Mapping) and space.get("name") == "weights":
+            settings["evaluation"] = _of_weights(settings.get("evaluation", {}), source)
         config = build(cls, settings, source)
         model, data = config.model, config.data
         if model.weights is not None:
@@ -199,6 +261,16 @@ class StudyConfig:
         if data.root is not None:
             data = replace(data, root=str(folder / Path(data.root).expanduser()))
         return replace(config, model=model, data=data, folder=str(folder))
+
+
+def _of_weights(given: Any, source: Source) -> Any:
+    """The section `evaluation` with the defaults of a space of weights."""
+    if not isinstance(given, Mapping):
+        return given  # refused by `build`
+    try:
+        return sparse_settings(given)
+    except ConfigError as error:
+        raise source.error(("evaluation",), str(error)) from None
 
 
 def first_differences(recorded: Mapping[str, Any], wanted: Mapping[str, Any], *, limit: int = 3) -> list[str]:

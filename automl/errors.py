@@ -30,3 +30,7 @@ class StudyError(AutomlError):
 
 class BudgetError(AutomlError):
     """A network that turned out to exceed its budget when it was counted."""
+
+
+class TableError(AutomlError):
+    """A table of evaluated Points that cannot be made, read or used as asked."""

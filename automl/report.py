@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
+from typing import TYPE_CHECKING
 
-from automl.errors import ExportError
+from automl.evaluation.certify import certified, shown
+from automl.evaluation.objectives import ERROR_TIMES_LOG
+from automl.measures.latency_table import PREDICTED
+from automl.pictures import picture_path, record_picture
 from automl.progress import duration
 from automl.results import Results, Row
 from automl.store import TrialRecord
 from automl.study import BASE, Study
 from search_spaces import Point
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Column = tuple[str, Callable[[Row], str]]
 
@@ -26,6 +32,8 @@ def table(study: Study, results: Results) -> str:
     for metric in metrics:
         columns.append((f"validation {metric}", partial(_quality, metric=metric)))
         columns.append((f"test {metric}", partial(_quality, metric=f"test_{metric}")))
+    if study.config.objective in ERROR_TIMES_LOG:
+        columns.append((study.config.objective, partial(_quality, metric=study.config.objective)))
     columns += [
         ("MACs", lambda row: _share(row, "macs", base["macs"])),
         ("params", lambda row: _share(row, "params", base["params"])),
@@ -40,14 +48,39 @@ def table(study: Study, results: Results) -> str:
 
 def summary(study: Study, results: Results) -> str:
     """The budget, what the winner keeps of it, and what the figures in the table mean."""
-    winner, limits = results.winner, study.setup.limits
-    kept = ", ".join(f"{name} {winner.values[name]:,.0f} of {limit:,.0f} allowed" for name, limit in limits.items())
-    best = f"trial {winner.number} of {winner.agent}, seed {winner.seed}"
-    lines = [f"* the winner: {best}, rebuilt and counted: {kept}"]
+    winner = results.winner
+    lines = [
+        f"* the winner: trial {winner.number} of {winner.agent}, seed {winner.seed}, rebuilt{_kept(study, winner)}"
+    ]
     if len(study.config.seeds) > 1:
         lines.append(f"mean ± standard deviation over the seeds {', '.join(map(str, study.config.seeds))}")
     lines.append("latency: median of one sample on one thread, and its ratio to the original in the same run")
+    if study.config.space.name == "weights":
+        lines.append("size: of the packed file. Zeros save nothing else: MACs and speed are those of a dense network")
     return "\n".join([*lines, *(f"note: {note}" for note in results.notes)])
+
+
+def _kept(study: Study, winner: TrialRecord) -> str:
+    """What the winner keeps of the budget and the guarantee."""
+    counted = study.setup.counted_limits.items()
+    parts = [f"{name} {shown(winner.values[name])} of {shown(limit)} allowed" for name, limit in counted]
+    text = f" and counted: {', '.join(parts)}" if parts else ""
+    term, table = study.config.parsed_budget.latency, study.setup.latency_table
+    if term is not None and table is not None:
+        predicted = winner.values[PREDICTED]
+        taken = (
+            winner.values[certified(term)],
+            term.value,
+            predicted / table.original_ms if term.relative else predicted,
+        )
+        measured, allowed, promised = (f"{part:.1%}" if term.relative else f"{part:.3g} ms" for part in taken)
+        text += (
+            f" and timed beside the original (batch {table.options.batch}, threads {table.options.threads}): "
+            f"{measured} of {allowed} allowed, {promised} predicted"
+        )
+    if study.config.guarantee is not None:
+        text += f", accuracy {winner.values['accuracy']:.2%} where {study.config.guarantee!r} is guaranteed"
+    return text
 
 
 def align(lines: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> str:
@@ -60,12 +93,6 @@ def align(lines: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> str:
     return "\n".join([texts[0], "-" * max(map(len, texts)), *texts[1:]])
 
 
-def picture_path(study: Study) -> Path:
-    """Where the picture goes: beside the database file, or to the working directory for a database server."""
-    beside = Path(study.store.name).parent if study.store.url.startswith("sqlite") else Path.cwd()
-    return beside / f"{study.record.name}-kept.png"
-
-
 def draw(study: Study, results: Results) -> Path:
     """Draw what was kept of every group by the winner and by uniform (or the agent), and record the file.
 
@@ -74,19 +101,12 @@ def draw(study: Study, results: Results) -> Path:
     points = {_title(results.winner): results.winner.point}
     beside = "uniform" if results.winner.agent != "uniform" else study.config.agent.name
     points |= {_title(row.shown(study)): row.shown(study).point for row in results.rows if row.agent == beside}
-    path = picture_path(study)
-    try:
-        _bars(study, points, path)
-    except OSError as error:
-        raise ExportError(f"cannot write the picture {path}: {error.strerror}. Make its folder writable") from error
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    known = {(artifact.path, artifact.sha256) for artifact in study.store.artifacts(study.record.id)}
-    if (str(path), digest) not in known:
-        study.store.add_artifact(study.record.id, results.winner.id, "picture", path, digest)
+    path = picture_path(study.store, study.record, "kept")
+    record_picture(study.store, study.record, results.winner.id, path, _bars(study, points))
     return path
 
 
-def _bars(study: Study, points: dict[str, Point], path: Path) -> None:
+def _bars(study: Study, points: dict[str, Point]) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -101,11 +121,11 @@ def _bars(study: Study, points: dict[str, Point], path: Path) -> None:
     axes.set_yticks(range(len(knobs)), [f"{knob.name} ({knob.size})" for knob in knobs], fontsize=8)
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
-    axes.set_xlabel("fraction of channels kept")
+    axes.set_xlabel(f"fraction of {knobs[0].unit} kept")
     axes.set_title(f"{study.record.name}: {study.config.parsed_budget.text}", fontsize=10)
     axes.grid(axis="x", alpha=0.3)
     figure.legend(loc="outside lower center", ncols=len(points), fontsize=8)
-    figure.savefig(path, dpi=120)
+    return figure
 
 
 def _title(record: TrialRecord) -> str:

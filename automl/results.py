@@ -8,12 +8,18 @@ from typing import Any
 
 from torch import nn
 
-from automl.evaluation import certify
+from automl.budget import Term
+from automl.errors import BudgetError
+from automl.evaluation.certify import certificate, certified
 from automl.measures import compare_latency, peak_activation_bytes
 from automl.store import TrialRecord
-from automl.study import BASE, Study
+from automl.session import FINAL
+from automl.study import BASE, Study, final
 from automl.types import Measurement
 from search_spaces import Plan
+
+CANDIDATES = 10
+"""How many of the best networks are timed in search of one that keeps a limit on latency."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,8 @@ class Row:
 
     def shown(self, study: Study) -> TrialRecord:
         """The best of the best: the one whose latency is measured."""
-        return max(self.best, key=lambda record: record.to_trial().utility(study.config.goal))
+        goal = study.config.goal
+        return max(self.best, key=lambda record: goal.utility(final(record, goal.metric)))
 
 
 @dataclass(frozen=True)
@@ -51,18 +58,97 @@ def conclude(study: Study, say: Callable[[str], None] = lambda text: None) -> Re
     """Rebuild the winner, certify it, measure what has not been measured yet, and record that.
 
     Test metrics are measured on the best trial of each lane, latency and peak memory on the best of each agent,
-    each once: when they are in the database they are not measured again. `BudgetError` if the winner's network
-    exceeds the budget, `StudyError` if no trial is done.
+    each once: when they are in the database they are not measured again. `BudgetError` if no network keeps the
+    budget, `StudyError` if no trial is done, or none keeps the guarantee.
     """
-    winner = study.winner()
-    network = study.evaluator.network(winner.point)
-    certify(network, study.setup.limits, study.setup.problem.example_inputs)
+    _finish(study, say)
+    winner, network = certified_winner(study, say)
     rows = _rows(study)
     _measure_test(study, [record for row in rows for record in row.best], say)
     notes = _measure_speed(study, [row.shown(study) for row in rows], say)
+    table = study.setup.latency_table
+    if table is not None and table.unsteady:
+        notes = (*notes, table.unsteady)
     rows = _rows(study)
     winner = next(record for row in rows for record in row.best if record.id == winner.id)
-    return Results(rows, winner, network, study.evaluator.plan(winner.point), notes)
+    return Results(rows, winner, network, study.finisher.plan(winner.point), notes)
+
+
+def _finish(study: Study, say: Callable[[str], None]) -> None:
+    """Rebuild the finalists of every lane with care, count them, and measure them on all validation data."""
+    lanes = [(BASE, 0), *((agent.name, seed) for agent, seed in study.config.lanes)]
+    records = [record for agent, seed in lanes for record in study.finalists(agent, seed)]
+    missing = [record for record in records if FINAL + study.config.objective not in record.values]
+    if missing:
+        say(f"finishing {len({record.point.key for record in missing})} networks")
+    measured: dict[str, list[Measurement]] = {}
+    for record in missing:
+        key = record.point.key
+        if key not in measured:
+            network = study.finisher.network(record.point)
+            if record.agent != BASE:
+                study.finisher.certify(network)
+            measured[key] = study.finisher.measure_validation(network, prefix=FINAL)
+        study.store.add_measurements(record.id, measured[key])
+
+
+def certified_winner(study: Study, say: Callable[[str], None] = lambda text: None) -> tuple[TrialRecord, nn.Module]:
+    """The best trial whose network, rebuilt, keeps the budget as counted and, for a limit on latency, as timed.
+
+    `BudgetError` if the best network is over what is counted, or the `CANDIDATES` best all take too long.
+    """
+    tried: dict[str, float] = {}
+    for record in study.ranking():
+        if record.point.key not in tried:
+            network, tried[record.point.key] = _checked(study, record, say)
+            if tried[record.point.key] <= 1:
+                return record, network
+        if len(tried) == CANDIDATES:
+            break
+    term, least = study.config.parsed_budget.latency, min(tried.values())
+    assert term is not None
+    raise BudgetError(
+        f"the {len(tried)} best networks were timed, and none keeps {study.config.parsed_budget.text!r}: the fastest "
+        f"takes {_limit(term, least)}. The latency table promised more than there was; ask for "
+        f"`latency <= {_limit(term, 0.99 / least)}` under another name"
+    )
+
+
+def certified_network(study: Study, record: TrialRecord, say: Callable[[str], None] = lambda text: None) -> nn.Module:
+    """The trial's network, rebuilt; a `BudgetError` if it exceeds the budget as counted or timed."""
+    network, used = _checked(study, record, say)
+    term = study.config.parsed_budget.latency
+    if term is not None and used > 1:
+        raise BudgetError(
+            f"the network exceeds its budget: it was timed at {_limit(term, used)}, {_limit(term, 1)} are allowed. "
+            f"Nothing should be shipped from this trial"
+        )
+    return network
+
+
+def _checked(study: Study, record: TrialRecord, say: Callable[[str], None]) -> tuple[nn.Module, float]:
+    """The trial's network, counted to be within the budget, and the part it takes of the latency allowed, or 0.
+
+    What it was timed at is recorded, so that the same network wins when it is asked for again.
+    """
+    problem, term = study.setup.problem, study.config.parsed_budget.latency
+    network = study.finisher.network(record.point)
+    study.finisher.certify(network)
+    if term is None:
+        return network, 0.0
+    if certified(term) in record.values:
+        return network, record.values[certified(term)] / term.value
+    say(f"timing trial {record.number} of {record.agent}, seed {record.seed}, beside the original network")
+    original = study.finisher.network(study.setup.original_point)
+    measured = certificate(network, original, term, problem.example_inputs, study.setup.latency_options)
+    study.store.add_measurements(record.id, [measured])
+    return network, measured.value / term.value
+
+
+def _limit(term: Term, factor: float) -> str:
+    """`factor` times the limit, as it is written in a budget."""
+    value = factor * term.value
+    return f"{value:.1%}" if term.relative else f"{value:.3g} ms"
 
 
 def manifest(study: Study, record: TrialRecord) -> dict[str, Any]:
@@ -105,7 +191,7 @@ def _measure_test(study: Study, records: Sequence[TrialRecord], say: Callable[[s
     for record in missing:
         key = record.point.key
         if key not in measured:
-            measured[key] = study.evaluator.measure(study.evaluator.network(record.point), batches, prefix="test_")
+            measured[key] = study.finisher.measure(study.finisher.network(record.point), batches, prefix="test_")
         study.store.add_measurements(record.id, measured[key])
 
 
@@ -115,7 +201,7 @@ def _measure_speed(study: Study, records: Sequence[TrialRecord], say: Callable[[
         return ()
     say("measuring latency beside the original network")
     points = {record.point.key: record.point for record in records}  # the original is the first
-    networks = {key: study.evaluator.network(point) for key, point in points.items()}
+    networks = {key: study.finisher.network(point) for key, point in points.items()}
     inputs = tuple(x[:1] for x in study.setup.problem.example_inputs)
     comparison = compare_latency(networks, inputs)
     peaks = {key: peak_activation_bytes(network, inputs) for key, network in networks.items()}

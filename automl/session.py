@@ -6,8 +6,10 @@ it. Resume is replay: a new Session tells a new agent what the database holds, i
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from agents import Agent, Goal, Trial, TrialState
@@ -17,8 +19,18 @@ from search_spaces import Point
 if TYPE_CHECKING:  # the workers of a sweep need this file, and not the database
     from automl.store import Store, StudyRecord, TrialRecord
 
-MEASURED_AT_THE_END = frozenset({"test_accuracy", "test_loss", "latency_ms", "latency_ratio", "peak_activation_bytes"})
-"""Measured once on the networks that are reported, never by a trial; no agent may see them."""
+FINAL = "final_"
+"""What the names of the metrics of a finished network begin with, such as `final_accuracy`."""
+
+MEASURED_AT_THE_END = ("test_", FINAL, "latency_", "certified_latency_", "peak_activation_bytes")
+"""What the names of metrics begin with that are measured once on the networks that are reported, never by a trial; no
+agent may see them."""
+
+
+def measured_at_the_end(metric: str) -> bool:
+    """Whether a metric is one of those that no agent may see."""
+    return metric.startswith(MEASURED_AT_THE_END)
+
 
 Observer = Callable[["TrialRecord"], None]
 """Called with every trial that finishes, after the agent has been told."""
@@ -99,7 +111,7 @@ class Session:
             known = self._store.find_done(self._study.id, record.point.key)
             if known is None:
                 return record
-            measurements = [m for m in known.measurements if m.metric not in MEASURED_AT_THE_END]
+            measurements = [m for m in known.measurements if not measured_at_the_end(m.metric)]
             self._close(record.id, Outcome.done(measurements), repeat_of=known.repeat_of or known.id)
 
     def rival(self, trial_id: int) -> Point | None:
@@ -132,9 +144,23 @@ class Session:
         del self.running[trial_id]
         self.finished.append(record)
         self._agent.tell([_as_told(record)])
+        record = self._diagnosed(record)
         for observer in self._observers:
             observer(record)
         return record
+
+    def _diagnosed(self, record: TrialRecord) -> TrialRecord:
+        """Record what the agent tells of itself, if it does and has had a value to learn from.
+
+        A process that dies before loses these numbers and nothing else: a replay tells outcomes, and reads none.
+        """
+        diagnostics: Mapping[str, float] = getattr(self._agent, "diagnostics", dict)() if record.values else {}
+        # A critic may diverge; that is the agent's affair, and no reason to end the study.
+        finite = {name: float(value) for name, value in diagnostics.items() if math.isfinite(value)}
+        if not finite:
+            return record
+        self._store.add_diagnostics(record.id, finite)
+        return replace(record, diagnostics=finite)
 
 
 class Lanes:
@@ -180,5 +206,5 @@ def best_of(records: Sequence[TrialRecord], goal: Goal) -> TrialRecord | None:
 def _as_told(record: TrialRecord) -> Trial:
     """The trial without what was measured at the end, so that a replay tells what was told."""
     trial = record.to_trial()
-    values = {metric: value for metric, value in trial.values.items() if metric not in MEASURED_AT_THE_END}
+    values = {metric: value for metric, value in trial.values.items() if not measured_at_the_end(metric)}
     return Trial(trial.number, trial.point, trial.state, values, trial.reason)

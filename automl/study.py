@@ -8,9 +8,10 @@ import importlib.metadata
 import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,48 +19,105 @@ import torch
 from torch import Tensor, nn
 
 import agents
-from agents import Agent, Trial
+from agents import Agent, Trial, TrialState
 from automl.config import AgentConfig, StudyConfig, first_differences
 from automl.errors import ConfigError, StudyError
 from automl.evaluation import Evaluator
+from automl.evaluation.certify import COUNTED, certified
+from automl.evaluation.objectives import ERROR_TIMES_LOG
+from automl.evaluation.sparsity import SparsityEvaluator
 from automl.loading import load_problem
 from automl.measures import pinned_threads
+from automl.measures.latency_table import PREDICTED, LatencyOptions, LatencyTable, measure_latency_table
 from automl.problem import Problem
 from automl.progress import Progress
 from automl.runners import Runner, SerialRunner
-from automl.session import Lanes, Observer, Session, best_of
+from automl.session import FINAL, Lanes, Observer, Session
 from automl.store import OptunaProjection, Store, StudyNotFoundError, StudyRecord, TrialRecord
-from search_spaces import ChannelSpace, Point
+from search_spaces import ChannelSpace, Point, WeightSpace
 
 BASE = "base"
 """The lane of the original network: one trial."""
 
 
 class Setup:
-    """What a configuration means before anything runs: problem, space, limits. Raises if the budget cannot be met."""
+    """What a configuration means before anything runs: problem, space, limits. Raises if the budget cannot be met.
 
-    def __init__(self, config: StudyConfig, problem: Problem | None = None) -> None:
+    A budget on latency takes a latency table. It is measured here, which `say` is told of, unless the study has one on
+    record: agents that are told of their trials anew must meet the same wall.
+    """
+
+    def __init__(
+        self,
+        config: StudyConfig,
+        problem: Problem | None = None,
+        *,
+        recorded: Mapping[str, Any] | None = None,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        """`recorded`: what an earlier `to_record` gave, if the study is in the database."""
         self.config = config
         self.problem = problem or load_problem(config)
-        if config.objective not in self.problem.metrics:
-            raise ConfigError(
-                f"the objective {config.objective!r} needs a network whose outputs are class scores; this one has "
-                f"{', '.join(self.problem.metrics)}. Set `objective: loss`"
-            )
-        self.space = ChannelSpace(
-            self.problem.model,
-            self.problem.example_inputs,
-            min_keep=config.space.min_keep,
-            round_to=config.space.round_to,
-            exclude=config.space.exclude,
-        )
+        self._require_metrics()
+        self.space = self._space()
         self.original_point = self.space.point(self.space.highest.tolist())
+        self.latency_options = config.latency or LatencyOptions()
+        self.latency_table: LatencyTable | None = None
+        """What a budget on latency is kept by, if there is one."""
+        if config.parsed_budget.latency is not None:
+            assert isinstance(self.space, ChannelSpace)  # the configuration refuses it for any other
+            self.latency_table = self._latency_table(self.space, recorded, say)
+            self.space.add_cost(PREDICTED, self.latency_table)
         self.limits = config.parsed_budget.limits(
             {metric: self.space.cost(self.original_point, metric) for metric in self.space.metrics}
         )
         self.space.require_feasible(self.limits)
         self.threads = config.runner.threads or max(1, (os.cpu_count() or 1) // config.runner.workers)
-        self.evaluator = Evaluator(self.problem, self.space, config.evaluation, self.limits, self.threads)
+        kind: Any = SparsityEvaluator if isinstance(self.space, WeightSpace) else Evaluator
+        self.evaluator: Evaluator = kind(
+            self.problem, self.space, config.evaluation, self.limits, self.threads, config.goal
+        )
+
+    def _space(self) -> ChannelSpace | WeightSpace:
+        options, model, inputs = self.config.space, self.problem.model, self.problem.example_inputs
+        if options.name == "weights":
+            return WeightSpace(model, inputs, min_keep=options.min_keep, exclude=options.exclude)
+        return ChannelSpace(
+            model,
+            inputs,
+            min_keep=options.min_keep,
+            round_to=options.round_to,
+            steps=options.steps,
+            exclude=options.exclude,
+        )
+
+    def _require_metrics(self) -> None:
+        """Raise `ConfigError` unless the problem has what the objective and the guarantee speak of."""
+        wanted = {"accuracy" if self.config.objective in ERROR_TIMES_LOG else self.config.objective: "objective"}
+        if self.config.guarantee is not None:
+            wanted.setdefault("accuracy", "guarantee")
+        for metric, key in wanted.items():
+            if metric not in self.problem.metrics:
+                remedy = "Set `objective: loss`" if key == "objective" else "Leave it out"
+                raise ConfigError(
+                    f"the {key} {getattr(self.config, key)!r} needs a network whose outputs are class scores; this one "
+                    f"has {', '.join(self.problem.metrics)}. {remedy}"
+                )
+
+    def _latency_table(
+        self, space: ChannelSpace, recorded: Mapping[str, Any] | None, say: Callable[[str], None]
+    ) -> LatencyTable:
+        if recorded is not None and "latency_table" in recorded:
+            return LatencyTable.from_record(recorded["latency_table"], space)
+        table = measure_latency_table(space, self.problem.example_inputs, self.latency_options, say)
+        if table.unsteady:
+            say(table.unsteady)
+        return table
+
+    @property
+    def counted_limits(self) -> dict[str, float]:
+        """The limits that a finished network is counted against; one on latency is measured."""
+        return {metric: limit for metric, limit in self.limits.items() if metric in COUNTED}
 
     def without_limits(self) -> Evaluator:
         """The evaluator for the original network, which the budget rules out; shares what has been prepared."""
@@ -77,6 +135,7 @@ class Setup:
             "knobs": knobs,
             "goal": asdict(self.config.goal),
             "limits": self.limits,
+            **({"latency_table": self.latency_table.to_record()} if self.latency_table else {}),
         }
 
 
@@ -86,32 +145,57 @@ class Study:
     Raises `StudyError` if the name is taken by another configuration.
     """
 
-    def __init__(self, store: Store, config: StudyConfig, problem: Problem | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        config: StudyConfig,
+        problem: Problem | None = None,
+        *,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        """`say`: told of what takes long before the first trial."""
         self.store = store
         self.config = config
-        self.setup = Setup(config, problem)
-        self.record = self._find_or_create()
+        found = self._find()
+        if found is not None:  # before anything is measured for a study that cannot go on
+            wanted = config.to_record()
+            self._require_same(found, {key: found.config.get(key) for key in wanted}, wanted)
+        self.setup = Setup(config, problem, recorded=found.config if found else None, say=say)
+        self.record = self._same_or_new(found)
 
     @property
     def evaluator(self) -> Evaluator:
-        """Judges Points within the budget, and rebuilds their networks."""
+        """Judges Points within the budget."""
         return self.setup.evaluator
 
-    def _find_or_create(self) -> StudyRecord:
-        wanted = self.setup.to_record()
+    @cached_property
+    def finisher(self) -> Evaluator:
+        """Rebuilds the networks that are reported."""
+        as_searched = self.config.finish.reconstruction == "as_searched"
+        return self.evaluator if as_searched else self.evaluator.finishing()
+
+    def _find(self) -> StudyRecord | None:
         try:
-            record = self.store.study(self.config.name)
+            return self.store.study(self.config.name)
         except StudyNotFoundError:
+            return None
+
+    def _same_or_new(self, found: StudyRecord | None) -> StudyRecord:
+        wanted = self.setup.to_record()
+        if found is None:
             return self.store.create_study(
                 self.config.name, wanted, code_version=code_version(), environment=environment(self.setup.threads)
             )
-        differences = first_differences(record.config, wanted)
+        self._require_same(found, found.config, wanted)
+        return found
+
+    def _require_same(self, found: StudyRecord, recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+        differences = first_differences(recorded, wanted)
         if differences:
             raise StudyError(
-                f"study {record.name!r} in {self.store.name} has another configuration: {'; '.join(differences)}. "
+                f"study {found.name!r} in {self.store.name} has another configuration: {'; '.join(differences)}. "
                 f"Give the new study another name, or put these back to go on with the old one"
             )
-        return record
 
     def run(self, progress: Progress | None = None) -> None:
         """Run every trial that is not finished yet: the original network, then the lanes of all agents and seeds."""
@@ -134,7 +218,16 @@ class Study:
             projection.sync()
 
     def _session(self, name: str, seed: int, agent: Agent, observers: Sequence[Observer]) -> Session:
-        return Session(self.store, self.record, name, seed, agent, self.config.trials, observers=observers)
+        return Session(
+            self.store,
+            self.record,
+            name,
+            seed,
+            agent,
+            self.config.trials,
+            goal=self.config.goal if self.config.evaluation.race else None,
+            observers=observers,
+        )
 
     def _agent(self, agent: AgentConfig, seed: int) -> Agent:
         return agents.create(
@@ -144,6 +237,7 @@ class Study:
             limits=self.setup.limits,
             seed=seed,
             trials=self.config.trials,
+            sensitivity=self.evaluator.sensitivity() if agents.uses_sensitivity(agent.name) else None,
             **agent.options,
         )
 
@@ -173,21 +267,84 @@ class Study:
         return base
 
     def best(self, agent: str, seed: int) -> TrialRecord | None:
-        """The best trial of a lane; the earlier of two as good."""
-        return best_of(self.store.trials(self.record.id, agent=agent, seed=seed), self.config.goal)
+        """The best trial of a lane that may be reported, the earlier of two as good; the original always may.
 
-    def winner(self) -> TrialRecord:
-        """The best trial of all lanes, of several as good that of the first lane. `StudyError` if none is done."""
+        A trial may be if it keeps the guarantee and its network has not been timed to be over the budget.
+        """
+        trials = self.store.trials(self.record.id, agent=agent, seed=seed)
+        if agent != BASE:
+            refused = self._refused()
+            trials = [record for record in self.guaranteed(trials) if record.point.key not in refused]
+        return next(iter(self._best_first(trials)), None)
+
+    def finalists(self, agent: str, seed: int) -> list[TrialRecord]:
+        """The trials of a lane that are to be finished, best first as the search saw them; equal networks once."""
+        trials = self.store.trials(self.record.id, agent=agent, seed=seed)
+        done = [record for record in trials if record.state is TrialState.DONE]
+        best_first = sorted(done, key=lambda record: -record.to_trial().utility(self.config.goal))
+        distinct = {record.point.key: record for record in reversed(best_first)}
+        return list(reversed(distinct.values()))[: self.config.finish.finalists]
+
+    def _best_first(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
+        """The finished ones of `records` by their final values; before any is finished, all as the search saw them."""
+        goal = self.config.goal
+        finished = [record for record in records if FINAL + goal.metric in record.values]
+        if not finished:
+            return sorted(records, key=lambda record: -record.to_trial().utility(goal))
+        return sorted(finished, key=lambda record: -goal.utility(record.values[FINAL + goal.metric]))
+
+    def _refused(self) -> set[str]:
+        """Keys of the Points whose networks exceed the limit on latency by their certificates."""
+        term = self.config.parsed_budget.latency
+        if term is None:
+            return set()
+        metric = certified(term)
+        trials = self.store.trials(self.record.id)
+        return {record.point.key for record in trials if record.values.get(metric, 0.0) > term.value}
+
+    def guaranteed(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
+        """Those of `records` that are done and as accurate as the guarantee wants."""
+        done = [record for record in records if record.state is TrialState.DONE]
+        guarantee = self.config.parsed_guarantee
+        if guarantee is None or not done:
+            return done
+        floor = guarantee.floor(self.base().values["accuracy"])
+        return [record for record in done if final(record, "accuracy") >= floor]
+
+    def ranking(self) -> list[TrialRecord]:
+        """The trials of all lanes that keep the guarantee, best first, of several as good that of the first lane.
+
+        `StudyError` if there is none.
+        """
         lanes = [self.store.trials(self.record.id, agent=agent.name, seed=seed) for agent, seed in self.config.lanes]
         records = [record for lane in lanes for record in lane]
-        best = best_of(records, self.config.goal)
-        if best is None:
-            reasons = list(dict.fromkeys(record.reason for record in records if record.reason))
-            raise StudyError(
-                f"no trial of study {self.record.name!r} is done: "
-                f"{'; '.join(reasons[:3]) or f'go on with `automl resume {self.record.name}`'}"
+        kept = self.guaranteed(records)
+        if not kept:
+            raise StudyError(self._why_none(records))
+        return self._best_first(kept)
+
+    def winner(self) -> TrialRecord:
+        """The first of `ranking`."""
+        return self.ranking()[0]
+
+    def _why_none(self, records: Sequence[TrialRecord]) -> str:
+        accuracies = [final(record, "accuracy") for record in records if record.state is TrialState.DONE]
+        if accuracies and self.config.guarantee is not None:
+            return (
+                f"no trial of study {self.record.name!r} keeps {self.config.guarantee!r}: the best has "
+                f"{max(accuracies):.2%}, the original {self.base().values['accuracy']:.2%}. Guarantee less, raise the "
+                f"budget, or add trials with `automl resume {self.record.name} --trials N`"
             )
-        return best
+        reasons = list(dict.fromkeys(record.reason for record in records if record.reason))
+        return (
+            f"no trial of study {self.record.name!r} is done: "
+            f"{'; '.join(reasons[:3]) or f'go on with `automl resume {self.record.name}`'}"
+        )
+
+
+def final(record: TrialRecord, metric: str) -> float:
+    """A metric of the trial's network on the validation data: as finished, or as searched if it was not finished."""
+    return record.values.get(FINAL + metric, record.values[metric])
 
 
 class _Original:

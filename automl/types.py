@@ -31,8 +31,11 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a trial ended: `DONE` with measurements; `STOPPED` with estimates and `INFEASIBLE` with what the network would
-    be worth if the budget allowed it, both with a reason; `FAILED` with a reason alone."""
+    """How a trial ended.
+
+    `DONE` with measurements; `STOPPED` with estimates and `INFEASIBLE` with what the network would be worth if the
+    budget allowed it, both with a reason; `FAILED` with a reason alone.
+    """
 
     state: TrialState
     measurements: Sequence[Measurement] = field(default_factory=tuple)

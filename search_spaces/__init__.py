@@ -6,6 +6,7 @@ from search_spaces.errors import InfeasibleBudgetError, SpaceError, TraceError
 from search_spaces.groups import Fixed, Group, Member
 from search_spaces.trace import trace
 from search_spaces.types import Knob, Plan, Point, Space
+from search_spaces.weights import WeightSpace
 
 DISTRIBUTION = "automl-compress"
 """Marks this package as ours; `automl` checks it on import."""
@@ -25,5 +26,6 @@ __all__ = [
     "Space",
     "SpaceError",
     "TraceError",
+    "WeightSpace",
     "trace",
 ]

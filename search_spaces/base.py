@@ -1,4 +1,8 @@
-"""What every space of costed integer knobs shares: encoding, the budget's wall, projection onto a budget."""
+"""What every space of costed integer knobs shares: encoding, the budget's wall, projection onto a budget.
+
+A budget is there to be used up, so with limits that do not bind the network stays whole. Without any limit nothing
+is to be used up: every level is within the bounds, nothing is filled, and a projection is the nearest legal Point.
+"""
 
 from __future__ import annotations
 
@@ -78,8 +82,8 @@ class CostedSpace(ABC):
             if low > limit:
                 full = self.cost_of_levels(self.highest, metric)
                 raise InfeasibleBudgetError(
-                    f"no network in the space has {metric} <= {limit:,.0f}: the smallest has {low:,.0f} "
-                    f"({low / full:.1%} of {full:,.0f}). Raise the budget, lower `min_keep` or `round_to`, "
+                    f"no network in the space has {metric} <= {_shown(limit)}: the smallest has {_shown(low)} "
+                    f"({low / full:.1%} of {_shown(full)}). Raise the budget, lower `min_keep` or `round_to`, "
                     f"or free what `automl inspect` lists as fixed"
                 )
 
@@ -93,6 +97,8 @@ class CostedSpace(ABC):
         """
         t = len(prefix)
         legal = self.knobs[t].levels
+        if not limits:
+            return legal[0], legal[-1]
 
         def cost_over(level: int, rest: np.ndarray) -> bool:
             levels = rest.copy()
@@ -108,10 +114,12 @@ class CostedSpace(ABC):
         return legal[low], legal[high]
 
     def fill(self, levels: Sequence[int], wanted: np.ndarray, limits: Mapping[str, float]) -> Point:
-        """Raise `levels`, which are within `limits`, until no knob can rise any more.
+        """Raise `levels`, which are within `limits`, until no knob can rise any more; without limits leave them.
 
         The knob furthest below its `wanted` keep fraction ([n_knobs], a ratio) rises first.
         """
+        if not limits:
+            return self.point(levels)
         current = np.array(levels, dtype=np.int64)
         open_knobs = set(range(len(self.knobs)))
         while open_knobs:
@@ -132,8 +140,11 @@ class CostedSpace(ABC):
         """The Point nearest in shape to keep fractions `wanted` ([n_knobs]) that uses the budget up.
 
         All fractions are scaled by one factor until the limits are met from below, then `fill` uses what
-        rounding left over; so a sample is neither over the budget nor far below it.
+        rounding left over; so a sample is neither over the budget nor far below it. Without limits it is the
+        legal Point nearest to `wanted`.
         """
+        if not limits:
+            return self.decode(wanted)
         self.require_feasible(limits)
 
         def scaled(factor: float) -> np.ndarray:
@@ -150,3 +161,8 @@ class CostedSpace(ABC):
 def _floor(knob: Knob, keep: float) -> int:
     """The largest legal level at or below `keep`, or the smallest there is."""
     return knob.levels[max(bisect_right(knob.levels, keep * knob.size + 1e-9) - 1, 0)]
+
+
+def _shown(cost: float) -> str:
+    """A count whole, a time in ms to the microsecond."""
+    return f"{cost:,.0f}" if cost >= 1000 else f"{round(cost, 3):,.12g}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from typing import Any
@@ -42,10 +42,10 @@ class ChannelSpace(CostedSpace):
         example_inputs: positional arguments on which its forward runs, batch first.
         min_keep: the smallest fraction of a group's channels that may remain, in (0, 1].
         round_to: keep multiples of this many channels of the layer that makes the group (or all of them).
+        steps: only this many widths of each group, evenly spaced up to the full one; None for all.
         exclude: names of groups or layers to leave as they are; `*` and `?` match as in file names.
     """
 
-    metrics = METRICS
     feature_names = ("index", "out_channels", "in_channels", "height", "width", "stride", "kernel", "macs")
 
     def __init__(
@@ -55,14 +55,18 @@ class ChannelSpace(CostedSpace):
         *,
         min_keep: float = 0.1,
         round_to: int = 1,
+        steps: int | None = None,
         exclude: Sequence[str] = (),
     ) -> None:
         if not 0 < min_keep <= 1:
             raise SpaceError(f"min_keep is a fraction in (0, 1], got {min_keep}")
         if round_to < 1:
             raise SpaceError(f"round_to is a number of channels, at least 1, got {round_to}")
+        if steps is not None and steps < 2:
+            raise SpaceError(f"steps is a number of widths, at least 2, got {steps}")
         self.original: fx.GraphModule = trace(model, example_inputs)
-        self._arguments = (tuple(example_inputs), {"min_keep": min_keep, "round_to": round_to, "exclude": exclude})
+        options = {"min_keep": min_keep, "round_to": round_to, "steps": steps, "exclude": exclude}
+        self._arguments = (tuple(example_inputs), options)
         self._analysis = Analysis(self.original)
         found = find_groups(self._analysis)
         _require_matches(exclude, found)
@@ -75,16 +79,28 @@ class ChannelSpace(CostedSpace):
         if not self.groups:
             reasons = "; ".join(f"{item.name}: {item.reason}" for item in self.fixed[:3])
             raise SpaceError(f"no channels of this network can change, so there is nothing to search ({reasons})")
-        self.knobs: tuple[Knob, ...] = tuple(_knob(group, min_keep, round_to) for group in self.groups)
+        self.knobs: tuple[Knob, ...] = tuple(_knob(group, min_keep, round_to, steps) for group in self.groups)
         self._costs = CostModel(self._analysis, self.groups)
+        self._added: dict[str, Callable[[np.ndarray], float]] = {}
+        self.metrics: tuple[str, ...] = METRICS
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Recording and analysing again is quick and exact; a graph's names need not survive pickling.
-        return _remake, (self.original, *self._arguments)
+        return _remake, (self.original, *self._arguments, self._added)
+
+    def add_cost(self, metric: str, cost: Callable[[np.ndarray], float]) -> None:
+        """Let budgets limit `metric` too: `cost(levels)`, of [n_knobs], must never fall when a level rises.
+
+        It is pickled with the space. A metric that is there already is a `SpaceError`.
+        """
+        if metric in self.metrics:
+            raise SpaceError(f"the space has the cost {metric!r} already; give the new one another name")
+        self._added[metric] = cost
+        self.metrics = (*self.metrics, metric)
 
     def cost_of_levels(self, levels: np.ndarray, metric: str) -> float:
         """The cost of the network with `levels` channels kept in each group: [n_knobs]."""
-        return self._costs.cost(levels, metric)
+        return self._added[metric](levels) if metric in self._added else self._costs.cost(levels, metric)
 
     def macs_share(self, name: str) -> float:
         """The fraction of the original's MACs in which the channels of group `name` take part."""
@@ -139,6 +155,8 @@ class ChannelSpace(CostedSpace):
 
     def _kept(self, plan: Plan) -> Kept:
         """Which labels remain under `plan`; a plan that does not fit is a `SpaceError`."""
+        if plan.weights:
+            raise SpaceError("the plan keeps single weights, not channels: build it with a WeightSpace")
         groups = {group.name: group for group in self.groups}
         removed: set[int] = set()
         for name, kept in plan.kept.items():
@@ -169,17 +187,32 @@ class ChannelSpace(CostedSpace):
         return (table - table.min(axis=0)) / np.where(span > 0, span, 1.0)
 
 
-def _remake(model: nn.Module, example_inputs: Sequence[Any], options: dict[str, Any]) -> ChannelSpace:
-    return ChannelSpace(model, example_inputs, **options)
+def _remake(
+    model: nn.Module,
+    example_inputs: Sequence[Any],
+    options: dict[str, Any],
+    added: Mapping[str, Callable[[np.ndarray], float]],
+) -> ChannelSpace:
+    space = ChannelSpace(model, example_inputs, **options)
+    for metric, cost in added.items():
+        space.add_cost(metric, cost)
+    return space
 
 
-def _knob(group: Group, min_keep: float, round_to: int) -> Knob:
-    """Legal widths: multiples of `round_to` channels of the first layer, from `min_keep` on, and the full width."""
+def _knob(group: Group, min_keep: float, round_to: int, steps: int | None) -> Knob:
+    """Legal widths: multiples of `round_to` channels of the first layer, from `min_keep` on, and the full width.
+
+    With `steps`, of these the ones nearest to multiples of size / steps, from `min_keep` on.
+    """
     made = next(member for member in group.members if member.role == "out")
     per_channel = made.indices.shape[1]
     lowest = max(1, math.ceil(min_keep * group.size - 1e-9))
     levels = [k for k in range(lowest, group.size) if k * per_channel % round_to == 0]
-    return Knob(group.name, (*levels, group.size))
+    knob = Knob(group.name, (*levels, group.size))
+    if steps is None:
+        return knob
+    nearest = {knob.nearest(i / steps) for i in range(1, steps + 1) if i / steps >= min_keep - 1e-9}
+    return Knob(group.name, tuple(sorted(nearest)))
 
 
 def _matches(group: Group, patterns: Sequence[str]) -> bool:

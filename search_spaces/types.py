@@ -84,20 +84,35 @@ class Point(Mapping[str, int]):
 
 @dataclass(frozen=True)
 class Plan:
-    """The surgery as pure data: which channels of which group remain. Replaying it needs no pickle."""
+    """The surgery as pure data: which channels of which group, or how many weights of which tensor, remain.
+
+    Replaying it needs no pickle, only the original network.
+    """
 
     kept: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Group name -> indices of the channels kept, ascending. A group not named is kept whole."""
+    weights: Mapping[str, int] = field(default_factory=dict)
+    """Tensor name -> how many of its weights remain: those of the largest score |weight| * scale, of several alike the
+    first. A tensor not named is kept whole."""
+    scales: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """Tensor name -> the scale of each of its input channels in that score; 1 for a tensor not named."""
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no spaces."""
-        kept = {name: list(indices) for name, indices in self.kept.items()}
-        return json.dumps({"kept": kept}, sort_keys=True, separators=(",", ":"))
+        raw: dict[str, Any] = {"kept": {name: list(indices) for name, indices in self.kept.items()}}
+        if self.weights:
+            raw["weights"] = dict(self.weights)
+        if self.scales:
+            raw["scales"] = {name: list(scale) for name, scale in self.scales.items()}
+        return json.dumps(raw, sort_keys=True, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> Plan:
         """The inverse of `to_json`."""
-        return cls({name: tuple(indices) for name, indices in json.loads(text)["kept"].items()})
+        raw = json.loads(text)
+        kept = {name: tuple(indices) for name, indices in raw["kept"].items()}
+        scales = {name: tuple(scale) for name, scale in raw.get("scales", {}).items()}
+        return cls(kept, raw.get("weights", {}), scales)
 
 
 @runtime_checkable
@@ -105,7 +120,7 @@ class Space(Protocol):
     """What may be chosen, what each choice costs, and where the budget's wall stands.
 
     `limits` maps a cost metric to its upper limit in absolute units, e.g. `{"macs": 20.4e6}`. Costs never fall
-    when a level rises, which is what lets a wall be exact.
+    when a level rises, which is what lets a wall be exact. Empty limits are no budget: nothing is to be used up.
     """
 
     @property
@@ -114,7 +129,7 @@ class Space(Protocol):
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """The costs that `cost` predicts exactly, e.g. `("macs", "params", "size_bytes")`."""
+        """The costs that `cost` predicts, e.g. `("macs", "params", "size_bytes")`."""
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -139,14 +154,17 @@ class Space(Protocol):
         """Lowest and highest level of the next knob from which the budget can still be met exactly.
 
         Above the highest, even the smallest choice of everything later would exceed a limit. Below the lowest,
-        even the largest choice of everything later would leave budget unused.
+        even the largest choice of everything later would leave budget unused. Without limits all levels.
         """
 
     def fill(self, levels: Sequence[int], wanted: np.ndarray, limits: Mapping[str, float]) -> Point:
-        """Raise `levels`, which keep the limits, towards keep fractions `wanted` ([n_knobs]) until none can rise."""
+        """Raise `levels`, which keep the limits, towards keep fractions `wanted` ([n_knobs]) until none can rise.
+
+        Without limits they stay as they are.
+        """
 
     def project(self, wanted: np.ndarray, limits: Mapping[str, float]) -> Point:
-        """The Point nearest in shape to keep fractions `wanted` ([n_knobs]) that uses the budget up."""
+        """The Point nearest in shape to keep fractions `wanted` ([n_knobs]) that uses the budget, if any, up."""
 
     def require_feasible(self, limits: Mapping[str, float]) -> None:
         """Raise `InfeasibleBudgetError`, saying what can be met, unless some network meets every limit."""

@@ -9,9 +9,8 @@ from pathlib import Path
 from agents import TrialState
 from automl.config import RunnerConfig, StudyConfig
 from automl.errors import StudyError
-from automl.evaluation import certify
 from automl.export import export
-from automl.results import manifest
+from automl.results import certified_network, certified_winner, manifest
 from automl.store import TrialRecord, open_store
 from automl.study import Study
 
@@ -24,15 +23,18 @@ def run(args: argparse.Namespace) -> int:
         if args.data_root is not None:
             config = replace(config, data=replace(config.data, root=str(Path(args.data_root).resolve())))
         study = Study(store, replace(config, runner=RunnerConfig()))
-        record = study.winner() if args.trial is None else _trial(study, args.trial)
-        network = study.evaluator.network(record.point)
+        if args.trial is None:
+            record, network = certified_winner(study)
+        else:
+            record = _trial(study, args.trial)
+            network = certified_network(study, record)
         inputs = study.setup.problem.example_inputs
-        certify(network, study.setup.limits, inputs)
-        plan = study.evaluator.plan(record.point)
+        plan = study.finisher.plan(record.point)
         artifacts = export(network, inputs, plan, Path(args.out), formats, manifest=manifest(study, record))
         for artifact in artifacts:
             store.add_artifact(study.record.id, record.id, artifact.kind, artifact.path.resolve(), artifact.sha256)
-    print(f"trial {record.number} of {record.agent}, seed {record.seed}, within {config.parsed_budget.text}:")
+    within = f", within {config.parsed_budget.text}" if config.budget else ""
+    print(f"trial {record.number} of {record.agent}, seed {record.seed}{within}:")
     for artifact in artifacts:
         print(f"  {artifact.path}  {artifact.bytes:,} bytes")
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Sequence
 
@@ -10,16 +11,18 @@ import numpy as np
 
 from automl.commands.search import overridden
 from automl.config import StudyConfig
+from automl.evaluation.certify import shown
 from automl.progress import duration
 from automl.report import align
 from automl.runners import run_trial
 from automl.study import Setup
+from search_spaces import WeightSpace
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the groups, what is fixed, the reach of each cost, and the time an evaluation takes here."""
     config = overridden(StudyConfig.from_file(args.file), args)
-    setup = Setup(config)
+    setup = Setup(config, say=lambda text: print(text, file=sys.stderr))
     print(_groups(setup))
     print(_fixed(setup))
     print(_reach(setup))
@@ -29,6 +32,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _groups(setup: Setup) -> str:
     space = setup.space
+    if isinstance(space, WeightSpace):
+        return _tensors(space)
     lines = [["group", "channels", "fewest", "MACs", "layers"]]
     for group, knob in zip(space.groups, space.knobs, strict=True):
         share = f"{space.macs_share(group.name):.1%}"
@@ -39,17 +44,30 @@ def _groups(setup: Setup) -> str:
     )
 
 
+def _tensors(space: WeightSpace) -> str:
+    lines = [["tensor", "weights", "fewest", "shape", "layers"]]
+    for tensor, knob in zip(space.tensors, space.knobs, strict=True):
+        shape = "x".join(map(str, tensor.shape))
+        lines.append([tensor.name, f"{tensor.size:,}", f"{knob.levels[0]:,}", shape, _first(tensor.layers)])
+    return f"{len(space.tensors)} tensors of which single weights can go\n{align(lines, left=(0, 4))}\n"
+
+
 def _first(layers: Sequence[str], n: int = 3) -> str:
     more = f" and {len(layers) - n} more" if len(layers) > n else ""
     return ", ".join(layers[:n]) + more
 
 
 def _fixed(setup: Setup) -> str:
-    if not setup.space.fixed:
+    space = setup.space
+    if isinstance(space, WeightSpace):
+        lines = [["stays whole", "weights", "reason"]]
+        lines += [[whole.name, f"{whole.weights:,}", whole.reason] for whole in space.whole]
+        return f"{align(lines, left=(0, 2))}\n" if space.whole else "no tensor has to stay whole\n"
+    if not space.fixed:
         return "nothing is fixed\n"
     lines = [["cannot change", "channels", "reason"]]
-    lines += [[fixed.name, str(fixed.channels), fixed.reason] for fixed in setup.space.fixed]
-    strange = [f"{name} ({function})" for name, function in setup.space.not_understood.items()]
+    lines += [[fixed.name, str(fixed.channels), fixed.reason] for fixed in space.fixed]
+    strange = [f"{name} ({function})" for name, function in space.not_understood.items()]
     told = f"\nnot understood, so left as it is: {', '.join(strange)}" if strange else ""
     return f"{align(lines, left=(0, 2))}{told}\n"
 
@@ -59,8 +77,8 @@ def _reach(setup: Setup) -> str:
     lines = [["cost", "smallest", "original", "budget"]]
     for metric in space.metrics:
         low, high = (space.cost_of_levels(levels, metric) for levels in (space.lowest, space.highest))
-        limit = f"{setup.limits[metric]:,.0f}" if metric in setup.limits else "-"
-        lines.append([metric, f"{low:,.0f} ({low / high:.1%})", f"{high:,.0f}", limit])
+        limit = shown(setup.limits[metric]) if metric in setup.limits else "-"
+        lines.append([metric, f"{shown(low)} ({low / high:.1%})", shown(high), limit])
     return align(lines) + "\n"
 
 

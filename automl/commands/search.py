@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 from automl.cli import DEFAULT_STORAGE
 from automl.config import StudyConfig
+from automl.curves import draw_curves
 from automl.progress import Progress
 from automl.report import draw, summary, table
 from automl.results import conclude
@@ -39,21 +39,21 @@ def overridden(config: StudyConfig, args: argparse.Namespace) -> StudyConfig:
 
 def run_study(store: Store, config: StudyConfig, storage: str) -> int:
     """Run what is left of a study, then tell what it found. 130 if it was interrupted."""
-    study = Study(store, config)
-    try:
-        with Progress(config.goal) as progress:
+    with Progress(config.goal) as progress:
+        study = Study(store, config, say=progress.say)
+        try:
             study.run(progress)
             results = conclude(study, progress.say)
-    except KeyboardInterrupt:
-        print(
-            f"\ninterrupted; every finished trial is recorded in {store.name}\n"
-            f"resume with: {resume_command(store, config.name, storage)}",
-            file=sys.stderr,
-        )
-        return 130
+        except KeyboardInterrupt:
+            progress.say(
+                f"\ninterrupted; every finished trial is recorded in {store.name}\n"
+                f"resume with: {resume_command(store, config.name, storage)}"
+            )
+            return 130
     print(table(study, results))
     print(summary(study, results))
     print(f"kept layer by layer: {draw(study, results)}")
+    print(f"the course of the search: {draw_curves(store, study.record)}")
     print(f"export the winner with: automl export {config.name} --out DIR{_option(store, storage)}")
     return 0
 

@@ -20,7 +20,7 @@ def run(args: argparse.Namespace) -> int:
                     study.name,
                     config["model"]["name"],
                     config["data"]["name"],
-                    ", ".join(config["budget"]),
+                    ", ".join(config["budget"]) or "-",
                     config["agent"]["name"],
                     str(finished),
                     f"{study.created:%Y-%m-%d %H:%M} UTC",

@@ -3,40 +3,57 @@
 from __future__ import annotations
 
 import copy
+import random
 import time
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
 
-from automl.errors import ConfigError
+from agents import Goal, Sensitivity
+from automl.errors import BudgetError, ConfigError
 from automl.evaluation.certify import COUNTED, counts, excess
+from automl.evaluation.fisher import output_fisher
 from automl.evaluation.gram import Gram, gather_grams, supported
-from automl.evaluation.importance import activation_scores
-from automl.evaluation.metrics import NotFiniteError, measure_metrics
+from automl.evaluation.importance import activation_scores, taylor_scores
+from automl.evaluation.metrics import DIVERGENCE, NotFiniteError, Scores, measure_metrics
+from automl.evaluation.objectives import with_objective
 from automl.evaluation.options import EvaluationOptions
 from automl.evaluation.precision import choose_dtype, fast, first, formatted
+from automl.evaluation.racing import estimates, hopeless, looks
 from automl.evaluation.recalibration import recalibrate
 from automl.evaluation.reconstruction import Reconstruction, kept_in_groups
+from automl.evaluation.sensitivity import sensitivity_curves
+from automl.evaluation.sequential import SequentialReconstruction
+from automl.evaluation.surgeon import eliminate
 from automl.measures import pinned_threads
 from automl.problem import Batch, Problem, compact
 from automl.types import Measurement, Outcome
 from search_spaces import ChannelSpace, Plan, Point
 
 RECALIBRATION_SEED = 0
-RECALIBRATION_SAMPLES = 256
+RECALIBRATION_SAMPLES = 128
 """How many samples batch norms are re-estimated on. On a pruned ResNet-56 128, 256 and 512 gave the same accuracy to
 0.2 points, and the passes over 512 took longer than measuring it on 1,000."""
 
+RIVALS = 16
+"""How many rivals' scores are remembered: one a lane that is running, and some to spare."""
+
 
 class Evaluator:
-    """Evaluates Points of one space on one problem; the same Point always gives the same values.
+    """Evaluates Points of one space on one problem; the same Point and rival always give the same values.
 
-    A trial builds the smaller network, refits layers that lost inputs by least squares, re-estimates batch norms,
-    and measures the problem's metrics on its validation batches, beside `macs`, `params` and `size_bytes` as
-    counted on the built network. Nothing is trained. A network from which nothing was removed stays as it is.
+    A trial builds the smaller network, refits layers by least squares, re-estimates batch norms, and measures the
+    problem's metrics on its validation batches, beside `macs`, `params` and `size_bytes` as counted on the built
+    network, other costs as the space predicts them, and the objective if it weighs accuracy against cost. Where
+    outputs are class scores, `divergence` from the original's predictions is measured too. Nothing is trained. A
+    network from which nothing was removed stays as it is.
+
+    A trial with a rival races it: it ends early, with estimates, once it will hardly beat it.
 
     Once prepared it can be pickled cheaply: it takes along the validation data and what `prepare` gathered, but no
     training or test data.
@@ -49,47 +66,79 @@ class Evaluator:
         options: EvaluationOptions | None = None,
         limits: Mapping[str, float] | None = None,
         threads: int | None = None,
+        goal: Goal | None = None,
     ) -> None:
-        """`limits`: metric -> absolute upper limit of macs, params, size_bytes; `threads` None: as torch is set."""
+        """Beside what is judged by what, `threads` None: as torch is set.
+
+        `limits`: metric -> absolute upper limit of macs, params, size_bytes or another cost that the space predicts.
+        `goal`: what trials race for; one of `ERROR_TIMES_LOG` is computed for every trial, and has no race.
+        """
         self.problem = problem
         self.space = space
         self.options = options or EvaluationOptions()
         self.limits = dict(limits or {})
         self.threads = threads
-        unknown = sorted(self.limits.keys() - set(COUNTED))
+        self.goal = goal
+        known = tuple(dict.fromkeys((*COUNTED, *space.metrics)))
+        unknown = sorted(self.limits.keys() - set(known))
         if unknown:
-            raise ConfigError(f"no limit on {unknown[0]!r} can be kept: expected {', '.join(COUNTED)}")
+            raise ConfigError(f"no limit on {unknown[0]!r} can be kept: expected {', '.join(known)}")
         self._prepared = False
         self._scores: dict[str, np.ndarray] = {}
-        self._reconstruction: Reconstruction | None = None
+        self._sensitivity: Sensitivity | None = None
+        self._reconstruction: Reconstruction | SequentialReconstruction | None = None
         self._recalibration: list[Batch] = []
         self._dtype = torch.float32
+        self._order: list[int] = []
+        self._references: list[Tensor | None] = []
         self._validation: list[Batch] | None = None
+        self._rivals: OrderedDict[str, Scores] = OrderedDict()
 
     def prepare(self) -> None:
         """Gather once what every trial needs; called by the first trial if not before."""
         if self._prepared:
             return
         with pinned_threads(self.threads):
-            grams = self._gather()
-            activation = self.options.importance == "activation"
-            self._scores = activation_scores(self.space, grams) if activation else self.space.magnitudes
-            if self.options.reconstruction == "least_squares":
-                self._reconstruction = Reconstruction(self.space.original, grams)
+            self._prepare_space()
             if self.options.precision == "auto":
                 self._dtype = choose_dtype(self.space.original, self.problem.validation, self.problem.metrics)
             else:
                 self._dtype = getattr(torch, self.options.precision)
-            if self.options.recalibration == "batch_norm":
+            if self.options.recalibrates:
                 draw = self.problem.recalibration
                 drawn = draw(RECALIBRATION_SEED) if draw else self.problem.calibration
                 self._recalibration = formatted(first(drawn, RECALIBRATION_SAMPLES), self._dtype)
+            # What is looked at first should stand for the rest, whatever order the data come in.
+            self._order = list(range(len(self.problem.validation)))
+            random.Random(0).shuffle(self._order)
+            self._references = self._log_probabilities()
         self._prepared = True
+
+    def _prepare_space(self) -> None:
+        """Which channels stay, what narrowing costs, and how the rest is refitted."""
+        options, network = self.options, self.space.original
+        grams = self._gather()
+        if options.importance == "magnitude":
+            self._scores = self.space.magnitudes
+        elif options.importance == "activation":
+            self._scores = activation_scores(self.space, grams)
+        elif options.importance == "taylor":
+            self._scores = taylor_scores(self.space, self.problem)
+        fisher = output_fisher(network, list(grams), self.problem)
+        eliminations = {group.name: eliminate(self.space, group, grams, fisher) for group in self.space.groups}
+        self._sensitivity = sensitivity_curves(self.space, eliminations)
+        if options.importance == "surgeon":
+            magnitudes = self.space.magnitudes
+            self._scores = {
+                name: found.scores if found is not None else magnitudes[name] for name, found in eliminations.items()
+            }
+        if options.reconstruction == "least_squares":
+            self._reconstruction = Reconstruction(network, grams)
+        elif options.reconstruction == "sequential":
+            self._reconstruction = SequentialReconstruction(network, self.problem.calibration)
 
     def _gather(self) -> dict[str, Gram]:
         """Gram matrices of the layers that can lose some of the inputs of a group."""
-        if self.options.reconstruction == "none" and self.options.importance != "activation":
-            return {}
         network = self.space.original
         smallest = self.space.slices(self.space.plan(self.space.point(self.space.lowest.tolist())))
         names = []
@@ -98,27 +147,100 @@ class Evaluator:
                 names.append(name)
         return gather_grams(network, names, self.problem.calibration)
 
+    def _log_probabilities(self) -> list[Tensor | None]:
+        """What the original predicts for each validation batch, or None where outputs are not class scores."""
+        if "accuracy" not in self.problem.metrics:
+            return [None] * len(self.problem.validation)
+        quick = fast(self.space.original, torch.float32)
+        with torch.inference_mode():
+            batches = formatted(self.problem.validation, torch.float32)
+            return [F.log_softmax(quick(*inputs), dim=1) for inputs, _ in batches]
+
+    def sensitivity(self) -> Sensitivity | None:
+        """What narrowing each knob alone is estimated to cost in loss; None if the space has no such estimate."""
+        self.prepare()
+        return self._sensitivity
+
     def __call__(self, point: Point, rival: Point | None = None) -> Outcome:
-        """What `point` is worth. A trial that cannot be run, or gives NaN, is an Outcome with a reason."""
+        """What `point` is worth, to be better than `rival`. A trial that cannot be run, or gives NaN, has a reason."""
         self.prepare()
         start = time.perf_counter()
         with pinned_threads(self.threads):
             try:
-                outcome = self._trial(point)
+                outcome = self._trial(point, rival)
             except Exception as error:
                 outcome = Outcome.failed(_reason(error))
         return replace(outcome, wall_s=time.perf_counter() - start)
 
-    def _trial(self, point: Point) -> Outcome:
+    def _trial(self, point: Point, rival: Point | None) -> Outcome:
         network = self._build(point)
-        costs = counts(network, self.problem.example_inputs)
+        _require_finite(network)
+        costs = [*self.counts(network), *self._predicted(point)]
+        over = excess(costs, self.limits)
+        theirs = self._rival(rival) if rival is not None and not over else None
+        scores, lost = self._score(network, theirs)
+        if lost and theirs is not None:
+            seen, total = sum(scores.sizes), sum(theirs.sizes)
+            reason = f"will not beat the best of its lane, as {seen} of {total} samples show"
+            return Outcome.stopped(reason, [*estimates(scores, theirs), *costs])
+        self._remember(point, scores)
+        measured = with_objective([*scores.measurements(), *costs], self.goal.metric if self.goal else "")
+        return Outcome.infeasible(f"over the budget: {over}", measured) if over else Outcome.done(measured)
+
+    def _score(self, network: nn.Module, rival: Scores | None = None) -> tuple[Scores, bool]:
+        """The scores of `network`, batch after batch, and whether it lost its race on the way."""
         if self._validation is None:
             self._validation = formatted(self.problem.validation, self._dtype)
-        _require_finite(network)
         quick = fast(network, self._dtype)
-        measured = [*measure_metrics(quick, self._validation, self.problem.metrics), *costs]
-        over = excess(costs, self.limits)
-        return Outcome.infeasible(f"over the budget: {over}", measured) if over else Outcome.done(measured)
+        stops = looks([len(targets) for _, targets in (self._validation[i] for i in self._order)])
+        scores = Scores()
+        for count, i in enumerate(self._order, start=1):
+            scores.add(quick, self._validation[i], self.problem.metrics, self._references[i])
+            if rival is None or self.goal is None or count not in stops:
+                continue
+            if hopeless(scores, rival, self.goal, self.options.race):
+                return scores, True
+        return scores, False
+
+    def _rival(self, rival: Point) -> Scores | None:
+        """The scores of `rival` on every sample; computed again if they are forgotten, as after a resume."""
+        if self.goal is None or not self.options.race or self.goal.metric not in self._raced:
+            return None
+        if rival.key not in self._rivals:
+            self._remember(rival, self._score(self._build(rival))[0])
+        self._rivals.move_to_end(rival.key)
+        return self._rivals[rival.key]
+
+    @property
+    def _raced(self) -> set[str]:
+        """The metrics that a race can be about: those measured on samples."""
+        compared = any(reference is not None for reference in self._references)
+        return {*self.problem.metrics, *([DIVERGENCE] if compared else [])}
+
+    def _remember(self, point: Point, scores: Scores) -> None:
+        self._rivals[point.key] = scores
+        if len(self._rivals) > RIVALS:
+            self._rivals.popitem(last=False)
+
+    def _predicted(self, point: Point) -> list[Measurement]:
+        """Costs that are not counted on the network, as the space predicts them: latency by its table."""
+        others = [metric for metric in self.space.metrics if metric not in COUNTED]
+        return [
+            Measurement(metric, self.space.cost(point, metric), "ms" if metric.endswith("_ms") else "")
+            for metric in others
+        ]
+
+    def counts(self, network: nn.Module) -> list[Measurement]:
+        """The costs counted on a built network."""
+        return counts(network, self.problem.example_inputs)
+
+    def certify(self, network: nn.Module) -> list[Measurement]:
+        """The counts of a finished network; a `BudgetError` if one exceeds a limit, whatever was predicted."""
+        measured = self.counts(network)
+        over = excess(measured, self.limits)
+        if over:
+            raise BudgetError(f"the network exceeds its budget: {over}. Nothing should be shipped from this trial")
+        return measured
 
     def network(self, point: Point) -> nn.Module:
         """The very network that a trial at `point` measures: float32, nothing folded, on the CPU, in eval mode."""
@@ -128,7 +250,7 @@ class Evaluator:
 
     def _build(self, point: Point) -> nn.Module:
         plan = self.space.plan(point, self._scores)
-        network = self.space.build(plan).eval()
+        network: fx.GraphModule = self.space.build(plan).eval()
         if np.array_equal(self.space.levels(point), self.space.highest):
             return network
         if self._reconstruction:
@@ -141,6 +263,22 @@ class Evaluator:
         self.prepare()
         return self.space.plan(point, self._scores)
 
+    def finishing(self) -> Evaluator:
+        """An evaluator that keeps the same channels and fits them sequentially.
+
+        For the few networks that are reported: it takes seconds where a trial takes tenths. Needs the calibration
+        data, which a pickled evaluator has left behind.
+        """
+        self.prepare()
+        if self.options.reconstruction == "sequential":
+            return self
+        other = copy.copy(self)
+        other.options = replace(self.options, reconstruction="sequential", recalibration="auto")
+        other._recalibration, other._rivals = [], OrderedDict()
+        with pinned_threads(self.threads):
+            other._reconstruction = SequentialReconstruction(self.space.original, self.problem.calibration)
+        return other
+
     def measure(self, network: nn.Module, batches: Sequence[Batch], *, prefix: str = "") -> list[Measurement]:
         """The problem's metrics of `network` over `batches` in float32, with standard errors.
 
@@ -149,6 +287,19 @@ class Evaluator:
         with pinned_threads(self.threads):
             quick = fast(network, torch.float32)
             return measure_metrics(quick, formatted(batches, torch.float32), self.problem.metrics, prefix=prefix)
+
+    def measure_validation(self, network: nn.Module, *, prefix: str) -> list[Measurement]:
+        """The metrics of a trial on all validation batches, in float32: `divergence` and the objective included."""
+        self.prepare()
+        with pinned_threads(self.threads):
+            quick = fast(network, torch.float32)
+            scores = Scores()
+            for batch, reference in zip(self.problem.validation, self._references, strict=True):
+                scores.add(quick, formatted([batch], torch.float32)[0], self.problem.metrics, reference)
+            judged = with_objective(
+                [*scores.measurements(), *self.counts(network)], self.goal.metric if self.goal else ""
+            )
+        return [replace(m, metric=prefix + m.metric) for m in judged if m.metric not in COUNTED]
 
     def __getstate__(self) -> dict[str, object]:
         if not self._prepared:
@@ -161,6 +312,7 @@ class Evaluator:
             "problem": problem,
             "_recalibration": compact(self._recalibration),
             "_validation": None,
+            "_rivals": OrderedDict(),
         }
 
 

@@ -94,12 +94,9 @@ class _Accumulator:
 
     def add(self, x: Tensor) -> None:
         self.input_dims = x.ndim
-        if isinstance(self.layer, nn.Conv2d):
-            x = _padded(self.layer, x if x.ndim == 4 else x[None])
-        else:
-            x = x.reshape(len(x), -1, self.features) if x.ndim > 1 else x[None, None]
+        x = x if x.ndim > (3 if isinstance(self.layer, nn.Conv2d) else 1) else x[None]
         for chunk in self._chunks(x):
-            rows = self._rows(chunk).float()  # [groups, rows, features]
+            rows = input_rows(self.layer, chunk, self._draw(positions(self.layer, chunk))).float()
             rows = torch.cat([rows, rows.new_ones(*rows.shape[:2], 1)], dim=2)
             self.matrix += rows.mT @ rows
 
@@ -107,27 +104,55 @@ class _Accumulator:
         step = max(1, CHUNK_ENTRIES // (min(self.positions, x[0].numel()) * self.groups * (self.features + 1)))
         return iter(x.split(step))
 
-    def _rows(self, x: Tensor) -> Tensor:
-        """The rows the layer multiplies, [groups, rows, features], from a chunk of its (padded) input."""
-        if isinstance(self.layer, nn.Linear):
-            return x[:, self._draw(x.shape[1])].reshape(1, -1, self.features)
-        conv = self.layer
-        (kh, kw), (sh, sw), (dh, dw) = conv.kernel_size, conv.stride, conv.dilation
-        height = (x.shape[2] - dh * (kh - 1) - 1) // sh + 1
-        width = (x.shape[3] - dw * (kw - 1) - 1) // sw + 1
-        drawn = self._draw(height * width)
-        top, left = drawn // width * sh, drawn % width * sw
-        taps = [x[:, :, top + i * dh, left + j * dw] for i in range(kh) for j in range(kw)]
-        patches = torch.stack(taps, dim=-1)  # [n, channels, positions, kernel]
-        n, _, positions, kernel = patches.shape
-        patches = patches.reshape(n, self.groups, -1, positions, kernel).permute(1, 0, 3, 2, 4)
-        return patches.reshape(self.groups, n * positions, self.features)
-
     def _draw(self, count: int) -> Tensor:
         """Which of `count` positions of a feature map become rows."""
         if count <= self.positions:
             return torch.arange(count)
         return torch.randperm(count, generator=self.generator)[: self.positions]
+
+
+def positions(layer: nn.Conv2d | nn.Linear, x: Tensor) -> int:
+    """How many rows one sample of the input `x`, [n, ...], gives a layer: output pixels, or leading dimensions."""
+    if isinstance(layer, nn.Linear):
+        return math.prod(x.shape[1:-1])
+    height, width = _output_size(layer, x)
+    return height * width
+
+
+def input_rows(layer: nn.Conv2d | nn.Linear, x: Tensor, drawn: Tensor) -> Tensor:
+    """The rows that `layer` multiplies at the output positions `drawn` of every sample of `x`, [n, ...].
+
+    Returns [groups, n * drawn, features], sample by sample.
+    """
+    if isinstance(layer, nn.Linear):
+        return x.reshape(len(x), -1, layer.in_features)[:, drawn].reshape(1, -1, layer.in_features)
+    (kh, kw), (sh, sw), (dh, dw) = layer.kernel_size, layer.stride, layer.dilation
+    width = _output_size(layer, x)[1]
+    x = _padded(layer, x)
+    top, left = drawn // width * sh, drawn % width * sw
+    taps = [x[:, :, top + i * dh, left + j * dw] for i in range(kh) for j in range(kw)]
+    patches = torch.stack(taps, dim=-1)  # [n, channels, drawn, kernel]
+    n, _, count, kernel = patches.shape
+    patches = patches.reshape(n, layer.groups, -1, count, kernel).permute(1, 0, 3, 2, 4)
+    return patches.reshape(layer.groups, n * count, -1)
+
+
+def output_rows(layer: nn.Conv2d | nn.Linear, y: Tensor, drawn: Tensor) -> Tensor:
+    """The rows of an output `y` of `layer` at the positions `drawn`: [n * drawn, out], in the order of `input_rows`."""
+    if isinstance(layer, nn.Linear):
+        return y.reshape(len(y), -1, y.shape[-1])[:, drawn].reshape(-1, y.shape[-1])
+    return y.flatten(2)[:, :, drawn].transpose(1, 2).reshape(-1, y.shape[1])
+
+
+def _output_size(conv: nn.Conv2d, x: Tensor) -> tuple[int, int]:
+    if conv.padding == "same":
+        return x.shape[2], x.shape[3]
+    total = (0, 0) if isinstance(conv.padding, str) else tuple(2 * p for p in conv.padding)
+    sizes = [
+        (size + added - d * (k - 1) - 1) // s + 1
+        for size, added, k, s, d in zip(x.shape[2:], total, conv.kernel_size, conv.stride, conv.dilation, strict=True)
+    ]
+    return sizes[0], sizes[1]
 
 
 def _padded(conv: nn.Conv2d, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Which channels of a group matter, by weights and typical activations together."""
+"""Which channels of a group matter, by weights with typical activations or with gradients."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from automl.evaluation.gram import Gram
+from automl.measures.modes import evaluating
+from automl.problem import Problem
 from search_spaces import ChannelSpace, Group
 
 
@@ -37,3 +40,40 @@ def _activation(space: ChannelSpace, group: Group, grams: Mapping[str, Gram], fa
         along = contribution.transpose(0, member.dim).flatten(1).sum(1)  # [entries along the member's dimension]
         squares += along[torch.from_numpy(member.indices)].sum(1).numpy()
     return np.sqrt(squares) if known else fallback
+
+
+def taylor_scores(space: ChannelSpace, problem: Problem) -> dict[str, np.ndarray]:
+    """Group -> how much the loss changes to first order if a channel's weights are zeroed, squared and summed: [size].
+
+    The squared sum of gradient times weight over all entries of a channel (Molchanov et al. 2019, "Importance
+    estimation for neural network pruning", equation 8), added up over the calibration batches.
+    """
+    totals = {group.name: np.zeros(group.size) for group in space.groups}
+    parameters = dict(space.original.named_parameters())
+    with evaluating(space.original), torch.enable_grad():
+        frozen = [parameter for parameter in parameters.values() if not parameter.requires_grad]
+        for parameter in frozen:
+            parameter.requires_grad_(True)
+        try:
+            for inputs, targets in problem.calibration:
+                loss = problem.loss(space.original(*inputs), targets).mean()
+                found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+                gradients = dict(zip(parameters, found, strict=True))
+                for group in space.groups:
+                    totals[group.name] += _first_order(group, parameters, gradients) ** 2
+        finally:
+            for parameter in frozen:
+                parameter.requires_grad_(False)
+    return totals
+
+
+def _first_order(group: Group, parameters: Mapping[str, Tensor], gradients: Mapping[str, Tensor | None]) -> np.ndarray:
+    """Sum of gradient times parameter over what belongs to each channel of a group: [size]."""
+    change = np.zeros(group.size)
+    for member in group.members:
+        gradient = gradients.get(member.parameter)
+        if gradient is not None:  # buffers have none
+            product = (gradient * parameters[member.parameter]).detach().movedim(member.dim, 0)
+            along = product.reshape(len(product), -1).sum(1)  # [entries along the member's dimension]
+            change += along[torch.from_numpy(member.indices)].sum(1).numpy()
+    return change

@@ -13,17 +13,31 @@ from automl.errors import ConfigError
 class EvaluationOptions:
     """The choices of an evaluation; a value that does not exist is a `ConfigError`."""
 
-    importance: Literal["magnitude", "activation"] = "magnitude"
-    """Which channels of a group stay: those with the largest weights, or weights times typical activation."""
-    reconstruction: Literal["least_squares", "none"] = "least_squares"
-    """Whether remaining weights are refitted to the original layer's outputs."""
-    recalibration: Literal["batch_norm", "none"] = "batch_norm"
-    """Whether batch-norm statistics are estimated anew on training batches."""
+    importance: Literal["surgeon", "taylor", "activation", "magnitude"] = "surgeon"
+    """Which channels of a group stay: those that the others can make up for least; or those with the largest gradient
+    times weight, weight times typical activation, or weights."""
+    reconstruction: Literal["least_squares", "sequential", "none"] = "least_squares"
+    """How remaining weights are refitted: on the original's inputs, from matrices gathered once; on the inputs from the
+    network pruned so far, which costs a pass over the calibration data; or not."""
+    recalibration: Literal["auto", "batch_norm", "none"] = "auto"
+    """Whether batch-norm statistics are estimated anew on training batches; auto: unless the fit was sequential, which
+    has already set them."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the evaluation; auto is bfloat16 where the processor has it and the predictions agree."""
+    race: float = 0.99
+    """A trial ends early once it will not beat the best of its lane, with this confidence; 0: every trial sees all
+    validation samples."""
 
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(type(self)).items():
             value, choices = getattr(self, name), get_args(hint)
-            if value not in choices:
+            if choices and value not in choices:
                 raise ConfigError(f"{name} cannot be {value!r}{nearest(str(value), choices)}")
+        if self.race and not 0.5 <= self.race < 1:
+            raise ConfigError(f"race is a confidence of at least 0.5 and below 1, or 0 for none, got {self.race}")
+
+    @property
+    def recalibrates(self) -> bool:
+        """Whether batch-norm statistics are estimated anew."""
+        chosen = self.recalibration
+        return chosen == "batch_norm" or (chosen == "auto" and self.reconstruction != "sequential")

@@ -52,14 +52,14 @@ def least_squares(
         cross -= torch.outer(mean[kept], mean[removed])
     ridge = max(RIDGE * len(kept) / float(rows), 1e-9) if ridge is None else ridge
     scale += inner.diagonal().mean()
-    change = _solve(inner, cross @ weight[:, removed].T, ridge * scale).T
+    change = solve(inner, cross @ weight[:, removed].T, ridge * scale).T
     new = weight[:, kept] + change
     if not intercept:
         return new, torch.zeros(len(weight), dtype=torch.float64)
     return new, weight[:, removed] @ mean[removed] - change @ mean[kept]
 
 
-def _solve(inner: Tensor, right: Tensor, ridge: Tensor) -> Tensor:
+def solve(inner: Tensor, right: Tensor, ridge: Tensor) -> Tensor:
     """(inner + ridge)^-1 right; the ridge grows until the sum is positive definite in floating point, else zeros."""
     identity = torch.eye(len(inner), dtype=inner.dtype)
     for _ in range(5):

@@ -2,5 +2,6 @@
 
 from automl.export.bundle import Artifact, export, load
 from automl.export.formats import FORMATS
+from automl.export.sparse import unpack
 
-__all__ = ["FORMATS", "Artifact", "export", "load"]
+__all__ = ["FORMATS", "Artifact", "export", "load", "unpack"]

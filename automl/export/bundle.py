@@ -19,10 +19,11 @@ from torch import Tensor, nn
 
 from automl._names import nearest
 from automl.errors import ExportError
-from automl.export.formats import FORMATS, load_tensors
+from automl.export.formats import FORMATS, PACKED, Format, load_tensors
+from automl.export.sparse import sparsity
 from automl.export.subject import Subject, largest_difference, run_module
 from automl.measures import state_tensors
-from search_spaces import ChannelSpace, Plan
+from search_spaces import ChannelSpace, Plan, trace
 
 MANIFEST = "manifest.json"
 MANIFEST_VERSION = 1
@@ -56,7 +57,8 @@ def export(
     The files are `model.safetensors`, `model.pt2` (torch.export), `model.onnx` and `manifest.json`; the last two
     programs take any batch size, and all are in float32 and eval mode. Each file is loaded again and compared with
     the network on the example batch, on one of one sample more, and on a single sample; only when all agree do the
-    files appear in `out`, the manifest last. `network` is not changed.
+    files appear in `out`, the manifest last. `network` is not changed. Where the plan keeps single weights,
+    `model.safetensors` is a packed file (`automl.export.sparse`); the other files store the zeros.
 
     Args:
         network: the compressed network.
@@ -88,7 +90,9 @@ def export(
         _refuse_leftovers(out, formats)
         with tempfile.TemporaryDirectory(prefix=".partial-", dir=out) as folder:
             stage = Path(folder)
-            files = {name: _write(name, subject, stage) for name in formats}
+            files = {name: _write(name, _format(name, plan), subject, stage) for name in formats}
+            if plan.weights:
+                files = {name: entry | {"zeros": _zeros(name)} for name, entry in files.items()}
             content = _manifest(subject, plan, files, manifest)
             text = json.dumps(content, indent=2, default=_jsonable, allow_nan=False)
             (stage / MANIFEST).write_text(text + "\n", encoding="utf-8")
@@ -122,9 +126,8 @@ def load(out: str | Path, model: nn.Module) -> nn.Module:
         raise ExportError(f"{path} is missing or is not the file the manifest describes: export again")
     inputs = tuple(torch.zeros(x["example"], dtype=getattr(torch, x["dtype"])) for x in manifest["inputs"])
     try:
-        # The knobs' ranges play no part in replaying a plan, so the options of the search need not be known.
         original = copy.deepcopy(model).to("cpu", torch.float32)
-        network = ChannelSpace(original, inputs).build(Plan.from_json(json.dumps(manifest["plan"])))
+        network = _same_structure(original, inputs, Plan.from_json(json.dumps(manifest["plan"])))
         load_tensors(network, path, manifest["aliases"])
     except (ValueError, RuntimeError, KeyError) as error:
         raise ExportError(
@@ -139,6 +142,14 @@ def load(out: str | Path, model: nn.Module) -> nn.Module:
             f"{difference:.3g} of the largest output. Pass the original network that the study started from"
         )
     return network
+
+
+def _same_structure(original: nn.Module, inputs: Sequence[Tensor], plan: Plan) -> nn.Module:
+    """A network with the shapes that `plan` leaves of `original`; its weights are still to be loaded."""
+    if plan.weights:
+        return trace(original, inputs)
+    # The knobs' ranges play no part in replaying a plan, so the options of the search need not be known.
+    return ChannelSpace(original, inputs).build(plan)
 
 
 def read_manifest(out: str | Path) -> dict[str, Any]:
@@ -176,9 +187,17 @@ def _refuse_leftovers(out: Path, formats: Sequence[str]) -> None:
         )
 
 
-def _write(name: str, subject: Subject, stage: Path) -> dict[str, Any]:
+def _format(name: str, plan: Plan) -> Format:
+    return PACKED if name == "safetensors" and plan.weights else FORMATS[name]
+
+
+def _zeros(name: str) -> str:
+    """What becomes of the zeros of a sparse network in the file of a format."""
+    return "packed: non-zeros and bit masks" if name == "safetensors" else "stored: as large as without sparsity"
+
+
+def _write(name: str, kind: Format, subject: Subject, stage: Path) -> dict[str, Any]:
     """Write one format, read it again, compare; its entry in the manifest."""
-    kind = FORMATS[name]
     path = stage / kind.file
     _ = subject.expected  # a network that fails by itself says so, whatever the format
     try:
@@ -232,6 +251,7 @@ def _manifest(subject: Subject, plan: Plan, files: dict[str, Any], more: Mapping
         "inputs": described(subject.input_names, inputs, subject.batched),
         "outputs": described(subject.output_names, outputs, [x.ndim > 0 and len(x) == subject.batch for x in outputs]),
         "layers": _layers(subject.network),
+        **({"sparsity": sparsity(subject.network, plan.weights)} if plan.weights else {}),
         "aliases": state_tensors(subject.network)[1],
         "probe": [x.tolist() for x in _probe(subject.network, inputs)],
         "libraries": _libraries(),

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
+from automl.export.sparse import pack, unpack
 from automl.export.subject import Run, Subject, quiet, run_module
 from automl.measures import state_tensors
 
@@ -28,13 +29,17 @@ class Format:
 
 
 def load_tensors(network: nn.Module, path: Path, aliases: dict[str, str]) -> None:
-    """Load a safetensors file strictly into `network`: every key and every shape must match."""
-    tensors = load_file(path)
+    """Load a safetensors file, packed or not, strictly into `network`: every key and every shape must match."""
+    tensors = unpack(path)
     network.load_state_dict({**tensors, **{key: tensors[kept] for key, kept in aliases.items()}}, strict=True)
 
 
 def _write_safetensors(subject: Subject, path: Path) -> None:
     path.write_bytes(save(state_tensors(subject.network)[0]))
+
+
+def _write_packed(subject: Subject, path: Path) -> None:
+    path.write_bytes(pack(subject.network))
 
 
 def _read_safetensors(subject: Subject, path: Path) -> Run:
@@ -94,3 +99,6 @@ FORMATS: dict[str, Format] = {
     "onnx": Format("model.onnx", 1e-4, _write_onnx, _read_onnx),
 }
 """Name -> format. The tolerances leave room for another order of additions (pt2) and another library (onnx)."""
+
+PACKED = Format("model.safetensors", 0.0, _write_packed, _read_safetensors)
+"""What `safetensors` means for a network with zeros; the other formats store the zeros."""

@@ -11,6 +11,9 @@ from agents import Trial, TrialState
 from automl.types import Measurement
 from search_spaces import Point
 
+DIAGNOSTIC = "agent/"
+"""What the names of the measurements begin with that an agent takes of itself, such as `agent/noise`."""
+
 
 @dataclass(frozen=True)
 class StudyRecord:
@@ -50,6 +53,9 @@ class TrialRecord:
     """In the order in which they were added."""
     attempts: int = 1
     """How often it was handed out; above 1 if a driver died while it ran."""
+    diagnostics: Mapping[str, float] = field(default_factory=dict)
+    """What the agent told of itself once it had learnt from the trial, such as `noise`. Kept apart from `measurements`,
+    so that nothing which reads those, agents and tables of results, ever sees it."""
 
     @property
     def values(self) -> dict[str, float]:
@@ -58,7 +64,8 @@ class TrialRecord:
 
     def to_trial(self) -> Trial:
         """The trial as an agent sees it."""
-        return Trial(self.number, self.point, self.state, self.values, self.reason)
+        values = {} if self.state is TrialState.FAILED else self.values
+        return Trial(self.number, self.point, self.state, values, self.reason)
 
 
 @dataclass(frozen=True)

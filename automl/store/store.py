@@ -18,7 +18,7 @@ from automl._names import nearest
 from automl.store import schema
 from automl.store.engine import Database
 from automl.store.errors import StoreError, StudyExistsError, StudyNotFoundError
-from automl.store.records import ArtifactRecord, StudyRecord, TrialRecord
+from automl.store.records import DIAGNOSTIC, ArtifactRecord, StudyRecord, TrialRecord
 from automl.types import Measurement, Outcome
 from search_spaces import Point
 
@@ -213,6 +213,10 @@ class Store:
             self._require(connection, schema.trial, trial_id)
             _insert_measurements(connection, trial_id, measurements)
 
+    def add_diagnostics(self, trial_id: int, diagnostics: Mapping[str, float]) -> None:
+        """Record what an agent tells of itself once it has learnt from a trial, as measurements `agent/<name>`."""
+        self.add_measurements(trial_id, [Measurement(DIAGNOSTIC + name, value) for name, value in diagnostics.items()])
+
     def claim_projection(self, trial_id: int, lease: timedelta) -> bool:
         """Whether this process may now copy the trial into Optuna's tables.
 
@@ -331,8 +335,11 @@ def _trial_record(row: Any, measurements: Sequence[Measurement]) -> TrialRecord:
         wall_s=row.wall_s,
         finish_order=row.finish_order,
         repeat_of=row.repeat_of,
-        measurements=tuple(measurements),
+        measurements=tuple(m for m in measurements if not m.metric.startswith(DIAGNOSTIC)),
         attempts=row.attempts,
+        diagnostics={
+            m.metric.removeprefix(DIAGNOSTIC): m.value for m in measurements if m.metric.startswith(DIAGNOSTIC)
+        },
     )
 
 

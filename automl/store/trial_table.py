@@ -22,8 +22,8 @@ def frame(store: Store, name: str) -> pd.DataFrame:
     """The trials of the study `name`, one row a trial, by (agent, seed, number).
 
     Columns: what every trial has (`started` and `finished` in UTC), then each metric (its last step, NaN where it
-    was not measured), then each knob: "keep:<knob>" is the fraction of its channels kept, "level:<knob>" the level
-    of a knob of another unit. `StudyNotFoundError` if there is no such study.
+    was not measured), then each knob: "keep:<knob>" is the fraction of its channels or weights kept, "level:<knob>"
+    the level of a knob of another unit. `StudyNotFoundError` if there is no such study.
     """
     import pandas as pd
 
@@ -59,7 +59,7 @@ def frame(store: Store, name: str) -> pd.DataFrame:
 
 def _label(knob: Mapping[str, Any] | None, name: str) -> tuple[str, int]:
     """The column of a knob and what its level is divided by."""
-    if knob is None or knob.get("unit", "channels") != "channels":
+    if knob is None or knob.get("unit", "channels") not in ("channels", "weights"):
         return f"level:{name}", 1
     return f"keep:{name}", knob.get("size") or knob["levels"][-1]
 

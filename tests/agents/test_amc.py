@@ -2,14 +2,12 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy.stats import kstest, mannwhitneyu, truncnorm
 
 import agents
 from agents import Goal, Trial, TrialState
-from agents.amc import truncated_normal
-from tests.kits.agents import assert_budget_used_up, done, play
+from agents.amc import PAPER, truncated_normal
+from tests.kits.agents import done, play
 from tests.kits.toy_space import ToyAccuracy, ToySpace, toy_problem
 
 GOAL = Goal("accuracy", "maximize")
@@ -140,43 +138,6 @@ def test_the_noise_is_a_truncated_normal(mean, sigma):
     assert min(draws) >= 0 and max(draws) <= 1
     assert kstest(draws, truncnorm(-mean / sigma, (1 - mean) / sigma, mean, sigma).cdf).pvalue > 0.01
     assert truncated_normal(mean, 0.0, rng) == mean
-
-
-class Dictated:
-    """An actor that names the actions it was given."""
-
-    def __init__(self, actions):
-        self.actions = iter(actions)
-
-    def act(self, state):
-        return next(self.actions)
-
-
-@st.composite
-def chains(draw):
-    n = draw(st.integers(1, 8))
-    widths = draw(st.lists(st.sampled_from([8, 16, 24, 64]), min_size=n, max_size=n))
-    strides = draw(st.lists(st.sampled_from([1, 1, 2]), min_size=n, max_size=n))
-    step = draw(st.sampled_from([1, 1, 2, 8]))
-    return ToySpace(tuple(widths), tuple(strides), image=32, min_keep=draw(st.sampled_from([0.1, 0.3])), step=step)
-
-
-@settings(max_examples=150, deadline=None)
-@given(
-    space=chains(),
-    shares=st.tuples(st.floats(0.0, 1.0), st.floats(0.0, 1.0)),
-    metrics=st.sampled_from([("macs",), ("params",), ("macs", "params")]),
-    actions=st.lists(st.floats(0.0, 1.0), min_size=8, max_size=8),
-)
-def test_whatever_the_actor_does_the_walk_ends_on_the_budget(space, shares, metrics, actions):
-    limits = {}
-    for metric, share in zip(metrics, shares, strict=False):
-        low, full = (space.cost_of_levels(levels, metric) for levels in (space.lowest, space.highest))
-        limits[metric] = low + share * (full - low)
-    agent = agents.create("amc", space=space, goal=GOAL, limits=limits, seed=0, trials=8, hidden=4)
-    agent.ddpg = Dictated(actions)
-    point = agent.walk(0.0, np.random.default_rng(0))
-    assert_budget_used_up(space, point, limits)
 
 
 def test_amc_beats_random_search_at_equal_evaluations():

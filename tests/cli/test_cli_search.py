@@ -48,14 +48,14 @@ def test_every_trial_is_recorded_and_only_the_best_of_a_lane_saw_the_test_data(s
     assert all(trial.values["macs"] <= 587_760 for trial in trials if trial.agent != "base")
 
 
-def test_the_picture_lies_beside_the_database_and_is_on_record(searched):
+def test_the_pictures_lie_beside_the_database_and_are_on_record(searched):
     database, ran = searched
-    picture = database.with_name("amc-digits-kept.png")
-    assert picture.read_bytes().startswith(b"\x89PNG")
-    assert str(picture) in ran.out
+    pictures = [database.with_name(f"amc-digits-{kind}.png") for kind in ("kept", "curves")]
+    assert all(picture.read_bytes().startswith(b"\x89PNG") for picture in pictures)
+    assert all(str(picture) in ran.out for picture in pictures)
     with open_store(database, create=False) as store:
         artifacts = store.artifacts(store.study("amc-digits").id)
-    assert [(artifact.kind, artifact.path) for artifact in artifacts] == [("picture", str(picture))]
+    assert [(artifact.kind, artifact.path) for artifact in artifacts] == [("picture", str(p)) for p in pictures]
 
 
 def test_optuna_sees_every_finished_trial(searched):
@@ -157,7 +157,7 @@ def test_the_winner_is_exported_as_the_network_of_its_trial(copied, tmp_path):
     assert sum(p.numel() for p in network.parameters()) == manifest["measurements"]["params"]["value"]
     with open_store(copied, create=False) as store:
         kinds = [artifact.kind for artifact in store.artifacts(store.study("amc-digits").id)]
-    assert kinds == ["picture", "safetensors", "manifest"]
+    assert kinds == ["picture", "picture", "safetensors", "manifest"]
 
 
 def test_any_done_trial_can_be_exported(copied, tmp_path):

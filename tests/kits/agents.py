@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import agents
-from agents import Agent, Goal, Trial, TrialState
+from agents import Agent, Goal, Sensitivity, Trial, TrialState
 from search_spaces import CostedSpace, Point
 from tests.kits.toy_space import ToyAccuracy, ToySpace, toy_problem
 
@@ -23,14 +23,28 @@ def done(number: int, point: Point, value: float) -> Trial:
     return Trial(number, point, TrialState.DONE, {"accuracy": value})
 
 
-def play(agent: Agent, evaluate: Callable[[Point], float], trials: int, first: int = 0) -> list[Trial]:
+def finished(number: int, point: Point, problem: ToyAccuracy, limits: Mapping[str, float] | None = None) -> Trial:
+    """Done with its accuracy, or over `limits` (by default the problem's) and infeasible with it."""
+    limits = problem.limits if limits is None else limits
+    if problem.space.within(problem.space.levels(point), limits):
+        return done(number, point, problem(point))
+    return Trial(number, point, TrialState.INFEASIBLE, {"accuracy": problem(point)}, "over the budget")
+
+
+def play(
+    agent: Agent,
+    problem: ToyAccuracy,
+    trials: int,
+    first: int = 0,
+    limits: Mapping[str, float] | None = None,
+) -> list[Trial]:
     """One worker, trial after trial; ends early when the agent has nothing more to try."""
     history = []
     for number in range(first, first + trials):
         points = agent.ask(1, [])
         if not points:
             break
-        history.append(done(number, points[0], evaluate(points[0])))
+        history.append(finished(number, points[0], problem, limits))
         agent.tell(history[-1:])
     return history
 
@@ -47,11 +61,24 @@ def assert_budget_used_up(space: CostedSpace, point: Point, limits: Mapping[str,
             assert not space.within(raised, limits), f"{knob.name} could rise from {levels[t]} to {higher[0]}"
 
 
+def seeds_differ_after_the_first(kit: AgentConformance, problem: ToyAccuracy) -> None:
+    """In place of `test_seeds_differ`, for an agent whose first trial is a rule."""
+    asked = [list(kit.create(problem, seed).ask(3, [])) for seed in range(4)]
+    assert len({points[0] for points in asked}) == 1
+    assert len({point for points in asked for point in points[1:]}) == 8
+
+
 class AgentConformance:
     """Set `agent_name`; `options` should make the agent leave its first phase well before trial `TRIALS`."""
 
     agent_name: ClassVar[str]
     options: ClassVar[dict[str, Any]] = {}
+    stays_within: ClassVar[bool] = True
+    """Whether every Point keeps the limits. If not, at least one of `TRIALS` does."""
+    fills_budget: ClassVar[bool] = True
+    """Whether a Point within the limits uses them up."""
+    may_wait: ClassVar[bool] = False
+    """Whether the agent may want to hear of running trials first."""
 
     @pytest.fixture
     def problem(self) -> ToyAccuracy:
@@ -65,35 +92,60 @@ class AgentConformance:
             limits=problem.limits if limits is None else limits,
             seed=seed,
             trials=TRIALS,
+            sensitivity=self.sensitivity(problem),
             **self.options,
         )
 
+    def sensitivity(self, problem: ToyAccuracy) -> Sensitivity | None:
+        """The error curves, for an agent that uses them."""
+        return problem.sensitivity if agents.uses_sensitivity(self.agent_name) else None
+
+    def assert_keeps(self, space: CostedSpace, point: Point, limits: Mapping[str, float]) -> None:
+        """What this agent promises of a Point."""
+        inside = space.within(space.levels(point), limits)
+        assert inside or not self.stays_within
+        if inside and self.fills_budget:
+            assert_budget_used_up(space, point, limits)
+
     def test_it_is_an_agent(self, problem: ToyAccuracy) -> None:
-        assert isinstance(self.create(problem), Agent)
+        agent = self.create(problem)
+        assert isinstance(agent, Agent)
+        assert agent.stays_within == self.stays_within
         assert self.agent_name in agents.names()
 
     def test_every_point_is_legal_and_uses_the_budget_up(self, problem: ToyAccuracy) -> None:
-        for trial in play(self.create(problem), problem, TRIALS):
-            assert_budget_used_up(problem.space, trial.point, problem.limits)
+        history = play(self.create(problem), problem, TRIALS)
+        for trial in history:
+            self.assert_keeps(problem.space, trial.point, problem.limits)
             assert problem.space.point(problem.space.levels(trial.point).tolist()) == trial.point
+        assert any(trial.state is TrialState.DONE for trial in history)
 
     def test_fine_steps_use_ninety_nine_per_cent(self) -> None:
         problem = ToyAccuracy(ToySpace(widths=(128, 192, 256, 256)[:4], strides=(2, 2, 1, 1)), (0.5,) * 4, (1.0,) * 4)
+        if not self.fills_budget:
+            pytest.skip("an agent that looks below the budget too")
         for trial in play(self.create(problem), problem, TRIALS):
             assert problem.space.cost(trial.point, "macs") >= 0.99 * problem.limits["macs"]
 
     def test_several_limits_are_kept_together(self, problem: ToyAccuracy) -> None:
         whole = problem.space.point(problem.space.highest.tolist())
         limits = {"macs": 0.5 * problem.space.cost(whole, "macs"), "params": 0.3 * problem.space.cost(whole, "params")}
-        for trial in play(self.create(problem, limits=limits), problem, TRIALS):
-            assert_budget_used_up(problem.space, trial.point, limits)
+        history = play(self.create(problem, limits=limits), problem, TRIALS, limits=limits)
+        for trial in history:
+            self.assert_keeps(problem.space, trial.point, limits)
+        assert any(trial.state is TrialState.DONE for trial in history)
 
-    @pytest.mark.parametrize("limits", [{}, {"macs": 1e12}])
-    def test_without_a_limit_that_binds_the_network_stays_whole(
-        self, problem: ToyAccuracy, limits: dict[str, float]
-    ) -> None:
-        for trial in play(self.create(problem, limits=limits), problem, TRIALS):
+    def test_with_a_limit_that_does_not_bind_the_network_stays_whole(self, problem: ToyAccuracy) -> None:
+        if not self.fills_budget:
+            pytest.skip("an agent that looks below the budget too")
+        for trial in play(self.create(problem, limits={"macs": 1e12}), problem, TRIALS):
             assert problem.space.levels(trial.point).tolist() == problem.space.highest.tolist()
+
+    def test_without_any_limit_every_point_is_legal(self, problem: ToyAccuracy) -> None:
+        history = play(self.create(problem, limits={}), problem, TRIALS)
+        assert history
+        for trial in history:
+            assert problem.space.point(problem.space.levels(trial.point).tolist()) == trial.point
 
     def test_asking_changes_nothing(self, problem: ToyAccuracy) -> None:
         curious, quiet = self.create(problem), self.create(problem)
@@ -115,18 +167,19 @@ class AgentConformance:
             assert history[:known] + rest == history
 
     def test_a_parallel_history_restores_the_agent_exactly(self, problem: ToyAccuracy) -> None:
-        agent, running, told, asked = self.create(problem), [], [], {}
-        for number in range(TRIALS):
+        agent, running, told, asked = self.create(problem), [], [], []
+        while (number := len(told) + len(running)) < TRIALS:
             points = agent.ask(1, running)
-            if not points:
+            if points:
+                asked.append((len(told), list(running), points[0]))
+                running.append(Trial(number, points[0]))
+            elif not running:
                 break
-            asked[number] = (len(told), list(running), points[0])
-            running.append(Trial(number, points[0]))
-            if len(running) == 3:  # the youngest finishes first
-                point = running.pop().point
-                told.append(done(number, point, problem(point)))
+            if len(running) == 3 or not points:  # the youngest finishes first
+                youngest = running.pop()
+                told.append(finished(youngest.number, youngest.point, problem))
                 agent.tell(told[-1:])
-        for known, then_running, point in asked.values():
+        for known, then_running, point in asked:
             restored = self.create(problem)
             restored.tell(told[:known])
             assert list(restored.ask(1, then_running)) == [point]
@@ -144,7 +197,9 @@ class AgentConformance:
         agent = self.create(problem)
         for number in range(TRIALS):
             points = list(agent.ask(4, []))
-            assert len(set(points)) == len(points) == min(4, (agent.max_trials or 4 + number) - number)
+            expected = min(4, (agent.max_trials or 4 + number) - number)
+            assert len(set(points)) == len(points)
+            assert len(points) == expected or (self.may_wait and 0 < len(points) < expected)
             if not points:
                 break
             agent.tell([done(number, points[0], problem(points[0]))])
@@ -156,7 +211,7 @@ class AgentConformance:
         assert 1 <= len(points) < 30
         assert len(set(points)) == len(points)
         for point in points:
-            assert_budget_used_up(space, point, problem.limits)
+            self.assert_keeps(space, point, problem.limits)
 
     def test_trials_without_a_value_are_counted_and_survived(self, problem: ToyAccuracy) -> None:
         agent = self.create(problem)
@@ -165,7 +220,7 @@ class AgentConformance:
             points = agent.ask(1, [])
             if not points:
                 break
-            assert_budget_used_up(problem.space, points[0], problem.limits)
+            self.assert_keeps(problem.space, points[0], problem.limits)
             state = states[number % len(states)]
             values = {"accuracy": problem(points[0])} if state is TrialState.DONE else {}
             agent.tell([Trial(number, points[0], state, values, "made to")])
@@ -190,6 +245,7 @@ class AgentConformance:
             limits=problem.limits,
             seed=0,
             trials=TRIALS,
+            sensitivity=self.sensitivity(problem),
             **self.options,
         )
         as_accuracy = self.create(problem)

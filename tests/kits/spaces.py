@@ -83,6 +83,24 @@ class SpaceConformance:
                         raised[t] = above[0]
                         assert space.cost_of_levels(raised, metric) > limits[metric], "budget is left unused"
 
+    def test_without_limits_nothing_is_used_up(self, space):
+        rng = np.random.default_rng(4)
+        assert [space.bounds(space.lowest[:t].tolist(), {}) for t in range(len(space.knobs))] == [
+            (knob.levels[0], knob.levels[-1]) for knob in space.knobs
+        ]
+        for point in self.points(space, 10):
+            assert space.project(space.encode(point), {}) == point
+            assert space.fill(space.levels(point).tolist(), rng.uniform(0.1, 1.0, len(space.knobs)), {}) == point
+
+    def test_limits_that_do_not_bind_leave_the_network_whole(self, space):
+        limits = {metric: 2 * space.cost_of_levels(space.highest, metric) for metric in space.metrics}
+        whole = space.point(space.highest.tolist())
+        for point in self.points(space, 3):
+            assert space.project(space.encode(point), limits) == whole
+        assert [space.bounds(space.highest[:t].tolist(), limits) for t in range(len(space.knobs))] == [
+            (knob.levels[-1], knob.levels[-1]) for knob in space.knobs
+        ]
+
     def test_a_budget_nobody_can_meet_is_refused_with_what_can_be_met(self, space):
         with pytest.raises(InfeasibleBudgetError, match=r"the smallest has .*%"):
             space.project(np.ones(len(space.knobs)), {space.metrics[0]: 1.0})

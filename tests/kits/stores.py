@@ -235,7 +235,7 @@ class StoreConformance:
             assert closed.reason == "out of memory\ufffd ? 日本", "no database takes NUL or half a character"
 
     def test_an_agent_learns_no_values_from_a_trial_that_failed(self, store, study):
-        closed = add_trial(store, study, result=Outcome.infeasible("too big"))
+        closed = add_trial(store, study, result=Outcome.failed("out of memory"))
         store.add_measurements(closed.id, [Measurement("macs", 1e9)])
         again = store.trial(closed.id)
         assert again.values == {"macs": 1e9} and again.to_trial().values == {}

@@ -88,6 +88,14 @@ class ToyAccuracy:
         """The budget at which `needed` is the best allocation."""
         return {"macs": self.space.cost(self.needed, "macs")}
 
+    @property
+    def sensitivity(self) -> dict[str, np.ndarray]:
+        """Error curves as rough as real ones: they know the weights, and nothing of what is needed: [n_levels]."""
+        return {
+            knob.name: weight * (1 - np.array(knob.levels) / knob.size) ** 2
+            for knob, weight in zip(self.space.knobs, self.weights, strict=True)
+        }
+
     def __call__(self, point: Point) -> float:
         missing = np.maximum(1 - self.space.encode(point) / self.space.encode(self.needed), 0.0)
         return float(self.best * np.exp(-np.sum(self.weights * missing**2)))

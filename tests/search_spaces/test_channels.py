@@ -1,5 +1,7 @@
 """The space of channel widths on networks whose groups are known by hand."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -173,6 +175,22 @@ def test_round_to_and_min_keep_limit_the_levels(x):
     assert [knob.levels for knob in space.knobs] == [(4, 8), (8, 12)]
 
 
+@pytest.mark.parametrize(
+    ("options", "levels"),
+    [
+        ({"steps": 4}, [(2, 4, 6, 8), (3, 6, 9, 12)]),
+        ({"steps": 4, "min_keep": 0.3}, [(4, 6, 8), (6, 9, 12)]),
+        ({"steps": 5}, [(2, 3, 5, 6, 8), (2, 5, 7, 10, 12)]),
+        ({"steps": 4, "round_to": 4}, [(4, 8), (4, 8, 12)]),
+        ({"steps": 100}, [tuple(range(1, 9)), tuple(range(2, 13))]),
+    ],
+)
+def test_steps_leave_a_coarse_grid_of_legal_levels(x, options, levels):
+    space = ChannelSpace(Chain(), (x,), **options)
+    assert [knob.levels for knob in space.knobs] == levels
+    assert pickle.loads(pickle.dumps(space)).knobs == space.knobs
+
+
 def test_excluded_groups_stay_and_are_named(x):
     space = ChannelSpace(make(Chain), (x,), exclude=["conv1"])
     assert [knob.name for knob in space.knobs] == ["conv2"]
@@ -185,6 +203,7 @@ def test_excluded_groups_stay_and_are_named(x):
         ({"min_keep": 0}, "min_keep"),
         ({"min_keep": 1.5}, "min_keep"),
         ({"round_to": 0}, "round_to"),
+        ({"steps": 1}, "steps"),
         ({"exclude": ["nothing*"]}, "matches no group"),
         ({"exclude": ["*"]}, "nothing to search"),
     ],

@@ -1,0 +1,233 @@
+"""Exact allocation of a budget over knobs whose losses add up: dynamic programming, as in SPDY.
+
+After Frantar & Alistarh 2022, "SPDY: Accurate Pruning with Speedup Guarantees" (arXiv 2201.13096), section 3: minimise
+the sum over knobs of weight * loss(level) within the limits, by D_t[b] = min over levels of D_{t-1}[b - cost] + loss
+for every number b of buckets of cost.
+
+- **Discretisation.** If all differences of cost are multiples of a unit of which the budget holds at most `BUCKETS`,
+  that unit is the bucket and the programme is exact (inner channels of residual blocks: thousands of MACs each).
+  Else a bucket is the budget / `BUCKETS` and costs are rounded up: less than n_knobs / `BUCKETS` of the budget (0.3 %
+  for 27 knobs) is left over, and the fill spends it where it saves the most loss for its cost.
+- **Costs that do not add up** (a width multiplies the next one's) are linearised around a Point, each knob's cost with
+  the others as they are there. The programme's answer is repaired to the true limits, filled, and the next round starts
+  around it; the best of `ROUNDS` is taken, which is good, not proven best.
+- **Several limits.** The programme knows one cost, so it is solved for each limit's and for the sum of all, each as
+  a part of its limit. Every answer is repaired to all limits and filled, and the one of least loss is taken.
+- **Without a limit** that binds, the network stays whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from agents.base import NumberedAgent
+from agents.errors import AgentError
+from agents.types import Sensitivity, Task, Trial
+from search_spaces import Point, Space
+
+BUCKETS = 10_000
+"""The most buckets the budget is cut into; the paper's figure."""
+
+ROUNDS = 3
+"""Linearisations of costs that do not add up; from the third on an allocation gains a thousandth of its loss."""
+
+
+class Allocation(NumberedAgent):
+    """The searchless recipe: the Point of least loss by the error curves, and no more."""
+
+    uses_sensitivity: ClassVar[bool] = True
+    max_trials: ClassVar[int | None] = 1
+
+    def __init__(self, task: Task, options: object) -> None:
+        super().__init__(task, options)
+        allocator = Allocator(self.space, self.limits, task.sensitivity)
+        self.point = allocator.solve(np.ones(len(self.space.knobs)))
+
+    def propose(self, number: int, taken: set[Point]) -> Point | None:
+        """The allocation, once."""
+        return None if number > 0 or self.point in taken else self.point
+
+    def learn(self, trial: Trial) -> None:
+        """A rule learns nothing."""
+
+
+class Allocator:
+    """Finds the Point of least weighted loss within the limits. Everything but the weights is fixed."""
+
+    def __init__(self, space: Space, limits: Mapping[str, float], sensitivity: Sensitivity | None) -> None:
+        self.space = space
+        self.knobs = space.knobs
+        self.losses = _checked(space, sensitivity)  # n_knobs times [n_levels]
+        self._metrics = tuple(limits)
+        self._limits = np.array([limits[metric] for metric in limits])  # [n_limits]
+        highest = np.array([len(knob.levels) - 1 for knob in self.knobs])
+        self._whole = self._point(highest) if self._excess(self._costs(highest)) <= 0 else None
+        # Differences of cost never fall when other knobs rise: if they are equal at both ends, costs add up.
+        low, high = self._differences(np.zeros_like(highest)), self._differences(highest)
+        self.separable = all(np.allclose(a, b, rtol=1e-9) for a, b in zip(low, high, strict=True))
+        ones = np.ones(len(self.knobs))
+        self._begin_at(space.project(ones, limits))
+        self._begin_at(self.solve(ones))
+
+    def solve(self, weights: np.ndarray) -> Point:
+        """The Point of least sum of weight * loss within the limits, all budget used: `weights` [n_knobs], >= 0."""
+        if self._whole is not None:
+            return self._whole
+        losses = [weight * loss for weight, loss in zip(weights, self.losses, strict=True)]
+        found = [self._fill(self._start, losses)]
+        for share in self._shares():
+            around = self._start
+            for _ in range(1 if self.separable else ROUNDS):
+                answer = self._fill(self._repair(self._programme(losses, around, share), losses), losses)
+                found.append(answer)
+                if (answer == around).all():
+                    break
+                around = answer
+        return self._point(min(found, key=lambda answer: total(losses, answer)))
+
+    def indices(self, point: Point) -> np.ndarray:
+        """The positions of a Point's levels among those of their knobs: [n_knobs]."""
+        return np.array([knob.levels.index(point[knob.name]) for knob in self.knobs])
+
+    def _begin_at(self, point: Point) -> None:
+        """Have every programme begin around `point`."""
+        self._start = self.indices(point)
+        self._at_start = self._differences(self._start)
+
+    def _shares(self) -> list[np.ndarray]:
+        """Under which sums of costs the programme is solved: factors [n_limits]."""
+        alone = list(np.eye(len(self._limits)))
+        return alone if len(alone) == 1 else [*alone, 1 / self._limits]
+
+    def _programme(self, losses: Sequence[np.ndarray], around: np.ndarray, share: np.ndarray) -> np.ndarray:
+        """The best indices, [n_knobs], under one sum of costs with every knob's as it is around `around`."""
+        tables = self._at_start if around is self._start else self._differences(around)
+        costs = [share @ table for table in tables]
+        spent = sum(cost[i] for cost, i in zip(costs, around, strict=True))
+        return allocate(losses, costs, float(spent + share @ (self._limits - self._costs(around))))
+
+    def _repair(self, indices: np.ndarray, losses: Sequence[np.ndarray]) -> np.ndarray:
+        """Lower knobs until all limits are met, each time the one that loses least for what it relieves."""
+        current, excess = indices, self._excess(self._costs(indices))
+        while excess > 0:
+            ratios = {}
+            for t in range(len(self.knobs)):
+                if current[t] > 0:
+                    lower = _moved(current, t, -1)
+                    relief = excess - self._excess(self._costs(lower))
+                    ratios[t] = (losses[t][lower[t]] - losses[t][current[t]]) / max(relief, 1e-12)
+            current = _moved(current, min(ratios, key=ratios.__getitem__), -1)
+            excess = self._excess(self._costs(current))
+        return current
+
+    def _fill(self, indices: np.ndarray, losses: Sequence[np.ndarray]) -> np.ndarray:
+        """Raise knobs until none can rise within the limits, each time the one that saves most for what it costs."""
+        current = indices
+        rising = {t for t, knob in enumerate(self.knobs) if current[t] + 1 < len(knob.levels)}
+        while rising:
+            gains, costs = {}, self._costs(current)
+            for t in sorted(rising):
+                higher = _moved(current, t, 1)
+                raised = self._costs(higher)
+                if self._excess(raised) > 0:
+                    rising.remove(t)  # costs never fall, so it can never rise again
+                    continue
+                part = float(np.sum((raised - costs) / self._limits))
+                gains[t] = (losses[t][current[t]] - losses[t][higher[t]]) / max(part, 1e-12)
+            if gains:
+                t = max(gains, key=gains.__getitem__)
+                current = _moved(current, t, 1)
+                rising -= {t} if current[t] + 1 == len(self.knobs[t].levels) else set()
+        return current
+
+    def _differences(self, around: np.ndarray) -> list[np.ndarray]:
+        """What knobs' levels cost above the lowest, the others as in `around`: n_knobs times [n_limits, n_levels]."""
+        out = []
+        for t, knob in enumerate(self.knobs):
+            costs = np.stack([self._costs(_moved(around, t, i - around[t])) for i in range(len(knob.levels))], axis=1)
+            out.append(costs - costs[:, :1])
+        return out
+
+    def _excess(self, costs: np.ndarray) -> float:
+        """How far costs, [n_limits], are over the limits, in parts of them, summed; 0 if none is exceeded."""
+        return float(np.maximum(costs / self._limits - 1, 0.0).sum()) if (costs > self._limits).any() else 0.0
+
+    def _costs(self, indices: np.ndarray) -> np.ndarray:
+        """[n_limits]"""
+        point = self._point(indices)
+        return np.array([self.space.cost(point, metric) for metric in self._metrics])
+
+    def _point(self, indices: np.ndarray) -> Point:
+        return self.space.point([knob.levels[i] for knob, i in zip(self.knobs, indices, strict=True)])
+
+
+def allocate(losses: Sequence[np.ndarray], costs: Sequence[np.ndarray], budget: float) -> np.ndarray:
+    """One level for each knob so that the sum of losses is least and that of costs at most `budget`: [n_knobs] indices.
+
+    `losses` and `costs` are n_knobs times [n_levels]; costs start at 0, never fall, and are rounded up to buckets. Time
+    is O(levels of all knobs * buckets), all buckets at once.
+    """
+    bucket = _bucket(costs, budget)
+    units = [np.ceil(cost / bucket - 1e-9).astype(np.int64) for cost in costs]
+    size = int(budget / bucket + 1e-9) + 1
+    least = [np.zeros(size, dtype=np.float32)]  # least[t][b]: the least loss of the first t knobs for at most b buckets
+    candidate = np.empty(size, dtype=np.float32)
+    for loss, unit in zip(losses, units, strict=True):
+        best = np.full(size, np.inf, dtype=np.float32)
+        for value, cost in zip(loss.astype(np.float32), unit, strict=True):
+            if cost >= size:
+                break
+            np.add(least[-1][: size - cost], value, out=candidate[cost:])
+            np.minimum(best[cost:], candidate[cost:], out=best[cost:])
+        least.append(best)
+    chosen = np.zeros(len(losses), dtype=np.int64)
+    left = size - 1
+    for t in reversed(range(len(losses))):
+        legal = units[t][units[t] <= left]
+        chosen[t] = np.argmin(least[t][left - legal] + losses[t][: len(legal)])
+        left -= units[t][chosen[t]]
+    return chosen
+
+
+def total(losses: Sequence[np.ndarray], indices: np.ndarray) -> float:
+    """The sum of the losses, n_knobs times [n_levels], at `indices`: [n_knobs]."""
+    return float(sum(loss[i] for loss, i in zip(losses, indices, strict=True)))
+
+
+def _bucket(costs: Sequence[np.ndarray], budget: float) -> float:
+    """The greatest unit of which all costs are multiples, unless the budget holds more than `BUCKETS` of it."""
+    every = np.concatenate(costs)
+    if budget > 0 and np.array_equal(every, np.rint(every)):
+        unit = int(np.gcd.reduce(every.astype(np.int64)))
+        if unit and budget / unit <= BUCKETS:
+            return float(unit)
+    return max(budget, 1e-12) / BUCKETS
+
+
+def _moved(indices: np.ndarray, t: int, by: int) -> np.ndarray:
+    """`indices` with knob `t` moved `by` so many levels."""
+    moved = indices.copy()
+    moved[t] += by
+    return moved
+
+
+def _checked(space: Space, sensitivity: Sensitivity | None) -> list[np.ndarray]:
+    """The losses in the order of the knobs: n_knobs times [n_levels]."""
+    if sensitivity is None:
+        raise AgentError(
+            "this agent allocates by error curves, and was given none: pass `sensitivity`, knob name -> loss at "
+            "each level, or choose an agent that does without (random, evolution, amc)"
+        )
+    losses = []
+    for knob in space.knobs:
+        loss = np.asarray(sensitivity.get(knob.name, ()), dtype=np.float64)
+        if loss.shape != (len(knob.levels),) or not np.isfinite(loss).all() or (loss < 0).any():
+            raise AgentError(
+                f"expected the sensitivity of knob {knob.name!r} as {len(knob.levels)} finite losses >= 0, one for "
+                f"each level, got {loss.shape[0] if loss.ndim == 1 else loss.shape} values: {loss.ravel()[:3]}..."
+            )
+        losses.append(loss)
+    return losses

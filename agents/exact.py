@@ -1,0 +1,98 @@
+"""SPDY's search (Frantar & Alistarh 2022, arXiv 2201.13096): exact allocation, its coefficients found by measurement.
+
+Error curves of single knobs do not say how much each matters to the whole network. So each knob's losses are multiplied
+by a coefficient in [0, 1], the allocation is solved exactly for them (`agents.allocation`), and its measured objective
+judges the coefficients. Every candidate is within the budget, whatever they are. The phases, spread over the trials:
+
+- Trial 0 has all coefficients 1: the plain exact allocation by the curves, where the paper has curves of a fixed form.
+- A tenth of the trials, at most the paper's 100: coefficients drawn from U(0, 1).
+- The rest, from the best so far: k of them drawn anew, k falling from a tenth of the knobs to 1 (at least 1), evenly
+  over the trials; the paper lowers k after 100 failures in a row, which take more trials than there are.
+
+A Point tried before teaches nothing: the draw is repeated, with one coefficient more each time. A history holds Points
+only; the coefficients behind the best are found again by drawing those of its trial once more.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import ClassVar
+
+import numpy as np
+
+from agents.allocation import Allocator
+from agents.base import REDRAWS, NumberedAgent
+from agents.types import Task, Trial, TrialState
+from search_spaces import Point
+
+RANDOM_SHARE = 0.1
+"""The part of the trials that are drawn from U(0, 1), up to `MOST_RANDOM`."""
+
+MOST_RANDOM = 100
+
+NEIGHBOURHOOD = 0.1
+"""The part of the coefficients that is drawn anew at the start of the local search."""
+
+
+class Exact(NumberedAgent):
+    """Local search over the coefficients of an exact allocation."""
+
+    uses_sensitivity: ClassVar[bool] = True
+
+    def __init__(self, task: Task, options: object) -> None:
+        super().__init__(task, options)
+        self.allocator = Allocator(self.space, self.limits, task.sensitivity)
+        self.n = len(self.space.knobs)
+        self.random = 1 + min(MOST_RANDOM, int(RANDOM_SHARE * self.trials))
+        """The first trial of the local search."""
+        self.best = -math.inf
+        self.incumbents = [np.ones(self.n)]
+        """The coefficients of the best trial, [n_knobs], and of those that were the best before it."""
+        self._tried: set[Point] = set()
+
+    def propose(self, number: int, taken: set[Point]) -> Point | None:
+        """The allocation for the first coefficients drawn that gives a new Point; else one tried before."""
+        repeat = None
+        for coefficients in self.candidates(number, self.incumbents[-1]):
+            point = self.allocator.solve(coefficients)
+            if point not in taken:
+                if point not in self._tried:
+                    return point
+                repeat = repeat or point
+        return repeat
+
+    def learn(self, trial: Trial) -> None:
+        """Go on from the coefficients behind this trial if it is the best."""
+        self._tried.add(trial.point)
+        if trial.state in (TrialState.DONE, TrialState.STOPPED) and trial.utility(self.goal) > self.best:
+            self.best = trial.utility(self.goal)
+            self.incumbents.append(self._behind(trial))
+
+    def candidates(self, number: int, incumbent: np.ndarray) -> Iterator[np.ndarray]:
+        """The coefficients, [n_knobs], that trial `number` tries one after the other when `incumbent` is the best."""
+        rng = self.exploring(number)
+        if number == 0:
+            yield np.ones(self.n)
+        for redraw in range(1 + REDRAWS):
+            if number < self.random:
+                yield rng.random(self.n)
+                continue
+            progress = (number - self.random) / max(self.trials - self.random, 1)
+            k = max(round(NEIGHBOURHOOD * self.n * (1 - progress)), 1) + redraw
+            drawn = rng.choice(self.n, min(k, self.n), replace=False)
+            changed = incumbent.copy()
+            changed[drawn] = rng.random(len(drawn))
+            yield changed
+
+    def _behind(self, trial: Trial) -> np.ndarray:
+        """The coefficients whose allocation the trial's Point is; of a Point never proposed, those of the last best."""
+        for incumbent in reversed(self.incumbents):
+            for coefficients in self.candidates(trial.number, incumbent):
+                if self.allocator.solve(coefficients) == trial.point:
+                    return coefficients
+        return self.incumbents[-1]
+
+    def diagnostics(self) -> dict[str, float]:
+        """How often the best has changed, and how uneven its coefficients are: their standard deviation."""
+        return {"improvements": len(self.incumbents) - 1.0, "coefficient_spread": float(self.incumbents[-1].std())}

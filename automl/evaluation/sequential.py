@@ -1,0 +1,224 @@
+"""Sequential least squares: layer after layer is fitted on what the network pruned so far feeds it.
+
+Fits from the original's inputs (`Reconstruction`) leave every layer unaware of the errors before it. Here a layer sees
+the inputs it will really get, and its target is what the *original* network has at the same place, so that it also
+corrects what earlier layers got wrong (as in He et al. 2017, "Channel pruning", section 3.3 on whole models). Where the
+output is added to a shortcut, the target is the original's sum less the shortcut of the network pruned so far, so
+that a block makes up for the errors of the blocks before it.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from automl.evaluation.gram import MAX_FEATURES, input_rows, output_rows, positions
+from automl.evaluation.reconstruction import lone_norms, solve
+from automl.measures.modes import evaluating
+from automl.problem import Batch
+from search_spaces import LayerSlice
+
+ROWS = 20_000
+"""Rows of a fit, or 32 a feature if that is more."""
+
+RIDGE = 1e-2
+"""Weight of the ridge penalty for as many rows as features, relative to the mean variance of a feature."""
+
+MAP_BYTES = 2**28
+"""The largest feature map of all samples together; of larger inputs fewer samples are used."""
+
+CHUNK = 32
+"""Samples that share their positions; the next chunk has others."""
+
+_ADDITIONS = (torch.add, operator.add, operator.iadd, "add", "add_")
+
+
+@dataclass(frozen=True)
+class _Site:
+    """Where the output of a layer is compared with the original network's."""
+
+    layer: str
+    norm: str | None
+    """The batch norm that alone consumes the layer, if there is one: it is fitted together with the layer."""
+    target: str
+    """The node whose value the layer is to reproduce: its own, its norm's, or the sum it goes into."""
+    shortcut: str | None
+    """The node that is added to it in that sum, and known before the layer runs."""
+
+
+class SequentialReconstruction:
+    """Refits every layer of a rebuilt network, in the order of its graph, on the calibration data.
+
+    Convolutions that are not grouped and linear layers are fitted, those that lost no input too, as their inputs
+    have changed all the same; weights, bias and the batch norm after the layer are replaced. The norm's statistics
+    are those of its new inputs, so that training can go on from there. Layers called more than once, and those with
+    more than `MAX_FEATURES` inputs, keep their sliced weights.
+    """
+
+    def __init__(self, original: fx.GraphModule, batches: Sequence[Batch], *, rows: int = ROWS, seed: int = 0) -> None:
+        self._sites = _sites(original)
+        self._rows = rows
+        self._generator = torch.Generator().manual_seed(seed)
+        inputs = tuple(torch.cat(parts) for parts in zip(*(inputs for inputs, _ in batches), strict=True))
+        self._inputs = tuple(x[: _affordable(original, inputs)] for x in inputs)
+        self._drawn: dict[str, list[Tensor]] = {}
+        """Layer -> for each chunk of samples, the output positions that became rows."""
+        self._targets: dict[str, Tensor] = {}
+        """Layer -> what the original has there: [rows, out]."""
+        _Watch(original, self._sites, self._remember).run(*self._inputs)
+
+    def _remember(self, network: nn.Module, site: _Site, x: Tensor, value: Tensor) -> None:
+        layer = _layer(network, site.layer)
+        count = positions(layer, x)
+        wanted = math.ceil(max(self._rows, 32 * layer.weight[0].numel()) / len(x))
+        self._drawn[site.layer] = [
+            torch.randperm(count, generator=self._generator)[:wanted] for _ in range(0, len(x), CHUNK)
+        ]
+        self._targets[site.layer] = self._at(site, layer, value)
+
+    def _at(self, site: _Site, layer: nn.Conv2d | nn.Linear, value: Tensor) -> Tensor:
+        """The rows of a value of the shape of the layer's output: [rows, out]."""
+        chunks = zip(value.split(CHUNK), self._drawn[site.layer], strict=True)
+        return torch.cat([output_rows(layer, chunk, drawn) for chunk, drawn in chunks])
+
+    def apply(self, network: fx.GraphModule, slices: Mapping[str, LayerSlice]) -> None:
+        """Overwrite weights of `network`, built with these `slices`, in place. Deterministic."""
+
+        def fit(site: _Site, x: Tensor, shortcut: Tensor | None) -> None:
+            if site.layer not in slices:
+                return
+            layer = _layer(network, site.layer)
+            target = self._targets[site.layer][:, torch.from_numpy(slices[site.layer].kept_out)]
+            if shortcut is not None:
+                target = target - self._at(site, layer, shortcut)
+            chunks = zip(x.split(CHUNK), self._drawn[site.layer], strict=True)
+            rows = torch.cat([input_rows(layer, chunk, drawn)[0] for chunk, drawn in chunks])  # [rows, features]
+            norm = network.get_submodule(site.norm) if site.norm else None
+            assert norm is None or isinstance(norm, _BatchNorm)
+            _fit(layer, norm, rows, target)
+
+        _Refit(network, self._sites, fit).run(*self._inputs)
+
+
+def _fit(layer: nn.Conv2d | nn.Linear, norm: _BatchNorm | None, rows: Tensor, target: Tensor) -> None:
+    """Give layer and norm together the W and s that minimise |rows W^T + s - target|^2 / n + ridge |W - W0|^2."""
+    weight = layer.weight.flatten(1).double()  # [out, features]
+    if norm is not None:
+        assert norm.running_mean is not None and norm.running_var is not None
+        scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
+        weight = weight * scale[:, None]
+    n = len(rows)
+    mean, target_mean = rows.double().mean(0), target.double().mean(0)
+    if norm is None and layer.bias is None:  # nowhere to put a shift
+        mean, target_mean = torch.zeros_like(mean), torch.zeros_like(target_mean)
+    covariance = (rows.T @ rows).double() / n - torch.outer(mean, mean)
+    cross = (rows.T @ target).double() / n - torch.outer(mean, target_mean)  # [features, out]
+    ridge = RIDGE * len(covariance) / n * covariance.diagonal().mean() + 1e-12
+    fitted = solve(covariance, cross - covariance @ weight.T, ridge).T + weight
+    shift = target_mean - fitted @ mean
+    layer.weight.copy_(fitted.view_as(layer.weight))
+    if norm is not None:  # y -> (y - m) / sqrt(v + eps) * sqrt(v + eps) + m + s, with the m and v that y now has
+        assert norm.running_mean is not None and norm.running_var is not None
+        spread = (fitted @ covariance * fitted).sum(1).clamp(min=0)
+        norm.running_mean.copy_(fitted @ mean + (layer.bias if layer.bias is not None else 0))
+        norm.running_var.copy_(spread)
+        norm.weight.copy_((spread + norm.eps).sqrt())
+        norm.bias.copy_(fitted @ mean + shift)
+    elif layer.bias is not None:
+        layer.bias.copy_(shift)
+
+
+class _Watch(fx.Interpreter):
+    """Runs the original network and reports, at each site, the layer's input and the value to reproduce."""
+
+    def __init__(self, network: fx.GraphModule, sites: Mapping[str, _Site], report: Any) -> None:
+        super().__init__(network)
+        self._sites = sites
+        self._report = report
+        self._inputs: dict[str, tuple[_Site, Tensor]] = {}
+
+    def run(self, *args: Any, **kwargs: Any) -> Any:
+        with evaluating(self.module), torch.inference_mode():
+            return super().run(*args, **kwargs)
+
+    def run_node(self, n: fx.Node) -> Any:
+        if n.name in self._sites:
+            site = self._sites[n.name]
+            self._inputs[site.target] = (site, self.fetch_args_kwargs_from_env(n)[0][0])
+        value = super().run_node(n)
+        if n.name in self._inputs:
+            site, x = self._inputs.pop(n.name)
+            self._report(self.module, site, x, value)
+        return value
+
+
+class _Refit(fx.Interpreter):
+    """Runs the pruned network and has each layer fitted on its input just before it runs."""
+
+    def __init__(self, network: fx.GraphModule, sites: Mapping[str, _Site], fit: Any) -> None:
+        super().__init__(network)
+        self._sites = sites
+        self._fit = fit
+        self._nodes = {node.name: node for node in network.graph.nodes}
+
+    def run(self, *args: Any, **kwargs: Any) -> Any:
+        with evaluating(self.module), torch.inference_mode():
+            return super().run(*args, **kwargs)
+
+    def run_node(self, n: fx.Node) -> Any:
+        if n.name in self._sites:
+            site = self._sites[n.name]
+            shortcut = self.env[self._nodes[site.shortcut]] if site.shortcut else None
+            self._fit(site, self.fetch_args_kwargs_from_env(n)[0][0], shortcut)
+        return super().run_node(n)
+
+
+def _sites(network: fx.GraphModule) -> dict[str, _Site]:
+    """Node that calls a layer -> where its output is compared, for every layer that can be fitted."""
+    order = {node: position for position, node in enumerate(network.graph.nodes)}
+    calls: dict[str, list[fx.Node]] = {}
+    for node in order:
+        if node.op == "call_module":
+            calls.setdefault(str(node.target), []).append(node)
+    norms = {layer: norm for layer, norm in lone_norms(network).items() if network.get_submodule(norm).affine}
+    sites = {}
+    for name, nodes in calls.items():
+        if len(nodes) > 1 or not _can_be_fitted(network.get_submodule(name)) or len(nodes[0].args) != 1:
+            continue
+        (node,) = nodes
+        end = calls[norms[name]][0] if name in norms else node
+        target, shortcut = end, None
+        (user,) = end.users if len(end.users) == 1 else (None,)
+        if user is not None and user.target in _ADDITIONS and not user.kwargs and len(user.all_input_nodes) == 2:
+            (other,) = (operand for operand in user.all_input_nodes if operand is not end)
+            if order[other] < order[node] and end.meta.get("shape") == other.meta.get("shape"):
+                target, shortcut = user, other
+        sites[node.name] = _Site(name, norms.get(name), target.name, shortcut.name if shortcut else None)
+    return sites
+
+
+def _affordable(network: fx.GraphModule, inputs: Sequence[Tensor]) -> int:
+    """How many samples keep every feature map within `MAP_BYTES`."""
+    shapes = [node.meta.get("shape") for node in network.graph.nodes]
+    tensors = [shape for shape in shapes if isinstance(shape, tuple) and shape and isinstance(shape[0], int)]
+    maps = [math.prod(shape[1:]) for shape in tensors]
+    return min(len(inputs[0]), max(1, MAP_BYTES // (4 * max(maps))))
+
+
+def _can_be_fitted(layer: nn.Module) -> bool:
+    if isinstance(layer, nn.Conv2d):
+        return layer.groups == 1 and layer.weight[0].numel() <= MAX_FEATURES
+    return isinstance(layer, nn.Linear) and layer.in_features <= MAX_FEATURES
+
+
+def _layer(network: nn.Module, name: str) -> nn.Conv2d | nn.Linear:
+    layer = network.get_submodule(name)
+    assert isinstance(layer, (nn.Conv2d, nn.Linear))
+    return layer

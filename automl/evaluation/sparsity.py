@@ -1,0 +1,167 @@
+"""Evaluation of a Point of a `WeightSpace`: which single weights of each layer stay, and what the network is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+from agents import Sensitivity
+from automl.errors import ConfigError
+from automl.evaluation.evaluator import Evaluator
+from automl.evaluation.fisher import output_fisher
+from automl.evaluation.recalibration import recalibrate
+from automl.export.sparse import packed_bytes
+from automl.measures import count_macs, pinned_threads
+from automl.measures.modes import evaluating
+from automl.problem import Batch
+from automl.types import Measurement
+from search_spaces import Plan, Point, WeightSpace
+from search_spaces.packing import stored
+from search_spaces.tensors import WeightTensor, along_inputs, along_outputs
+
+DEFAULTS = {"importance": "activation", "reconstruction": "none"}
+"""What an evaluation of sparse weights does where a study file says nothing."""
+CHOICES = {"importance": ("activation", "magnitude"), "reconstruction": ("none",)}
+
+
+def sparse_settings(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The section `evaluation` of a study of weights: what is `given`, and `DEFAULTS`. Errors: `ConfigError`."""
+    for name, choices in CHOICES.items():
+        if name in given and given[name] not in choices:
+            raise ConfigError(
+                f"{name} cannot be {given[name]!r} with `space: weights`, which keeps weights one by one and refits "
+                f"none: expected {' or '.join(choices)}"
+            )
+    return {**DEFAULTS, **given}
+
+
+class SparsityEvaluator(Evaluator):
+    """Evaluates Points of a space of single weights; the same Point and rival always give the same values.
+
+    In each tensor the weights of the highest score stay: their magnitude, or |weight| times the root mean square of
+    the input channel it reads, over the calibration samples (Sun et al. 2024, "Wanda", arXiv 2306.11695, equation 1;
+    compared within the whole tensor, so that its rows may differ in how much they keep). Batch norms are then
+    re-estimated; weights that stay keep their values.
+
+    `params` are counted as those that are not zero, `size_bytes` as the length of the packed file. `macs` and latency
+    are those of the dense network: ordinary kernels multiply by zero like by any other number.
+    """
+
+    space: WeightSpace  # type: ignore[assignment]
+
+    def _prepare_space(self) -> None:
+        options = self.options
+        sparse_settings({"importance": options.importance, "reconstruction": options.reconstruction})
+        if options.importance == "activation":
+            self._scores = input_scales(self.space, self.problem.calibration)
+
+    def _build(self, point: Point) -> nn.Module:
+        network = self.space.build(self.space.plan(point, self._scores)).eval()
+        if not np.array_equal(self.space.levels(point), self.space.highest):
+            recalibrate(network, self._recalibration, self._dtype)
+        return network
+
+    def counts(self, network: nn.Module) -> list[Measurement]:
+        """MACs per sample of the dense network, parameters that are not zero, bytes of the packed file."""
+        return [
+            Measurement("macs", count_macs(network, self.problem.example_inputs), "MAC"),
+            Measurement("params", sum(int(stored(parameter).sum()) for parameter in network.parameters())),
+            Measurement("size_bytes", packed_bytes(network), "B"),
+        ]
+
+    def plan(self, point: Point) -> Plan:
+        """How many weights of each tensor a trial at `point` keeps, and by which score."""
+        self.prepare()
+        return self.space.plan(point, self._scores)
+
+    def finishing(self) -> Evaluator:
+        """This evaluator: with nothing to refit, the networks reported are those of the trials."""
+        return self
+
+    def sensitivity(self) -> Sensitivity | None:
+        """Tensor -> what the weights removed at each level are worth, each by itself: [n_levels].
+
+        The sum over the weights removed of F[out] * weight^2 * E[x_in^2], with the Fisher information of its output
+        and the mean square of its input: twice the rise of the loss, if their errors were independent. The first call
+        takes a pass back over calibration samples; it needs the calibration data.
+        """
+        self.prepare()
+        if self._sensitivity is None:
+            with pinned_threads(self.threads):
+                self._sensitivity = self._curves()
+        return self._sensitivity
+
+    def _curves(self) -> dict[str, np.ndarray]:
+        network = self.space.original
+        scales = input_scales(self.space, self.problem.calibration)
+        layers = [layer for tensor in self.space.tensors for layer in tensor.layers]
+        fisher = output_fisher(network, layers, self.problem)
+        curves = {}
+        for tensor, knob in zip(self.space.tensors, self.space.knobs, strict=True):
+            worth = self._worth(tensor, scales, fisher)
+            first = torch.argsort(self.space.rank(tensor.name, tuple(self._scores.get(tensor.name, ()))).flatten())
+            kept = worth.flatten()[first].cumsum(0)[torch.tensor(knob.levels) - 1]
+            curves[tensor.name] = (kept[-1] - kept).clamp_min(0).numpy()
+        return curves
+
+    def _worth(self, tensor: WeightTensor, scales: Mapping[str, np.ndarray], fisher: Mapping[str, Tensor]) -> Tensor:
+        """Estimated loss without each weight, as the weight. What is not known of a layer counts as 1."""
+        layer = self.space.layer(tensor.name)
+        worth = layer.weight.detach().double().square()
+        if tensor.name in scales:
+            worth = worth * along_inputs(layer, torch.from_numpy(scales[tensor.name]).square())
+        known = [fisher[name] for name in tensor.layers if name in fisher]
+        return worth * along_outputs(layer, torch.stack(known).sum(0)) if known else worth
+
+
+def input_scales(space: WeightSpace, batches: Sequence[Batch]) -> dict[str, np.ndarray]:
+    """Tensor -> root mean square of each input channel of its layers over `batches`, to four digits: [in channels].
+
+    A tensor whose layers are not called themselves (inside of attention) has none.
+    """
+    sums = {tensor.name: _MeanSquare() for tensor in space.tensors}
+    network = space.original
+    hooks = [
+        network.get_submodule(layer).register_forward_pre_hook(_adding(sums[tensor.name]), with_kwargs=True)
+        for tensor in space.tensors
+        for layer in tensor.layers
+    ]
+    try:
+        with evaluating(network), torch.inference_mode():
+            for inputs, _ in batches:
+                network(*inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    # Few digits keep a Plan short, and rank as well.
+    return {
+        name: np.array([float(f"{x:.4g}") for x in (mean.total / mean.count).sqrt().tolist()])
+        for name, mean in sums.items()
+        if mean.count
+    }
+
+
+class _MeanSquare:
+    """Adds up the squares of what each channel holds."""
+
+    def __init__(self) -> None:
+        self.total: Tensor = torch.zeros(())
+        self.count = 0
+
+    def add(self, layer: nn.Module, x: Tensor) -> None:
+        channel = x.ndim - 1 - len(layer.kernel_size) if isinstance(layer, _ConvNd) else x.ndim - 1
+        squares = x.movedim(channel, 0).flatten(1) if x.ndim > 1 else x[:, None]
+        self.total = self.total + squares.float().square().mean(1).double() * squares.shape[1]
+        self.count += squares.shape[1]
+
+
+def _adding(mean: _MeanSquare) -> Callable[..., None]:
+    def add(layer: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        mean.add(layer, args[0] if args else kwargs["input"])
+
+    return add

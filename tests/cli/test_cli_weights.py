@@ -1,0 +1,114 @@
+"""A study of single weights from its file to the files that deploy, and what such a study refuses."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+import automl.export
+from automl.config import StudyConfig
+from automl.errors import ConfigError
+from automl.export.sparse import packed_bytes
+from automl.store import open_store
+from automl.zoo import load_model
+from tests.cli.conftest import DIGITS
+from tests.cli.conftest import automl as command
+
+WEIGHTS = DIGITS.with_name("study-weights.yaml")
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    """A database with the study of weights, cut after a few trials and gone on with, and what both commands said."""
+    database = tmp_path_factory.mktemp("weights") / "study.db"
+    first = command("search", WEIGHTS, "--storage", database, "--trials", 3)
+    return database, first, command("resume", "weights-digits", "--storage", database, "--trials", 5)
+
+
+def test_a_search_finds_networks_whose_packed_file_keeps_the_budget(searched):
+    database, first, resumed = searched
+    assert first.code == resumed.code == 0, first.err + resumed.err
+    with open_store(database, create=False) as store:
+        study = store.study("weights-digits")
+        trials = store.trials(study.id)
+    assert len(trials) == 1 + 1 + 5 + 5
+    limit = study.config["limits"]["size_bytes"]
+    base = next(trial for trial in trials if trial.agent == "base")
+    for trial in trials:
+        if trial is not base:
+            assert 0.95 * limit < trial.values["size_bytes"] <= limit
+            assert trial.values["macs"] == base.values["macs"]
+            assert trial.values["params"] < 0.25 * base.values["params"]
+    assert all("100.0%" in line for line in resumed.out.splitlines() if line.startswith(("uniform", "random", "amc")))
+    assert database.with_name("weights-digits-kept.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_is_kept_of_each_tensor_stands_in_the_table_of_trials(searched):
+    ran = command("trials", "weights-digits", "--storage", searched[0], "--format", "json")
+    rows = json.loads(ran.out)
+    keeps = [key for key in rows[0] if key.startswith("keep:")]
+    assert "keep:conv4.0.weight" in keeps
+    for row in rows:
+        assert all(0.03 <= row[key] <= 1 for key in keeps)
+        assert all(row[key] == 1 for key in keeps) == (row["agent"] == "base")
+
+
+def test_the_winner_is_exported_packed_and_the_other_files_say_that_they_store_zeros(searched, tmp_path):
+    ran = command(
+        "export", "weights-digits", "--storage", searched[0], "--out", tmp_path, "--format", "safetensors,pt2"
+    )
+    assert ran.code == 0, ran.err
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    files, measured = manifest["files"], manifest["measurements"]
+    assert files["safetensors"]["bytes"] == measured["size_bytes"]["value"] <= manifest["limits"]["size_bytes"]
+    assert files["safetensors"]["zeros"].startswith("packed") and files["pt2"]["zeros"].startswith("stored")
+    network = automl.export.load(tmp_path, load_model("small_cnn", {}, None))
+    assert packed_bytes(network) == files["safetensors"]["bytes"]
+    assert sum(int(p.count_nonzero()) for p in network.parameters()) == measured["params"]["value"]
+    sparse = {name: entry["sparsity"] for name, entry in manifest["sparsity"].items()}
+    point = manifest["point"]
+    assert sparse == {name: pytest.approx(1 - point[name] / network.get_parameter(name).numel()) for name in point}
+    program = torch.export.load(tmp_path / "model.pt2").module()
+    x = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(program(x), network(x), atol=1e-4)
+
+
+def test_inspect_lists_the_tensors_and_what_stays_whole():
+    ran = command("inspect", WEIGHTS, "--trials", "10")
+    assert ran.code == 0, ran.err
+    assert "5 tensors of which single weights can go" in ran.out
+    assert "stem.0.weight" in ran.out and "has fewer than 256 weights" in ran.out
+    assert "size_bytes" in ran.out and "macs" not in ran.out
+
+
+BASE = {"name": "n", "model": "small_cnn", "data": "digits", "budget": "size <= 25%", "space": "weights"}
+
+
+def test_the_evaluation_has_defaults_that_fit_weights():
+    config = StudyConfig.from_dict(BASE)
+    assert (config.evaluation.importance, config.evaluation.reconstruction) == ("activation", "none")
+    assert StudyConfig.from_record(config.to_record()).evaluation == config.evaluation
+    chosen = StudyConfig.from_dict({**BASE, "evaluation": {"importance": "magnitude"}})
+    assert (chosen.evaluation.importance, chosen.evaluation.reconstruction) == ("magnitude", "none")
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"budget": "macs <= 50%"}, "zeros do not lower macs"),
+        ({"budget": ["size <= 50%", "latency <= 50%"]}, "zeros do not lower predicted_latency_ms"),
+        ({"objective": "error_log_macs"}, "error_log_params"),
+        ({"space": {"name": "weights", "round_to": 8}}, "round_to is for"),
+        ({"space": {"name": "weights", "steps": 8}}, "steps is for"),
+        ({"space": "weight"}, "expected one of channels, weights"),
+        ({"evaluation": {"importance": "surgeon"}}, "importance cannot be 'surgeon' with `space: weights`"),
+        ({"evaluation": {"reconstruction": "sequential"}}, "reconstruction cannot be 'sequential'"),
+        ({"evaluation": {"importance": "magnitute"}}, "expected activation or magnitude"),
+        ({"evaluation": 3}, "expected a mapping"),
+    ],
+)
+def test_options_that_do_not_apply_to_weights_are_refused(change, complaint):
+    with pytest.raises(ConfigError, match=complaint):
+        StudyConfig.from_dict({**BASE, **change})
