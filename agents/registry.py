@@ -56,7 +56,8 @@ def create(
 ) -> Agent:
     """The agent `name`, new: it knows only what it is told.
 
-    `limits` maps cost metrics of `space` to upper limits in absolute units; every Point proposed keeps them.
+    `limits` maps cost metrics of `space` to upper limits in absolute units; every Point proposed keeps them, if the
+    agent `stays_within`.
     `trials` is how many trials are planned; schedules such as AMC's noise span them. Unknown names, unknown or
     senseless options and arguments raise `AgentError`, a budget nothing can meet `InfeasibleBudgetError`.
     """

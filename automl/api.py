@@ -66,7 +66,7 @@ def compress(
     test_data: Iterable[Any] | None = None,
     agent: str | Mapping[str, Any] = "amc",
     baselines: Sequence[str] = ("uniform", "random"),
-    objective: Literal["accuracy", "loss", "error_log_macs", "error_log_params"] = "accuracy",
+    objective: Literal["accuracy", "loss", "divergence", "error_log_macs", "error_log_params"] = "accuracy",
     guarantee: str | None = None,
     trials: int = 100,
     seed: int = 0,

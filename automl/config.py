@@ -143,7 +143,7 @@ class StudyConfig:
     agent: AgentConfig = AgentConfig()
     baselines: tuple[str, ...] = ("uniform", "random")
     """Agents that run beside the agent, with as many trials each."""
-    objective: Literal["accuracy", "loss", "error_log_macs", "error_log_params"] = "accuracy"
+    objective: Literal["accuracy", "loss", "divergence", "error_log_macs", "error_log_params"] = "accuracy"
     guarantee: str | None = None
     """Accuracy that a network must have to be reported, `accuracy >= 90%` or `accuracy drop <= 1%` (in points)."""
     trials: int = 100

@@ -15,7 +15,7 @@ from automl.pictures import picture_path, record_picture
 from automl.progress import duration
 from automl.results import Results, Row
 from automl.store import TrialRecord
-from automl.study import BASE, Study
+from automl.study import BASE, Study, final
 from search_spaces import Point
 
 if TYPE_CHECKING:
@@ -27,11 +27,13 @@ Column = tuple[str, Callable[[Row], str]]
 def table(study: Study, results: Results) -> str:
     """One row a network: the original, then the best of each agent, mean ± standard deviation over its seeds."""
     base = results.rows[0].best[0].values
-    metrics = [name for name in ("accuracy", "loss") if name in base and name in ("accuracy", study.config.objective)]
+    shown_metrics = ("accuracy", study.config.objective)
+    metrics = [name for name in ("accuracy", "loss", "divergence") if name in base and name in shown_metrics]
     columns: list[Column] = [("network", lambda row: _name(row, results.winner))]
     for metric in metrics:
         columns.append((f"validation {metric}", partial(_quality, metric=metric)))
-        columns.append((f"test {metric}", partial(_quality, metric=f"test_{metric}")))
+        if metric != "divergence":
+            columns.append((f"test {metric}", partial(_quality, metric=f"test_{metric}")))
     if study.config.objective in ERROR_TIMES_LOG:
         columns.append((study.config.objective, partial(_quality, metric=study.config.objective)))
     columns += [
@@ -79,7 +81,7 @@ def _kept(study: Study, winner: TrialRecord) -> str:
             f"{measured} of {allowed} allowed, {promised} predicted"
         )
     if study.config.guarantee is not None:
-        text += f", accuracy {winner.values['accuracy']:.2%} where {study.config.guarantee!r} is guaranteed"
+        text += f", accuracy {final(winner, 'accuracy'):.2%} where {study.config.guarantee!r} is guaranteed"
     return text
 
 
@@ -129,7 +131,7 @@ def _bars(study: Study, points: dict[str, Point]) -> Figure:
 
 
 def _title(record: TrialRecord) -> str:
-    quality = f", accuracy {record.values['accuracy']:.4f}" if "accuracy" in record.values else ""
+    quality = f", accuracy {final(record, 'accuracy'):.4f}" if "accuracy" in record.values else ""
     return f"{record.agent}, seed {record.seed}, trial {record.number}{quality}"
 
 
@@ -143,7 +145,7 @@ def _mean(row: Row, metric: str) -> float:
 
 def _quality(row: Row, metric: str) -> str:
     """Mean and, over several seeds, standard deviation; accuracies in percent."""
-    values = [record.values[metric] for record in row.best if metric in record.values]
+    values = [final(record, metric) for record in row.best if metric in record.values]
     if not values:
         return "-"
     scale, unit, digits = (100, " %", 2) if metric.endswith("accuracy") else (1, "", 4)

@@ -24,6 +24,7 @@ from automl.config import AgentConfig, StudyConfig, first_differences
 from automl.errors import ConfigError, StudyError
 from automl.evaluation import Evaluator
 from automl.evaluation.certify import COUNTED, certified
+from automl.evaluation.metrics import DIVERGENCE
 from automl.evaluation.objectives import ERROR_TIMES_LOG
 from automl.evaluation.sparsity import SparsityEvaluator
 from automl.loading import load_problem
@@ -93,7 +94,8 @@ class Setup:
 
     def _require_metrics(self) -> None:
         """Raise `ConfigError` unless the problem has what the objective and the guarantee speak of."""
-        wanted = {"accuracy" if self.config.objective in ERROR_TIMES_LOG else self.config.objective: "objective"}
+        of_classes = self.config.objective in (*ERROR_TIMES_LOG, DIVERGENCE)
+        wanted = {"accuracy" if of_classes else self.config.objective: "objective"}
         if self.config.guarantee is not None:
             wanted.setdefault("accuracy", "guarantee")
         for metric, key in wanted.items():

@@ -100,6 +100,45 @@ def test_the_actor_finds_the_best_action():
     assert learner.act(state[0]) == pytest.approx(0.7, abs=0.07)
 
 
+def test_an_anchored_actor_starts_at_the_column_of_its_state():
+    learner = Ddpg(2, np.random.default_rng(0), **OPTIONS, anchor=1)
+    for keep in (0.1, 0.5, 0.93):
+        assert learner.act(np.array([3.0, keep])) == pytest.approx(keep, abs=0.02)
+    assert 0.9 < learner.act(np.array([3.0, 1.0])) < 1  # and can go down from there
+
+
+def test_the_actor_imitates_the_best_and_goes_beyond_where_the_critic_says_so():
+    """The best episodes have 0.4, rewards rise on to 0.7: alone it finds 0.7, imitating strongly it stays at 0.4."""
+    replay, rng = Replay(1000), np.random.default_rng(0)
+    state, one = np.zeros((1, 2), dtype=np.float32), np.float32([[1]])
+    for action in rng.uniform(0, 1, 300):
+        reward = np.float32([[1 - 4 * (action - 0.7) ** 2]])
+        replay.add(Transitions(state, np.float32([[action]]), reward, state, one))
+    best = Transitions(state, np.float32([[0.4]]), one, state, one)
+    found = []
+    for imitation in (0.0, 10.0, 1000.0):
+        learner = ddpg(hidden=32, imitation=imitation, standardise=True)
+        learner.learn(replay, 800, np.random.default_rng(1), best)
+        found.append(learner.act(state[0]))
+    assert found[0] == pytest.approx(0.7, abs=0.07)
+    assert found[2] == pytest.approx(0.4, abs=0.02)
+    assert found[2] + 0.02 < found[1] < found[0] - 0.02
+
+
+def test_standardised_rewards_have_one_scale():
+    """Rewards a hundredth apart, far from 0, and the same spread out: the same targets."""
+    targets = []
+    for scale, offset in ((0.001, 0.9), (1.0, 0.0)):
+        learner, replay = ddpg(standardise=True), Replay(100)
+        for step in range(10):
+            replay.add(episode(3, offset + scale * step, tag=step))
+        learner.learn(replay, 1, np.random.default_rng(0))
+        rewards = torch.tensor([[offset], [offset + 9 * scale]])
+        targets.append(learner.targets(rewards, torch.zeros(2, 2), torch.ones(2, 1)))
+    assert torch.allclose(*targets, atol=1e-3)
+    assert targets[0].abs().max() == pytest.approx(4.5 / np.std(range(10)), rel=1e-3)
+
+
 def test_one_update_changes_both_networks_and_their_slow_copies_a_little():
     learner, replay = ddpg(), Replay(10)
     replay.add(episode(3, 0.8))
