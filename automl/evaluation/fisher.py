@@ -27,6 +27,7 @@ def output_fisher(network: nn.Module, names: Sequence[str], problem: Problem) ->
     predicts, as the true Fisher matrix has it: on samples it fits perfectly, true labels give no gradient.
     """
     totals: dict[str, Tensor] = {}
+    batches = first(problem.calibration, SAMPLES)
     generator = torch.Generator().manual_seed(SEED)
 
     def keep(name: str, layer: nn.Module, args: Any, output: Tensor) -> None:
@@ -39,7 +40,7 @@ def output_fisher(network: nn.Module, names: Sequence[str], problem: Problem) ->
         with evaluating(network), torch.enable_grad():
             for parameter in frozen:
                 parameter.requires_grad_(True)
-            for inputs, targets in first(problem.calibration, SAMPLES):
+            for inputs, targets in batches:
                 outputs = network(*inputs)
                 if "accuracy" in problem.metrics:
                     probabilities = outputs.detach().movedim(1, -1).flatten(0, -2).softmax(-1)
@@ -56,7 +57,8 @@ def output_fisher(network: nn.Module, names: Sequence[str], problem: Problem) ->
             hook.remove()
         for parameter in frozen:
             parameter.requires_grad_(False)
-    return totals
+    samples = sum(len(targets) for _, targets in batches)
+    return {name: total / samples for name, total in totals.items()}
 
 
 def _outputs(network: nn.Module, name: str) -> int:

@@ -1,0 +1,95 @@
+"""Sequential least squares: exact where it can be, better than fits on the original's inputs where it cannot."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from automl.evaluation import EvaluationOptions, Evaluator
+from automl.evaluation.sequential import SequentialReconstruction
+from search_spaces import ChannelSpace
+
+
+def loss_of(network, batches):
+    with torch.no_grad():
+        return sum(float(F.cross_entropy(network(*inputs), targets)) for inputs, targets in batches) / len(batches)
+
+
+@pytest.fixture(scope="module")
+def space(problem):
+    return ChannelSpace(problem.model, problem.example_inputs)
+
+
+def test_a_whole_network_stays_what_it_computes(problem, space):
+    """With nothing removed every target is met exactly, through residual sums, in-place steps and odd strides."""
+    network = copy.deepcopy(space.original).eval()
+    whole = space.slices(space.plan(space.point(space.highest.tolist())))
+    SequentialReconstruction(space.original, problem.calibration).apply(network, whole)
+    (x,), _ = problem.validation[0]
+    with torch.no_grad():
+        torch.testing.assert_close(network(x), space.original.eval()(x), rtol=2e-2, atol=2e-2)
+
+
+def test_it_loses_less_than_fits_on_the_originals_inputs(problem, space):
+    limit = 0.3 * space.cost_of_levels(space.highest, "macs")
+    point = space.project(np.ones(len(space.knobs)), {"macs": limit})
+    losses = {}
+    for how in ("none", "least_squares", "sequential"):
+        options = EvaluationOptions(reconstruction=how, precision="float32", recalibration="none")
+        losses[how] = loss_of(Evaluator(problem, space, options, threads=1).network(point), problem.validation)
+    assert losses["sequential"] < 0.8 * losses["least_squares"] < losses["none"]
+
+
+def test_batch_norms_hold_the_statistics_of_their_new_inputs(problem, space):
+    """So that a network goes on training from where it is: in train mode it computes the same, up to the batch."""
+    options = EvaluationOptions(reconstruction="sequential", precision="float32")
+    point = space.point([knob.nearest(0.6) for knob in space.knobs])
+    network = Evaluator(problem, space, options, threads=1).network(point)
+    x = torch.cat([inputs[0] for inputs, _ in problem.calibration])
+    seen = {}
+    hooks = [
+        module.register_forward_pre_hook(lambda module, args: seen.__setitem__(module, args[0]))
+        for name, module in network.named_modules()
+        if isinstance(module, nn.BatchNorm2d) and name != "depthwise_norm"
+    ]
+    with torch.no_grad():
+        network(x)
+    for hook in hooks:
+        hook.remove()
+    assert len(seen) == 4
+    for norm, inputs in seen.items():
+        torch.testing.assert_close(norm.running_mean, inputs.mean((0, 2, 3)), rtol=0.1, atol=0.1)
+        torch.testing.assert_close(norm.running_var, inputs.var((0, 2, 3)), rtol=0.15, atol=0.05)
+
+
+def test_finishing_keeps_the_channels_and_needs_no_training(problem, space):
+    evaluator = Evaluator(problem, space, threads=1)
+    point = space.point([knob.nearest(0.5) for knob in space.knobs])
+    finisher = evaluator.finishing()
+    assert finisher.plan(point) == evaluator.plan(point)
+    assert loss_of(finisher.network(point), problem.validation) < loss_of(evaluator.network(point), problem.validation)
+    first, second = (finisher.network(point).state_dict() for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    measured = {m.metric: m.value for m in finisher.measure_validation(finisher.network(point), prefix="final_")}
+    assert set(measured) == {"final_accuracy", "final_loss", "final_divergence"}
+    assert finisher.finishing() is finisher
+
+
+def test_layers_without_bias_or_norm_are_fitted_without_a_shift():
+    torch.manual_seed(0)
+    layers = (nn.Conv2d(3, 8, 3, bias=False), nn.ReLU(), nn.Conv2d(8, 4, 3, bias=False), nn.Flatten())
+    network = nn.Sequential(*layers).eval()
+    x = torch.randn(64, 3, 7, 7)
+    space = ChannelSpace(network, (x[:2],))
+    point = space.point([4])
+    plan = space.plan(point)
+    pruned = space.build(plan)
+    with torch.no_grad():
+        target, before = network(x), pruned(x)
+        SequentialReconstruction(space.original, [((x,), torch.zeros(64))]).apply(pruned, space.slices(plan))
+        after = pruned(x)
+    assert pruned.get_submodule("2").bias is None
+    assert (after - target).square().mean() < 0.7 * (before - target).square().mean()
