@@ -73,7 +73,7 @@ class AmcOptions:
 
     warmup: int | None = None
     """Episodes before the actor acts; by default a quarter of the trials."""
-    noise: float = 0.2
+    noise: float = 0.3
     """Standard deviation of the truncated-normal noise on the first action after warm-up."""
     noise_decay: float | None = None
     """Factor on the noise from one trial to the next; by default such that it ends at `FINAL_NOISE`."""
@@ -270,9 +270,17 @@ class Amc(NumberedAgent):
         return min((FINAL_NOISE / self.noise) ** (1 / steps), 1.0) if steps > 0 and self.noise > 0 else 1.0
 
 
+@dataclass(frozen=True)
+class AmcWarmOptions(AmcOptions):
+    """The same, but for less noise: the start is worth staying near."""
+
+    noise: float = 0.1
+
+
 class AmcWarm(Amc):
     """AMC that starts from the exact allocation by error curves: the search begins where the searchless recipe ends."""
 
+    Options: ClassVar[type] = AmcWarmOptions
     uses_sensitivity: ClassVar[bool] = True
 
     def __init__(self, task: Task, options: AmcOptions) -> None:

@@ -171,8 +171,8 @@ def test_the_exact_allocation_is_an_anchor_or_nothing():
 
 @pytest.mark.parametrize("trials", [2, 16, 400])
 def test_the_noise_falls_to_a_fiftieth(trials):
-    for options, first in (({}, 0.2), (PAPER, 0.5)):
-        agent = create(toy_problem(), trials=trials, **options)
+    for name, options, first in (("amc", {}, 0.3), ("amc_warm", {}, 0.1), ("amc", PAPER, 0.5)):
+        agent = create(toy_problem(), name, trials=trials, **options)
         assert agent.warmup == trials // 4
         assert agent.sigma(agent.warmup) == first
         assert agent.sigma(trials - 1) == pytest.approx(0.02)

@@ -1,6 +1,6 @@
 """The budget's wall: whatever an actor names, the walk ends within every limit, and no knob could still rise."""
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import torch
@@ -38,9 +38,9 @@ def walked(space, limits, actions):
     return agent.walk(0.0, np.random.default_rng(0), lambda prefix: actions[len(prefix) % len(actions)])
 
 
-@lru_cache(maxsize=None)
+@cache
 def network_space(seed, round_to):
-    """The widths of a random network with residual, depthwise, grouped and concatenated joints; None if all are tied."""
+    """The widths of a random network with joints of every kind; None if all of them are tied."""
     torch.set_num_threads(1)
     try:
         return ChannelSpace(RandomNetwork(seed), (torch.zeros(1, 3, 8, 8),), min_keep=0.1, round_to=round_to)
