@@ -26,9 +26,9 @@ Column = tuple[str, Callable[[Row], str]]
 
 def table(study: Study, results: Results) -> str:
     """One row a network: the original, then the best of each agent, mean ± standard deviation over its seeds."""
-    base = results.rows[0].best[0].values
+    original = results.rows[0].best[0]
     shown_metrics = ("accuracy", study.config.objective)
-    metrics = [name for name in ("accuracy", "loss", "divergence") if name in base and name in shown_metrics]
+    metrics = [name for name in ("accuracy", "loss", "divergence") if name in original.values and name in shown_metrics]
     columns: list[Column] = [("network", lambda row: _name(row, results.winner))]
     for metric in metrics:
         columns.append((f"validation {metric}", partial(_quality, metric=metric)))
@@ -37,8 +37,8 @@ def table(study: Study, results: Results) -> str:
     if study.config.objective in ERROR_TIMES_LOG:
         columns.append((study.config.objective, partial(_quality, metric=study.config.objective)))
     columns += [
-        ("MACs", lambda row: _share(row, "macs", base["macs"])),
-        ("params", lambda row: _share(row, "params", base["params"])),
+        ("MACs", lambda row: _share(row, "macs", final(original, "macs"))),
+        ("params", lambda row: _share(row, "params", final(original, "params"))),
         ("size", lambda row: _bytes(_mean(row, "size_bytes"))),
         ("latency", lambda row: _latency(row.shown(study))),
         ("trials", lambda row: str(row.trials)),
@@ -65,7 +65,7 @@ def summary(study: Study, results: Results) -> str:
 def _kept(study: Study, winner: TrialRecord) -> str:
     """What the winner keeps of the budget and the guarantee."""
     counted = study.setup.counted_limits.items()
-    parts = [f"{name} {shown(winner.values[name])} of {shown(limit)} allowed" for name, limit in counted]
+    parts = [f"{name} {shown(final(winner, name))} of {shown(limit)} allowed" for name, limit in counted]
     text = f" and counted: {', '.join(parts)}" if parts else ""
     term, table = study.config.parsed_budget.latency, study.setup.latency_table
     if term is not None and table is not None:
@@ -140,7 +140,7 @@ def _name(row: Row, winner: TrialRecord) -> str:
 
 
 def _mean(row: Row, metric: str) -> float:
-    return fmean(record.values[metric] for record in row.best)
+    return fmean(final(record, metric) for record in row.best)
 
 
 def _quality(row: Row, metric: str) -> str:

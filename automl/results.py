@@ -12,8 +12,8 @@ from automl.budget import Term
 from automl.errors import BudgetError
 from automl.evaluation.certify import certificate, certified
 from automl.measures import compare_latency, peak_activation_bytes
-from automl.store import TrialRecord
 from automl.session import FINAL
+from automl.store import TrialRecord
 from automl.study import BASE, Study, final
 from automl.types import Measurement
 from search_spaces import Plan

@@ -345,8 +345,9 @@ class Study:
 
 
 def final(record: TrialRecord, metric: str) -> float:
-    """A metric of the trial's network on the validation data: as finished, or as searched if it was not finished."""
-    return record.values.get(FINAL + metric, record.values[metric])
+    """What the trial's network is worth on the validation data, or costs: as finished, or else as the search had it."""
+    values = record.values
+    return values[FINAL + metric] if FINAL + metric in values else values[metric]
 
 
 class _Original:
