@@ -15,7 +15,7 @@ from automl.evaluation.certify import shown
 from automl.progress import duration
 from automl.report import align
 from automl.runners import run_trial
-from automl.study import Setup
+from automl.setup import Setup
 from search_spaces import WeightSpace
 
 

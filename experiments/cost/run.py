@@ -25,7 +25,8 @@ from automl.evaluation.metrics import Scores
 from automl.evaluation.precision import fast
 from automl.evaluation.recalibration import recalibrate
 from automl.problem import Batch
-from automl.study import Setup, code_version
+from automl.setup import Setup
+from automl.study import code_version
 from experiments.cost.reference import BATCH, IMAGES, reward
 from search_spaces import Point
 

@@ -28,7 +28,8 @@ from automl.config import RunnerConfig, StudyConfig
 from automl.evaluation import Evaluator
 from automl.evaluation.certify import COUNTED
 from automl.progress import duration
-from automl.study import Setup, code_version, environment
+from automl.setup import Setup
+from automl.study import code_version, environment
 
 CHUNK = 50
 _evaluator: Evaluator

@@ -11,7 +11,7 @@ import pytest
 from agents import TrialState
 from automl.benchmark import Table
 from automl.config import StudyConfig
-from automl.study import Setup
+from automl.setup import Setup
 from experiments.tabular import build, compare
 
 ROOT = Path(__file__).resolve().parents[2]

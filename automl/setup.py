@@ -1,0 +1,136 @@
+"""What a study's configuration means before anything runs: problem, space, limits, evaluator."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from automl.config import StudyConfig
+from automl.errors import ConfigError
+from automl.evaluation import Evaluator
+from automl.evaluation.certify import COUNTED
+from automl.evaluation.metrics import DIVERGENCE
+from automl.evaluation.objectives import ERROR_TIMES_LOG
+from automl.evaluation.sparsity import SparsityEvaluator
+from automl.loading import load_problem
+from automl.measures.latency_table import PREDICTED, LatencyOptions, LatencyTable, measure_latency_table
+from automl.problem import Problem
+from search_spaces import ChannelSpace, WeightSpace
+
+
+class Setup:
+    """What a configuration means before anything runs: problem, space, limits. Raises if the budget cannot be met.
+
+    A budget on latency takes a latency table. It is measured here, which `say` is told of, unless the study has one on
+    record: agents that are told of their trials anew must meet the same wall.
+    """
+
+    def __init__(
+        self,
+        config: StudyConfig,
+        problem: Problem | None = None,
+        *,
+        recorded: Mapping[str, Any] | None = None,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        """`recorded`: what an earlier `to_record` gave, if the study is in the database."""
+        self.config = config
+        self.problem = problem or load_problem(config)
+        self._require_metrics()
+        self.space = self._space()
+        self.original_point = self.space.point(self.space.highest.tolist())
+        self.latency_options = config.latency or LatencyOptions()
+        self.latency_table: LatencyTable | None = None
+        """What a budget on latency is kept by, if there is one."""
+        if config.parsed_budget.latency is not None:
+            assert isinstance(self.space, ChannelSpace)  # the configuration refuses it for any other
+            self.latency_table = self._latency_table(self.space, recorded, say)
+            self.space.add_cost(PREDICTED, self.latency_table)
+        self.limits = config.parsed_budget.limits(
+            {metric: self.space.cost(self.original_point, metric) for metric in self.space.metrics}
+        )
+        self.space.require_feasible(self.limits)
+        self.threads = config.runner.threads or max(1, (os.cpu_count() or 1) // config.runner.workers)
+        kind: Any = SparsityEvaluator if isinstance(self.space, WeightSpace) else Evaluator
+        self.evaluator: Evaluator = kind(
+            self.problem, self.space, config.evaluation, self.limits, self.threads, config.goal
+        )
+
+    def _space(self) -> ChannelSpace | WeightSpace:
+        options, model, inputs = self.config.space, self.problem.model, self.problem.example_inputs
+        if options.name == "weights":
+            return WeightSpace(model, inputs, min_keep=options.min_keep, exclude=options.exclude)
+        return ChannelSpace(
+            model,
+            inputs,
+            min_keep=options.min_keep,
+            round_to=options.round_to,
+            steps=options.steps,
+            exclude=options.exclude,
+        )
+
+    def _require_metrics(self) -> None:
+        """Raise `ConfigError` unless the problem has what the objective and the guarantee speak of."""
+        of_classes = self.config.objective in (*ERROR_TIMES_LOG, DIVERGENCE)
+        wanted = {"accuracy" if of_classes else self.config.objective: "objective"}
+        if self.config.guarantee is not None:
+            wanted.setdefault("accuracy", "guarantee")
+        for metric, key in wanted.items():
+            if metric not in self.problem.metrics:
+                remedy = "Set `objective: loss`" if key == "objective" else "Leave it out"
+                raise ConfigError(
+                    f"the {key} {getattr(self.config, key)!r} needs a network whose outputs are class scores; this one "
+                    f"has {', '.join(self.problem.metrics)}. {remedy}"
+                )
+
+    def _latency_table(
+        self, space: ChannelSpace, recorded: Mapping[str, Any] | None, say: Callable[[str], None]
+    ) -> LatencyTable:
+        if recorded is not None and "latency_table" in recorded:
+            return LatencyTable.from_record(recorded["latency_table"], space)
+        table = measure_latency_table(space, self.problem.example_inputs, self.latency_options, say)
+        if table.unsteady:
+            say(table.unsteady)
+        return table
+
+    @property
+    def counted_limits(self) -> dict[str, float]:
+        """The limits that a finished network is counted against; one on latency is measured."""
+        return {metric: limit for metric, limit in self.limits.items() if metric in COUNTED}
+
+    def without_limits(self) -> Evaluator:
+        """The evaluator for the original network, which the budget rules out; shares what has been prepared."""
+        self.evaluator.prepare()
+        unlimited = copy.copy(self.evaluator)
+        unlimited.limits = {}
+        return unlimited
+
+    def to_record(self) -> dict[str, Any]:
+        """The configuration with what it came to, as the database holds it."""
+        knobs = [asdict(knob) | {"levels": list(knob.levels)} for knob in self.space.knobs]
+        return {
+            **self.config.to_record(),
+            "network": _fingerprint(self.problem.model),
+            "knobs": knobs,
+            "goal": asdict(self.config.goal),
+            "limits": self.limits,
+            **({"latency_table": self.latency_table.to_record()} if self.latency_table else {}),
+        }
+
+
+def _fingerprint(model: nn.Module) -> str:
+    """A hash of every parameter and buffer, by name."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        if not isinstance(tensor, Tensor):  # a module's own extra state
+            continue
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} ".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
