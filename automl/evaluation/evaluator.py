@@ -28,7 +28,7 @@ from automl.evaluation.racing import estimates, hopeless, looks
 from automl.evaluation.recalibration import recalibrate
 from automl.evaluation.reconstruction import Reconstruction, kept_in_groups
 from automl.evaluation.sensitivity import sensitivity_curves
-from automl.evaluation.sequential import SequentialReconstruction
+from automl.evaluation.sequential import QUICK, SequentialReconstruction
 from automl.evaluation.surgeon import eliminate
 from automl.measures import pinned_threads
 from automl.problem import Batch, Problem, compact
@@ -135,7 +135,7 @@ class Evaluator:
         if options.reconstruction == "least_squares":
             self._reconstruction = Reconstruction(network, grams)
         elif options.reconstruction == "sequential":
-            self._reconstruction = SequentialReconstruction(network, self.problem.calibration)
+            self._reconstruction = SequentialReconstruction(network, self.problem.calibration, QUICK)
 
     def _gather(self) -> dict[str, Gram]:
         """Gram matrices of the layers that can lose some of the inputs of a group."""
@@ -263,14 +263,12 @@ class Evaluator:
         return self.space.plan(point, self._scores)
 
     def finishing(self) -> Evaluator:
-        """An evaluator that keeps the same channels and fits them sequentially.
+        """An evaluator that keeps the same channels and fits them sequentially and thoroughly.
 
         For the few networks that are reported: it takes seconds where a trial takes tenths. Needs the calibration
         data, which a pickled evaluator has left behind.
         """
         self.prepare()
-        if self.options.reconstruction == "sequential":
-            return self
         other = copy.copy(self)
         other.options = replace(self.options, reconstruction="sequential", recalibration="auto")
         other._recalibration, other._rivals = [], OrderedDict()

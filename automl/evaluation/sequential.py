@@ -25,8 +25,24 @@ from automl.measures.modes import evaluating
 from automl.problem import Batch
 from search_spaces import LayerSlice
 
-ROWS = 20_000
-"""Rows of a fit, or 32 a feature if that is more."""
+
+@dataclass(frozen=True)
+class Effort:
+    """How much calibration data a fit looks at."""
+
+    samples: int | None
+    """Of the calibration samples; None: all."""
+    rows: int
+    """Rows of each layer's fit."""
+    rows_a_feature: int
+    """Or so many for each input feature of the layer, if that is more."""
+
+
+QUICK = Effort(256, 4_000, 12)
+"""For trials: a fifth of the time of a thorough fit, and nearly its order of networks (experiments/agents)."""
+
+THOROUGH = Effort(None, 20_000, 32)
+"""For the networks that are reported."""
 
 RIDGE = 1e-2
 """Weight of the ridge penalty for as many rows as features, relative to the mean variance of a feature."""
@@ -62,12 +78,15 @@ class SequentialReconstruction:
     more than `MAX_FEATURES` inputs, keep their sliced weights.
     """
 
-    def __init__(self, original: fx.GraphModule, batches: Sequence[Batch], *, rows: int = ROWS, seed: int = 0) -> None:
+    def __init__(
+        self, original: fx.GraphModule, batches: Sequence[Batch], effort: Effort = THOROUGH, *, seed: int = 0
+    ) -> None:
         self._sites = _sites(original)
-        self._rows = rows
+        self._effort = effort
         self._generator = torch.Generator().manual_seed(seed)
         inputs = tuple(torch.cat(parts) for parts in zip(*(inputs for inputs, _ in batches), strict=True))
-        self._inputs = tuple(x[: _affordable(original, inputs)] for x in inputs)
+        samples = min(_affordable(original, inputs), effort.samples or len(inputs[0]))
+        self._inputs = tuple(x[:samples].clone() for x in inputs)  # a view would drag the rest along when pickled
         self._drawn: dict[str, list[Tensor]] = {}
         """Layer -> for each chunk of samples, the output positions that became rows."""
         self._targets: dict[str, Tensor] = {}
@@ -77,7 +96,8 @@ class SequentialReconstruction:
     def _remember(self, network: nn.Module, site: _Site, x: Tensor, value: Tensor) -> None:
         layer = _layer(network, site.layer)
         count = positions(layer, x)
-        wanted = math.ceil(max(self._rows, 32 * layer.weight[0].numel()) / len(x))
+        rows = max(self._effort.rows, self._effort.rows_a_feature * layer.weight[0].numel())
+        wanted = math.ceil(rows / len(x))
         self._drawn[site.layer] = [
             torch.randperm(count, generator=self._generator)[:wanted] for _ in range(0, len(x), CHUNK)
         ]

@@ -95,7 +95,7 @@ def test_a_guarantee_nothing_keeps_is_told_with_the_best_there_was(study_file, t
     [
         ((("budget: macs <= 25%\n", ""),), "budget is missing"),
         ((("agent: amc", "agent: amc\nguarantee: 90%"),), "expected a guarantee, `accuracy >= 90%`"),
-        ((("agent: amc", "agent: amc\nobjective: error_log_flops"),), "expected one of accuracy, loss, error_log_macs"),
+        ((("agent: amc", "agent: amc\nobjective: error_log_flops"),), "expected one of accuracy, loss, divergence"),
     ],
 )
 def test_a_study_that_promises_nothing_clear_is_refused(study_file, tmp_path, changes, complaint):

@@ -76,7 +76,6 @@ def test_finishing_keeps_the_channels_and_needs_no_training(problem, space):
     measured = {m.metric: m.value for m in finisher.measure_validation(finisher.network(point), prefix="final_")}
     metrics = ("accuracy", "loss", "divergence", "macs", "params", "size_bytes")
     assert list(measured) == [f"final_{metric}" for metric in metrics]
-    assert finisher.finishing() is finisher
 
 
 def test_layers_without_bias_or_norm_are_fitted_without_a_shift():
