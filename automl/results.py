@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -162,9 +162,17 @@ def manifest(study: Study, record: TrialRecord) -> dict[str, Any]:
         "budget": study.config.parsed_budget.text,
         "limits": study.setup.limits,
         "point": dict(record.point),
-        "measurements": {m.metric: m for m in record.measurements},
-        "base": {m.metric: m for m in study.base().measurements},
+        "measurements": reported(record),
+        "base": reported(study.base()),
     }
+
+
+def reported(record: TrialRecord) -> dict[str, Measurement]:
+    """What is told of a trial's network, by metric: as it was finished, and as searched where it was not finished."""
+    measured = {m.metric: m for m in record.measurements}
+    finished = {name.removeprefix(FINAL): m for name, m in measured.items() if name.startswith(FINAL)}
+    searched = {name: m for name, m in measured.items() if not name.startswith(FINAL)}
+    return {**searched, **{name: replace(m, metric=name) for name, m in finished.items()}}
 
 
 def _rows(study: Study) -> tuple[Row, ...]:

@@ -41,9 +41,13 @@ def test_every_trial_is_recorded_and_only_the_best_of_a_lane_saw_the_test_data(s
     assert counts == {"base": 1, "uniform": 1, "random": TRIALS, "amc": TRIALS}
     for agent in counts:
         lane = [trial for trial in trials if trial.agent == agent]
-        best = max(trial.values["accuracy"] for trial in lane)
+        finished = [trial for trial in lane if "final_accuracy" in trial.values]
+        best = max(trial.values["final_accuracy"] for trial in finished)
         tested = [trial for trial in lane if "test_accuracy" in trial.values]
-        assert [trial.values["accuracy"] for trial in tested] == [best]
+        assert [trial.values["final_accuracy"] for trial in tested] == [best]
+        assert len(finished) == min(4, len({trial.point for trial in lane if trial.state == "done"}))
+        accuracies = sorted((trial.values["accuracy"] for trial in lane if trial.state == "done"), reverse=True)
+        assert min(trial.values["accuracy"] for trial in finished) >= accuracies[min(len(accuracies), 8) - 1]
         assert {"latency_ms", "latency_ratio", "peak_activation_bytes", "test_loss"} <= tested[0].values.keys()
     assert all(trial.values["macs"] <= 587_760 for trial in trials if trial.agent != "base")
 
