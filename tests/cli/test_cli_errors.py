@@ -24,8 +24,8 @@ def refused(*arguments) -> str:
     ("change", "complaint"),
     [
         (("trials:", "trails:"), "line 16: trails: unknown key; did you mean 'trials'"),
-        (("macs <= 25%", "macs <= 1%"), "no network in the space has macs <= 11,755: the smallest has"),
-        (("macs <= 25%", "energy <= 5"), "no budget on 'energy'"),
+        (("macs <= 12%", "macs <= 1%"), "no network in the space has macs <= 11,755: the smallest has"),
+        (("macs <= 12%", "energy <= 5"), "no budget on 'energy'"),
         (("name: small_cnn", "name: small_cn"), "unknown model 'small_cn'; did you mean 'small_cnn'"),
         (("name: small_cnn", "name: no_such_module:make"), "cannot import 'no_such_module'"),
         (("name: digits", "name: digit"), "unknown data set 'digit'; did you mean 'digits'"),

@@ -11,7 +11,7 @@ from automl.store import open_store
 from tests.cli.conftest import automl as command
 
 TRIALS = 14
-FREE = (("budget: macs <= 25%\n", "objective: error_log_macs\n"), ("trials: 60", f"trials: {TRIALS}"))
+FREE = (("budget: macs <= 12%\n", "objective: error_log_macs\n"), ("trials: 60", f"trials: {TRIALS}"))
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_it_goes_on_and_is_exported_like_any_study(searched, tmp_path):
 
 def test_a_guarantee_nothing_keeps_is_told_with_the_best_there_was(study_file, tmp_path):
     study = study_file(
-        ("macs <= 25%", "macs <= 5%"),
+        ("macs <= 12%", "macs <= 5%"),
         ("trials: 60", "trials: 3"),
         ("agent: amc", "agent: amc\nguarantee: accuracy >= 99%"),
     )
@@ -93,7 +93,7 @@ def test_a_guarantee_nothing_keeps_is_told_with_the_best_there_was(study_file, t
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ((("budget: macs <= 25%\n", ""),), "budget is missing"),
+        ((("budget: macs <= 12%\n", ""),), "budget is missing"),
         ((("agent: amc", "agent: amc\nguarantee: 90%"),), "expected a guarantee, `accuracy >= 90%`"),
         ((("agent: amc", "agent: amc\nobjective: error_log_flops"),), "expected one of accuracy, loss, divergence"),
     ],
