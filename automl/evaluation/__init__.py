@@ -1,7 +1,6 @@
 """Evaluation of a Point: build, repair without training, measure."""
 
-from automl.evaluation.certify import certify
 from automl.evaluation.evaluator import Evaluator
 from automl.evaluation.options import EvaluationOptions
 
-__all__ = ["EvaluationOptions", "Evaluator", "certify"]
+__all__ = ["EvaluationOptions", "Evaluator"]

@@ -8,7 +8,6 @@ from dataclasses import replace
 from torch import Tensor, nn
 
 from automl.budget import Term
-from automl.errors import BudgetError
 from automl.measures import count_macs, count_params, size_bytes
 from automl.measures.latency_table import LatencyOptions, batch_of, compare_closely
 from automl.types import Measurement
@@ -34,21 +33,6 @@ def excess(measured: Sequence[Measurement], limits: Mapping[str, float]) -> str 
 def shown(cost: float) -> str:
     """A count whole, a time in ms to the microsecond."""
     return f"{cost:,.0f}" if cost >= 1000 else f"{round(cost, 3):,.12g}"
-
-
-def certify(network: nn.Module, limits: Mapping[str, float], example_inputs: Sequence[Tensor]) -> list[Measurement]:
-    """The counts of `network`; a `BudgetError` if one exceeds `limits`, whatever a search may have predicted.
-
-    `limits`: upper limits of `macs`, `params` and `size_bytes`, absolute; another metric is a `BudgetError` too.
-    """
-    unknown = sorted(set(limits) - set(COUNTED))
-    if unknown:
-        raise BudgetError(f"no budget on {unknown[0]!r} can be certified: expected {', '.join(COUNTED)}")
-    measured = counts(network, example_inputs)
-    over = excess(measured, limits)
-    if over:
-        raise BudgetError(f"the network exceeds its budget: {over}. Nothing should be shipped from this trial")
-    return measured
 
 
 def certificate(
