@@ -64,7 +64,7 @@ def compress(
     budget: str | Sequence[str] | None = "macs <= 50%",
     *,
     test_data: Iterable[Any] | None = None,
-    agent: str | Mapping[str, Any] = "amc",
+    agent: str | Mapping[str, Any] = "amc_warm",
     baselines: Sequence[str] = ("uniform", "random"),
     objective: Literal["accuracy", "loss", "divergence", "error_log_macs", "error_log_params"] = "accuracy",
     guarantee: str | None = None,

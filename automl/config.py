@@ -110,7 +110,7 @@ class FinishConfig:
 class AgentConfig:
     """How to choose."""
 
-    name: str = "amc"
+    name: str = "amc_warm"
     options: Mapping[str, Any] = field(default_factory=dict)
 
 

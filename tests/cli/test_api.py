@@ -46,7 +46,7 @@ def test_three_lines_give_a_smaller_network_within_the_budget(model, tmp_path, c
     assert result.base["macs"].value == macs(model)
     assert result.measurements["accuracy"].n == 48
     assert {name: len(kept) for name, kept in result.plan.kept.items()} == dict(result.point)
-    assert [line.split()[0] for line in result.table().splitlines()[2:6]] == ["base", "uniform", "random", "amc"]
+    assert [line.split()[0] for line in result.table().splitlines()[2:6]] == ["base", "uniform", "random", "amc_warm"]
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
     assert model.training
     assert capsys.readouterr().out == ""

@@ -45,13 +45,13 @@ def write(folder: Path, text: str) -> Path:
 def test_the_shortest_study_has_the_documented_defaults():
     config = StudyConfig.from_dict(MINIMAL)
     assert (config.agent.name, config.baselines, config.trials, config.seeds) == (
-        "amc",
+        "amc_warm",
         ("uniform", "random"),
         100,
         (0,),
     )
     assert config.goal == Goal("accuracy", "maximize")
-    assert [(agent.name, seed) for agent, seed in config.lanes] == [("uniform", 0), ("random", 0), ("amc", 0)]
+    assert [(agent.name, seed) for agent, seed in config.lanes] == [("uniform", 0), ("random", 0), ("amc_warm", 0)]
 
 
 def test_a_full_file_is_read_with_paths_relative_to_it(tmp_path):
