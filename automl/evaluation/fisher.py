@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from automl.evaluation.precision import first
-from automl.measures.modes import evaluating
+from automl.measures.modes import differentiating
 from automl.problem import Problem
 
 SAMPLES = 512
@@ -35,11 +35,8 @@ def output_fisher(network: nn.Module, names: Sequence[str], problem: Problem) ->
             output.register_hook(partial(_add, totals, name, isinstance(layer, nn.Linear)))
 
     hooks = [network.get_submodule(name).register_forward_hook(partial(keep, name)) for name in names]
-    frozen = [parameter for parameter in network.parameters() if not parameter.requires_grad]
     try:
-        with evaluating(network), torch.enable_grad():
-            for parameter in frozen:
-                parameter.requires_grad_(True)
+        with differentiating(network):
             for inputs, targets in batches:
                 outputs = network(*inputs)
                 if "accuracy" in problem.metrics:
@@ -50,13 +47,10 @@ def output_fisher(network: nn.Module, names: Sequence[str], problem: Problem) ->
                     loss = F.cross_entropy(outputs, drawn.view_as(targets), reduction="sum")
                 else:
                     loss = problem.loss(outputs, targets).sum() * len(targets)
-                parameters = [p for p in network.parameters() if p.requires_grad]
-                torch.autograd.grad(loss, parameters, allow_unused=True)  # the hooks see what passes
+                torch.autograd.grad(loss, list(network.parameters()), allow_unused=True)  # the hooks see what passes
     finally:
         for hook in hooks:
             hook.remove()
-        for parameter in frozen:
-            parameter.requires_grad_(False)
     samples = sum(len(targets) for _, targets in batches)
     return {name: total / samples for name, total in totals.items()}
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from automl.evaluation.gram import Gram
-from automl.measures.modes import evaluating
+from automl.measures.modes import differentiating
 from automl.problem import Problem
 from search_spaces import ChannelSpace, Group
 
@@ -50,20 +50,13 @@ def taylor_scores(space: ChannelSpace, problem: Problem) -> dict[str, np.ndarray
     """
     totals = {group.name: np.zeros(group.size) for group in space.groups}
     parameters = dict(space.original.named_parameters())
-    with evaluating(space.original), torch.enable_grad():
-        frozen = [parameter for parameter in parameters.values() if not parameter.requires_grad]
-        for parameter in frozen:
-            parameter.requires_grad_(True)
-        try:
-            for inputs, targets in problem.calibration:
-                loss = problem.loss(space.original(*inputs), targets).mean()
-                found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
-                gradients = dict(zip(parameters, found, strict=True))
-                for group in space.groups:
-                    totals[group.name] += _first_order(group, parameters, gradients) ** 2
-        finally:
-            for parameter in frozen:
-                parameter.requires_grad_(False)
+    with differentiating(space.original):
+        for inputs, targets in problem.calibration:
+            loss = problem.loss(space.original(*inputs), targets).mean()
+            found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+            gradients = dict(zip(parameters, found, strict=True))
+            for group in space.groups:
+                totals[group.name] += _first_order(group, parameters, gradients) ** 2
     return totals
 
 

@@ -155,7 +155,15 @@ def _fit(layer: nn.Conv2d | nn.Linear, norm: _BatchNorm | None, rows: Tensor, ta
         layer.bias.copy_(shift)
 
 
-class _Watch(fx.Interpreter):
+class _Runner(fx.Interpreter):
+    """Runs a network in eval mode and without gradients, node by node."""
+
+    def run(self, *args: Any, **kwargs: Any) -> Any:
+        with evaluating(self.module), torch.inference_mode():
+            return super().run(*args, **kwargs)
+
+
+class _Watch(_Runner):
     """Runs the original network and reports, at each site, the layer's input and the value to reproduce."""
 
     def __init__(self, network: fx.GraphModule, sites: Mapping[str, _Site], report: Any) -> None:
@@ -163,10 +171,6 @@ class _Watch(fx.Interpreter):
         self._sites = sites
         self._report = report
         self._inputs: dict[str, tuple[_Site, Tensor]] = {}
-
-    def run(self, *args: Any, **kwargs: Any) -> Any:
-        with evaluating(self.module), torch.inference_mode():
-            return super().run(*args, **kwargs)
 
     def run_node(self, n: fx.Node) -> Any:
         if n.name in self._sites:
@@ -179,7 +183,7 @@ class _Watch(fx.Interpreter):
         return value
 
 
-class _Refit(fx.Interpreter):
+class _Refit(_Runner):
     """Runs the pruned network and has each layer fitted on its input just before it runs."""
 
     def __init__(self, network: fx.GraphModule, sites: Mapping[str, _Site], fit: Any) -> None:
@@ -187,10 +191,6 @@ class _Refit(fx.Interpreter):
         self._sites = sites
         self._fit = fit
         self._nodes = {node.name: node for node in network.graph.nodes}
-
-    def run(self, *args: Any, **kwargs: Any) -> Any:
-        with evaluating(self.module), torch.inference_mode():
-            return super().run(*args, **kwargs)
 
     def run_node(self, n: fx.Node) -> Any:
         if n.name in self._sites:

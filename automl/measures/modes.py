@@ -1,10 +1,11 @@
-"""Eval mode for the length of a block."""
+"""Eval mode, or gradients, for the length of a block."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import nn
 
 
@@ -19,3 +20,17 @@ def evaluating(*networks: nn.Module) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
+
+
+@contextmanager
+def differentiating(network: nn.Module) -> Iterator[None]:
+    """Eval mode with gradients for every parameter; those that had none have none again after."""
+    frozen = [parameter for parameter in network.parameters() if not parameter.requires_grad]
+    try:
+        for parameter in frozen:
+            parameter.requires_grad_(True)
+        with evaluating(network), torch.enable_grad():
+            yield
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(False)
