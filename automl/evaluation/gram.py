@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeGuard
@@ -61,9 +61,21 @@ def gather_grams(
     """
     samples = sum(len(targets) for _, targets in batches)
     gathered = {name: _Accumulator(network.get_submodule(name), rows, samples, seed) for name in names}
+    watch_inputs(network, {name: accumulator.add for name, accumulator in gathered.items()}, batches)
+    return {name: Gram(a.matrix.clone(), a.input_dims) for name, a in gathered.items() if a.input_dims}
+
+
+def watch_inputs(
+    network: nn.Module, watchers: Mapping[str, Callable[[Tensor], None]], batches: Sequence[Batch]
+) -> None:
+    """Run `network` on `batches` in eval mode, and hand what each layer named is given to its watcher."""
+
+    def see(watcher: Callable[[Tensor], None], layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        watcher(args[0] if args else kwargs["input"])
+
     hooks = [
-        network.get_submodule(name).register_forward_pre_hook(partial(_hook, accumulator), with_kwargs=True)
-        for name, accumulator in gathered.items()
+        network.get_submodule(name).register_forward_pre_hook(partial(see, watcher), with_kwargs=True)
+        for name, watcher in watchers.items()
     ]
     try:
         with evaluating(network), torch.inference_mode():
@@ -72,11 +84,6 @@ def gather_grams(
     finally:
         for hook in hooks:
             hook.remove()
-    return {name: Gram(a.matrix.clone(), a.input_dims) for name, a in gathered.items() if a.input_dims}
-
-
-def _hook(accumulator: _Accumulator, layer: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    accumulator.add(args[0] if args else kwargs["input"])
 
 
 class _Accumulator:

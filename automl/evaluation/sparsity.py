@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,10 @@ from agents import Sensitivity
 from automl.errors import ConfigError
 from automl.evaluation.evaluator import Evaluator
 from automl.evaluation.fisher import output_fisher
+from automl.evaluation.gram import watch_inputs
 from automl.evaluation.recalibration import recalibrate
 from automl.export.sparse import packed_bytes
 from automl.measures import count_macs, pinned_threads
-from automl.measures.modes import evaluating
 from automl.problem import Batch
 from automl.types import Measurement
 from search_spaces import Plan, Point, WeightSpace
@@ -126,18 +127,12 @@ def input_scales(space: WeightSpace, batches: Sequence[Batch]) -> dict[str, np.n
     """
     sums = {tensor.name: _MeanSquare() for tensor in space.tensors}
     network = space.original
-    hooks = [
-        network.get_submodule(layer).register_forward_pre_hook(_adding(sums[tensor.name]), with_kwargs=True)
+    watchers = {
+        layer: partial(sums[tensor.name].add, network.get_submodule(layer))
         for tensor in space.tensors
         for layer in tensor.layers
-    ]
-    try:
-        with evaluating(network), torch.inference_mode():
-            for inputs, _ in batches:
-                network(*inputs)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    }
+    watch_inputs(network, watchers, batches)
     # Few digits keep a Plan short, and rank as well.
     return {
         name: np.array([float(f"{x:.4g}") for x in (mean.total / mean.count).sqrt().tolist()])
@@ -158,10 +153,3 @@ class _MeanSquare:
         squares = x.movedim(channel, 0).flatten(1) if x.ndim > 1 else x[:, None]
         self.total = self.total + squares.float().square().mean(1).double() * squares.shape[1]
         self.count += squares.shape[1]
-
-
-def _adding(mean: _MeanSquare) -> Callable[..., None]:
-    def add(layer: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        mean.add(layer, args[0] if args else kwargs["input"])
-
-    return add
