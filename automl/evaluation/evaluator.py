@@ -29,7 +29,7 @@ from automl.evaluation.recalibration import recalibrate
 from automl.evaluation.reconstruction import Reconstruction, kept_in_groups
 from automl.evaluation.sensitivity import sensitivity_curves
 from automl.evaluation.sequential import QUICK, SequentialReconstruction
-from automl.evaluation.surgeon import eliminate
+from automl.evaluation.surgeon import Elimination, eliminate
 from automl.measures import pinned_threads
 from automl.problem import Batch, Problem, compact
 from automl.types import Measurement, Outcome
@@ -124,18 +124,23 @@ class Evaluator:
             self._scores = activation_scores(self.space, grams)
         elif options.importance == "taylor":
             self._scores = taylor_scores(self.space, self.problem)
-        fisher = output_fisher(network, list(grams), self.problem)
-        eliminations = {group.name: eliminate(self.space, group, grams, fisher) for group in self.space.groups}
-        self._sensitivity = sensitivity_curves(self.space, eliminations)
-        if options.importance == "surgeon":
+        else:
             magnitudes = self.space.magnitudes
             self._scores = {
-                name: found.scores if found is not None else magnitudes[name] for name, found in eliminations.items()
+                name: found.scores if found is not None else magnitudes[name]
+                for name, found in self._eliminate(grams).items()
             }
         if options.reconstruction == "least_squares":
             self._reconstruction = Reconstruction(network, grams)
         elif options.reconstruction == "sequential":
             self._reconstruction = SequentialReconstruction(network, self.problem.calibration, QUICK)
+
+    def _eliminate(self, grams: Mapping[str, Gram]) -> dict[str, Elimination | None]:
+        """What the surgeon finds for each group; it tells what narrowing a group costs, too."""
+        fisher = output_fisher(self.space.original, list(grams), self.problem)
+        found = {group.name: eliminate(self.space, group, grams, fisher) for group in self.space.groups}
+        self._sensitivity = sensitivity_curves(self.space, found)
+        return found
 
     def _gather(self) -> dict[str, Gram]:
         """Gram matrices of the layers that can lose some of the inputs of a group."""
@@ -159,6 +164,9 @@ class Evaluator:
     def sensitivity(self) -> Sensitivity | None:
         """What narrowing each knob alone is estimated to cost in loss; None if the space has no such estimate."""
         self.prepare()
+        if self._sensitivity is None:
+            with pinned_threads(self.threads):
+                self._eliminate(self._gather())
         return self._sensitivity
 
     def __call__(self, point: Point, rival: Point | None = None) -> Outcome:
