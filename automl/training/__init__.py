@@ -1,0 +1,1 @@
+"""Training: what compression took, given back."""
