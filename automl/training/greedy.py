@@ -25,11 +25,12 @@ def global_greedy(space: ChannelSpace, scores: Mapping[str, np.ndarray], limits:
     Raises `InfeasibleBudgetError` if no network of the space keeps the limits.
     """
     space.require_feasible(limits)
+    left = space.plan(space.point(space.highest.tolist()), scores).kept
     steps = []  # (score of the most important channel that goes, knob, level before, level after)
     for t, knob in enumerate(space.knobs):
-        ascending = np.sort(scores[knob.name])
+        descending = -np.sort(-np.asarray(scores[knob.name])[list(left[knob.name])])
         for before, after in zip(knob.levels[:0:-1], knob.levels[-2::-1], strict=True):
-            steps.append((float(ascending[knob.size - after - 1]), t, before, after))
+            steps.append((float(descending[after]), t, before, after))
     steps.sort(key=lambda step: step[0])  # stable, so a knob's own steps stay in order
     levels = space.highest
     taken = 0

@@ -10,6 +10,8 @@ import numpy as np
 from torch import nn
 
 from automl.errors import ConfigError
+from automl.evaluation import EvaluationOptions, Evaluator
+from automl.problem import Problem
 from automl.training.greedy import global_greedy
 from automl.training.sparsity import energies, relative
 from search_spaces import ChannelSpace, Plan, Point
@@ -79,11 +81,10 @@ def rewound(schedule: Schedule, part: float) -> Schedule:
 
 
 def towards(space: ChannelSpace, point: Point, limits: Limits) -> Point:
-    """A Point on the way from the whole network to `point` that keeps `limits`, as far from `point` as they allow.
+    """The Point on the way from the whole network to `point` that is as large as `limits` allow.
 
-    Every keep fraction k of `point` becomes k^a with one a in [0, 1] for all, rounded up to a legal level where that
-    is within the limits; in a narrowed space at most what it has left. If `point` itself exceeds the limits, it is
-    returned.
+    Every keep fraction k of `point` becomes k^a with one a in [0, 1] for all, rounded up to a legal level; in a
+    narrowed space at most what it has left. If `point` itself exceeds the limits, it is returned.
     """
     goal = np.minimum(space.levels(point), space.highest)
     keep = goal / np.array([knob.size for knob in space.knobs])
@@ -119,6 +120,22 @@ def cut_greedily(space: ChannelSpace, limits: Limits, *, within_groups: bool = F
     return plan, space.build(plan)
 
 
+def cut_towards(
+    problem: Problem, point: Point, options: EvaluationOptions | None = None, threads: int | None = None
+) -> Cut:
+    """A `Cut` that goes `towards` a Point, as a trial is built: channels chosen, weights refitted, norms re-estimated.
+
+    All of it on the network as it was tuned last; `problem` gives the data.
+    """
+
+    def cut(space: ChannelSpace, limits: Limits) -> tuple[Plan, nn.Module]:
+        evaluator = Evaluator(problem, space, options, threads=threads)
+        chosen = towards(space, point, limits)
+        return evaluator.plan(chosen), evaluator.network(chosen)
+
+    return cut
+
+
 def prune_in_stages(
     space: ChannelSpace,
     budgets: Sequence[Limits],
@@ -132,8 +149,8 @@ def prune_in_stages(
     Args:
         space: the channels of the original network, which is not changed.
         budgets: the limits of each stage, falling (`stages`).
-        cut: decides what stays within limits and cuts it, e.g. `cut_greedily`. It is given the space narrowed to what
-            is left, whose `original` has the tuned weights, in the numbering of `space`.
+        cut: decides what stays within limits and cuts it: `cut_greedily`, or what `cut_towards` gives. It is given the
+            space narrowed to what is left, whose `original` has the tuned weights, in the numbering of `space`.
         train: trains the network of a stage, counted from 0, in place.
         early: the original network as it was early in its own training, for weight rewinding: every stage's channels
             then start from its weights (Frankle et al. 2020, "Linear mode connectivity and the lottery ticket

@@ -137,9 +137,8 @@ class CachedTeacher:
             if self._table is not None:
                 table[: len(self._rows)] = self._table[: len(self._rows)]
             self._table = table
-        for key, output in zip(keys, outputs, strict=True):
-            row = self._rows.setdefault(key, len(self._rows))  # a sample may stand in a batch twice
-            self._table[row] = output
+        # A sample may stand in a batch twice.
+        self._table[[self._rows.setdefault(key, len(self._rows)) for key in keys]] = outputs
 
 
 def _fingerprints(inputs: tuple[Tensor, ...]) -> list[bytes]:

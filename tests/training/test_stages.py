@@ -2,15 +2,17 @@
 
 import copy
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 
 from automl.errors import ConfigError
+from automl.evaluation import Evaluator
 from automl.training.greedy import global_greedy
 from automl.training.sparsity import energies
-from automl.training.stages import StageOptions, cut_greedily, prune_in_stages, rewound, stages, towards
+from automl.training.stages import StageOptions, cut_greedily, cut_towards, prune_in_stages, rewound, stages, towards
 from search_spaces import ChannelSpace
 from tests.kits.digits import accuracy, hard, problem, train, untrained
 
@@ -126,3 +128,22 @@ def test_weights_are_rewound_but_channels_chosen_by_tuned_ones(space):
         assert same_weights(start, from_early.build(stage.plan))
     chosen = cut_greedily(space.narrowed(done[0].network, done[0].plan), budgets[1])[0]
     assert done[1].plan == chosen
+
+
+def test_stages_on_the_way_to_a_point_are_built_as_trials_are(space):
+    trained = problem("small_cnn")
+    goal = space.project(np.array([0.5, 0.6, 0.9, 0.6]), macs(space, 0.3))
+    budgets = stages(macs(space, 1.0), macs(space, 0.3), 3)
+    cuts = []
+
+    def tune(network, i):
+        cuts.append(accuracy(network))
+        train(network, hard, 2, 0.02)
+
+    done = prune_in_stages(space, budgets, cut_towards(trained, goal, threads=1), tune)
+    assert {name: len(kept) for name, kept in done[-1].plan.kept.items()} == dict(goal)
+    for before, after in pairwise(done):
+        assert all(set(after.plan.kept[name]) <= set(kept) for name, kept in before.plan.kept.items())
+    at_once = Evaluator(trained, space, threads=1).network(goal)
+    assert cuts[-1] > accuracy(at_once) + 0.03  # the last cut removes less, from what has been tuned
+    assert accuracy(done[-1].network) > 0.9
