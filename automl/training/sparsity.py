@@ -113,7 +113,7 @@ class GroupRegulariser(ABC):
 class OutInGroupLasso(GroupRegulariser):
     """strength * sum over channels of |w|, w all weights that make or read the channel, in one vector.
 
-    Li et al. 2019, "OICSR: Out-In-Channel Sparsity Regularization for Compact Deep Neural Networks", section 3.2 with
+    Li et al. 2019, "OICSR: Out-In-Channel Sparsity Regularization for Compact Deep Neural Networks", in the form with
     the group lasso: out-channel i of a layer and in-channel i of the next are one group. Where more layers than two
     share a channel, all of them join it.
     """
@@ -155,7 +155,7 @@ class GroupSparseDecay(GroupRegulariser):
 class GrowingDecay(GroupRegulariser):
     """strength * grown / 2 * |w|^2 on the channels that are to go, grown rising from 0 to 1 and then staying.
 
-    GReg-1 of Wang et al. 2021, "Neural Pruning via Growing Regularization" (section 3.2), on coupled channels: what is
+    GReg-1 of Wang et al. 2021, "Neural Pruning via Growing Regularization", on coupled channels: what is
     to go is chosen first and pressed out ever harder. The paper raises the factor by 1e-4 every 10 steps up to 1 and
     then trains on with it; here it rises evenly over the first `growth` of the training.
     """
@@ -180,7 +180,7 @@ class GrowingDecay(GroupRegulariser):
 def energies(space: ChannelSpace, network: nn.Module | None = None) -> dict[str, np.ndarray]:
     """Group -> energy of each channel, the squared norm of all weights that make or read it: [size].
 
-    The importance of OICSR (Li et al. 2019, section 3.3). `network`: one of the shape of `space.original`, which is
+    The importance of OICSR (Li et al. 2019). `network`: one of the shape of `space.original`, which is
     the default.
     """
     channels = CoupledChannels(space)
@@ -190,7 +190,7 @@ def energies(space: ChannelSpace, network: nn.Module | None = None) -> dict[str,
 def relative(scores: Mapping[str, np.ndarray], top: int = 1) -> dict[str, np.ndarray]:
     """Scores divided by the mean of the `top` highest of their group, so that groups of other layers compare.
 
-    Fang et al. 2023 (DepGraph), section 3.3, last paragraph. A group of zeros stays one.
+    The score by which Fang et al. 2023 (DepGraph) prune after their sparse training. A group of zeros stays one.
     """
     means = {name: float(np.sort(values)[-top:].mean()) for name, values in scores.items()}
     return {name: values / (means[name] or 1.0) for name, values in scores.items()}

@@ -71,7 +71,7 @@ def stages(original: Limits, final: Limits, count: int) -> list[dict[str, float]
 
 
 def rewound(schedule: Schedule, part: float) -> Schedule:
-    """The last `part` of `schedule`, in (0, 1], as a schedule: learning-rate rewinding (Renda et al. 2020, section 2).
+    """The last `part` of `schedule`, in (0, 1], as a schedule: learning-rate rewinding (Renda et al. 2020).
 
     With t of T epochs, `part` is t / T. For weight rewinding it belongs to the weights that epoch T - t had.
     """
@@ -159,12 +159,14 @@ def prune_in_stages(
     Returns the stages, each with its network as tuned; the plans are nested.
     """
     rewind = space.narrowed(early, space.plan(space.point(space.highest.tolist()))) if early is not None else None
-    left, done = space, []
+    left = space
+    done: list[Stage] = []
     for i, limits in enumerate(budgets):
+        if done:
+            left = left.narrowed(done[-1].network, done[-1].plan)
         plan, network = cut(left, limits)
         if rewind is not None:
             network = rewind.build(plan)
         train(network, i)
         done.append(Stage(dict(limits), plan, network))
-        left = left.narrowed(network, plan)
     return done
