@@ -12,10 +12,10 @@ from search_spaces import ChannelSpace, Point
 def global_greedy(space: ChannelSpace, scores: Mapping[str, np.ndarray], limits: Mapping[str, float]) -> Point:
     """The Point left when channels go in ascending order of their scores, of all groups together, until `limits` hold.
 
-    The global greedy pruning of Li et al. 2019 (OICSR), with their energies as scores: the widths of the layers fall out of one order.
-    A knob goes from level to level, each step when the most important channel in it is due, and never below its lowest.
-    What the last step saved beyond need is spent: steps are taken back, the last first, where the limits allow, until
-    no knob can rise.
+    The global greedy pruning of Li et al. 2019 (OICSR), with their energies as scores: the widths of all layers fall
+    out of one order. A knob goes from level to level, each step when the most important channel in it is due, and never
+    below its lowest. What the last step saved beyond need is spent: steps are taken back, the last first, where the
+    limits allow, until no knob can rise.
 
     Args:
         space: the channels; in a narrowed space, those it has left.
