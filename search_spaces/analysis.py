@@ -43,6 +43,8 @@ class Analysis:
         """id of a labelled tensor that is state -> its name."""
         self.opaque: dict[str, str] = {}
         """Call that is not understood -> its name."""
+        self.values: dict[str, Labelled] = {}
+        """Node that computes a tensor -> labels along each of its dimensions."""
         self.batch = 1
         self._names: dict[int, str] = {}
         self._tensors: dict[str, Tensor] = {
@@ -54,14 +56,20 @@ class Analysis:
         values: dict[fx.Node, Any] = {}
         for node in network.graph.nodes:
             values[node] = self._visit(node, values)
+            if _is_shape(node.meta.get("shape")) and values[node] is not None:
+                self.values[node.name] = values[node]
 
     def tensor(self, name: str) -> Tensor:
         """The parameter or buffer of this name."""
         return self._tensors[name]
 
+    def first_name(self, name: str) -> str:
+        """The name under which a parameter or buffer is known here: the first of those that share it."""
+        return self._names[id(self._tensors[name])]
+
     def parameter(self, name: str) -> Labelled:
         """The labels along each dimension of a parameter or buffer; one array of labels however often it is used."""
-        name = self._names[id(self._tensors[name])]
+        name = self.first_name(name)
         if name not in self.state:
             self.state[name] = tuple(self.labels.fresh(size) for size in self.tensor(name).shape)
             self.sources[id(self.state[name])] = name
@@ -71,7 +79,7 @@ class Analysis:
     def _visit(self, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
         if node.op == "placeholder":
             shape = node.meta["shape"]
-            if isinstance(shape, tuple) and all(isinstance(size, int) for size in shape):
+            if _is_shape(shape):
                 self.batch = max(self.batch, shape[0]) if shape else self.batch
                 return tuple(fixed(size) for size in shape)
             return None
@@ -158,6 +166,11 @@ def _positional_input(args: Any, kwargs: Any) -> tuple[Any, Any]:
         if name in kwargs and not args:
             return (kwargs[name],), {key: value for key, value in kwargs.items() if key != name}
     return args, kwargs
+
+
+def _is_shape(shape: Any) -> bool:
+    """Whether a recorded shape is that of a single tensor."""
+    return isinstance(shape, tuple) and all(isinstance(size, int) for size in shape)
 
 
 def _fits(out: Any, shape: Any) -> bool:

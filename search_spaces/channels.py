@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from search_spaces.cost import METRICS, CostModel
 from search_spaces.edits import Kept
 from search_spaces.errors import SpaceError
 from search_spaces.groups import Fixed, Group, find_fixed, find_groups
-from search_spaces.surgery import build, kept_without
+from search_spaces.surgery import build, kept_without, restore
 from search_spaces.trace import trace
 from search_spaces.types import Knob, Plan, Point
 
@@ -80,13 +81,15 @@ class ChannelSpace(CostedSpace):
             reasons = "; ".join(f"{item.name}: {item.reason}" for item in self.fixed[:3])
             raise SpaceError(f"no channels of this network can change, so there is nothing to search ({reasons})")
         self.knobs: tuple[Knob, ...] = tuple(_knob(group, min_keep, round_to, steps) for group in self.groups)
+        self._left = {group.name: np.arange(group.size) for group in self.groups}
+        """Group -> the channels that may be kept: all, unless the space is `narrowed`."""
         self._costs = CostModel(self._analysis, self.groups)
         self._added: dict[str, Callable[[np.ndarray], float]] = {}
         self.metrics: tuple[str, ...] = METRICS
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Recording and analysing again is quick and exact; a graph's names need not survive pickling.
-        return _remake, (self.original, *self._arguments, self._added)
+        return _remake, (self.original, *self._arguments, self._added, self._left)
 
     def add_cost(self, metric: str, cost: Callable[[np.ndarray], float]) -> None:
         """Let budgets limit `metric` too: `cost(levels)`, of [n_knobs], must never fall when a level rises.
@@ -119,7 +122,8 @@ class ChannelSpace(CostedSpace):
         scores = scores if scores is not None else self.magnitudes
         kept = {}
         for group in self.groups:
-            best_first = np.argsort(-np.asarray(scores[group.name]), kind="stable")
+            left = self._left[group.name]
+            best_first = left[np.argsort(-np.asarray(scores[group.name])[left], kind="stable")]
             kept[group.name] = tuple(sorted(int(i) for i in best_first[: point[group.name]]))
         return Plan(kept)
 
@@ -153,18 +157,52 @@ class ChannelSpace(CostedSpace):
                 out[layer] = LayerSlice(kept.indices(self._analysis.inputs[layer]), kept.indices(made))
         return out
 
+    def kept_in_value(self, node: str, plan: Plan) -> tuple[np.ndarray, ...]:
+        """What `plan` keeps of the tensor that a node of the network's graph computes: indices along each dimension."""
+        if node not in self._analysis.values:
+            raise SpaceError(f"no node {node!r} of this network's graph computes a tensor")
+        kept = self._kept(plan)
+        return tuple(kept.indices(labels) for labels in self._analysis.values[node])
+
+    def narrowed(self, network: nn.Module, plan: Plan) -> ChannelSpace:
+        """What `network`, built from `plan` and trained since, can still lose, in the numbering of this space.
+
+        What the plan removed stays removed: knobs end at the levels it keeps, and plans choose among what it keeps.
+        The weights are those of `network`; the new `original` has the shape of the old one, with zeros where channels
+        are gone, and computes what `network` computes, unless it normalises over channels.
+        """
+        kept = self._kept(plan)
+        narrowed = copy.copy(self)
+        narrowed.original = restore(self._analysis, kept, network)
+        narrowed._analysis = Analysis(narrowed.original)
+        narrowed._added = dict(self._added)
+        narrowed._leave({name: np.intersect1d(left, plan.kept.get(name, left)) for name, left in self._left.items()})
+        return narrowed
+
+    def _leave(self, left: Mapping[str, np.ndarray]) -> None:
+        """From now on only these channels of each group may be kept."""
+        self._left = dict(left)
+        knobs = []
+        for knob in self.knobs:
+            most = len(left[knob.name])
+            levels = (*(level for level in knob.levels if level < most), most)
+            knobs.append(Knob(knob.name, levels, knob.unit, knob.size))
+        self.knobs = tuple(knobs)
+
     def _kept(self, plan: Plan) -> Kept:
         """Which labels remain under `plan`; a plan that does not fit is a `SpaceError`."""
         if plan.weights:
             raise SpaceError("the plan keeps single weights, not channels: build it with a WeightSpace")
-        groups = {group.name: group for group in self.groups}
+        strange = plan.kept.keys() - self._left.keys()
+        if strange:
+            raise SpaceError(f"the plan names group {min(strange)!r}, which this network does not have")
         removed: set[int] = set()
-        for name, kept in plan.kept.items():
-            if name not in groups:
-                raise SpaceError(f"the plan names group {name!r}, which this network does not have")
-            group = groups[name]
-            if not kept or min(kept) < 0 or max(kept) >= group.size:
-                raise SpaceError(f"the plan keeps channels {kept} of {name!r}, expected some of 0..{group.size - 1}")
+        for group in self.groups:
+            left = self._left[group.name]
+            kept = plan.kept.get(group.name, tuple(left))
+            if not len(kept) or not np.isin(kept, left).all():
+                expected = f"0..{group.size - 1}" if len(left) == group.size else f"{left.tolist()}"
+                raise SpaceError(f"the plan keeps channels {kept} of {group.name!r}, expected some of {expected}")
             removed |= set(group.roots) - {group.roots[j] for j in kept}
         return kept_without(self._analysis, removed)
 
@@ -192,10 +230,12 @@ def _remake(
     example_inputs: Sequence[Any],
     options: dict[str, Any],
     added: Mapping[str, Callable[[np.ndarray], float]],
+    left: Mapping[str, np.ndarray],
 ) -> ChannelSpace:
     space = ChannelSpace(model, example_inputs, **options)
     for metric, cost in added.items():
         space.add_cost(metric, cost)
+    space._leave(left)
     return space
 
 
