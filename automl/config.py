@@ -54,9 +54,11 @@ class DataConfig:
     batch_size: int = 250
     split_seed: int = 0
     augment: bool = True
+    cutout: int | None = None
+    """Side of the square that is blanked in each training image, in pixels; none by default."""
 
     def __post_init__(self) -> None:
-        for name in ("validation_size", "calibration_size", "batch_size"):
+        for name in ("validation_size", "calibration_size", "batch_size", "cutout"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name} must be at least 1, got {value}")

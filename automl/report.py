@@ -8,11 +8,11 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
+from automl._duration import duration
 from automl.evaluation.certify import certified, shown
 from automl.evaluation.objectives import ERROR_TIMES_LOG
 from automl.measures.latency_table import PREDICTED
 from automl.pictures import picture_path, record_picture
-from automl.progress import duration
 from automl.results import Results, Row
 from automl.store import TrialRecord
 from automl.study import BASE, Study, final

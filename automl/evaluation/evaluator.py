@@ -15,12 +15,13 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from agents import Goal, Sensitivity
-from automl.errors import BudgetError, ConfigError
+from automl.batches import compact
+from automl.errors import BudgetError, ConfigError, NotFiniteError
 from automl.evaluation.certify import COUNTED, counts, excess
 from automl.evaluation.fisher import output_fisher
 from automl.evaluation.gram import Gram, gather_grams, supported
 from automl.evaluation.importance import activation_scores, taylor_scores
-from automl.evaluation.metrics import DIVERGENCE, NotFiniteError, Scores, measure_metrics
+from automl.evaluation.metrics import DIVERGENCE, Scores, measure_metrics
 from automl.evaluation.objectives import with_objective
 from automl.evaluation.options import EvaluationOptions
 from automl.evaluation.precision import choose_dtype, fast, first, formatted
@@ -31,7 +32,7 @@ from automl.evaluation.sensitivity import sensitivity_curves
 from automl.evaluation.sequential import QUICK, SequentialReconstruction
 from automl.evaluation.surgeon import eliminate
 from automl.measures import pinned_threads
-from automl.problem import Batch, Problem, compact
+from automl.problem import Batch, Problem
 from automl.types import Measurement, Outcome
 from search_spaces import ChannelSpace, Plan, Point
 
