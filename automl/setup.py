@@ -22,6 +22,7 @@ from automl.evaluation.sparsity import SparsityEvaluator
 from automl.loading import load_problem
 from automl.measures.latency_table import PREDICTED, LatencyOptions, LatencyTable, measure_latency_table
 from automl.problem import Problem
+from automl.training.loss import SupervisedLoss
 from search_spaces import ChannelSpace, WeightSpace
 
 
@@ -44,6 +45,7 @@ class Setup:
         self.config = config
         self.problem = problem or load_problem(config)
         self._require_metrics()
+        self._require_trainable()
         self.space = self._space()
         self.original_point = self.space.point(self.space.highest.tolist())
         self.latency_options = config.latency or LatencyOptions()
@@ -89,6 +91,13 @@ class Setup:
                     f"the {key} {getattr(self.config, key)!r} needs a network whose outputs are class scores; this one "
                     f"has {', '.join(self.problem.metrics)}. {remedy}"
                 )
+
+    def _require_trainable(self) -> None:
+        """Raise `DataError` or `ConfigError` if training is asked for that this problem does not allow."""
+        for options in (self.config.finish.training, self.config.evaluation.training):
+            if options is not None:
+                self.problem.epochs(options.batch_size)
+                SupervisedLoss(self.problem.loss, options.label_smoothing)
 
     def _latency_table(
         self, space: ChannelSpace, recorded: Mapping[str, Any] | None, say: Callable[[str], None]

@@ -96,12 +96,22 @@ def train(
         DataError: an epoch without batches.
     """
     device = _device(options)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with _own_randomness(device):
         try:
             training = _Training(network, data, loss, options, device, regularisers)
             return training.run(validate, checkpoint, say)
         finally:
             laid_out(network.cpu().eval(), channels_last=False)
+
+
+def settle(network: nn.Module, data: Data, options: TrainingOptions) -> TrainingOptions:
+    """`options` with what is `auto` but the device decided on a batch of `data`, to train many alike networks alike."""
+    if "auto" not in (options.precision, options.channels_last):
+        return options
+    device = _device(options)
+    inputs, _ = next(iter(data(_epoch_seed(options.seed, 0))), ((), None))
+    with _own_randomness(device):
+        return settled(options, network, inputs, device)
 
 
 def learning_rate(options: TrainingOptions, progress: float) -> float:
@@ -226,10 +236,7 @@ class _Training:
         """The options with precision and order of memory as in the checkpoint, or as a few steps find them."""
         if found is not None:
             return replace(self.asked, **found["form"])
-        if "auto" not in (self.asked.precision, self.asked.channels_last):
-            return self.asked
-        inputs, _ = next(iter(self.data(_epoch_seed(self.asked.seed, 0))), ((), None))
-        return settled(self.asked, self.network, inputs, self.device)
+        return settle(self.network, self.data, self.asked)
 
     def _state(self) -> dict[str, Any]:
         """What a checkpoint holds."""
@@ -283,6 +290,11 @@ def _device(options: TrainingOptions) -> torch.device:
     if not torch.cuda.is_available():
         raise ConfigError("device is cuda, and PyTorch sees none here: set `device: auto` or `cpu`")
     return torch.device("cuda", torch.cuda.current_device())
+
+
+def _own_randomness(device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """A block after which the global random state is as it was."""
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
 
 
 def _epoch_seed(seed: int, epoch: int) -> int:
