@@ -60,9 +60,9 @@ def reported_network(study: Study, point: Point) -> nn.Module:
     return network
 
 
-def was_trained(record: TrialRecord) -> bool:
-    """Whether the network that is reported of the trial has been trained."""
-    return any(m.metric.startswith(TRAINING) for m in record.measurements)
+def was_trained(study: Study, point: Point) -> bool:
+    """Whether the network that is reported at `point` has been trained."""
+    return _artifact(study, point) is not None
 
 
 def _finished(study: Study, record: TrialRecord, say: Callable[[str], None]) -> list[Measurement]:

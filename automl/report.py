@@ -57,7 +57,7 @@ def summary(study: Study, results: Results) -> str:
     winner = results.winner
     lines = [
         f"* the winner: trial {winner.number} of {winner.agent}, seed {winner.seed}, "
-        f"{'trained' if was_trained(winner) else 'rebuilt'}{_kept(study, winner)}"
+        f"{'trained' if was_trained(study, winner.point) else 'rebuilt'}{_kept(study, winner)}"
     ]
     if len(study.config.seeds) > 1:
         lines.append(f"mean ± standard deviation over the seeds {', '.join(map(str, study.config.seeds))}")

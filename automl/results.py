@@ -154,7 +154,7 @@ def manifest(study: Study, record: TrialRecord) -> dict[str, Any]:
 def _training(study: Study, record: TrialRecord) -> dict[str, Any] | None:
     """How the network was trained, or None if it was not."""
     options = study.config.training
-    return asdict(options) if options is not None and was_trained(record) else None
+    return asdict(options) if options is not None and was_trained(study, record.point) else None
 
 
 def reported(record: TrialRecord) -> dict[str, Measurement]:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
+from automl._fingerprint import fingerprint
 from automl.config import StudyConfig
 from automl.errors import ConfigError
 from automl.evaluation import Evaluator
@@ -126,20 +123,9 @@ class Setup:
         knobs = [asdict(knob) | {"levels": list(knob.levels)} for knob in self.space.knobs]
         return {
             **self.config.to_record(),
-            "network": _fingerprint(self.problem.model),
+            "network": fingerprint(self.problem.model),
             "knobs": knobs,
             "goal": asdict(self.config.goal),
             "limits": self.limits,
             **({"latency_table": self.latency_table.to_record()} if self.latency_table else {}),
         }
-
-
-def _fingerprint(model: nn.Module) -> str:
-    """A hash of every parameter and buffer, by name."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        if not isinstance(tensor, Tensor):  # a module's own extra state
-            continue
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} ".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from automl._duration import duration
+from automl._fingerprint import fingerprint
 from automl.errors import ConfigError, DataError, NotFiniteError, StudyError
 from automl.problem import Batch
 from automl.training.average import Average
@@ -137,6 +138,7 @@ class _Training:
         self.network, self.data, self.loss, self.device = network, data, loss, device
         self.asked = self.options = options
         self.regularisers = regularisers
+        self.start = fingerprint(network)
         self.epochs: list[Epoch] = []
         self.steps = 0
 
@@ -241,6 +243,7 @@ class _Training:
     def _state(self) -> dict[str, Any]:
         """What a checkpoint holds."""
         return {
+            "start": self.start,
             "options": asdict(self.asked),
             "form": {"precision": self.options.precision, "channels_last": bool(self.options.channels_last)},
             "steps": self.steps,
@@ -256,6 +259,8 @@ class _Training:
         try:
             if state["options"] != asdict(self.asked):
                 raise ValueError("its options are others")
+            if state["start"] != self.start:
+                raise ValueError("it began with other weights")
             self.network.load_state_dict(state["network"])
             averages = self.average.tensors if self.average is not None else []
             with torch.no_grad():
