@@ -125,10 +125,9 @@ def main() -> None:
     base = rounds["plain loop"]
     for name, speeds in rounds.items():
         ratios = [speed / other for speed, other in zip(speeds, base, strict=True)]
-        print(
-            f"{name:36} {statistics.median(speeds):7.0f} images/s, {statistics.median(ratios):.2f} times the plain loop "
-            f"({min(ratios):.2f} to {max(ratios):.2f} over {len(ratios)} rounds)"
-        )
+        spread = f"{min(ratios):.2f} to {max(ratios):.2f} over {len(ratios)} rounds"
+        speed, ratio = statistics.median(speeds), statistics.median(ratios)
+        print(f"{name:36} {speed:7.0f} images/s, {ratio:.2f} times the plain loop ({spread})")
     if options.out:
         options.out.write_text(json.dumps({"images_per_s": rounds, "macs_share": share, "cpu": cpu_name()}, indent=1))
 
