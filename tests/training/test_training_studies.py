@@ -184,9 +184,9 @@ def test_every_trial_may_be_trained_and_an_evaluator_takes_along_what_that_needs
         raced = made is plain
         assert (other.state is TrialState.STOPPED) == raced, "a trial that is trained is not raced"
     assert losses[1] < 0.8 * losses[0]
-    images = trained.problem.training.args[0].images  # type: ignore[union-attr]
-    more = sizes[1] - sizes[0]
-    assert 0.9 * more < images.nbytes < more, "the training images, and only where they serve"
+    train = trained.problem.training.args[0]  # type: ignore[union-attr]
+    held = train.images.nbytes + train.labels.nbytes
+    assert held < sizes[1] - sizes[0] < 1.1 * held, "the training images, and only where they serve"
     network = trained.evaluator.network(point)
     measured = trained.evaluator.measure(network, trained.problem.validation)
     assert {m.metric: m.value for m in measured}["loss"] == pytest.approx(losses[1], rel=0.02)
