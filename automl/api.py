@@ -73,6 +73,7 @@ def compress(
     workers: int = 1,
     space: Mapping[str, Any] | None = None,
     evaluation: Mapping[str, Any] | None = None,
+    finish: Mapping[str, Any] | None = None,
     latency: Mapping[str, Any] | None = None,
     calibration_size: int = 512,
     loss: Callable[[Any, Tensor], Tensor] | None = None,
@@ -84,7 +85,8 @@ def compress(
 
     Args:
         model: any network that can be traced; it is not changed.
-        train_data: batches `(x, y)`, x a tensor or a tuple of tensors, [n, ...]; `calibration_size` samples are used.
+        train_data: batches `(x, y)`, x a tensor or a tuple of tensors, [n, ...]; `calibration_size` samples are used,
+            and all of them if something is trained.
         validation_data: batches by which candidates are judged; not the test data.
         budget: for example `"macs <= 50%"`, `["params <= 120k", "size <= 200 KB"]` or `"latency <= 3.5 ms"`; None
             for no limit, with an objective that weighs the error with the cost.
@@ -96,7 +98,8 @@ def compress(
         guarantee: the accuracy that the winner must have, `"accuracy >= 90%"` or `"accuracy drop <= 1%"`, in points.
         trials: evaluations of each agent.
         workers: above 1 the trials are a Ray Tune sweep.
-        space, evaluation, latency: the sections of a study file, for example `{"min_keep": 0.2}`.
+        space, evaluation, finish, latency: the sections of a study file, for example `{"min_keep": 0.2}` for a space
+            or `{"finalists": 2, "training": {"epochs": 30}}` for the end.
         loss: (outputs, targets) -> mean loss, if it is not cross-entropy.
         storage: a database URL or file that keeps the trials; by default they are forgotten. With it, calling again
             with the same arguments goes on where the last call was stopped.
@@ -123,6 +126,7 @@ def compress(
             "seeds": [seed],
             "space": space or {},
             "evaluation": evaluation or {},
+            "finish": finish or {},
             "latency": latency,
             "runner": {"workers": workers},
         }

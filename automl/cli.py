@@ -37,14 +37,21 @@ def parser() -> argparse.ArgumentParser:
         added.add_argument("--trials", type=_positive, metavar="N", help="trials of each agent and seed")
         added.add_argument("--data-root", metavar="DIR", help="folder with the data set's published files")
 
+    def artifacts(added: argparse.ArgumentParser) -> None:
+        added.add_argument(
+            "--artifacts", metavar="DIR", help="folder for trained weights (default: beside the database)"
+        )
+
     search = command("search", "search", "run a study, or go on with it, and show what it found")
     search.add_argument("file", metavar="FILE", help="study file (YAML)")
     overrides(search)
+    artifacts(search)
     search.add_argument("--seed", type=int, metavar="S", help="run this one seed")
 
     resume = command("resume", "resume", "go on with a recorded study; its file is not needed")
     resume.add_argument("name", metavar="NAME", help="name of the study")
     overrides(resume)
+    artifacts(resume)
 
     inspect = command(
         "inspect",
@@ -74,6 +81,7 @@ def parser() -> argparse.ArgumentParser:
     )
     export.add_argument("--trial", metavar="AGENT/SEED/NUMBER", help="a trial to export instead of the winner")
     export.add_argument("--data-root", metavar="DIR", help="folder with the data set's published files")
+    artifacts(export)
 
     dashboard = command("dashboard", "dashboard", "serve Optuna Dashboard on the database")
     dashboard.add_argument("--host", default="127.0.0.1", help="default: %(default)s")

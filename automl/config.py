@@ -18,12 +18,13 @@ from automl.evaluation import EvaluationOptions
 from automl.evaluation.objectives import ERROR_TIMES_LOG
 from automl.evaluation.sparsity import sparse_settings
 from automl.measures.latency_table import LatencyOptions
+from automl.training.options import TrainingOptions
 from search_spaces import WeightSpace
 
 IN_MEMORY = "in memory"
 """The name of a model or data set that was handed over in Python and cannot be loaded again by name."""
 
-FREE = ("trials", "runner", "folder", "data.root", "model.weights")
+FREE = ("trials", "runner", "folder", "artifacts", "data.root", "model.weights")
 """What may differ when a study is resumed. Weights and folder are where files lie; what the network holds is bound."""
 
 
@@ -54,9 +55,11 @@ class DataConfig:
     batch_size: int = 250
     split_seed: int = 0
     augment: bool = True
+    cutout: int | None = None
+    """Side of the square that is blanked in each training image, in pixels; none by default."""
 
     def __post_init__(self) -> None:
-        for name in ("validation_size", "calibration_size", "batch_size"):
+        for name in ("validation_size", "calibration_size", "batch_size", "cutout"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name} must be at least 1, got {value}")
@@ -100,6 +103,8 @@ class FinishConfig:
     """How many of them are rebuilt with more care; the best of those on the validation data is reported."""
     reconstruction: Literal["sequential", "as_searched"] = "sequential"
     """How: refitted layer after layer on their own inputs, without training; or just as the trial was."""
+    training: TrainingOptions | None = None
+    """How they are trained after that; None: as every trial was (`evaluation.training`), or not at all."""
 
     def __post_init__(self) -> None:
         if self.finalists < 1:
@@ -154,6 +159,8 @@ class StudyConfig:
     latency: LatencyOptions | None = None
     """How latency is measured for a budget on it."""
     runner: RunnerConfig = RunnerConfig()
+    artifacts: str | None = None
+    """The folder for trained weights, relative to the study file; None: beside the database."""
     folder: str | None = None
     """Where `module:function` is looked for; set by `from_file`."""
 
@@ -195,6 +202,11 @@ class StudyConfig:
                     f"zeros do not lower {term.metric}, kernels multiply by them: with `space: weights` limit `params` "
                     f"or `size`, or search `space: channels`"
                 )
+
+    @property
+    def training(self) -> TrainingOptions | None:
+        """How the finalists are trained; None: not at all."""
+        return self.finish.training or self.evaluation.training
 
     @property
     def parsed_budget(self) -> Budget:
@@ -260,7 +272,8 @@ class StudyConfig:
             model = replace(model, weights=str(folder / Path(model.weights).expanduser()))
         if data.root is not None:
             data = replace(data, root=str(folder / Path(data.root).expanduser()))
-        return replace(config, model=model, data=data, folder=str(folder))
+        artifacts = config.artifacts and str(folder / Path(config.artifacts).expanduser())
+        return replace(config, model=model, data=data, artifacts=artifacts, folder=str(folder))
 
 
 def _of_weights(given: Any, source: Source) -> Any:

@@ -21,8 +21,12 @@ if TYPE_CHECKING:  # the workers of a sweep need this file, and not the database
 
 FINAL = "final_"
 """What the names of the metrics of a finished network begin with, such as `final_accuracy`."""
+REFITTED = "refitted_"
+"""The same of a network that is trained to be finished, before that."""
+TRAINING = "training_"
+"""The same of the course of that training, epoch by epoch."""
 
-MEASURED_AT_THE_END = ("test_", FINAL, "latency_", "certified_latency_", "peak_activation_bytes")
+MEASURED_AT_THE_END = ("test_", FINAL, REFITTED, TRAINING, "latency_", "certified_latency_", "peak_activation_bytes")
 """What the names of metrics begin with that are measured once on the networks that are reported, never by a trial; no
 agent may see them."""
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
+from automl._fingerprint import fingerprint
 from automl.config import StudyConfig
 from automl.errors import ConfigError
 from automl.evaluation import Evaluator
@@ -22,6 +19,7 @@ from automl.evaluation.sparsity import SparsityEvaluator
 from automl.loading import load_problem
 from automl.measures.latency_table import PREDICTED, LatencyOptions, LatencyTable, measure_latency_table
 from automl.problem import Problem
+from automl.training.loss import SupervisedLoss
 from search_spaces import ChannelSpace, WeightSpace
 
 
@@ -44,6 +42,7 @@ class Setup:
         self.config = config
         self.problem = problem or load_problem(config)
         self._require_metrics()
+        self._require_trainable()
         self.space = self._space()
         self.original_point = self.space.point(self.space.highest.tolist())
         self.latency_options = config.latency or LatencyOptions()
@@ -90,6 +89,13 @@ class Setup:
                     f"has {', '.join(self.problem.metrics)}. {remedy}"
                 )
 
+    def _require_trainable(self) -> None:
+        """Raise `DataError` or `ConfigError` if training is asked for that this problem does not allow."""
+        for options in (self.config.finish.training, self.config.evaluation.training):
+            if options is not None:
+                self.problem.epochs(options.batch_size)
+                SupervisedLoss(self.problem.loss, options.label_smoothing)
+
     def _latency_table(
         self, space: ChannelSpace, recorded: Mapping[str, Any] | None, say: Callable[[str], None]
     ) -> LatencyTable:
@@ -117,20 +123,9 @@ class Setup:
         knobs = [asdict(knob) | {"levels": list(knob.levels)} for knob in self.space.knobs]
         return {
             **self.config.to_record(),
-            "network": _fingerprint(self.problem.model),
+            "network": fingerprint(self.problem.model),
             "knobs": knobs,
             "goal": asdict(self.config.goal),
             "limits": self.limits,
             **({"latency_table": self.latency_table.to_record()} if self.latency_table else {}),
         }
-
-
-def _fingerprint(model: nn.Module) -> str:
-    """A hash of every parameter and buffer, by name."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        if not isinstance(tensor, Tensor):  # a module's own extra state
-            continue
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} ".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]

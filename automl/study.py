@@ -64,9 +64,9 @@ class Study:
 
     @cached_property
     def finisher(self) -> Evaluator:
-        """Rebuilds the networks that are reported."""
+        """Rebuilds the networks that are reported; what is trained after that is kept in files (`finishing.py`)."""
         as_searched = self.config.finish.reconstruction == "as_searched"
-        return self.evaluator if as_searched else self.evaluator.finishing()
+        return (self.evaluator if as_searched else self.evaluator.finishing()).untrained()
 
     def _find(self) -> StudyRecord | None:
         try:
@@ -119,7 +119,7 @@ class Study:
             seed,
             agent,
             self.config.trials,
-            goal=self.config.goal if self.config.evaluation.race else None,
+            goal=self.config.goal if self.config.evaluation.races else None,
             observers=observers,
         )
 

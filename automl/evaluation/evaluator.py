@@ -6,8 +6,9 @@ import copy
 import random
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,12 +16,13 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from agents import Goal, Sensitivity
-from automl.errors import BudgetError, ConfigError
+from automl.batches import compact
+from automl.errors import BudgetError, ConfigError, NotFiniteError
 from automl.evaluation.certify import COUNTED, counts, excess
 from automl.evaluation.fisher import output_fisher
 from automl.evaluation.gram import Gram, gather_grams, supported
 from automl.evaluation.importance import activation_scores, taylor_scores
-from automl.evaluation.metrics import DIVERGENCE, NotFiniteError, Scores, measure_metrics
+from automl.evaluation.metrics import DIVERGENCE, Scores, measure_metrics
 from automl.evaluation.objectives import with_objective
 from automl.evaluation.options import EvaluationOptions
 from automl.evaluation.precision import choose_dtype, fast, first, formatted
@@ -31,7 +33,11 @@ from automl.evaluation.sensitivity import sensitivity_curves
 from automl.evaluation.sequential import QUICK, SequentialReconstruction
 from automl.evaluation.surgeon import Elimination, eliminate
 from automl.measures import pinned_threads
-from automl.problem import Batch, Problem, compact
+from automl.problem import Batch, Problem
+from automl.training.loss import SupervisedLoss
+from automl.training.options import TrainingOptions
+from automl.training.regularise import Regulariser
+from automl.training.trainer import History, settle, train
 from automl.types import Measurement, Outcome
 from search_spaces import ChannelSpace, Plan, Point
 
@@ -50,8 +56,8 @@ class Evaluator:
     A trial builds the smaller network, refits layers by least squares, re-estimates batch norms, and measures the
     problem's metrics on its validation batches, beside the costs that the space predicts and the objective if it weighs
     accuracy against cost. Where outputs are class scores, `divergence` from the original's predictions is measured
-    too. Nothing is trained. A network from which nothing was removed stays as it is. The networks that are reported
-    are counted for real (`certify`).
+    too. Nothing is trained unless the options say so. A network from which nothing was removed stays as it is. The
+    networks that are reported are counted for real (`certify`).
 
     A trial with a rival races it: it ends early, with estimates, once it will hardly beat it.
 
@@ -93,6 +99,7 @@ class Evaluator:
         self._references: list[Tensor | None] = []
         self._validation: list[Batch] | None = None
         self._rivals: OrderedDict[str, Scores] = OrderedDict()
+        self._training: TrainingOptions | None = None
 
     def prepare(self) -> None:
         """Gather once what every trial needs; called by the first trial if not before."""
@@ -112,6 +119,8 @@ class Evaluator:
             self._order = list(range(len(self.problem.validation)))
             random.Random(0).shuffle(self._order)
             self._references = self._log_probabilities()
+            if (training := self.options.training) is not None:
+                self._training = settle(self.space.original, self.problem.epochs(training.batch_size), training)
         self._prepared = True
 
     def _prepare_space(self) -> None:
@@ -183,7 +192,7 @@ class Evaluator:
     def _trial(self, point: Point, rival: Point | None) -> Outcome:
         costs = self._predicted(point)
         over = excess(costs, self.limits)
-        network = self._build(point)
+        network = self._made(point)
         _require_finite(network)
         theirs = self._rival(rival) if rival is not None and not over else None
         scores, lost = self._score(network, theirs)
@@ -212,7 +221,7 @@ class Evaluator:
 
     def _rival(self, rival: Point) -> Scores | None:
         """The scores of `rival` on every sample; computed again if they are forgotten, as after a resume."""
-        if self.goal is None or not self.options.race or self.goal.metric not in self._raced:
+        if self.goal is None or not self.options.races or self.goal.metric not in self._raced:
             return None
         if rival.key not in self._rivals:
             self._remember(rival, self._score(self._build(rival))[0])
@@ -253,12 +262,58 @@ class Evaluator:
         """The very network that a trial at `point` measures: float32, nothing folded, on the CPU, in eval mode."""
         self.prepare()
         with pinned_threads(self.threads):
-            return self._build(point)
+            return self._made(point)
+
+    def _made(self, point: Point) -> nn.Module:
+        """The network at `point`, refitted, and trained if trials are."""
+        network = self._build(point)
+        if self._training is not None and self.changes(point):
+            self.train(network, self._training)
+        return network
+
+    def changes(self, point: Point) -> bool:
+        """Whether the network at `point` is another than the original."""
+        return not np.array_equal(self.space.levels(point), self.space.highest)
+
+    def train(
+        self,
+        network: nn.Module,
+        options: TrainingOptions,
+        *,
+        validated: Sequence[str] = (),
+        checkpoint: Path | None = None,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> History:
+        """Train a network of this space in place, on the problem's training data and by its loss.
+
+        `validated`: metrics to measure on the validation data after each epoch, for the history. The rest as of
+        `automl.training.trainer.train`.
+        """
+
+        def validate(network: nn.Module) -> dict[str, float]:
+            measured = self.measure(network, self.problem.validation)
+            return {m.metric: m.value for m in measured if m.metric in validated}
+
+        with pinned_threads(self.threads):
+            return train(
+                network,
+                self.problem.epochs(options.batch_size),
+                SupervisedLoss(self.problem.loss, options.label_smoothing),
+                options,
+                validate=validate if validated else None,
+                checkpoint=checkpoint,
+                regularisers=self._regularisers(network),
+                say=say,
+            )
+
+    def _regularisers(self, network: nn.Module) -> list[Regulariser]:
+        """What keeps a trained network in the space."""
+        return []
 
     def _build(self, point: Point) -> nn.Module:
         plan = self.space.plan(point, self._scores)
         network: fx.GraphModule = self.space.build(plan).eval()
-        if np.array_equal(self.space.levels(point), self.space.highest):
+        if not self.changes(point):
             return network
         if self._reconstruction:
             self._reconstruction.apply(network, self.space.slices(plan))
@@ -278,10 +333,21 @@ class Evaluator:
         """
         self.prepare()
         other = copy.copy(self)
+        other.problem = self.problem  # a copy, like a pickle, has left training data behind
         other.options = replace(self.options, reconstruction="sequential", recalibration="auto")
         other._recalibration, other._rivals = [], OrderedDict()
         with pinned_threads(self.threads):
             other._reconstruction = SequentialReconstruction(self.space.original, self.problem.calibration)
+        return other
+
+    def untrained(self) -> Evaluator:
+        """This evaluator without the training of each trial, for networks that are trained in another way."""
+        if self.options.training is None:
+            return self
+        self.prepare()
+        other = copy.copy(self)
+        other.problem = self.problem  # a copy, like a pickle, has left training data behind
+        other.options, other._training = replace(self.options, training=None), None
         return other
 
     def measure(self, network: nn.Module, batches: Sequence[Batch], *, prefix: str = "") -> list[Measurement]:
@@ -314,6 +380,8 @@ class Evaluator:
             return dict(self.__dict__)
         problem = copy.copy(self.problem)
         problem.recalibration = problem.test = None  # these may hold a whole training set
+        if self._training is None:
+            problem.training = None
         problem.calibration, problem.validation = compact(first(problem.calibration, 2)), compact(problem.validation)
         return {
             **self.__dict__,
