@@ -91,7 +91,9 @@ def _train(study: Study, record: TrialRecord, network: nn.Module, say: Callable[
     assert study.config.training is not None
     accuracy = [metric for metric in ("accuracy", "loss") if metric in study.setup.problem.metrics][:1]
     checkpoint = _checkpoint(study, record.point)
-    history = study.finisher.train(network, study.config.training, validated=accuracy, checkpoint=checkpoint, say=say)
+    history = study.finisher.train(
+        network, record.point, study.config.training, validated=accuracy, checkpoint=checkpoint, say=say
+    )
     path = checkpoint.with_suffix(".safetensors")
     digest = write_weights(network, path)
     known = _artifact(study, record.point)

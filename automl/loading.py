@@ -58,6 +58,7 @@ def _built_in(data: DataConfig, model: nn.Module) -> Problem:
         splits.recalibration,
         splits.test,
         splits.training,
+        repeats=not data.augment and not data.cutout,
         name=f"{data.name} data",
     )
 

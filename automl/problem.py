@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -42,6 +42,8 @@ class Problem:
     """The test batches, to be touched once, when the search is over."""
     training: Callable[[int, int], Iterable[Batch]] | None = None
     """(seed, batch size) -> the batches of one epoch, in random order and augmented; None: nothing can be trained."""
+    repeats: bool = False
+    """Whether every epoch has the very same samples, so that what a teacher says of them can be remembered."""
     loss: Callable[[Any, Tensor], Tensor] = F.cross_entropy
     """(outputs, targets) -> mean loss, a scalar."""
     metrics: Mapping[str, Metric] = field(default_factory=dict)
@@ -122,6 +124,7 @@ class Problem:
             collect(validation_data, "validation", validation_size),
             test=None if test_data is None else partial(collect, test_data, "test", None),
             training=None if isinstance(train_data, Iterator) else TrainingBatches(train_data),
+            repeats=isinstance(train_data, Sequence),
             loss=loss or F.cross_entropy,
             name=name or type(model).__name__,
         )

@@ -34,7 +34,8 @@ from automl.evaluation.sequential import QUICK, SequentialReconstruction
 from automl.evaluation.surgeon import Elimination, eliminate
 from automl.measures import pinned_threads
 from automl.problem import Batch, Problem
-from automl.training.loss import SupervisedLoss
+from automl.training.distillation import distillation
+from automl.training.loss import Loss, SupervisedLoss, smoothed
 from automl.training.options import TrainingOptions
 from automl.training.regularise import Regulariser
 from automl.training.trainer import History, settle, train
@@ -268,7 +269,7 @@ class Evaluator:
         """The network at `point`, refitted, and trained if trials are."""
         network = self._build(point)
         if self._training is not None and self.changes(point):
-            self.train(network, self._training)
+            self.train(network, point, self._training)
         return network
 
     def changes(self, point: Point) -> bool:
@@ -278,13 +279,14 @@ class Evaluator:
     def train(
         self,
         network: nn.Module,
+        point: Point,
         options: TrainingOptions,
         *,
         validated: Sequence[str] = (),
         checkpoint: Path | None = None,
         say: Callable[[str], None] = lambda text: None,
     ) -> History:
-        """Train a network of this space in place, on the problem's training data and by its loss.
+        """Train the network at `point` in place, on the problem's training data, by its loss or by distillation.
 
         `validated`: metrics to measure on the validation data after each epoch, for the history. The rest as of
         `automl.training.trainer.train`.
@@ -298,13 +300,22 @@ class Evaluator:
             return train(
                 network,
                 self.problem.epochs(options.batch_size),
-                SupervisedLoss(self.problem.loss, options.label_smoothing),
+                self._loss(point, options),
                 options,
                 validate=validate if validated else None,
                 checkpoint=checkpoint,
                 regularisers=self._regularisers(network),
                 say=say,
             )
+
+    def _loss(self, point: Point, options: TrainingOptions) -> Loss:
+        """What training at `point` minimises."""
+        if options.distillation is None:
+            return SupervisedLoss(self.problem.loss, options.label_smoothing)
+        hard = smoothed(self.problem.loss, options.label_smoothing)
+        return distillation(
+            self.problem, self.space, self.plan(point), options.distillation, hard=hard, dtype=self._dtype
+        )
 
     def _regularisers(self, network: nn.Module) -> list[Regulariser]:
         """What keeps a trained network in the space."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,41 +12,12 @@ from torch.nn import functional as F
 from automl.errors import ConfigError
 from automl.problem import Problem
 from automl.training.hints import HintLoss, Hints
+from automl.training.options import DistillationOptions
 from automl.training.teacher import CachedTeacher, Teacher
-from search_spaces import ChannelSpace, Plan
+from search_spaces import ChannelSpace, Plan, WeightSpace
 
 HINT_WEIGHTS = {"fitnets": 1.0, "attention": 1000.0, "features": 0.1}
 """What each kind of hint weighs unless the options say otherwise; for attention as published."""
-
-
-@dataclass(frozen=True)
-class DistillationOptions:
-    """The choices of a distillation; one that cannot be is a `ConfigError`."""
-
-    outputs: Literal["softened", "regression"] = "softened"
-    """What is learned of the teacher's outputs: softened probabilities (Hinton et al. 2015), or the outputs themselves
-    by regression (Ba & Caruana 2014), which needs no classes."""
-    weight: float = 0.9
-    """Of the teacher's outputs, in [0, 1]; the labels have the rest."""
-    temperature: float = 4.0
-    """What logits are divided by before the softmax."""
-    hints: Literal["none", "fitnets", "attention", "features"] = "none"
-    """What is compared inside, too: maps through a regressor (Romero et al. 2015), attention (Zagoruyko & Komodakis
-    2017), or the channels kept, each with the same channel of the original."""
-    hint_weight: float | None = None
-    """Of the hints, beside the loss of the outputs; none: 1 for fitnets, 1000 for attention, 0.1 for features."""
-    layers: tuple[str, ...] = ()
-    """Modules, or nodes of the recorded graph, whose outputs are compared; none: the last map of each resolution."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.weight <= 1:
-            raise ConfigError(f"weight is what the teacher's outputs have of the loss, in [0, 1], got {self.weight}")
-        if not self.temperature > 0:
-            raise ConfigError(f"temperature must be above 0, got {self.temperature}")
-        if self.hint_weight is not None and not self.hint_weight > 0:
-            raise ConfigError(f"hint_weight must be above 0, got {self.hint_weight}. Set `hints: none` for no hints")
-        if self.layers and self.hints == "none":
-            raise ConfigError("layers are what hints compare, and there are none: set `hints`, or leave layers out")
 
 
 def softened_loss(outputs: Tensor, reference: Tensor, temperature: float) -> Tensor:
@@ -127,12 +97,11 @@ class Distillation:
 
 def distillation(
     problem: Problem,
-    space: ChannelSpace,
+    space: ChannelSpace | WeightSpace,
     plan: Plan,
     options: DistillationOptions,
     *,
     hard: Callable[[Any, Tensor], Tensor] | None = None,
-    augmented: bool = True,
     dtype: torch.dtype = torch.float32,
 ) -> Distillation:
     """The loss with which the network that `plan` makes of `space.original` learns from that original.
@@ -143,7 +112,6 @@ def distillation(
         plan: what the student was built from.
         options: see there.
         hard: the loss with the targets; None: the problem's.
-        augmented: whether the training data are; if not, the teacher's outputs are remembered.
         dtype: of the teacher on a CPU.
 
     Raises `ConfigError` if outputs are to be softened that are not class scores, or for layers that do not exist.
@@ -152,8 +120,12 @@ def distillation(
         raise ConfigError(
             "outputs that are no class scores cannot be softened: set `outputs: regression` to learn them as they are"
         )
-    hints = Hints(space, plan, options.hints, options.layers) if options.hints != "none" else None
+    hints = None
+    if options.hints != "none":
+        if not isinstance(space, ChannelSpace):
+            raise ConfigError("hints compare the channels that are kept, and this space keeps all: set `hints: none`")
+        hints = Hints(space, plan, options.hints, options.layers)
     nodes: Sequence[str] = hints.nodes if hints is not None else ()
     teacher = Teacher(space.original, nodes, dtype=dtype)
-    cached = hints is None and not augmented
-    return Distillation(CachedTeacher(teacher) if cached else teacher, hard or problem.loss, options, hints)
+    remembered = problem.repeats and hints is None
+    return Distillation(CachedTeacher(teacher) if remembered else teacher, hard or problem.loss, options, hints)

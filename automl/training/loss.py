@@ -19,17 +19,22 @@ called before the first step (the network is on its device by then) and after th
 """
 
 
+def smoothed(loss: Callable[[Any, Tensor], Tensor], label_smoothing: float) -> Callable[[Any, Tensor], Tensor]:
+    """`loss` with part of each target spread evenly over all classes; other than cross-entropy: `ConfigError`."""
+    if label_smoothing and loss is not F.cross_entropy:
+        raise ConfigError(
+            "label_smoothing is for cross-entropy, and this problem has a loss of its own: leave it out, or smooth "
+            "the targets in that loss"
+        )
+    return partial(F.cross_entropy, label_smoothing=label_smoothing) if label_smoothing else loss
+
+
 class SupervisedLoss:
     """The loss of the network's outputs against the targets."""
 
     def __init__(self, loss: Callable[[Any, Tensor], Tensor], label_smoothing: float = 0.0) -> None:
         """`loss`: (outputs, targets) -> mean loss, a scalar. Smoothing another than cross-entropy: `ConfigError`."""
-        if label_smoothing and loss is not F.cross_entropy:
-            raise ConfigError(
-                "label_smoothing is for cross-entropy, and this problem has a loss of its own: leave it out, or smooth "
-                "the targets in that loss"
-            )
-        self._loss = partial(F.cross_entropy, label_smoothing=label_smoothing) if label_smoothing else loss
+        self._loss = smoothed(loss, label_smoothing)
 
     def __call__(self, network: nn.Module, inputs: tuple[Tensor, ...], targets: Tensor) -> Tensor:
         """The mean loss of a batch."""

@@ -25,6 +25,36 @@ _ABOVE = ("learning_rate", "ema", "clip")
 
 
 @dataclass(frozen=True)
+class DistillationOptions:
+    """The choices of a distillation; one that cannot be is a `ConfigError`."""
+
+    outputs: Literal["softened", "regression"] = "softened"
+    """What is learned of the teacher's outputs: softened probabilities (Hinton et al. 2015), or the outputs themselves
+    by regression (Ba & Caruana 2014), which needs no classes."""
+    weight: float = 0.9
+    """Of the teacher's outputs, in [0, 1]; the labels have the rest."""
+    temperature: float = 4.0
+    """What logits are divided by before the softmax."""
+    hints: Literal["none", "fitnets", "attention", "features"] = "none"
+    """What is compared inside, too: maps through a regressor (Romero et al. 2015), attention (Zagoruyko & Komodakis
+    2017), or the channels kept, each with the same channel of the original."""
+    hint_weight: float | None = None
+    """Of the hints, beside the loss of the outputs; none: 1 for fitnets, 1000 for attention, 0.1 for features."""
+    layers: tuple[str, ...] = ()
+    """Modules, or nodes of the recorded graph, whose outputs are compared; none: the last map of each resolution."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.weight <= 1:
+            raise ConfigError(f"weight is what the teacher's outputs have of the loss, in [0, 1], got {self.weight}")
+        if not self.temperature > 0:
+            raise ConfigError(f"temperature must be above 0, got {self.temperature}")
+        if self.hint_weight is not None and not self.hint_weight > 0:
+            raise ConfigError(f"hint_weight must be above 0, got {self.hint_weight}. Set `hints: none` for no hints")
+        if self.layers and self.hints == "none":
+            raise ConfigError("layers are what hints compare, and there are none: set `hints`, or leave layers out")
+
+
+@dataclass(frozen=True)
 class TrainingOptions:
     """The choices of a training; one that cannot be is a `ConfigError`.
 
@@ -45,6 +75,8 @@ class TrainingOptions:
     """The fraction of all steps over which the learning rate rises from 0."""
     label_smoothing: float = 0.0
     """Part of the target that is spread evenly over all classes; for cross-entropy only."""
+    distillation: DistillationOptions | None = None
+    """What is learnt from the original network beside the labels; none: nothing."""
     ema: float | None = None
     """Decay of an average of the weights over the steps, which is evaluated and kept; none: the last weights."""
     clip: float | None = None

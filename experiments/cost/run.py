@@ -1,8 +1,9 @@
 """Episodes a minute, against the reference procedure: `python experiments/cost/run.py STUDY.yaml --data-root DIR`.
 
 In one process on one thread, policy after policy: the reference procedure, our trial with the recipe of the reference
-(magnitude, least squares, nothing recalibrated) on the same validation images without a race, the same on fewer
-images with one, and our trial as a search runs it. Random policies on the budget. Writes a JSON file with every time and reward, and prints the table.
+(magnitude, least squares, nothing recalibrated) on the same validation images without a race, the same on fewer images
+with one, and our trial as a search runs it. Random policies on the budget. Writes a JSON file with every time and
+reward, and prints the table.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def main() -> None:
         prepared[name] = time.perf_counter() - began
     rng = np.random.default_rng(0)
     rows: list[dict[str, float]] = []
-    best: dict[str, tuple[float, Point | None]] = {name: (-np.inf, None) for name in ours}
+    best: dict[str, tuple[float, Point | None]] = dict.fromkeys(ours, (-np.inf, None))
     for policy in range(args.policies):
         point = random_point(space, setup.limits, rng)
         began = time.perf_counter()

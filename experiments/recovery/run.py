@@ -22,10 +22,7 @@ from automl.config import RunnerConfig, StudyConfig
 from automl.evaluation import EvaluationOptions, Evaluator
 from automl.store import TrialRecord, open_store
 from automl.study import Study, code_version
-from automl.training.distillation import DistillationOptions, distillation
-from automl.training.loss import Loss, SupervisedLoss
-from automl.training.options import TrainingOptions
-from automl.training.trainer import train
+from automl.training.options import DistillationOptions, TrainingOptions
 
 DISTILLED = {
     "distil": DistillationOptions(),
@@ -61,14 +58,18 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     config = StudyConfig.from_file(args.study)
     config = replace(
-        config, data=replace(config.data, root=str(Path(args.data_root).resolve())), runner=RunnerConfig(1, args.threads)
+        config,
+        data=replace(config.data, root=str(Path(args.data_root).resolve())),
+        runner=RunnerConfig(1, args.threads),
     )
     with open_store(args.storage, create=False) as store:
         study = Study(store, config)
         for seed in args.seeds:
             winner = study.best(args.agent, seed)
             if winner is None:
-                raise SystemExit(f"{config.name} has no finished trial of {args.agent} with seed {seed} in {args.storage}")
+                raise SystemExit(
+                    f"{config.name} has no finished trial of {args.agent} with seed {seed} in {args.storage}"
+                )
             if args.rungs:
                 climb(study, winner, args.out)
             for epochs in args.epochs:
@@ -100,18 +101,17 @@ def run(study: Study, winner: TrialRecord, arm: str, options: TrainingOptions, o
     row = {"arm": arm, "seed": winner.seed, "epochs": options.epochs}
     if known(out, row):
         return
-    problem = study.setup.problem
+    options = replace(options, distillation=DISTILLED.get(arm))
     network = study.finisher.network(winner.point)
     if arm == "scratch":
         network = renewed(network, options.seed)
     checkpoint = out.with_name(f"{out.stem}-{arm}-{options.epochs}-{winner.seed}.pt")
     print(f"{arm}, {options.epochs} epochs, seed {winner.seed}", flush=True)
-    history = train(
+    history = study.finisher.train(
         network,
-        problem.epochs(options.batch_size),
-        loss_of(study, winner, arm, options),
+        winner.point,
         options,
-        validate=lambda trained: values(study, trained, problem.validation),
+        validated=["accuracy"],
         checkpoint=checkpoint,
         say=lambda text: print(f"  {text}", flush=True),
     )
@@ -119,14 +119,6 @@ def run(study: Study, winner: TrialRecord, arm: str, options: TrainingOptions, o
     more = {"validation_curve": curve, "samples": sum(epoch.samples for epoch in history.epochs)}
     record(out, row, study, network, history.wall_s, more)
     checkpoint.unlink()
-
-
-def loss_of(study: Study, winner: TrialRecord, arm: str, options: TrainingOptions) -> Loss:
-    hard = SupervisedLoss(study.setup.problem.loss, options.label_smoothing)
-    if arm in ("tune", "scratch"):
-        return hard
-    plan = study.evaluator.plan(winner.point)
-    return distillation(study.setup.problem, study.setup.space, plan, DISTILLED[arm], dtype=torch.bfloat16)
 
 
 def renewed(network: nn.Module, seed: int) -> nn.Module:

@@ -1,6 +1,7 @@
 """Distillation against its formulas by hand; the teacher's outputs, computed and remembered."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,13 +11,8 @@ from torch.nn import functional as F
 from automl._sections import Source, build
 from automl.errors import ConfigError, ModelError
 from automl.problem import Problem
-from automl.training.distillation import (
-    Distillation,
-    DistillationOptions,
-    distillation,
-    regression_loss,
-    softened_loss,
-)
+from automl.training.distillation import Distillation, distillation, regression_loss, softened_loss
+from automl.training.options import DistillationOptions
 from automl.training.teacher import CachedTeacher, Teacher
 from search_spaces import ChannelSpace
 from tests.kits.digits import accuracy, hard, held_out, problem, train, train_batches, untrained
@@ -131,19 +127,19 @@ def test_a_full_cache_still_answers(pruned):
     assert cached.computed == 30 + 34 + 34
 
 
-def test_outputs_are_remembered_only_without_augmentation_and_hints(pruned):
+def test_outputs_are_remembered_only_where_samples_come_again_and_nothing_inside_is_wanted(pruned):
     trained, space, plan = pruned
 
-    def teacher(options, augmented):
-        loss = distillation(trained, space, plan, options, augmented=augmented)
+    def teacher(options, repeats):
+        loss = distillation(replace(trained, repeats=repeats), space, plan, options)
         for _ in range(3):
             loss(space.build(plan), (X,), Y)
         return loss.teacher
 
-    remembering = teacher(DistillationOptions(), augmented=False)
+    remembering = teacher(DistillationOptions(), repeats=True)
     assert isinstance(remembering, CachedTeacher) and remembering.computed == 64
-    assert isinstance(teacher(DistillationOptions(), augmented=True), Teacher)
-    assert isinstance(teacher(DistillationOptions(hints="attention"), augmented=False), Teacher)
+    assert isinstance(teacher(DistillationOptions(), repeats=False), Teacher)
+    assert isinstance(teacher(DistillationOptions(hints="attention"), repeats=True), Teacher)
 
 
 def test_it_teaches():
@@ -154,12 +150,11 @@ def test_it_teaches():
     for outputs in ("softened", "regression"):
         student = untrained(space.build(plan))
         before = accuracy(student)
-        loss = distillation(trained, space, plan, DistillationOptions(outputs=outputs, weight=1.0), augmented=False)
+        loss = distillation(trained, space, plan, DistillationOptions(outputs=outputs, weight=1.0))
         rate = 0.05 if outputs == "softened" else 0.01
         train(student, lambda network, x, y, loss=loss: loss(network, x, torch.zeros_like(y)), 5, rate)
-        agreement = plain(student, held_out()[0][0][0]).argmax(1) == plain(space.original, held_out()[0][0][0]).argmax(
-            1
-        )
+        x = held_out()[0][0][0]
+        agreement = plain(student, x).argmax(1) == plain(space.original, x).argmax(1)
         assert before < 0.4 and accuracy(student) > 0.85 and agreement.float().mean() > 0.85
 
 

@@ -8,8 +8,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from automl.errors import ConfigError, ModelError
-from automl.training.distillation import DistillationOptions, distillation
+from automl.training.distillation import distillation
 from automl.training.hints import HintLoss, Hints, attention, features, hint, node_of, stage_ends
+from automl.training.options import DistillationOptions
 from automl.training.teacher import Teacher, tapped
 from search_spaces import ChannelSpace
 from tests.kits.digits import problem, train, train_batches, untrained

@@ -8,6 +8,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,12 +23,15 @@ from automl.errors import ConfigError, DataError
 from automl.finishing import WEIGHTS
 from automl.setup import Setup
 from automl.store import TrialRecord, open_store
-from automl.training.options import TrainingOptions
+from automl.training.options import DistillationOptions, TrainingOptions
 from automl.zoo import load_model
 from tests.cli.conftest import DIGITS, spawn
 from tests.cli.conftest import automl as command
 
-TRAINING = "training: {epochs: 3, batch_size: 32, learning_rate: 0.02, precision: float32, channels_last: true}"
+TRAINING = (
+    "training: {epochs: 3, batch_size: 32, learning_rate: 0.02, precision: float32, channels_last: true, "
+    "distillation: {weight: 0.5}}"
+)
 WEIGHTS_FILE = str(DIGITS.with_name("small_cnn.safetensors"))
 
 
@@ -203,10 +207,33 @@ def test_a_network_of_zeros_is_trained_without_losing_them():
     made = setup(space="weights", budget="params <= 40%")
     point = made.space.point(made.space.lowest.tolist())
     before, after = made.evaluator.network(point), made.evaluator.network(point)
-    made.evaluator.train(after, TrainingOptions(**SHORT, ema=0.9))  # type: ignore[arg-type]
+    made.evaluator.train(after, point, TrainingOptions(**SHORT, ema=0.9))  # type: ignore[arg-type]
     assert made.evaluator.counts(after) == made.evaluator.counts(before)
     first, second = (made.evaluator.measure(network, made.problem.validation)[1].value for network in (before, after))
     assert second < first
+
+
+def test_a_network_of_zeros_learns_from_the_original_and_has_no_hints():
+    made = setup(space="weights", budget="params <= 40%")
+    point = made.space.point(made.space.lowest.tolist())
+    before, after = made.evaluator.network(point), made.evaluator.network(point)
+    taught = TrainingOptions(**SHORT, distillation=DistillationOptions(weight=1.0))  # type: ignore[arg-type]
+    made.evaluator.train(after, point, taught)
+    first, second = (
+        next(m.value for m in made.evaluator.measure_validation(network, prefix="") if m.metric == "divergence")
+        for network in (before, after)
+    )
+    assert second < first
+    hinted = replace(taught, distillation=DistillationOptions(hints="features"))
+    with pytest.raises(ConfigError, match="hints compare the channels"):
+        made.evaluator.train(after, point, hinted)
+
+
+def test_the_section_of_distillation_is_read_and_checked():
+    read = setup(finish={"training": {**SHORT, "distillation": {"temperature": 2, "hints": "features"}}}).config
+    assert read.training.distillation == DistillationOptions(temperature=2.0, hints="features")
+    with pytest.raises(ConfigError, match="temperature must be above 0"):
+        setup(finish={"training": {"distillation": {"temperature": 0}}})
 
 
 def batches(seed: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
