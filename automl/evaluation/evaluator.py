@@ -34,7 +34,6 @@ from automl.evaluation.sequential import QUICK, SequentialReconstruction
 from automl.evaluation.surgeon import Elimination, eliminate
 from automl.measures import pinned_threads
 from automl.problem import Batch, Problem
-from automl.training.distillation import distillation
 from automl.training.loss import Loss, SupervisedLoss, smoothed
 from automl.training.options import TrainingOptions
 from automl.training.regularise import Regulariser
@@ -312,6 +311,8 @@ class Evaluator:
         """What training at `point` minimises."""
         if options.distillation is None:
             return SupervisedLoss(self.problem.loss, options.label_smoothing)
+        from automl.training.distillation import distillation  # its teacher is made fast by this package
+
         hard = smoothed(self.problem.loss, options.label_smoothing)
         return distillation(
             self.problem, self.space, self.plan(point), options.distillation, hard=hard, dtype=self._dtype
