@@ -32,8 +32,13 @@ class Knob:
         if not self.size:
             object.__setattr__(self, "size", self.levels[-1])
 
+    @property
+    def is_bit(self) -> bool:
+        """Whether this is a yes or no: levels 0 and 1. A width with two levels is none."""
+        return self.levels == (0, 1)
+
     def keep(self, level: int) -> float:
-        """The fraction that remains at `level`, in (0, 1]."""
+        """The fraction that remains at `level`, in (0, 1]; of a bit 0 or 1."""
         return level / self.size
 
     def nearest(self, keep: float) -> int:
@@ -149,6 +154,16 @@ class Space(Protocol):
 
     def cost(self, point: Point, metric: str) -> float:
         """The predicted cost of the network built from `point`, in the metric's unit."""
+
+    def sequence(self, point: Point) -> np.ndarray:
+        """The network built from `point` as rows in the order of its layers: float32, [n_rows, n_columns].
+
+        What is removed has no row, so the number of rows differs from Point to Point; that of columns does not. Each
+        column is scaled to [0, 1]; one Point has the same rows whenever asked.
+        """
+
+    def within(self, levels: np.ndarray, limits: Mapping[str, float]) -> bool:
+        """Whether the network whose knobs stand at `levels` ([n_knobs]) exceeds no limit."""
 
     def bounds(self, prefix: Sequence[int], limits: Mapping[str, float]) -> tuple[int, int]:
         """Lowest and highest level of the next knob from which the budget can still be met exactly.
