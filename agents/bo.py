@@ -17,26 +17,23 @@ out to be worth, on average over draws of that (Snoek et al. 2012, section 3.2),
 apart. In the candidate this is BoTorch's qLogEI with pending points, a constant apart, with the candidate's part of the
 integral in closed form: and one posterior for all candidates at once where BoTorch has one for each, five times as fast.
 
-A task has one goal, so there is one objective. Stopped trials count with their estimates; failed and infeasible ones do
-not.
+A task has one goal, so there is one objective.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from scipy.special import logsumexp
 
-from agents.base import REDRAWS, Counts, NumberedAgent
-from agents.candidates import best_candidate
+from agents.candidates import Acquisition
 from agents.improvement import log_expected_improvement
 from agents.networks import one_thread
-from agents.random_search import random_point
-from agents.types import Task, Trial, TrialState
+from agents.surrogate import Surrogate, SurrogateOptions, standardised
+from agents.types import Task
 from search_spaces import Point
 
 if TYPE_CHECKING:
@@ -53,49 +50,17 @@ JITTER = 1e-9
 """Least variance, of standardised utilities."""
 
 
-@dataclass(frozen=True)
-class BoOptions(Counts):
-    """What may be set."""
-
-    startup: int | None = None
-    """Random Points before anything is fitted; by default a tenth of the trials planned, from 5 to 20."""
-    candidates: int = 1000
-    """How many Points are judged for each that is proposed."""
-    incumbents: int = 10
-    """How many of the best trials are mutated."""
-
-
-class Bo(NumberedAgent):
+class Bo(Surrogate):
     """The candidate of the largest expected improvement under a Gaussian process."""
 
-    Options: ClassVar[type] = BoOptions
-
-    def __init__(self, task: Task, options: BoOptions) -> None:
+    def __init__(self, task: Task, options: SurrogateOptions) -> None:
         super().__init__(task, options)
-        self.startup = options.startup or min(max(self.trials // 10, 5), 20)
-        self.candidates, self.incumbents = options.candidates, options.incumbents
         self.encoder = Encoder(task)
-        self.learnt: list[tuple[Point, float]] = []
-        """Every Point with a value, and its utility."""
-        self._tried: set[Point] = set()
         self._fitted: tuple[int, SingleTaskGP] | None = None
 
-    def propose(self, number: int, taken: set[Point]) -> Point | None:
-        """A random Point at first, then the candidate that promises most; None if everything drawn has been tried."""
-        rng, known = self.exploring(number), self._tried | taken
-        if number < self.startup or len(self.learnt) < 2:
-            points = (random_point(self.space, self.limits, rng) for _ in range(1 + REDRAWS))
-            return next((point for point in points if point not in known), None)
-        best_first = sorted(self.learnt, key=lambda pair: -pair[1])[: self.incumbents]
-        acquisition = _LogEI(self, sorted(taken, key=lambda point: point.key), rng)
-        incumbents = [point for point, _ in best_first]
-        return best_candidate(self.space, self.limits, incumbents, known, acquisition, self.candidates, rng)
-
-    def learn(self, trial: Trial) -> None:
-        """Remember the trial; the process is fitted when it is next asked for."""
-        self._tried.add(trial.point)
-        if trial.state in (TrialState.DONE, TrialState.STOPPED) and self.goal.metric in trial.values:
-            self.learnt.append((trial.point, trial.utility(self.goal)))
+    def acquisition(self, number: int, pending: Sequence[Point], rng: np.random.Generator) -> Acquisition:
+        """The expected improvement on the best Point told and on what is pending."""
+        return _LogEI(self, pending, rng)
 
     def model(self) -> SingleTaskGP:
         """The process fitted to all that has been told; its outcome is the standardised utility."""
@@ -199,9 +164,3 @@ class _LogEI:
         best = np.maximum(drawn.max(axis=1, initial=-np.inf), self.best)  # [n_draws]
         each = log_expected_improvement(moved, left, best[:, None])
         return logsumexp(each, axis=0) - np.log(len(each))
-
-
-def standardised(utilities: Sequence[float]) -> np.ndarray:
-    """`utilities` less their mean, in standard deviations: [n]; zeros if all are equal."""
-    y = np.array(utilities, dtype=np.float64)
-    return (y - y.mean()) / (y.std() or 1.0)

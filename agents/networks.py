@@ -9,14 +9,14 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.utils import skip_init
 
 Kind = TypeVar("Kind", bound=nn.Module)
 
 
 def seeded(kind: type[Kind], *arguments: int, bound: float, rng: np.random.Generator, **options: Any) -> Kind:
     """A new `kind(*arguments, **options)` whose parameters are all drawn from U(-bound, bound) by `rng`, in order."""
-    module: Any = skip_init(kind, *arguments, **options)
+    module: Any = kind(*arguments, device="meta", **options)  # there nothing is drawn from the global generator
+    module.to_empty(device="cpu")
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.copy_(torch.from_numpy(rng.uniform(-bound, bound, tuple(parameter.shape))))
