@@ -67,7 +67,7 @@ def draw(
     """`n` candidates within the limits: random Points on the budget, and mutations of them and of `incumbents`."""
     restarts = [random_point(space, limits, rng) for _ in range(min(RESTARTS, n))]
     yield from restarts
-    parents = [*incumbents, *restarts[: (len(incumbents) + 1) // 2]]
+    parents = [*incumbents, *restarts[: max(len(incumbents) // 2, 1)]]
     levels = [[point[knob.name] for knob in space.knobs] for point in parents]
     free = [t for t, knob in enumerate(space.knobs) if len(knob.levels) > 1]
     for _ in range(n - len(restarts)):
@@ -93,7 +93,7 @@ def mutate(
 
 
 def _changed(knob: Knob, level: int, rng: np.random.Generator) -> int:
-    """Another level: the other one of a bit, else a log-uniform step up or down, back from where there is no further."""
+    """Another level: the other one of a bit, else a log-uniform step up or down; at an end, away from it."""
     legal = knob.levels
     position = legal.index(level)
     step = max(round(STRENGTH * (FINEST / STRENGTH) ** rng.random() * len(legal)), 1)

@@ -1,8 +1,8 @@
-"""A kernel between architectures, learnt: an LSTM reads each layer by layer into a vector (Cao et al. 2019, section 3.2).
+"""A learnt kernel between architectures: an LSTM reads each layer by layer into a vector (Cao et al. 2019, section 3).
 
-Two LSTMs, one reading forwards and one backwards, give each layer a vector; the mean over layers, scaled to length 1, is
-the architecture's embedding, and the kernel is Gaussian in it. It is trained so that each architecture's value is well
-predicted by all others.
+Two LSTMs, one reading forwards and one backwards, give each layer a vector; the mean over layers, scaled to length 1,
+is the architecture's embedding, and the kernel is Gaussian in it. It is trained so that each architecture's value is
+well predicted by all others.
 """
 
 from __future__ import annotations
@@ -48,9 +48,7 @@ class Embedding(nn.Module):
     def __init__(self, columns: int, hidden: int, layers: int, rng: np.random.Generator) -> None:
         super().__init__()
         self.directions = nn.ModuleList(
-            seeded(
-                nn.LSTM, columns, hidden, layers, bound=1 / math.sqrt(hidden), rng=rng, batch_first=True
-            )
+            seeded(nn.LSTM, columns, hidden, layers, bound=1 / math.sqrt(hidden), rng=rng, batch_first=True)
             for _ in range(2)
         )
 
@@ -70,8 +68,8 @@ def kernel(a: Tensor, b: Tensor) -> Tensor:
 def leave_one_out(covariance: Tensor, y: Tensor) -> Tensor:
     """log p(y_i | all others) of a zero-mean process, noise included in `covariance` ([n, n]); `y` and result: [n].
 
-    Rasmussen & Williams 2006, equations 5.10 to 5.13: with the inverse P of the covariance, mean y_i - [P y]_i / P_ii and
-    variance 1 / P_ii. One Cholesky factor instead of n.
+    Rasmussen & Williams 2006, equations 5.10 to 5.13: with the inverse P of the covariance, mean y_i - [P y]_i / P_ii
+    and variance 1 / P_ii. One Cholesky factor instead of n.
     """
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(covariance))
     precision = inverse.diagonal()

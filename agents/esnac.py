@@ -1,20 +1,20 @@
 """ESNAC: a learnt embedding space for compressed networks (Cao et al., ICLR 2019).
 
-A Gaussian process over architectures whose kernel is learnt (`agents.embedding`). Several kernels are kept, each trained
+A Gaussian process over architectures whose kernel is learnt (`agents.embedding`). Not one but many are trained, each
 from the start on a random half of the trials, so that they disagree where little is known (the multi-kernel strategy,
-section 3.4); each proposes the Point of the largest expected improvement by its own half. Trial n is the proposal of
-kernel n; kernels are trained when they are asked for, so that a history told again trains none. What is running is not
-proposed again, and is otherwise kept apart by the kernels' differences, as in the paper.
+section 3); each proposes the Point of the largest expected improvement by its own half. Trial n is the proposal of
+kernel n, where the paper evaluates those of eight at a time. A kernel is trained when it is asked for, so that a
+history told again trains none. What is running is not proposed again, and is otherwise kept apart by the differences
+between kernels, as in the paper.
 
 Chosen where the paper leaves room, or where the released code errs:
 
-- A network is read as its space tells it (`Space.sequence`), scaled to [0, 1]; values are standardised, so that any goal
-  serves. The original network is no observation.
-- The improvement is maximised over mutations of the best trials, not over random networks alone (`agents.candidates`), and
-  on a logarithmic scale. All candidates are read in one padded batch; the released code reads them one by one.
+- A network is read as its space tells it (`Space.sequence`), scaled to [0, 1]; values are standardised, so that any
+  goal serves. The original network is no observation.
+- The improvement is maximised over mutations of the best trials, not over random networks alone (`agents.candidates`),
+  and on a logarithmic scale. All candidates are read in one padded batch; the released code reads them one by one.
 - The limits, if there are any, are kept by the candidates. The paper has none.
-- Defaults are for a search of a hundred trials that takes seconds, not hours; `PAPER` has the paper's, where the stopping
-  rule of `agents.embedding` cuts most of the steps.
+- Defaults are such that a proposal takes tenths of a second; `PAPER` has the paper's.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """N2N learning: layers removed, then layers shrunk, by policy gradients (Ashok et al., ICLR 2018, arXiv 1709.06030).
 
 Stage 1: a bidirectional LSTM reads the blocks of the original network and says of each with what probability it stays
-(section 3.2). Stage 2: an LSTM goes through the widths of the best network of stage 1, and draws for each one of ten keep
-fractions, given the one before (section 3.3). Both learn by REINFORCE, Adam on
+(section 3.2). Stage 2: an LSTM goes through the widths of the best network of stage 1, and draws for each one of ten
+keep fractions, given the one before (section 3.3). Both learn by REINFORCE, Adam on
 
     -1/m * sum over roll-outs k and steps t of log pi(a_t) * (R_k - b)
 
@@ -11,16 +11,16 @@ utility: for the paper's own, C (2 - C) A / A_teacher, that is the objective `co
 
 Chosen where the paper leaves room:
 
-- A space has one knob a block and a group of coupled channels, so a policy reads one row for each: its features. Bits that
-  are not blocks stay as the original has them.
+- A space has one knob a block and one a group of coupled channels, so a policy reads one row for each: its features.
+  Bits that are not blocks stay as the original has them.
 - Both stages share the trials: half of them each, or all where there are only blocks or only widths. The paper has 500
   roll-outs in each, so in a hundred trials little is learnt.
-- A budget. The paper's variant for constraints gives a network that breaks one the reward -1; here none is proposed: the
-  widths of a network over the limits are scaled by one factor until they are kept, and if that is not enough the space
-  projects it. Without limits nothing is changed.
-- What is learnt from is what was executed, which a told Point alone gives back: nearest of the ten fractions where rounding
-  or the budget has changed it. Widths of removed blocks, which change nothing, are passed over.
-- Trials without a value teach nothing. A network tried before is drawn anew; if the policy insists, it is tried again.
+- A budget. The paper's variant for constraints gives a network that breaks one the reward -1; here none is proposed:
+  the widths of a network over the limits are scaled by one factor until they are kept, and if that is not enough the
+  space projects it. What budget is left is used up. Without limits nothing is changed.
+- What is learnt from is what was executed, which a told Point alone gives back: the nearest of the ten fractions where
+  rounding or the budget has changed it. Widths of removed blocks, which change nothing, are passed over.
+- Trials without a value teach nothing. What is running is drawn anew; what has been tried is not.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class N2n(NumberedAgent):
     def __init__(self, task: Task, options: N2nOptions) -> None:
         super().__init__(task, options)
         knobs, features = self.space.knobs, torch.from_numpy(self.space.features()).float()
-        self.original = [knob.levels[-1] for knob in knobs]
+        self.original = [knob.nearest(1.0) for knob in knobs]
         self.blocks = [t for t, knob in enumerate(knobs) if knob.is_bit and knob.unit == "block"]
         self.widths = [t for t, knob in enumerate(knobs) if not knob.is_bit and len(knob.levels) > 1]
         half = self.trials // 2 if options.removal_trials is None else options.removal_trials

@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
 from automl.evaluation.certify import certified, shown
-from automl.evaluation.objectives import ERROR_TIMES_LOG
+from automl.evaluation.objectives import WEIGHED
 from automl.measures.latency_table import PREDICTED
 from automl.pictures import picture_path, record_picture
 from automl.progress import duration
@@ -34,7 +34,7 @@ def table(study: Study, results: Results) -> str:
         columns.append((f"validation {metric}", partial(_quality, metric=metric)))
         if metric != "divergence":
             columns.append((f"test {metric}", partial(_quality, metric=f"test_{metric}")))
-    if study.config.objective in ERROR_TIMES_LOG:
+    if study.config.objective in WEIGHED:
         columns.append((study.config.objective, partial(_quality, metric=study.config.objective)))
     columns += [
         ("MACs", lambda row: _share(row, "macs", final(original, "macs"))),

@@ -65,13 +65,13 @@ class CostedSpace(ABC):
         return self.point([knob.nearest(float(keep)) for knob, keep in zip(self.knobs, x, strict=True)])
 
     def sequence(self, point: Point) -> np.ndarray:
-        """A row for each knob, its features and its keep fraction: float32, [n_rows, n_features + 1].
+        """A row for each knob, its features and the part of its highest level: float32, [n_rows, n_features + 1].
 
         A bit that stands at 0 has no row.
         """
-        keeps = self.encode(point)
-        there = (keeps > 0) | ~self._bits
-        return np.column_stack([self._static, keeps])[there].astype(np.float32)
+        levels = self.levels(point)
+        there = (levels > 0) | ~self._bits
+        return np.column_stack([self._static, levels / self.highest])[there].astype(np.float32)
 
     @cached_property
     def _static(self) -> np.ndarray:

@@ -13,7 +13,7 @@ from search_spaces import CostedSpace, Knob, Plan, Point
 class ToyDepthSpace(CostedSpace):
     """`blocks` blocks, each with a bit and a width, and a skip. The width of a removed block is not active.
 
-    An inactive width has one canonical level, the original's. A block costs in proportion to its width.
+    An inactive width stands at its lowest level. A block costs in proportion to its width.
     """
 
     metrics = ("macs", "params")
@@ -21,7 +21,9 @@ class ToyDepthSpace(CostedSpace):
 
     def __init__(self, blocks: int = 4, size: int = 16) -> None:
         self.blocks, self.size = blocks, size
-        pairs = [(Knob(f"block{i}", (0, 1), "block"), Knob(f"width{i}", tuple(range(2, size + 1)))) for i in range(blocks)]
+        pairs = [
+            (Knob(f"block{i}", (0, 1), "block"), Knob(f"width{i}", tuple(range(2, size + 1)))) for i in range(blocks)
+        ]
         self.knobs = (*(knob for pair in pairs for knob in pair), Knob("skip", (0, 1), "skip"))
 
     def active(self, levels: Sequence[int]) -> np.ndarray:
@@ -31,9 +33,9 @@ class ToyDepthSpace(CostedSpace):
         return out
 
     def point(self, levels: Sequence[int]) -> Point:
-        """The canonical Point: inactive widths stand at the original's."""
+        """The canonical Point: inactive widths stand at their lowest."""
         super().point(levels)
-        return super().point(np.where(self.active(levels), levels, self.highest).tolist())
+        return super().point(np.where(self.active(levels), levels, self.lowest).tolist())
 
     def project(self, wanted: np.ndarray, limits: Mapping[str, float]) -> Point:
         """Blocks wanted by less than a half go, unless all would; then the widths shrink until the limits are kept."""
@@ -47,8 +49,11 @@ class ToyDepthSpace(CostedSpace):
                 break
             floor[t] = self.lowest[t]
         fixed = np.where(self._bits, floor, 0)
-        factors = [np.where(self._bits, fixed, np.maximum(self.lowest, f * np.asarray(wanted) * self.highest)) for f in np.linspace(1, 0, 50)]
-        levels = next(l.astype(int) for l in factors if self.within(l.astype(int), limits))
+        for factor in np.linspace(1, 0, 50):
+            widths = np.maximum(self.lowest, factor * np.asarray(wanted) * self.highest).astype(int)
+            levels = np.where(self._bits, fixed, widths)
+            if self.within(levels, limits):
+                break
         return self.fill(levels.tolist(), np.asarray(wanted, dtype=float), limits)
 
     def cost_of_levels(self, levels: np.ndarray, metric: str) -> float:
@@ -85,7 +90,5 @@ class ToyDepthAccuracy:
         return {"macs": 60.0 + 9 * self.width * len(self.needed)}
 
     def __call__(self, point: Point) -> float:
-        lost = [
-            max(1 - point[f"width{i}"] / self.width, 0.0) if point[f"block{i}"] else 1.0 for i in self.needed
-        ]
+        lost = [max(1 - point[f"width{i}"] / self.width, 0.0) if point[f"block{i}"] else 1.0 for i in self.needed]
         return self.best - 0.15 * sum(lost)
