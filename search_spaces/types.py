@@ -32,18 +32,18 @@ class Knob:
         if not self.size:
             object.__setattr__(self, "size", self.levels[-1])
 
-    @property
-    def is_bit(self) -> bool:
-        """Whether this is a yes or no: levels 0 and 1. A width with two levels is none."""
-        return self.levels == (0, 1)
-
     def keep(self, level: int) -> float:
-        """The fraction that remains at `level`, in (0, 1]; of a bit 0 or 1."""
+        """The fraction that remains at `level`, in (0, 1]."""
         return level / self.size
 
     def nearest(self, keep: float) -> int:
         """The legal level whose keep fraction is nearest to `keep` (the larger of two as near)."""
         return min(reversed(self.levels), key=lambda level: abs(level - keep * self.size))
+
+    @property
+    def is_bit(self) -> bool:
+        """Whether this is a yes or no: levels 0 and 1. A width with two levels is none."""
+        return self.levels == (0, 1)
 
 
 class Point(Mapping[str, int]):
