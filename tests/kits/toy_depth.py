@@ -56,6 +56,18 @@ class ToyDepthSpace(CostedSpace):
                 break
         return self.fill(levels.tolist(), np.asarray(wanted, dtype=float), limits)
 
+    def fill(self, levels: Sequence[int], wanted: np.ndarray, limits: Mapping[str, float]) -> Point:
+        """Widths of blocks that are there rise, the one furthest below what is wanted first; bits stay as they are."""
+        current = self.levels(self.point(levels))
+        rising = [t for t in np.flatnonzero(self.active(current) & ~self._bits) if limits]
+        while rising:
+            t = min(rising, key=lambda t: (current[t] / max(wanted[t], 1e-9), t))
+            current[t] += 1
+            if current[t] > self.size or not self.within(current, limits):
+                current[t] -= 1
+                rising.remove(t)
+        return self.point(current.tolist())
+
     def cost_of_levels(self, levels: np.ndarray, metric: str) -> float:
         levels = np.asarray(levels)
         each = np.arange(1, self.blocks + 1) if metric == "params" else np.ones(self.blocks)
