@@ -66,7 +66,9 @@ def compress(
     test_data: Iterable[Any] | None = None,
     agent: str | Mapping[str, Any] = "amc_warm",
     baselines: Sequence[str] = ("uniform", "random"),
-    objective: Literal["accuracy", "loss", "divergence", "error_log_macs", "error_log_params"] = "accuracy",
+    objective: Literal[
+        "accuracy", "loss", "divergence", "error_log_macs", "error_log_params", "compression_reward"
+    ] = "accuracy",
     guarantee: str | None = None,
     trials: int = 100,
     seed: int = 0,
@@ -94,7 +96,8 @@ def compress(
         agent: the search agent's name, or a mapping with `name` and its options.
         baselines: agents that run beside it with as many trials.
         objective: what is improved on the validation data; `error_log_macs` and `error_log_params` are the error times
-            the logarithm of the cost.
+            the logarithm of the cost; `compression_reward` is C (2 - C) accuracy / accuracy of `model`, C the part of
+            its parameters that is gone.
         guarantee: the accuracy that the winner must have, `"accuracy >= 90%"` or `"accuracy drop <= 1%"`, in points.
         trials: evaluations of each agent.
         workers: above 1 the trials are a Ray Tune sweep.

@@ -15,7 +15,7 @@ from automl._sections import Source, build, convert, read_yaml
 from automl.budget import NO_BUDGET, Budget, Guarantee, parse_budget, parse_guarantee
 from automl.errors import ConfigError
 from automl.evaluation import EvaluationOptions
-from automl.evaluation.objectives import ERROR_TIMES_LOG
+from automl.evaluation.objectives import MAXIMIZED, WEIGHED
 from automl.evaluation.sparsity import sparse_settings
 from automl.measures.latency_table import LatencyOptions
 from automl.training.options import TrainingOptions
@@ -143,12 +143,15 @@ class StudyConfig:
     model: ModelConfig
     data: DataConfig
     budget: tuple[str, ...] = ()
-    """May be missing where the objective weighs accuracy against cost: `error_log_macs`, `error_log_params`."""
+    """May be missing where the objective weighs accuracy against cost: `error_log_macs`, `error_log_params`,
+    `compression_reward`."""
     space: SpaceConfig = SpaceConfig()
     agent: AgentConfig = AgentConfig()
     baselines: tuple[str, ...] = ("uniform", "random")
     """Agents that run beside the agent, with as many trials each."""
-    objective: Literal["accuracy", "loss", "divergence", "error_log_macs", "error_log_params"] = "accuracy"
+    objective: Literal["accuracy", "loss", "divergence", "error_log_macs", "error_log_params", "compression_reward"] = (
+        "accuracy"
+    )
     guarantee: str | None = None
     """Accuracy that a network must have to be reported, `accuracy >= 90%` or `accuracy drop <= 1%` (in points)."""
     trials: int = 100
@@ -180,10 +183,10 @@ class StudyConfig:
                 agents.check_options(agent.name, agent.options)
         except agents.AgentError as error:
             raise ConfigError(str(error)) from None
-        if not self.budget and self.objective not in ERROR_TIMES_LOG:
+        if not self.budget and self.objective not in WEIGHED:
             raise ConfigError(
                 f"budget is missing: give one, for example `macs <= 50%`, or an objective that weighs accuracy against "
-                f"cost and needs none, {' or '.join(ERROR_TIMES_LOG)}"
+                f"cost and needs none, {' or '.join(WEIGHED)}"
             )
         # An unreadable budget or guarantee is an error here and not later.
         budget, _ = self.parsed_budget, self.parsed_guarantee
@@ -221,7 +224,7 @@ class StudyConfig:
     @property
     def goal(self) -> Goal:
         """What a trial is judged by."""
-        return Goal(self.objective, "maximize" if self.objective == "accuracy" else "minimize")
+        return Goal(self.objective, "maximize" if self.objective in MAXIMIZED else "minimize")
 
     @property
     def lanes(self) -> tuple[tuple[AgentConfig, int], ...]:

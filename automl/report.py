@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from automl._duration import duration
 from automl.evaluation.certify import certified, shown
-from automl.evaluation.objectives import ERROR_TIMES_LOG
+from automl.evaluation.objectives import WEIGHED
 from automl.finishing import was_trained
 from automl.measures.latency_table import PREDICTED
 from automl.pictures import picture_path, record_picture
@@ -38,7 +38,7 @@ def table(study: Study, results: Results) -> str:
             if study.config.training is not None:
                 columns.append(("untrained", partial(_quality, metric=f"{REFITTED}{metric}")))
             columns.append((f"test {metric}", partial(_quality, metric=f"test_{metric}")))
-    if study.config.objective in ERROR_TIMES_LOG:
+    if study.config.objective in WEIGHED:
         columns.append((study.config.objective, partial(_quality, metric=study.config.objective)))
     columns += [
         ("MACs", lambda row: _share(row, "macs", final(original, "macs"))),

@@ -14,7 +14,7 @@ from automl.errors import ConfigError
 from automl.evaluation import Evaluator
 from automl.evaluation.certify import COUNTED
 from automl.evaluation.metrics import DIVERGENCE
-from automl.evaluation.objectives import ERROR_TIMES_LOG
+from automl.evaluation.objectives import WEIGHED
 from automl.evaluation.sparsity import SparsityEvaluator
 from automl.loading import load_problem
 from automl.measures.latency_table import PREDICTED, LatencyOptions, LatencyTable, measure_latency_table
@@ -77,7 +77,7 @@ class Setup:
 
     def _require_metrics(self) -> None:
         """Raise `ConfigError` unless the problem has what the objective and the guarantee speak of."""
-        of_classes = self.config.objective in (*ERROR_TIMES_LOG, DIVERGENCE)
+        of_classes = self.config.objective in (*WEIGHED, DIVERGENCE)
         wanted = {"accuracy" if of_classes else self.config.objective: "objective"}
         if self.config.guarantee is not None:
             wanted.setdefault("accuracy", "guarantee")

@@ -23,7 +23,7 @@ from automl.evaluation.fisher import output_fisher
 from automl.evaluation.gram import Gram, gather_grams, supported
 from automl.evaluation.importance import activation_scores, taylor_scores
 from automl.evaluation.metrics import DIVERGENCE, Scores, measure_metrics
-from automl.evaluation.objectives import with_objective
+from automl.evaluation.objectives import COMPRESSION_REWARD, with_objective
 from automl.evaluation.options import EvaluationOptions
 from automl.evaluation.precision import choose_dtype, fast, first, formatted
 from automl.evaluation.racing import estimates, hopeless, looks
@@ -77,7 +77,7 @@ class Evaluator:
         """Beside what is judged by what, `threads` None: as torch is set.
 
         `limits`: metric -> absolute upper limit of macs, params, size_bytes or another cost that the space predicts.
-        `goal`: what trials race for; one of `ERROR_TIMES_LOG` is computed for every trial, and has no race.
+        `goal`: what trials race for; one of `WEIGHED` is computed for every trial, and has no race.
         """
         self.problem = problem
         self.space = space
@@ -100,6 +100,7 @@ class Evaluator:
         self._validation: list[Batch] | None = None
         self._rivals: OrderedDict[str, Scores] = OrderedDict()
         self._training: TrainingOptions | None = None
+        self._original: dict[str, float] | None = None
 
     def prepare(self) -> None:
         """Gather once what every trial needs; called by the first trial if not before."""
@@ -121,6 +122,10 @@ class Evaluator:
             self._references = self._log_probabilities()
             if (training := self.options.training) is not None:
                 self._training = settle(self.space.original, self.problem.epochs(training.batch_size), training)
+            if self.goal is not None and self.goal.metric == COMPRESSION_REWARD:
+                whole = self.space.point(self.space.highest.tolist())
+                measured = [*self._score(self._build(whole))[0].measurements(), *self._predicted(whole)]
+                self._original = {m.metric: m.value for m in measured}
         self._prepared = True
 
     def _prepare_space(self) -> None:
@@ -201,7 +206,7 @@ class Evaluator:
             reason = f"will not beat the best of its lane, as {seen} of {total} samples show"
             return Outcome.stopped(reason, [*estimates(scores, theirs), *costs])
         self._remember(point, scores)
-        measured = with_objective([*scores.measurements(), *costs], self.goal.metric if self.goal else "")
+        measured = self._with_objective([*scores.measurements(), *costs])
         return Outcome.infeasible(f"over the budget: {over}", measured) if over else Outcome.done(measured)
 
     def _score(self, network: nn.Module, rival: Scores | None = None) -> tuple[Scores, bool]:
@@ -238,6 +243,10 @@ class Evaluator:
         self._rivals[point.key] = scores
         if len(self._rivals) > RIVALS:
             self._rivals.popitem(last=False)
+
+    def _with_objective(self, measured: Sequence[Measurement]) -> list[Measurement]:
+        """`measured`, and the goal if that weighs accuracy against cost."""
+        return with_objective(measured, self.goal.metric if self.goal else "", self._original)
 
     def _predicted(self, point: Point) -> list[Measurement]:
         """The costs as the space predicts them; counting them anew takes a tenth of a trial's time.
@@ -382,9 +391,7 @@ class Evaluator:
             scores = Scores()
             for batch, reference in zip(self.problem.validation, self._references, strict=True):
                 scores.add(quick, formatted([batch], torch.float32)[0], self.problem.metrics, reference)
-            judged = with_objective(
-                [*scores.measurements(), *self.counts(network)], self.goal.metric if self.goal else ""
-            )
+            judged = self._with_objective([*scores.measurements(), *self.counts(network)])
         return [replace(m, metric=prefix + m.metric) for m in judged]
 
     def __getstate__(self) -> dict[str, object]:
