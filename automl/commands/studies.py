@@ -21,7 +21,7 @@ def run(args: argparse.Namespace) -> int:
                     config["data"]["name"],
                     ", ".join(config["budget"]) or "-",
                     config["agent"]["name"],
-                    str(store.count_finished(study.id)),
+                    str(sum(store.count_finished(study.id).values())),
                     f"{study.created:%Y-%m-%d %H:%M} UTC",
                 ]
             )

@@ -40,8 +40,6 @@ class Database:
     ) -> None:
         self.url = parse_url(url)
         self.patience_s = patience_s
-        self.last_write = -1e9
-        """When a write was last begun or ended, by `time.monotonic`."""
         self.name = str(self.url.database) if self.is_sqlite else self.url.render_as_string(hide_password=True)
         """For messages: the file, or the URL without its password."""
         if self.is_sqlite:
@@ -76,10 +74,8 @@ class Database:
         A read before the first write would otherwise fail with "database is locked", without waiting, whenever
         another process wrote in between. `sqlalchemy.exc.IntegrityError` is left to the caller.
         """
-        self.last_write = time.monotonic()
         with self._translated(), self._writer.begin() as connection:
             yield connection
-        self.last_write = time.monotonic()
 
     def reading(self, work: Callable[[sa.Connection], T]) -> T:
         """What `work` finds in one `read`; begun again if the server goes away meanwhile."""

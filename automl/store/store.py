@@ -252,11 +252,13 @@ class Store:
             study_id, within(study_id, agent, seed) & (schema.trial.c.state == TrialState.RUNNING.value)
         )
 
-    def count_finished(self, study_id: int) -> int:
-        """How many trials of a study are closed."""
-        closed = within(study_id, None, None) & schema.trial.c.finish_order.is_not(None)
-        query = sa.select(sa.func.count()).select_from(schema.trial).where(closed)
-        return self.database.reading(lambda connection: connection.execute(query).scalar_one())
+    def count_finished(self, study_id: int) -> dict[tuple[str, int], int]:
+        """How many trials are closed in each lane, (agent, seed), of a study."""
+        trial = schema.trial.c
+        query = sa.select(trial.agent, trial.seed, sa.func.count()).group_by(trial.agent, trial.seed)
+        closed = query.where(trial.study_id == study_id, trial.finish_order.is_not(None))
+        rows = self.database.reading(lambda connection: connection.execute(closed).all())
+        return {(agent, seed): n for agent, seed, n in sorted(map(tuple, rows))}
 
     def find_done(self, study_id: int, point_key: str) -> TrialRecord | None:
         """The first trial of the study, in any lane, that is done at the Point with this key."""
