@@ -2,6 +2,7 @@
 
 from automl.store.dashboard import serve_dashboard
 from automl.store.errors import LeaseLostError, StoreError, StudyBusyError, StudyExistsError, StudyNotFoundError
+from automl.store.live_projection import LiveProjection
 from automl.store.optuna_projection import OptunaProjection
 from automl.store.records import ArtifactRecord, AttemptRecord, StudyRecord, TrialRecord
 from automl.store.store import Store, open_store
@@ -11,6 +12,7 @@ __all__ = [
     "ArtifactRecord",
     "AttemptRecord",
     "LeaseLostError",
+    "LiveProjection",
     "OptunaProjection",
     "Store",
     "StoreError",

@@ -86,7 +86,9 @@ def new_study(store: Store, n: int) -> StudyRecord:
             connection.execute(schema.measurement.insert(), rows)
     if not store.database.is_sqlite:
         with store.database.write() as connection:
-            connection.execute(sa.text("SELECT setval(pg_get_serial_sequence('trial', 'id'), (SELECT max(id) FROM trial))"))
+            connection.execute(
+                sa.text("SELECT setval(pg_get_serial_sequence('trial', 'id'), (SELECT max(id) FROM trial))")
+            )
     return study
 
 
