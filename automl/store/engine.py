@@ -195,7 +195,7 @@ def _engine(url: sa.URL, timeout_s: float) -> sa.Engine:
         {"timeout": timeout_s} if is_sqlite else {"connect_timeout": max(2, round(timeout_s))}
     )
     try:
-        engine = sa.create_engine(url, connect_args=connect_args, pool_pre_ping=not is_sqlite)
+        engine = sa.create_engine(url, connect_args=connect_args)
     except ModuleNotFoundError as error:
         raise StoreError(
             f"PostgreSQL needs the package {error.name}. Install it: pip install 'automl-compress[postgres]'"

@@ -1,6 +1,7 @@
 """Optuna's tables kept up with a running study, at the expense of nobody who waits.
 
-Optuna takes tens of milliseconds to add a trial, and holds an SQLite file's write lock and Python's interpreter so long.
+Optuna takes tens of milliseconds to add a trial, and holds an SQLite file's write lock and Python's interpreter for
+most of them.
 So trials are copied in a thread, while the driver has nothing to write: an evaluation is under way.
 """
 

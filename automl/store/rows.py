@@ -28,9 +28,7 @@ def read_trials(connection: sa.Connection, where: sa.ColumnElement[bool]) -> lis
     query = sa.select(schema.measurement).join(schema.trial, trial.id == m.trial_id).where(where).order_by(m.id)
     measurements = defaultdict(list)
     for row in connection.execute(query):
-        measurements[row.trial_id].append(
-            Measurement(row.metric, row.value, row.unit, row.n, row.spread, row.device, row.step)
-        )
+        measurements[row.trial_id].append(measurement(row))
     rows = sorted(rows, key=lambda row: (row.agent, row.seed, row.number))  # here: SQL sorts text by locale
     return [trial_record(row, measurements[row.id]) for row in rows]
 
@@ -67,6 +65,11 @@ def trial_record(row: Any, measurements: Sequence[Measurement]) -> TrialRecord:
             m.metric.removeprefix(DIAGNOSTIC): m.value for m in measurements if m.metric.startswith(DIAGNOSTIC)
         },
     )
+
+
+def measurement(row: Any) -> Measurement:
+    """A row of `measurement`."""
+    return Measurement(row.metric, row.value, row.unit, row.n, row.spread, row.device, row.step)
 
 
 def measurement_rows(trial_id: int, measurements: Sequence[Measurement]) -> list[dict[str, Any]]:

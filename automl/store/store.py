@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
 from agents import TrialState
@@ -18,7 +19,17 @@ from automl.store import leases, schema
 from automl.store.engine import PATIENCE_S, Database
 from automl.store.errors import StoreError, StudyExistsError, StudyNotFoundError
 from automl.store.records import DIAGNOSTIC, ArtifactRecord, AttemptRecord, StudyRecord, TrialRecord
-from automl.store.rows import clean, finite, measurement_rows, now, plain, read_trials, trial_record, within
+from automl.store.rows import (
+    clean,
+    finite,
+    measurement,
+    measurement_rows,
+    now,
+    plain,
+    read_trials,
+    trial_record,
+    within,
+)
 from automl.types import Measurement, Outcome
 from search_spaces import Point
 
@@ -154,9 +165,12 @@ class Store:
             self._check(connection, study_id)
             return self._added(schema.trial, values, ("study_id", "agent", "seed", "number", "started"), connection)
 
-        row = self.database.writing(add)
-        if row is None:
+        try:
+            row = self.database.writing(add)
+        except IntegrityError:  # it refers to a study that is not there
             self.database.reading(lambda connection: self._require(connection, schema.study, study_id))
+            raise
+        if row is None:
             raise StoreError(
                 f"trial {number} of {agent}/{seed} is already recorded in study {study_id} of {self.name}: another "
                 f"process runs it. Wait for that one, or stop it and go on with `automl resume`"
@@ -168,8 +182,9 @@ class Store:
         started = now()
 
         def reopen(connection: sa.Connection) -> TrialRecord:
-            row = self._require_running(connection, trial_id)
+            row = self._locked(connection, trial_id)
             if row.started != started:  # else this has been done already
+                self._require_running(connection, row)
                 self._end_attempt(connection, row, "the process that ran it ended", started, counted=False)
                 self._hand_out(connection, row, started)
             return read_trials(connection, schema.trial.c.id == trial_id)[0]
@@ -185,10 +200,9 @@ class Store:
         ended = now()
 
         def fail(connection: sa.Connection) -> TrialRecord:
-            self._lock_study_of(connection, trial_id)
-            row = self._require(connection, schema.trial, trial_id)
+            row = self._locked(connection, trial_id)
             if ended not in (row.started, row.finished):  # else this has been done already
-                row = self._require_running(connection, trial_id)
+                self._require_running(connection, row)
                 self._end_attempt(connection, row, reason, ended, counted=True)
                 a = schema.attempt.c
                 counted = (a.trial_id == trial_id) & a.counted
@@ -197,7 +211,7 @@ class Store:
                     self._hand_out(connection, row, ended)
                 else:
                     why = reason if failures == 1 else f"set aside after {failures} attempts, the last: {reason}"
-                    self._close(connection, row, Outcome.failed(why), ended)
+                    return self._close(connection, row, Outcome.failed(why), ended)
             return read_trials(connection, schema.trial.c.id == trial_id)[0]
 
         return self.database.writing(fail)
@@ -222,14 +236,13 @@ class Store:
         finished = now()
 
         def close(connection: sa.Connection) -> TrialRecord:
-            self._lock_study_of(connection, trial_id)
-            row = self._require(connection, schema.trial, trial_id)
-            if row.finished != finished:  # else this has been done already
-                row = self._require_running(connection, trial_id)
-                if repeat_of is not None:
-                    self._require(connection, schema.trial, repeat_of)
-                self._close(connection, row, outcome, finished, repeat_of)
-            return read_trials(connection, schema.trial.c.id == trial_id)[0]
+            row = self._locked(connection, trial_id)
+            if row.finished == finished:  # this has been done already
+                return read_trials(connection, schema.trial.c.id == trial_id)[0]
+            self._require_running(connection, row)
+            if repeat_of is not None:
+                self._require(connection, schema.trial, repeat_of)
+            return self._close(connection, row, outcome, finished, repeat_of)
 
         return self.database.writing(close)
 
@@ -355,12 +368,12 @@ class Store:
         self, table: sa.Table, values: Mapping[str, Any], key: Sequence[str], connection: sa.Connection
     ) -> Any | None:
         """The row with these values, new or found by its `key`; None if another row stands in its place."""
-        try:
-            with connection.begin_nested():
-                return connection.execute(table.insert().values(values).returning(table)).one()
-        except IntegrityError:
+        insert = (sqlite if self.database.is_sqlite else postgresql).insert(table)
+        row = connection.execute(insert.values(values).on_conflict_do_nothing().returning(table)).one_or_none()
+        if row is None:
             same = sa.and_(*(table.c[name] == values[name] for name in key))
-            return connection.execute(sa.select(table).where(same)).one_or_none()
+            row = connection.execute(sa.select(table).where(same)).one_or_none()
+        return row
 
     def _of_study(self, study_id: int, where: sa.ColumnElement[bool]) -> list[TrialRecord]:
         def read(connection: sa.Connection) -> list[TrialRecord]:
@@ -380,27 +393,27 @@ class Store:
 
     def _close(
         self, connection: sa.Connection, row: Any, outcome: Outcome, finished: datetime, repeat_of: int | None = None
-    ) -> None:
+    ) -> TrialRecord:
         """The trial has ended, next in the order of its lane."""
-        trial = schema.trial.c
-        last = connection.scalar(
-            sa.select(sa.func.max(trial.finish_order)).where(within(row.study_id, row.agent, row.seed))
-        )
-        connection.execute(
-            schema.trial.update()
-            .where(trial.id == row.id)
-            .values(
-                state=outcome.state.value,
-                reason=None if outcome.reason is None else clean(outcome.reason),
-                finished=finished,
-                wall_s=finite(outcome.wall_s, "wall_s"),
-                finish_order=(last or 0) + 1,
-                repeat_of=repeat_of,
-            )
-        )
+        trial, m = schema.trial.c, schema.measurement.c
+        earlier = schema.trial.alias().c
+        lane = (earlier.study_id == row.study_id) & (earlier.agent == row.agent) & (earlier.seed == row.seed)
+        last = sa.select(sa.func.coalesce(sa.func.max(earlier.finish_order), 0)).where(lane).scalar_subquery()
+        values = {
+            "state": outcome.state.value,
+            "reason": None if outcome.reason is None else clean(outcome.reason),
+            "finished": finished,
+            "wall_s": finite(outcome.wall_s, "wall_s"),
+            "finish_order": last + 1,
+            "repeat_of": repeat_of,
+        }
+        update = schema.trial.update().where(trial.id == row.id).values(values).returning(schema.trial)
+        closed = connection.execute(update).one()
         rows = measurement_rows(row.id, outcome.measurements)
         if rows:
             connection.execute(schema.measurement.insert(), rows)
+        measured = connection.execute(sa.select(schema.measurement).where(m.trial_id == row.id).order_by(m.id))
+        return trial_record(closed, [measurement(found) for found in measured])
 
     def _require(self, connection: sa.Connection, table: sa.Table, key: int) -> Any:
         """The row with this id."""
@@ -409,29 +422,25 @@ class Store:
             raise StoreError(f"{self.name} has no {table.name} with id {key}")
         return row
 
-    def _require_running(self, connection: sa.Connection, trial_id: int) -> Any:
-        """The row of a trial that this store may close."""
-        row = self._require(connection, schema.trial, trial_id)
+    def _require_running(self, connection: sa.Connection, row: Any) -> None:
+        """Raise unless this store may close the trial."""
         self._check(connection, row.study_id)
         if row.state != TrialState.RUNNING.value:
             raise StoreError(
                 f"trial {row.number} of {row.agent}/{row.seed} in {self.name} is closed already ({row.state}), "
                 f"since {row.finished:%Y-%m-%d %H:%M:%S} UTC. If another process runs the study, stop one of them"
             )
-        return row
 
-    def _lock_study_of(self, connection: sa.Connection, trial_id: int) -> None:
-        """Close one trial of a study at a time, so that no place in a lane's order is given twice.
+    def _locked(self, connection: sa.Connection, trial_id: int) -> Any:
+        """The row of a trial that is to be changed.
 
-        SQLite, which has no such lock and ignores it, holds the write lock already.
+        Locked with its study, so that one trial of a study closes at a time and no place in a lane's order is given
+        twice. SQLite, which has no such lock and ignores it, holds the write lock already.
         """
-        trial = schema.trial.c
-        connection.execute(
-            sa.select(schema.study.c.id)
-            .join(schema.trial, trial.study_id == schema.study.c.id)
-            .where(trial.id == trial_id)
-            .with_for_update(of=schema.study, key_share=True)
-        )
+        of_study = sa.select(schema.trial).join(schema.study, schema.trial.c.study_id == schema.study.c.id)
+        locked = of_study.where(schema.trial.c.id == trial_id).with_for_update(key_share=True)
+        row = connection.execute(locked).one_or_none()
+        return row or self._require(connection, schema.trial, trial_id)
 
 
 def study_name(name: str) -> str:
