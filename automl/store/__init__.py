@@ -6,6 +6,7 @@ from automl.store.live_projection import LiveProjection
 from automl.store.optuna_projection import OptunaProjection
 from automl.store.records import ArtifactRecord, AttemptRecord, StudyRecord, TrialRecord
 from automl.store.store import Store, open_store
+from automl.store.transfer import backup_sqlite, export_studies, import_studies
 from automl.store.trial_table import frame, write_trials
 
 __all__ = [
@@ -21,7 +22,10 @@ __all__ = [
     "StudyNotFoundError",
     "StudyRecord",
     "TrialRecord",
+    "backup_sqlite",
+    "export_studies",
     "frame",
+    "import_studies",
     "open_store",
     "serve_dashboard",
     "write_trials",
