@@ -220,7 +220,7 @@ class Store:
         """The attempts at trials of a study that ended without an outcome, in the order in which they ended."""
         trial, attempt = schema.trial.c, schema.attempt.c
         columns = [column for column in schema.attempt.c if column.name != "id"]
-        query = sa.select(*columns).join(schema.trial, trial.id == attempt.trial_id).order_by(attempt.id)
+        query = sa.select(*columns).join(schema.trial, trial.id == attempt.trial_id).order_by(attempt.ended, attempt.id)
         rows = self.database.reading(
             lambda connection: connection.execute(query.where(trial.study_id == study_id)).all()
         )

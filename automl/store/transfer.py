@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import sqlite3
+import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -32,6 +33,7 @@ FORMAT_VERSION = 1
 _BATCH = 500  # trials held in memory at a time
 _TRIAL = ("id", "study_id", "repeat_of", "projected")  # columns that a file does not have
 _OWNED = ("id", "trial_id")
+_WITHIN = ("measurements", "ended", "repeat_of")  # parts of a trial's line that are no columns as they stand
 
 
 def export_studies(store: Store, file: str | Path, names: Sequence[str] = ()) -> list[str]:
@@ -68,7 +70,7 @@ def import_studies(store: Store, file: str | Path, rename: Mapping[str, str] | N
             for line in _checked(read, str(file)):
                 taken.take(line)
             taken.finish()
-    except (OSError, EOFError, KeyError, TypeError, ValueError, SQLAlchemyError) as error:
+    except (OSError, EOFError, zlib.error, KeyError, TypeError, ValueError, SQLAlchemyError) as error:
         if isinstance(error, StoreError):
             raise
         detail = error.strerror if isinstance(error, OSError) and error.strerror else f"{type(error).__name__}: {error}"
@@ -142,7 +144,7 @@ def _trial_lines(connection: sa.Connection, study_id: int) -> Iterator[dict[str,
         for row in rows:
             line = _plain(row, _TRIAL)
             line["repeat_of"] = None if row.repeat_of is None else _lane_place(connection, row.repeat_of)
-            yield {"trial": {**line, "measurements": measurements[row.id], "attempts": attempts[row.id]}}
+            yield {"trial": {**line, "measurements": measurements[row.id], "ended": attempts[row.id]}}
 
 
 def _owned(connection: sa.Connection, table: sa.Table, trials: Sequence[int]) -> dict[int, list[dict[str, Any]]]:
@@ -251,13 +253,13 @@ class _Import:
             return
         rows = []
         for values in self._trials:
-            row = {key: value for key, value in values.items() if key not in ("measurements", "attempts", "repeat_of")}
+            row = {key: value for key, value in values.items() if key not in _WITHIN}
             rows.append({**row, "study_id": self._study})
             if values["repeat_of"] is not None:
                 self._repeats[values["agent"], values["seed"], values["number"]] = values["repeat_of"]
         ids = self._insert(schema.trial, rows)
         self._ids.update(((row["agent"], row["seed"], row["number"]), key) for row, key in zip(rows, ids, strict=True))
-        for table, owned in ((schema.measurement, "measurements"), (schema.attempt, "attempts")):
+        for table, owned in ((schema.measurement, "measurements"), (schema.attempt, "ended")):
             pairs = zip(ids, self._trials, strict=True)
             self._insert(table, [{**row, "trial_id": key} for key, values in pairs for row in values[owned]])
         self._trials = []

@@ -12,7 +12,7 @@ def upgrade() -> None:
     op.create_table(
         "attempt",
         sa.Column("id", sa.Integer, primary_key=True),
-        sa.Column("trial_id", sa.ForeignKey("trial.id"), nullable=False),
+        sa.Column("trial_id", sa.Integer, sa.ForeignKey("trial.id"), nullable=False),
         sa.Column("number", sa.Integer, nullable=False),
         sa.Column("reason", sa.Text, nullable=False),
         sa.Column("counted", sa.Boolean, nullable=False),
@@ -21,7 +21,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "lease",
-        sa.Column("study_id", sa.ForeignKey("study.id"), primary_key=True, autoincrement=False),
+        sa.Column("study_id", sa.Integer, sa.ForeignKey("study.id"), primary_key=True, autoincrement=False),
         sa.Column("token", sa.String(32), nullable=False),
         sa.Column("host", sa.String(255), nullable=False),
         sa.Column("machine", sa.String(100), nullable=False),
