@@ -1,8 +1,8 @@
 """What a trial costs the driver, by how many are on record: ours beside plain Optuna, on SQLite and on PostgreSQL.
 
 Ours: propose, rival and finish of a Session (write first, look for the Point in the record, learn), with its lease, and
-with Optuna's tables kept up in the background. Optuna: ask, 27 suggestions, four user attributes, tell, with RandomSampler,
-which reads no history. Both ask for the next trial at once, so nothing is hidden behind an evaluation.
+with Optuna's tables kept up in the background. Optuna: ask, 27 suggestions, four user attributes, tell, with its
+RandomSampler, which reads no history. Both ask for the next trial at once: nothing is hidden behind an evaluation.
 
     python experiments/scale/driver.py --out experiments/scale/driver
 """
@@ -62,7 +62,7 @@ def ours(url: str, size: int, n: int) -> tuple[np.ndarray, dict[str, float]]:
     return took, {"open_s": opened_s, "peak_mb": memory}
 
 
-def optuna_alone(url: str, size: int, n: int) -> np.ndarray:
+def optuna_alone(url: str, size: int, n: int) -> tuple[np.ndarray, dict[str, float]]:
     """The cost of each of `n` trials after `size` for Optuna by itself."""
     import optuna
 
@@ -79,7 +79,7 @@ def optuna_alone(url: str, size: int, n: int) -> np.ndarray:
 
     step()
     _copy_first_trial(url, size)
-    return timed(step, n)
+    return timed(step, n), {}
 
 
 def _copy_first_trial(url: str, size: int) -> None:
@@ -130,11 +130,12 @@ def measure(sizes: tuple[int, ...], n: int) -> list[dict]:
 def table(rows: list[dict]) -> str:
     head = "| database | | recorded trials | mean ms | median | 95 % | most | opening s |\n"
     head += "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |\n"
-    return head + "".join(
-        f"| {r['database']} | {r['who']} | {r['recorded']:,} | {r['mean']:.1f} | {r['p50']:.1f} | {r['p95']:.1f} "
-        f"| {r['max']:.0f} | {f'{r["open_s"]:.1f}' if 'open_s' in r else ''} |\n"
-        for r in rows
-    )
+    lines = []
+    for r in rows:
+        numbers = f"{r['mean']:.1f} | {r['p50']:.1f} | {r['p95']:.1f} | {r['max']:.0f}"
+        opening = f"{r['open_s']:.1f}" if "open_s" in r else ""
+        lines.append(f"| {r['database']} | {r['who']} | {r['recorded']:,} | {numbers} | {opening} |\n")
+    return head + "".join(lines)
 
 
 def draw(rows: list[dict], path: Path) -> None:

@@ -1,8 +1,8 @@
-"""64 simulated workers that finish at random while one driver writes, a dashboard reads, and Optuna's tables are kept up.
+"""64 simulated workers that finish at random; one driver writes, a process reads, and Optuna's tables are kept up.
 
-Each worker is a thread that takes a Point, sleeps for a time drawn from an exponential distribution, and puts its outcome
-into the driver's queue. The driver takes outcomes as they come: finish, then propose the next. A process of its own reads
-the whole study again and again meanwhile, as a dashboard would.
+Each worker is a thread that takes a trial, sleeps for a time drawn from an exponential distribution, and puts its
+outcome into the driver's queue. The driver takes outcomes as they come: finish, then propose the next. A process of its
+own reads the whole study every few seconds meanwhile, as a dashboard would.
 
     python experiments/scale/writers.py --out experiments/scale/writers.md
 """
@@ -29,7 +29,7 @@ def read_always(url: str, reads, stop) -> None:
         while not stop.is_set():
             store.trials(study.id)
             reads.value += 1
-            time.sleep(0.2)
+            stop.wait(5)
 
 
 def run(kind: str, workers: int, trials: int, recorded: int, mean_s: float) -> dict:
@@ -99,7 +99,7 @@ def main() -> None:
     parser.add_argument("--mean-s", type=float, default=2.0, help="mean duration of a trial")
     args = parser.parse_args()
     lines = [
-        f"{args.workers} workers, {args.trials:,} trials of {args.mean_s:g} s on average, {args.recorded:,} on record before.",
+        f"{args.workers} workers, {args.trials:,} trials of {args.mean_s:g} s on average, {args.recorded:,} on record.",
         "No lock error, no trial lost or doubled.",
         "",
         "| database | write | median ms | 95 % | 99 % | most | trials a second | whole reads meanwhile |",
