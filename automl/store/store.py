@@ -4,25 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
 from agents import TrialState
 from automl._names import nearest
-from automl.store import leases, schema
+from automl.store import leases, schema, writes
 from automl.store.engine import PATIENCE_S, Database
 from automl.store.errors import StoreError, StudyExistsError, StudyNotFoundError
 from automl.store.records import DIAGNOSTIC, ArtifactRecord, AttemptRecord, StudyRecord, TrialRecord
 from automl.store.rows import (
     clean,
-    finite,
-    measurement,
     measurement_rows,
     now,
     plain,
@@ -119,7 +116,9 @@ class Store:
             "environment": plain(environment),
             "created": now(),
         }
-        row = self.database.writing(partial(self._added, schema.study, values, ("name", "created")))
+        row = self.database.writing(
+            lambda connection: writes.added(connection, schema.study, values, ("name", "created"))
+        )
         if row is None:
             raise StudyExistsError(
                 f"there is a study {name!r} in {self.name}. Go on with `automl resume {name}`, or give the new one "
@@ -163,12 +162,12 @@ class Store:
 
         def add(connection: sa.Connection) -> Any:
             self._check(connection, study_id)
-            return self._added(schema.trial, values, ("study_id", "agent", "seed", "number", "started"), connection)
+            return writes.added(connection, schema.trial, values, ("study_id", "agent", "seed", "number", "started"))
 
         try:
             row = self.database.writing(add)
         except IntegrityError:  # it refers to a study that is not there
-            self.database.reading(lambda connection: self._require(connection, schema.study, study_id))
+            self.database.reading(lambda connection: writes.require(connection, self.name, schema.study, study_id))
             raise
         if row is None:
             raise StoreError(
@@ -182,11 +181,11 @@ class Store:
         started = now()
 
         def reopen(connection: sa.Connection) -> TrialRecord:
-            row = self._locked(connection, trial_id)
+            row = writes.locked(connection, self.name, trial_id)
             if row.started != started:  # else this has been done already
                 self._require_running(connection, row)
-                self._end_attempt(connection, row, "the process that ran it ended", started, counted=False)
-                self._hand_out(connection, row, started)
+                writes.end_attempt(connection, row, "the process that ran it ended", started, counted=False)
+                writes.hand_out(connection, row, started)
             return read_trials(connection, schema.trial.c.id == trial_id)[0]
 
         return self.database.writing(reopen)
@@ -200,18 +199,18 @@ class Store:
         ended = now()
 
         def fail(connection: sa.Connection) -> TrialRecord:
-            row = self._locked(connection, trial_id)
+            row = writes.locked(connection, self.name, trial_id)
             if ended not in (row.started, row.finished):  # else this has been done already
                 self._require_running(connection, row)
-                self._end_attempt(connection, row, reason, ended, counted=True)
+                writes.end_attempt(connection, row, reason, ended, counted=True)
                 a = schema.attempt.c
                 counted = (a.trial_id == trial_id) & a.counted
                 failures = connection.execute(sa.select(sa.func.count()).where(counted)).scalar_one()
                 if failures < max_attempts:
-                    self._hand_out(connection, row, ended)
+                    writes.hand_out(connection, row, ended)
                 else:
                     why = reason if failures == 1 else f"set aside after {failures} attempts, the last: {reason}"
-                    return self._close(connection, row, Outcome.failed(why), ended)
+                    return writes.close(connection, row, Outcome.failed(why), ended)
             return read_trials(connection, schema.trial.c.id == trial_id)[0]
 
         return self.database.writing(fail)
@@ -236,13 +235,13 @@ class Store:
         finished = now()
 
         def close(connection: sa.Connection) -> TrialRecord:
-            row = self._locked(connection, trial_id)
+            row = writes.locked(connection, self.name, trial_id)
             if row.finished == finished:  # this has been done already
                 return read_trials(connection, schema.trial.c.id == trial_id)[0]
             self._require_running(connection, row)
             if repeat_of is not None:
-                self._require(connection, schema.trial, repeat_of)
-            return self._close(connection, row, outcome, finished, repeat_of)
+                writes.require(connection, self.name, schema.trial, repeat_of)
+            return writes.close(connection, row, outcome, finished, repeat_of)
 
         return self.database.writing(close)
 
@@ -250,7 +249,7 @@ class Store:
         """One trial by its id."""
 
         def read(connection: sa.Connection) -> TrialRecord:
-            self._require(connection, schema.trial, trial_id)
+            writes.require(connection, self.name, schema.trial, trial_id)
             return read_trials(connection, schema.trial.c.id == trial_id)[0]
 
         return self.database.reading(read)
@@ -291,7 +290,7 @@ class Store:
         rows = measurement_rows(trial_id, measurements)
 
         def add(connection: sa.Connection) -> None:
-            row = self._require(connection, schema.trial, trial_id)
+            row = writes.require(connection, self.name, schema.trial, trial_id)
             self._check(connection, row.study_id, adding=True)
             m = schema.measurement
             last = sa.select(m).where(m.c.trial_id == trial_id).order_by(m.c.id.desc()).limit(len(rows))
@@ -338,9 +337,9 @@ class Store:
         }
 
         def add(connection: sa.Connection) -> Any:
-            self._require(connection, schema.study, study_id)
+            writes.require(connection, self.name, schema.study, study_id)
             if trial_id is not None:
-                self._require(connection, schema.trial, trial_id)
+                writes.require(connection, self.name, schema.trial, trial_id)
             self._check(connection, study_id, adding=True)
             same = sa.and_(*(schema.artifact.c[key] == value for key, value in values.items()))
             there = connection.execute(sa.select(schema.artifact).where(same)).one_or_none()
@@ -353,7 +352,7 @@ class Store:
         query = sa.select(schema.artifact).where(schema.artifact.c.study_id == study_id).order_by(schema.artifact.c.id)
 
         def read(connection: sa.Connection) -> list[ArtifactRecord]:
-            self._require(connection, schema.study, study_id)
+            writes.require(connection, self.name, schema.study, study_id)
             return [ArtifactRecord(**row._mapping) for row in connection.execute(query)]
 
         return self.database.reading(read)
@@ -364,63 +363,12 @@ class Store:
         """Raise if the study is another's to write."""
         leases.check(connection, self.name, study_id, self._tokens.get(study_id), adding=adding)
 
-    def _added(
-        self, table: sa.Table, values: Mapping[str, Any], key: Sequence[str], connection: sa.Connection
-    ) -> Any | None:
-        """The row with these values, new or found by its `key`; None if another row stands in its place."""
-        insert = (sqlite if self.database.is_sqlite else postgresql).insert(table)
-        row = connection.execute(insert.values(values).on_conflict_do_nothing().returning(table)).one_or_none()
-        if row is None:
-            same = sa.and_(*(table.c[name] == values[name] for name in key))
-            row = connection.execute(sa.select(table).where(same)).one_or_none()
-        return row
-
     def _of_study(self, study_id: int, where: sa.ColumnElement[bool]) -> list[TrialRecord]:
         def read(connection: sa.Connection) -> list[TrialRecord]:
-            self._require(connection, schema.study, study_id)
+            writes.require(connection, self.name, schema.study, study_id)
             return read_trials(connection, where)
 
         return self.database.reading(read)
-
-    def _hand_out(self, connection: sa.Connection, row: Any, started: datetime) -> None:
-        """The trial is tried once more."""
-        again = schema.trial.update().where(schema.trial.c.id == row.id)
-        connection.execute(again.values(started=started, attempts=row.attempts + 1))
-
-    def _end_attempt(self, connection: sa.Connection, row: Any, reason: str, ended: datetime, *, counted: bool) -> None:
-        values = {"trial_id": row.id, "number": row.attempts, "reason": clean(reason), "counted": counted}
-        connection.execute(schema.attempt.insert().values(**values, ended=ended))
-
-    def _close(
-        self, connection: sa.Connection, row: Any, outcome: Outcome, finished: datetime, repeat_of: int | None = None
-    ) -> TrialRecord:
-        """The trial has ended, next in the order of its lane."""
-        trial, m = schema.trial.c, schema.measurement.c
-        earlier = schema.trial.alias().c
-        lane = (earlier.study_id == row.study_id) & (earlier.agent == row.agent) & (earlier.seed == row.seed)
-        last = sa.select(sa.func.coalesce(sa.func.max(earlier.finish_order), 0)).where(lane).scalar_subquery()
-        values = {
-            "state": outcome.state.value,
-            "reason": None if outcome.reason is None else clean(outcome.reason),
-            "finished": finished,
-            "wall_s": finite(outcome.wall_s, "wall_s"),
-            "finish_order": last + 1,
-            "repeat_of": repeat_of,
-        }
-        update = schema.trial.update().where(trial.id == row.id).values(values).returning(schema.trial)
-        closed = connection.execute(update).one()
-        rows = measurement_rows(row.id, outcome.measurements)
-        if rows:
-            connection.execute(schema.measurement.insert(), rows)
-        measured = connection.execute(sa.select(schema.measurement).where(m.trial_id == row.id).order_by(m.id))
-        return trial_record(closed, [measurement(found) for found in measured])
-
-    def _require(self, connection: sa.Connection, table: sa.Table, key: int) -> Any:
-        """The row with this id."""
-        row = connection.execute(sa.select(table).where(table.c.id == key)).one_or_none()
-        if row is None:
-            raise StoreError(f"{self.name} has no {table.name} with id {key}")
-        return row
 
     def _require_running(self, connection: sa.Connection, row: Any) -> None:
         """Raise unless this store may close the trial."""
@@ -430,17 +378,6 @@ class Store:
                 f"trial {row.number} of {row.agent}/{row.seed} in {self.name} is closed already ({row.state}), "
                 f"since {row.finished:%Y-%m-%d %H:%M:%S} UTC. If another process runs the study, stop one of them"
             )
-
-    def _locked(self, connection: sa.Connection, trial_id: int) -> Any:
-        """The row of a trial that is to be changed.
-
-        Locked with its study, so that one trial of a study closes at a time and no place in a lane's order is given
-        twice. SQLite, which has no such lock and ignores it, holds the write lock already.
-        """
-        of_study = sa.select(schema.trial).join(schema.study, schema.trial.c.study_id == schema.study.c.id)
-        locked = of_study.where(schema.trial.c.id == trial_id).with_for_update(key_share=True)
-        row = connection.execute(locked).one_or_none()
-        return row or self._require(connection, schema.trial, trial_id)
 
 
 def study_name(name: str) -> str:
