@@ -32,6 +32,9 @@ from search_spaces import Point
 BASE = "base"
 """The lane of the original network: one trial."""
 
+LONG_QUEUE = 100
+"""More trials than that take Optuna seconds to add."""
+
 
 class Study:
     """A study in the database: new, or gone on with if it is there with the same configuration.
@@ -112,7 +115,7 @@ class Study:
             if base.best(self.config.goal) is None:
                 raise StudyError(f"the original network cannot be evaluated: {base.finished[0].reason}")
             self._run_lanes(Lanes(lanes))
-            if projection.behind and progress:
+            if progress and projection.behind > LONG_QUEUE:
                 progress.say(f"copying {projection.behind} trials into Optuna's tables")
             projection.sync()
 
