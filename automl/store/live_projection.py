@@ -32,7 +32,8 @@ class LiveProjection:
         self._thread: Thread | None = None
 
     def record(self, trial: TrialRecord) -> None:
-        """Note that a trial has finished. Takes no time and never raises."""
+        """Note that a trial has finished. Takes no time, the first of a lane excepted, and never raises."""
+        self._projection.prepare(trial)
         self._recorded = time.monotonic()
         self._queue.put(trial)
         if self._thread is None:
@@ -64,7 +65,7 @@ class LiveProjection:
                 continue
             self._projection.record(self._queue.get())
             copied = time.monotonic()
-        self._projection.close()  # what belongs to this thread
+        self._projection.close()  # the connection that belongs to this thread
 
     def _stop(self) -> None:
         self._stopping.set()

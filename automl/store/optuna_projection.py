@@ -70,6 +70,15 @@ class OptunaProjection:
             ) from error
         return cls(store, study, knobs, goal, study.config.get("limits", {}))
 
+    def prepare(self, trial: TrialRecord) -> None:
+        """Make Optuna's study of the trial's lane if there is none, so that another thread may `record` its trials.
+
+        Keeping Optuna quiet meanwhile touches what all threads share. Never raises, as `record`.
+        """
+        if not self._behind:
+            with self._forgiven():
+                self._lane(trial.agent, trial.seed)
+
     def record(self, trial: TrialRecord) -> None:
         """Copy one finished trial. Never raises: the first failure is warned of, and the rest left to `sync`."""
         if self._behind:

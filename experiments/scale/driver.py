@@ -14,7 +14,7 @@ import gc
 import json
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -110,9 +110,9 @@ def _copy_first_trial(url: str, size: int) -> None:
     engine.dispose()
 
 
-def measure(sizes: tuple[int, ...], n: int) -> list[dict]:
+def measure(kinds: Sequence[str], sizes: Sequence[int], n: int) -> list[dict]:
     rows = []
-    for kind in ("sqlite", "postgresql"):
+    for kind in kinds:
         for size in sizes:
             for who in ("ours", "Optuna"):
                 with database(kind) as url:
@@ -156,10 +156,17 @@ def draw(rows: list[dict], path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="path of the results, without suffix")
+    databases = ["sqlite", "postgresql"]
+    parser.add_argument(
+        "--databases", nargs="+", default=databases, choices=databases, help="others keep the rows they have in --out"
+    )
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     parser.add_argument("--trials", type=int, default=300, help="trials measured; of Optuna a tenth")
     args = parser.parse_args()
-    rows = measure(tuple(args.sizes), args.trials)
+    kept = json.loads(args.out.with_suffix(".json").read_text()) if args.out.with_suffix(".json").exists() else []
+    rows = [row for row in kept if row["database"] not in args.databases]
+    rows += measure(args.databases, args.sizes, args.trials)
+    rows.sort(key=lambda row: row["database"], reverse=True)
     args.out.with_suffix(".json").write_text(json.dumps(rows, indent=1) + "\n")
     args.out.with_suffix(".md").write_text(table(rows))
     draw(rows, args.out.with_suffix(".png"))
