@@ -140,8 +140,9 @@ def compress(
     ):
         with Progress(config.goal, quiet=not progress) as told:
             study = Study(store, config, problem, say=told.say)
-            study.run(told)
-            results = conclude(study, told.say)
+            with study.drive():
+                study.run(told)
+                results = conclude(study, told.say)
         return _result(study, results)
 
 

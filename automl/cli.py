@@ -7,6 +7,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 DEFAULT_STORAGE = "sqlite:///automl.db"
 TRIAL_FORMATS = ("table", "csv", "json", "parquet")
@@ -20,9 +21,11 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def command(name: str, module: str, help: str, *, storage: bool = True) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".")
-        added.set_defaults(module=module)
+    def command(
+        name: str, module: str, help: str, *, storage: bool = True, of: Any = commands, function: str = "run"
+    ) -> argparse.ArgumentParser:
+        added: argparse.ArgumentParser = of.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".")
+        added.set_defaults(module=module, function=function)
         if storage:
             added.add_argument(
                 "--storage",
@@ -86,6 +89,17 @@ def parser() -> argparse.ArgumentParser:
     dashboard = command("dashboard", "dashboard", "serve Optuna Dashboard on the database")
     dashboard.add_argument("--host", default="127.0.0.1", help="default: %(default)s")
     dashboard.add_argument("--port", type=int, default=8080, help="default: %(default)s")
+
+    database = commands.add_parser("db", help="move studies between databases, back up", description="The database.")
+    of = database.add_subparsers(dest="action", required=True, metavar="ACTION")
+    written = command("export", "db", "write studies to a file that any database takes in", of=of, function="export")
+    written.add_argument("file", metavar="FILE", help="file to write, such as studies.jsonl.gz")
+    written.add_argument("--study", metavar="NAME", action="append", default=[], help="a study (default: all)")
+    read = command("import", "db", "record the studies of a file that `db export` wrote", of=of, function="import_")
+    read.add_argument("file", metavar="FILE", help="file to read")
+    read.add_argument("--rename", metavar="OLD=NEW", action="append", default=[], help="another name for a study")
+    backup = command("backup", "db", "copy an SQLite database, also while it is in use", of=of, function="backup")
+    backup.add_argument("file", metavar="FILE", help="file to write")
     return top
 
 
@@ -93,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command. Returns 0, 1 for an error of the user's or the machine's, or 130 after Ctrl-C."""
     args = parser().parse_args(argv)
     try:
-        run = importlib.import_module(f"automl.commands.{args.module}").run
+        run = getattr(importlib.import_module(f"automl.commands.{args.module}"), args.function)
         return run(args)
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)

@@ -7,7 +7,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -26,11 +26,14 @@ from automl.progress import Progress
 from automl.runners import Runner, SerialRunner
 from automl.session import FINAL, Lanes, Observer, Session
 from automl.setup import Setup
-from automl.store import OptunaProjection, Store, StudyNotFoundError, StudyRecord, TrialRecord
+from automl.store import LiveProjection, OptunaProjection, Store, StudyNotFoundError, StudyRecord, TrialRecord
 from search_spaces import Point
 
 BASE = "base"
 """The lane of the original network: one trial."""
+
+LONG_QUEUE = 100
+"""More trials than that take Optuna seconds to add."""
 
 
 class Study:
@@ -92,11 +95,14 @@ class Study:
             )
 
     def run(self, progress: Progress | None = None) -> None:
-        """Run every trial that is not finished yet: the original network, then the lanes of all agents and seeds."""
-        projection = OptunaProjection.of(self.store, self.record)
+        """Run every trial that is not finished yet: the original network, then the lanes of all agents and seeds.
+
+        `StudyBusyError` if another process does.
+        """
+        projection = LiveProjection(OptunaProjection.of(self.store, self.record))
         observers: list[Observer] = [projection.record, *([progress] if progress else [])]
         # Agents learn alike on any machine: on one thread. Evaluations use threads of their own.
-        with closing(projection), pinned_threads(1):
+        with self.drive(), closing(projection), pinned_threads(1):
             base = self._session(BASE, 0, _Original(self.setup.original_point), observers)
             lanes = [
                 self._session(agent.name, seed, self._agent(agent, seed), observers)
@@ -109,7 +115,13 @@ class Study:
             if base.best(self.config.goal) is None:
                 raise StudyError(f"the original network cannot be evaluated: {base.finished[0].reason}")
             self._run_lanes(Lanes(lanes))
+            if progress and projection.behind > LONG_QUEUE:
+                progress.say(f"copying {projection.behind} trials into Optuna's tables")
             projection.sync()
+
+    def drive(self) -> AbstractContextManager[None]:
+        """While it lasts no other process runs the study: `Store.drive`."""
+        return self.store.drive(self.record.id)
 
     def _session(self, name: str, seed: int, agent: Agent, observers: Sequence[Observer]) -> Session:
         return Session(

@@ -48,8 +48,9 @@ def run_study(store: Store, config: StudyConfig, storage: str) -> int:
     with Progress(config.goal) as progress:
         study = Study(store, config, say=progress.say)
         try:
-            study.run(progress)
-            results = conclude(study, progress.say)
+            with study.drive():
+                study.run(progress)
+                results = conclude(study, progress.say)
         except KeyboardInterrupt:
             progress.say(
                 f"\ninterrupted; every finished trial is recorded in {store.name}\n"
