@@ -22,7 +22,7 @@ from automl.evaluation.sparsity import SparsityEvaluator
 from automl.loading import load_problem
 from automl.measures.latency_table import PREDICTED, LatencyOptions, LatencyTable, measure_latency_table
 from automl.problem import Problem
-from search_spaces import ChannelSpace, WeightSpace
+from search_spaces import ChannelSpace, DepthSpace, WeightSpace
 
 
 class Setup:
@@ -45,7 +45,7 @@ class Setup:
         self.problem = problem or load_problem(config)
         self._require_metrics()
         self.space = self._space()
-        self.original_point = self.space.point(self.space.highest.tolist())
+        self.original_point = self.space.point(self.space.original_levels.tolist())
         self.latency_options = config.latency or LatencyOptions()
         self.latency_table: LatencyTable | None = None
         """What a budget on latency is kept by, if there is one."""
@@ -67,14 +67,15 @@ class Setup:
         options, model, inputs = self.config.space, self.problem.model, self.problem.example_inputs
         if options.name == "weights":
             return WeightSpace(model, inputs, min_keep=options.min_keep, exclude=options.exclude)
-        return ChannelSpace(
-            model,
-            inputs,
-            min_keep=options.min_keep,
-            round_to=options.round_to,
-            steps=options.steps,
-            exclude=options.exclude,
-        )
+        widths: dict[str, Any] = {
+            "min_keep": options.min_keep,
+            "round_to": options.round_to,
+            "steps": options.steps,
+            "exclude": options.exclude,
+        }
+        if options.name == "depth":
+            return DepthSpace(model, inputs, **widths, skips=options.skips, max_skips=options.max_skips)
+        return ChannelSpace(model, inputs, **widths)
 
     def _require_metrics(self) -> None:
         """Raise `ConfigError` unless the problem has what the objective and the guarantee speak of."""

@@ -85,7 +85,9 @@ class DepthSpace(ChannelSpace):
         position = self._blueprint.wiring.position
         self._exits = np.array([position[block.exit] for block in self.blocks], dtype=np.int64)
         self._additions = [self._blueprint.addition(source, target) for source, target in self.skips]
+        self._targets = [self.blocks.index(target) for _, target in self.skips]
         self._needed = {metric: _padded(users, position) for metric, users in self._costs.users.items()}
+        self._depends = {metric: self._costs.depends(metric) for metric in self._needed}
         self._patterns: OrderedDict[bytes, _Pattern] = OrderedDict()
         self._layers = LayerSequence(self._blueprint, self._analysis, self._costs)
 
@@ -307,16 +309,17 @@ class _Pattern:
     def __init__(self, space: DepthSpace, remaining: Remaining, blocks: np.ndarray) -> None:
         self.remaining = remaining
         alive = remaining.alive
-        self.present = {metric: np.append(alive, [False, True])[users].any(axis=1) for metric, users in space._needed.items()}
+        there = np.append(alive, [False, True])
+        self.present = {metric: there[users].any(axis=1) for metric, users in space._needed.items()}
         """Cost -> which of its terms count: [n_terms] bool."""
         widths = np.zeros(len(space.groups), dtype=bool)
         for metric, present in self.present.items():
-            widths |= space._costs.depends(metric)[present].any(axis=0)
+            widths |= space._depends[metric][present].any(axis=0)
         skips = []
-        for addition, (_, target) in zip(space._additions, space.skips, strict=True):
+        for addition, target in zip(space._additions, space._targets, strict=True):
             stays = None if addition.operand is None else remaining.stands_for[addition.operand]
-            there = alive[addition.source] and alive[addition.target] and stays != addition.source
-            skips.append(bool(there) and bool(blocks[space.blocks.index(target)]))
+            joins = alive[addition.source] and alive[addition.target] and stays != addition.source
+            skips.append(bool(joins and blocks[target]))
         self.active = np.concatenate([remaining.reached[space._exits], widths, np.array(skips, dtype=bool)])
         """[n_knobs] bool."""
         self.active.flags.writeable = False

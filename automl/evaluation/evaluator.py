@@ -126,7 +126,8 @@ class Evaluator:
             self._scores = taylor_scores(self.space, self.problem)
         fisher = output_fisher(network, list(grams), self.problem)
         eliminations = {group.name: eliminate(self.space, group, grams, fisher) for group in self.space.groups}
-        self._sensitivity = sensitivity_curves(self.space, eliminations)
+        if all(knob.unit == "channels" for knob in self.space.knobs):  # nothing is known of what else may change
+            self._sensitivity = sensitivity_curves(self.space, eliminations)
         if options.importance == "surgeon":
             magnitudes = self.space.magnitudes
             self._scores = {
@@ -140,7 +141,7 @@ class Evaluator:
     def _gather(self) -> dict[str, Gram]:
         """Gram matrices of the layers that can lose some of the inputs of a group."""
         network = self.space.original
-        smallest = self.space.slices(self.space.plan(self.space.point(self.space.lowest.tolist())))
+        smallest = self.space.slices(self.space.plan(self.space.point(self.space.narrowest.tolist())))
         names = []
         for name, kept in smallest.items():
             if supported(layer := network.get_submodule(name)) and kept_in_groups(layer, kept.kept_in):
@@ -250,7 +251,7 @@ class Evaluator:
     def _build(self, point: Point) -> nn.Module:
         plan = self.space.plan(point, self._scores)
         network: fx.GraphModule = self.space.build(plan).eval()
-        if np.array_equal(self.space.levels(point), self.space.highest):
+        if np.array_equal(self.space.levels(point), self.space.original_levels):
             return network
         if self._reconstruction:
             self._reconstruction.apply(network, self.space.slices(plan))

@@ -63,7 +63,7 @@ class SparsityEvaluator(Evaluator):
 
     def _build(self, point: Point) -> nn.Module:
         network = self.space.build(self.space.plan(point, self._scores)).eval()
-        if not np.array_equal(self.space.levels(point), self.space.highest):
+        if not np.array_equal(self.space.levels(point), self.space.original_levels):
             recalibrate(network, self._recalibration, self._dtype)
         return network
 
