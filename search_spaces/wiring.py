@@ -112,9 +112,9 @@ def rewrite(
     for i in reversed(range(len(copies))):
         if not alive[i] and copies[i].op not in ("placeholder", "output"):
             graph.erase_node(copies[i])
-    operands: dict[int, fx.Node] = {}
+    sums: dict[int, tuple[fx.Node, fx.Node]] = {}
     for addition in additions:
-        _add(graph, copies, remaining, addition, operands)
+        _add(graph, copies, remaining, addition, sums)
     _protect_from_changes_in_place(graph, network)
 
 
@@ -123,23 +123,35 @@ def _add(
     copies: Sequence[fx.Node],
     remaining: Remaining,
     addition: Addition,
-    operands: dict[int, fx.Node],
+    sums: dict[int, tuple[fx.Node, fx.Node]],
 ) -> None:
-    """Write one addition into the graph. `operands`: what has become of the operand of each sum, or its value."""
-    source, target = copies[addition.source], copies[addition.target]
-    if addition.operand is None:
-        old = operands.get(addition.target, target)
-    else:
-        old = operands.get(addition.target, copies[remaining.stands_for[addition.operand]])
+    """Write one addition into the graph. `sums`: target -> the sum that it has become, and what is added there."""
+
+    def value(i: int) -> fx.Node:
+        """What holds the value of call `i` now, with what was added to it."""
+        return sums[i][0] if i in sums else copies[i]
+
+    source, target = value(addition.source), copies[addition.target]
+    if addition.operand is not None:
+        sums.setdefault(addition.target, (target, value(remaining.stands_for[addition.operand])))
+    if addition.target not in sums:
+        new = _sum(graph, target, source, target)
+        target.replace_all_uses_with(new, delete_user_cb=lambda user: user is not new)
+        sums[addition.target] = (new, source)
+        return
+    total, added = sums[addition.target]
+    more = _sum(graph, added, source, target)
+    total.replace_input_with(added, more)
+    sums[addition.target] = (total, more)
+
+
+def _sum(graph: fx.Graph, a: fx.Node, b: fx.Node, like: fx.Node) -> fx.Node:
+    """`a + b` as soon as both are known, of the shape of `like`."""
     order = {node: position for position, node in enumerate(graph.nodes)}
-    with graph.inserting_after(max(old, source, key=order.__getitem__)):
-        new = graph.call_function(torch.add, (old, source))
-    new.meta = {"shape": target.meta["shape"], SKIP: True}
-    operands[addition.target] = new
-    if addition.operand is None:
-        old.replace_all_uses_with(new, delete_user_cb=lambda user: user is not new)
-    else:
-        target.replace_input_with(old, new)
+    with graph.inserting_after(max(a, b, key=order.__getitem__)):
+        new = graph.call_function(torch.add, (a, b))
+    new.meta = {"shape": like.meta["shape"], SKIP: True}
+    return new
 
 
 def _protect_from_changes_in_place(graph: fx.Graph, network: nn.Module) -> None:
