@@ -75,11 +75,9 @@ class Wiring:
         for i in range(len(self.nodes) - 1, -1, -1):
             if not reached[i]:
                 continue
-            if stands_for[i] != i:
-                reached[stands_for[i]] = 1
-            else:
-                for j in self.inputs[i]:
-                    reached[j] = 1
+            # Step by step, so that everything is reached that would be there if it did not give way itself.
+            for j in (gives_way[i],) if i in gives_way else self.inputs[i]:
+                reached[j] = 1
         return Remaining(stands_for, np.frombuffer(reached, dtype=np.uint8).astype(bool))
 
 
