@@ -34,8 +34,31 @@ NORMS = (
     *("GroupNorm", "LayerNorm", "RMSNorm", "batch_norm", "instance_norm", "group_norm", "layer_norm", "rms_norm"),
 )
 ACTIVATIONS = (
-    *("relu", "relu6", "hardtanh", "hardswish", "hardsigmoid", "sigmoid", "tanh", "silu", "mish", "gelu", "elu", "selu"),
-    *("celu", "leaky_relu", "softplus", "softsign", "logsigmoid", "hardshrink", "softshrink", "tanhshrink", "threshold"),
+    *(
+        "relu",
+        "relu6",
+        "hardtanh",
+        "hardswish",
+        "hardsigmoid",
+        "sigmoid",
+        "tanh",
+        "silu",
+        "mish",
+        "gelu",
+        "elu",
+        "selu",
+    ),
+    *(
+        "celu",
+        "leaky_relu",
+        "softplus",
+        "softsign",
+        "logsigmoid",
+        "hardshrink",
+        "softshrink",
+        "tanhshrink",
+        "threshold",
+    ),
     *("prelu", "PReLU", "rrelu", "RReLU", "clamp", "dropout", "dropout2d", "Dropout", "Dropout2d"),
 )
 """Calls of one tensor, element by element, and dropout, which is nothing in eval mode."""
@@ -167,9 +190,7 @@ def alike(labels: Labels, a: Labelled | None, b: Labelled | None) -> bool:
     """Whether two tensors have the same channels at the same places, however many of them go."""
     if a is None or b is None or len(a) != len(b):
         return False
-    return all(
-        len(x) == len(y) and np.array_equal(labels.roots(x), labels.roots(y)) for x, y in zip(a, b, strict=True)
-    )
+    return all(len(x) == len(y) and np.array_equal(labels.roots(x), labels.roots(y)) for x, y in zip(a, b, strict=True))
 
 
 def tied(labels: Labels, block: Block, a: Labelled | None, b: Labelled | None) -> Labels | None:

@@ -141,4 +141,3 @@ class Blueprint:
         for x, y in zip(first, second, strict=True):
             if len(x) != len(y) or not np.array_equal(kept.mask(x), kept.mask(y)):
                 raise SpaceError(f"the plan keeps other channels on either side {where}: they must be the same ones")
-

@@ -34,7 +34,16 @@ class ChannelSpace(CostedSpace):
         exclude: names of groups or layers to leave as they are; `*` and `?` match as in file names.
     """
 
-    feature_names = ("index", "out_channels", "in_channels", "height", "width", "stride", "kernel", "macs")
+    feature_names: tuple[str, ...] = (
+        "index",
+        "out_channels",
+        "in_channels",
+        "height",
+        "width",
+        "stride",
+        "kernel",
+        "macs",
+    )
 
     def __init__(
         self,

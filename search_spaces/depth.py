@@ -60,6 +60,11 @@ class DepthSpace(ChannelSpace):
 
     feature_names = (*ChannelSpace.feature_names, "block", "skip")
 
+    blocks: tuple[Block, ...]
+    """Those that may be removed, in the order in which the network runs them."""
+    skips: tuple[tuple[Block, Block], ...]
+    """Those that may be added: what the first is given, to what the second makes."""
+
     def __init__(
         self,
         model: nn.Module,
@@ -75,11 +80,7 @@ class DepthSpace(ChannelSpace):
         if max_skips < 1:
             raise SpaceError(f"max_skips is a number of skips a block, at least 1, got {max_skips}")
         self._max_skips = max_skips if skips else 0
-        self.blocks: tuple[Block, ...] = ()
-        """Those that may be removed, in the order in which the network runs them."""
-        super().__init__(
-            model, example_inputs, min_keep=min_keep, round_to=round_to, steps=steps, exclude=exclude
-        )
+        super().__init__(model, example_inputs, min_keep=min_keep, round_to=round_to, steps=steps, exclude=exclude)
         self._arguments[1].update(skips=skips, max_skips=max_skips)
         self._n_blocks, self._n_groups = len(self.blocks), len(self.groups)
         position = self._blueprint.wiring.position
@@ -120,7 +121,7 @@ class DepthSpace(ChannelSpace):
         return any(not left.isdisjoint(analysis.users[analysis.first_name(name)]) for name in matrices)
 
     def _all_knobs(self, widths: tuple[Knob, ...]) -> tuple[Knob, ...]:
-        self.skips: tuple[tuple[Block, Block], ...] = tuple(self._find_skips())
+        self.skips = tuple(self._find_skips())
         blocks = (Knob(f"block:{block.name}", (0, 1), unit="block") for block in self.blocks)
         skips = (Knob(f"skip:{source.name}>{target.name}", (0, 1), unit="skip") for source, target in self.skips)
         return (*blocks, *widths, *skips)

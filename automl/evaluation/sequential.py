@@ -191,9 +191,7 @@ class _Watch(_Runner):
 class _Refit(_Runner):
     """Runs the pruned network and has each layer fitted on its input just before it runs."""
 
-    def __init__(
-        self, network: fx.GraphModule, sites: Mapping[str, tuple[_Site, fx.Node | None]], fit: Any
-    ) -> None:
+    def __init__(self, network: fx.GraphModule, sites: Mapping[str, tuple[_Site, fx.Node | None]], fit: Any) -> None:
         super().__init__(network)
         self._sites = sites
         self._fit = fit

@@ -172,7 +172,7 @@ class Same(nn.Module):
 
 
 class Projection(nn.Module):
-    """A residual block with a convolution in its shortcut, computed before or after the branch, added in place or not."""
+    """A residual block with a convolution in its shortcut, run before or after the branch, added in place or not."""
 
     def __init__(self, rng, n, out):
         super().__init__()
