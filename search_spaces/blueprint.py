@@ -85,14 +85,24 @@ class Blueprint:
             raise SpaceError("the plan keeps single weights, not channels: build it with a WeightSpace")
         groups = {group.name: group for group in self.groups}
         removed: set[int] = set()
-        for name, kept in plan.kept.items():
+        for name, indices in plan.kept.items():
             if name not in groups:
                 raise SpaceError(f"the plan names group {name!r}, which this network does not have")
             group = groups[name]
-            if not kept or min(kept) < 0 or max(kept) >= group.size:
-                raise SpaceError(f"the plan keeps channels {kept} of {name!r}, expected some of 0..{group.size - 1}")
-            removed |= set(group.roots) - {group.roots[j] for j in kept}
-        return kept_without(self.analysis, removed)
+            if not all(0 <= j < group.size for j in indices):
+                raise self._refused(group, indices)
+            removed |= set(group.roots) - {group.roots[j] for j in indices}
+        kept = kept_without(self.analysis, removed)
+        for name, indices in plan.kept.items():
+            # Tied to others, a group may go whole where those of its layers' channels that others hold remain.
+            members = () if indices else groups[name].members
+            if any(not kept.count(self.analysis.state[member.parameter][member.dim]) for member in members):
+                raise self._refused(groups[name], indices)
+        return kept
+
+    @staticmethod
+    def _refused(group: Group, indices: tuple[int, ...]) -> SpaceError:
+        return SpaceError(f"the plan keeps channels {indices} of {group.name!r}, expected some of 0..{group.size - 1}")
 
     def block(self, name: str) -> Block:
         """The block of this name; a `SpaceError` if there is none."""

@@ -66,10 +66,15 @@ def test_the_projection_that_remains_is_fitted_to_the_sum(problem, space):
 
     original, point = added(space.original.eval(), "norm2", "down_norm"), chosen(space, block_conv1=0)
     missed = {
-        how: float((added(network_of(problem, space, point, how), "down_norm") - original).var() / original.var())
+        how: float((added(network_of(problem, space, point, how), "down_norm") - original).square().mean())
         for how in ("none", "sequential")
     }
-    assert missed["sequential"] < 0.7 * missed["none"], missed
+    with torch.no_grad():
+        stem = F.relu(added(space.original, "norm"))[:, :, ::2, ::2]  # what the projection reads
+    rows = torch.cat([stem, torch.ones_like(stem[:, :1])], 1).movedim(1, -1).flatten(0, 2)
+    sums = original.movedim(1, -1).flatten(0, 2)
+    best = float((rows @ torch.linalg.lstsq(rows, sums).solution - sums).square().mean())
+    assert best < missed["sequential"] < 1.05 * best < missed["none"], (best, missed)
 
 
 def test_a_skip_costs_little_where_the_layer_is_refitted(problem):
