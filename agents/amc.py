@@ -261,7 +261,7 @@ class Amc(NumberedAgent):
         """The cost the state speaks of: the one whose limit is the smallest part of the original's."""
         if not self.limits:
             return self.space.metrics[0]
-        original = self.space.point([knob.levels[-1] for knob in self.knobs])
+        original = self.space.point(self.space.original_levels.tolist())
         return min(self.limits, key=lambda metric: self.limits[metric] / self.space.cost(original, metric))
 
     def _default_decay(self) -> float:

@@ -68,7 +68,7 @@ class NetAdapt(NumberedAgent):
         self.strength = options.strength
         self.walk_ends = min(math.ceil(options.walk * self.trials), self.trials - 1)
         """After how many trials the walk is over, but for one that cuts all knobs if it is not."""
-        self.base = [knob.levels[-1] for knob in self.space.knobs]
+        self.base = self.space.original_levels.tolist()
         """Where the walk stands: levels [n_knobs]."""
         self.base_utility = -math.inf
         """Of the base; the whole network is not measured, and counts as the best of the first step."""

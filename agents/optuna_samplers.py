@@ -55,7 +55,7 @@ class _Sampled(NumberedAgent):
         self.startup = 0
         """How many trials are random Points before the sampler is asked."""
         self.free = [knob for knob in self.space.knobs if len(knob.levels) > 1]
-        self.ranges = {knob.name: (knob.keep(knob.levels[0]), 1.0) for knob in self.free}
+        self.ranges = {knob.name: (knob.least, 1.0) for knob in self.free}
         """Of each variable, by the name of its knob."""
         with _quiet():
             self.study = optuna.create_study(directions=list(self.directions))
@@ -128,7 +128,7 @@ class _Sampled(NumberedAgent):
             params = self._params(point)
             study.add_trial(create_trial(state=OptunaState.RUNNING, params=params, distributions=distributions))
         study.sampler = self.sampler(int(rng.integers(2**31)))
-        lowest = [knob.keep(knob.levels[0]) for knob in self.space.knobs]
+        lowest = [knob.least for knob in self.space.knobs]
         for _ in range(1 + REDRAWS):
             params = study.ask(distributions).params
             keeps = [params.get(knob.name, 1.0) for knob in self.space.knobs]
@@ -231,7 +231,7 @@ class Nsga2(_Sampled):
         super().__init__(task, options)
         self.population = options.population or max(round(1.5 * math.sqrt(self.trials)), 2)
         self.startup = self.population
-        whole = self.space.point([knob.levels[-1] for knob in self.space.knobs])
+        whole = self.space.point(self.space.original_levels.tolist())
         self.units = self.limits or {metric: self.space.cost(whole, metric) for metric in self.space.metrics[:1]}
 
     def new_sampler(self, seed: int) -> BaseSampler:

@@ -71,8 +71,9 @@ class DataConfig:
 class SpaceConfig:
     """What may be chosen."""
 
-    name: Literal["channels", "weights"] = "channels"
-    """The widths of coupled groups of channels, or how many single weights of each layer are not zero."""
+    name: Literal["channels", "weights", "depth"] = "channels"
+    """The widths of coupled groups of channels; or how many single weights of each layer are not zero; or which blocks
+    of layers remain beside the widths."""
     min_keep: float = 0.1
     """The smallest fraction of a group's channels, or of a layer's weights, that may remain."""
     round_to: int = 1
@@ -80,7 +81,11 @@ class SpaceConfig:
     steps: int | None = None
     """Only this many widths of each group of channels, evenly spaced: a coarse grid. None for all."""
     exclude: tuple[str, ...] = ()
-    """Layers whose channels or weights all stay."""
+    """Layers whose channels or weights all stay, and blocks that stay."""
+    skips: bool = False
+    """Whether a space of depth may add skips."""
+    max_skips: int = 1
+    """From how many earlier places each block may be given one."""
 
     def __post_init__(self) -> None:
         if not 0 < self.min_keep <= 1:
@@ -93,6 +98,10 @@ class SpaceConfig:
             raise ConfigError("steps is for widths of channels: leave it out of a space of weights")
         if self.name == "weights" and self.round_to > 1:
             raise ConfigError("round_to is for numbers of channels: leave it out of a space of weights")
+        if self.max_skips < 1:
+            raise ConfigError(f"max_skips must be at least 1, got {self.max_skips}")
+        if self.name != "depth" and (self.skips or self.max_skips > 1):
+            raise ConfigError(f"skips are added in a space of depth: set `name: depth`, got {self.name}")
 
 
 @dataclass(frozen=True)
@@ -194,6 +203,11 @@ class StudyConfig:
             raise ConfigError("the section `latency` says how a budget on latency is measured, and there is none")
         if self.space.name == "weights":
             self._require_predictable(budget)
+        if self.space.name == "depth" and budget.latency is not None:
+            raise ConfigError(
+                "a latency table prices the widths of groups, not the removal of layers: with `space: depth` limit "
+                "`macs`, `params` or `size`, or search `space: channels`"
+            )
 
     def _require_predictable(self, budget: Budget) -> None:
         """Raise `ConfigError` if the budget or the objective speaks of a cost that zeros among weights do not lower."""

@@ -11,9 +11,10 @@ import numpy as np
 
 from agents import Goal, TrialState
 from automl.errors import StudyError
-from automl.pictures import picture_path, record_picture
+from automl.pictures import fraction_kept, picture_path, record_picture
 from automl.store import Store, StudyRecord, TrialRecord
 from automl.study import BASE
+from search_spaces import Knob
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -200,8 +201,11 @@ def _diagnostic(search: Search, name: str, axes: Axes, legend: Axes) -> None:
 def _kept(search: Search, axes: Axes, legend: Axes) -> None:
     """Trial by knob, the fraction kept as colour: columns grow alike where the policy settles."""
     trials = search.lanes[search.agent][search.shown]
-    sizes = {knob["name"]: knob.get("size") or knob["levels"][-1] for knob in search.knobs}
-    keep = np.array([[trial.point[name] / size for trial in trials] for name, size in sizes.items()])
+    knobs = [
+        Knob(knob["name"], tuple(knob["levels"]), knob.get("unit", "channels"), knob.get("size", 0))
+        for knob in search.knobs
+    ]
+    keep = np.array([[knob.keep(trial.point[knob.name]) for trial in trials] for knob in knobs])
     image = axes.imshow(
         keep,
         aspect="auto",
@@ -209,9 +213,9 @@ def _kept(search: Search, axes: Axes, legend: Axes) -> None:
         cmap="viridis",
         vmin=0,
         vmax=1,
-        extent=(0.5, len(trials) + 0.5, len(sizes) - 0.5, -0.5),
+        extent=(0.5, len(trials) + 0.5, len(knobs) - 0.5, -0.5),
     )
-    axes.set_yticks(range(len(sizes)), [f"{name} ({size})" for name, size in sizes.items()], fontsize=8)
+    axes.set_yticks(range(len(knobs)), [f"{knob.name} ({knob.size})" for knob in knobs], fontsize=8)
     best = best_so_far(trials, search.goal)
     if not np.isnan(best[-1]):
         first = int(np.argmax(best == best[-1]))
@@ -220,6 +224,5 @@ def _kept(search: Search, axes: Axes, legend: Axes) -> None:
     legend.figure.colorbar(image, cax=bar)
     bar.tick_params(labelsize=8)
     seeds = f", seed {search.shown}" if len(search.lanes[search.agent]) > 1 else ""
-    unit = search.knobs[0].get("unit", "channels")
-    text = f"fraction of {unit} kept\nby {search.agent}{seeds}\n\u25bc its best trial"
+    text = f"{fraction_kept(knobs)}\nby {search.agent}{seeds}\n\u25bc its best trial"
     legend.text(0, 1, text, fontsize=9, va="top", transform=legend.transAxes)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from automl.errors import ExportError
 from automl.store import Store, StudyRecord
+from search_spaces import Knob
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,6 +19,12 @@ def picture_path(store: Store, study: StudyRecord, kind: str) -> Path:
     """Where it goes: beside the database file, or to the working directory for a database server."""
     beside = Path(store.name).parent if store.url.startswith("sqlite") else Path.cwd()
     return beside / f"{study.name}-{kind}.png"
+
+
+def fraction_kept(knobs: Sequence[Knob]) -> str:
+    """What the axis of `Knob.keep` is called: of what, if all knobs are of one unit."""
+    units = {knob.unit for knob in knobs}
+    return f"fraction of {units.pop()} kept" if len(units) == 1 else "fraction kept, of the original"
 
 
 def record_picture(store: Store, study: StudyRecord, trial_id: int | None, path: Path, figure: Figure) -> None:

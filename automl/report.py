@@ -13,7 +13,7 @@ from automl.evaluation.certify import certified, shown
 from automl.evaluation.objectives import WEIGHED
 from automl.finishing import was_trained
 from automl.measures.latency_table import PREDICTED
-from automl.pictures import picture_path, record_picture
+from automl.pictures import fraction_kept, picture_path, record_picture
 from automl.results import Results, Row
 from automl.session import REFITTED
 from automl.store import TrialRecord
@@ -128,7 +128,7 @@ def _bars(study: Study, points: dict[str, Point]) -> Figure:
     axes.set_yticks(range(len(knobs)), [f"{knob.name} ({knob.size})" for knob in knobs], fontsize=8)
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
-    axes.set_xlabel(f"fraction of {knobs[0].unit} kept")
+    axes.set_xlabel(fraction_kept(knobs))
     axes.set_title(f"{study.record.name}: {study.config.parsed_budget.text}", fontsize=10)
     axes.grid(axis="x", alpha=0.3)
     figure.legend(loc="outside lower center", ncols=len(points), fontsize=8)

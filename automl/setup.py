@@ -20,7 +20,7 @@ from automl.loading import load_problem
 from automl.measures.latency_table import PREDICTED, LatencyOptions, LatencyTable, measure_latency_table
 from automl.problem import Problem
 from automl.training.loss import SupervisedLoss
-from search_spaces import ChannelSpace, WeightSpace
+from search_spaces import ChannelSpace, DepthSpace, WeightSpace
 
 
 class Setup:
@@ -44,7 +44,7 @@ class Setup:
         self._require_metrics()
         self._require_trainable()
         self.space = self._space()
-        self.original_point = self.space.point(self.space.highest.tolist())
+        self.original_point = self.space.point(self.space.original_levels.tolist())
         self.latency_options = config.latency or LatencyOptions()
         self.latency_table: LatencyTable | None = None
         """What a budget on latency is kept by, if there is one."""
@@ -66,14 +66,15 @@ class Setup:
         options, model, inputs = self.config.space, self.problem.model, self.problem.example_inputs
         if options.name == "weights":
             return WeightSpace(model, inputs, min_keep=options.min_keep, exclude=options.exclude)
-        return ChannelSpace(
-            model,
-            inputs,
-            min_keep=options.min_keep,
-            round_to=options.round_to,
-            steps=options.steps,
-            exclude=options.exclude,
-        )
+        widths: dict[str, Any] = {
+            "min_keep": options.min_keep,
+            "round_to": options.round_to,
+            "steps": options.steps,
+            "exclude": options.exclude,
+        }
+        if options.name == "depth":
+            return DepthSpace(model, inputs, **widths, skips=options.skips, max_skips=options.max_skips)
+        return ChannelSpace(model, inputs, **widths)
 
     def _require_metrics(self) -> None:
         """Raise `ConfigError` unless the problem has what the objective and the guarantee speak of."""

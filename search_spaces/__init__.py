@@ -1,7 +1,9 @@
 """What may be chosen: spaces of architectures and compression ratios, and the surgery behind them."""
 
 from search_spaces.base import CostedSpace
-from search_spaces.channels import ChannelSpace, LayerSlice
+from search_spaces.blueprint import Blueprint, LayerSlice
+from search_spaces.channels import ChannelSpace
+from search_spaces.depth import DepthSpace
 from search_spaces.errors import InfeasibleBudgetError, SpaceError, TraceError
 from search_spaces.groups import Fixed, Group, Member
 from search_spaces.trace import trace
@@ -13,8 +15,10 @@ DISTRIBUTION = "automl-compress"
 
 __all__ = [
     "DISTRIBUTION",
+    "Blueprint",
     "ChannelSpace",
     "CostedSpace",
+    "DepthSpace",
     "Fixed",
     "Group",
     "InfeasibleBudgetError",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from search_spaces.labels import Labelled, Labels, fixed
 __all__ = ["Analysis", "Term", "rules_compute", "rules_shape"]
 
 Term = tuple[str, float, tuple[np.ndarray, ...]]
-"""(layer, coefficient, dims): multiply-accumulates a sample = coefficient * product of the sizes of dims."""
+"""(call, coefficient, dims): multiply-accumulates a sample = coefficient * product of the sizes of dims."""
 
 
 class Analysis:
@@ -43,8 +44,10 @@ class Analysis:
         """id of a labelled tensor that is state -> its name."""
         self.opaque: dict[str, str] = {}
         """Call that is not understood -> its name."""
-        self.values: dict[str, Labelled] = {}
-        """Node that computes a tensor -> labels along each of its dimensions."""
+        self.labelled: dict[str, Any] = {}
+        """Call -> the labels of what it returns."""
+        self.kinds: dict[str, str] = {}
+        """Call -> the name of its function, or of the kind of its layer."""
         self.batch = 1
         self._names: dict[int, str] = {}
         self._tensors: dict[str, Tensor] = {
@@ -55,17 +58,36 @@ class Analysis:
             self._names.setdefault(id(tensor), name)
         values: dict[fx.Node, Any] = {}
         for node in network.graph.nodes:
-            values[node] = self._visit(node, values)
-            if _is_shape(node.meta.get("shape")) and values[node] is not None:
-                self.values[node.name] = values[node]
+            values[node] = self.labelled[node.name] = self._visit(node, values)
 
     def tensor(self, name: str) -> Tensor:
         """The parameter or buffer of this name."""
         return self._tensors[name]
 
     def first_name(self, name: str) -> str:
-        """The name under which a parameter or buffer is known here: the first of those that share it."""
+        """The name under which the analysis knows a parameter or buffer that has several."""
         return self._names[id(self._tensors[name])]
+
+    @cached_property
+    def names(self) -> dict[str, list[str]]:
+        """First name of each parameter and buffer -> all its names, the first one included."""
+        names: dict[str, list[str]] = {}
+        for name in self._tensors:
+            names.setdefault(self.first_name(name), []).append(name)
+        return names
+
+    @cached_property
+    def users(self) -> dict[str, frozenset[str]]:
+        """First name of each parameter and buffer -> the calls that need it."""
+        users: dict[str, set[str]] = {name: set() for name in self.names}
+        for node in self.network.graph.nodes:
+            if node.op == "get_attr":
+                users[self.first_name(str(node.target))].add(node.name)
+            elif node.op == "call_module":
+                layer = self.network.get_submodule(str(node.target))
+                for name in (*dict(layer.named_parameters()), *dict(layer.named_buffers())):
+                    users[self.first_name(f"{node.target}.{name}")].add(node.name)
+        return {name: frozenset(calls) for name, calls in users.items()}
 
     def parameter(self, name: str) -> Labelled:
         """The labels along each dimension of a parameter or buffer; one array of labels however often it is used."""
@@ -111,6 +133,7 @@ class Analysis:
             name = node.target if isinstance(node.target, str) else _function_name(node)
             name = name if name in RULES else name.removesuffix("_")
             args, kwargs = _positional_input(args, kwargs)
+        self.kinds[node.name] = name
         call = Call(self, node, name)
         try:
             if name not in RULES:

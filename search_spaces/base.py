@@ -20,7 +20,8 @@ from search_spaces.types import Knob, Point
 class CostedSpace(ABC):
     """A space whose costs are known before anything is built and never fall when a level rises.
 
-    A subclass names its `knobs` and `metrics` and computes `cost_of_levels`; the rest follows.
+    A subclass names its `knobs` and `metrics` and computes `cost_of_levels`; the rest follows. Where some knobs can
+    make others inactive it says in `active` which; then the cost must not depend on the levels of inactive knobs.
     """
 
     knobs: tuple[Knob, ...]
@@ -48,17 +49,27 @@ class CostedSpace(ABC):
         return np.array([point[knob.name] for knob in self.knobs], dtype=np.int64)
 
     def point(self, levels: Sequence[int]) -> Point:
-        """The Point with these levels, in knob order; an illegal level is a `SpaceError`."""
+        """The canonical Point with these levels, in knob order; an illegal level is a `SpaceError`."""
         if len(levels) != len(self.knobs):
             raise SpaceError(f"expected {len(self.knobs)} levels, one a knob, got {len(levels)}")
         for knob, level in zip(self.knobs, levels, strict=True):
             if level not in knob.levels:
                 raise SpaceError(f"knob {knob.name!r} has no level {level}: legal are {knob.levels}")
-        return Point([(knob.name, int(level)) for knob, level in zip(self.knobs, levels, strict=True)])
+        chosen = self.canonical(np.array(levels, dtype=np.int64)).tolist()
+        return Point([(knob.name, level) for knob, level in zip(self.knobs, chosen, strict=True)])
+
+    def active(self, levels: np.ndarray) -> np.ndarray:
+        """Whether each knob makes a difference, the others standing at `levels` ([n_knobs]): [n_knobs] bool."""
+        return np.ones(len(self.knobs), dtype=bool)
+
+    def canonical(self, levels: np.ndarray) -> np.ndarray:
+        """`levels` ([n_knobs]) with inactive knobs at their lowest level: one form for each network."""
+        return np.where(self.active(levels), levels, self.lowest)
 
     def encode(self, point: Point) -> np.ndarray:
         """Keep fractions scaled to [0, 1]: [n_knobs]."""
-        return self.levels(point) / np.array([knob.size for knob in self.knobs])
+        levels = self.levels(point).tolist()
+        return np.array([knob.keep(level) for knob, level in zip(self.knobs, levels, strict=True)])
 
     def decode(self, x: np.ndarray) -> Point:
         """The nearest legal Point to keep fractions `x`: [n_knobs]."""
@@ -92,6 +103,11 @@ class CostedSpace(ABC):
     def highest(self) -> np.ndarray:
         """The largest level of every knob: [n_knobs]."""
         return np.array([knob.levels[-1] for knob in self.knobs], dtype=np.int64)
+
+    @property
+    def original_levels(self) -> np.ndarray:
+        """The levels at which the original is left unchanged: [n_knobs]."""
+        return np.array([knob.original for knob in self.knobs], dtype=np.int64)
 
     def within(self, levels: np.ndarray, limits: Mapping[str, float]) -> bool:
         """Whether no limit is exceeded."""
@@ -144,8 +160,8 @@ class CostedSpace(ABC):
         """
         if not limits:
             return self.point(levels)
-        current = np.array(levels, dtype=np.int64)
-        open_knobs = set(range(len(self.knobs)))
+        current = self.canonical(np.array(levels, dtype=np.int64))
+        open_knobs = set(np.flatnonzero(self._amounts(current)).tolist())
         while open_knobs:
             t = min(open_knobs, key=lambda i: (self.knobs[i].keep(int(current[i])) / max(float(wanted[i]), 1e-9), i))
             legal = self.knobs[t].levels
@@ -171,15 +187,28 @@ class CostedSpace(ABC):
             return self.decode(wanted)
         self.require_feasible(limits)
 
-        def scaled(factor: float) -> np.ndarray:
-            keep = np.clip(factor * np.asarray(wanted, dtype=float), 0.0, 1.0)
-            return np.array([_floor(knob, k) for knob, k in zip(self.knobs, keep, strict=True)])
+        wanted = np.asarray(wanted, dtype=float)
+        start = self._decided(wanted, limits)
+        amounts = np.flatnonzero(self._amounts(start)).tolist()
 
-        low, high = 0.0, 1.0 / max(float(np.min(wanted)), 1e-3)
+        def scaled(factor: float) -> np.ndarray:
+            levels, keep = start.copy(), np.clip(factor * wanted, 0.0, 1.0)
+            levels[amounts] = [_floor(self.knobs[t], keep[t]) for t in amounts]
+            return levels
+
+        low, high = 0.0, 1.0 / max(float(np.min(wanted[amounts], initial=np.inf)), 1e-3)
         for _ in range(40):
             middle = (low + high) / 2
             low, high = (middle, high) if self.within(scaled(middle), limits) else (low, middle)
-        return self.fill(scaled(low).tolist(), np.asarray(wanted, dtype=float), limits)
+        return self.fill(scaled(low).tolist(), wanted, limits)
+
+    def _amounts(self, levels: np.ndarray) -> np.ndarray:
+        """The knobs that a budget is spent on when the others stand at `levels` ([n_knobs]): [n_knobs] bool."""
+        return np.ones(len(self.knobs), dtype=bool)
+
+    def _decided(self, wanted: np.ndarray, limits: Mapping[str, float]) -> np.ndarray:
+        """Levels, amounts at their lowest, from which `project` spends the budget: [n_knobs], within `limits`."""
+        return self.lowest
 
 
 def _floor(knob: Knob, keep: float) -> int:

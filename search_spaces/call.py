@@ -105,7 +105,7 @@ class Call:
 
     def multiplies(self, coefficient: float, *dims: np.ndarray) -> None:
         """The call takes `coefficient * product of the sizes of dims` multiply-accumulates, for the whole batch."""
-        self.analysis.terms.append((self.layer, coefficient / self.analysis.batch, dims))
+        self.analysis.terms.append((self.node.name, coefficient / self.analysis.batch, dims))
 
     @property
     def layer(self) -> str:

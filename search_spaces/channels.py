@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from fnmatch import fnmatch
 from typing import Any
 
@@ -14,23 +14,13 @@ from torch import fx, nn
 
 from search_spaces.analysis import Analysis
 from search_spaces.base import CostedSpace
+from search_spaces.blueprint import Blueprint, LayerSlice
 from search_spaces.cost import METRICS, CostModel
-from search_spaces.edits import Kept
 from search_spaces.errors import SpaceError
-from search_spaces.groups import Fixed, Group, find_fixed, find_groups
-from search_spaces.surgery import build, kept_without, restore
+from search_spaces.groups import Fixed, Group, find_fixed
+from search_spaces.surgery import restore
 from search_spaces.trace import trace
 from search_spaces.types import Knob, Plan, Point
-
-
-@dataclass(frozen=True)
-class LayerSlice:
-    """What remains of a convolution or linear layer, in the numbering of the original."""
-
-    kept_in: np.ndarray
-    """Input channels kept: [n_in]."""
-    kept_out: np.ndarray
-    """Output channels kept: [n_out]."""
 
 
 class ChannelSpace(CostedSpace):
@@ -47,7 +37,16 @@ class ChannelSpace(CostedSpace):
         exclude: names of groups or layers to leave as they are; `*` and `?` match as in file names.
     """
 
-    feature_names = ("index", "out_channels", "in_channels", "height", "width", "stride", "kernel", "macs")
+    feature_names: tuple[str, ...] = (
+        "index",
+        "out_channels",
+        "in_channels",
+        "height",
+        "width",
+        "stride",
+        "kernel",
+        "macs",
+    )
 
     def __init__(
         self,
@@ -67,29 +66,44 @@ class ChannelSpace(CostedSpace):
             raise SpaceError(f"steps is a number of widths, at least 2, got {steps}")
         self.original: fx.GraphModule = trace(model, example_inputs)
         options = {"min_keep": min_keep, "round_to": round_to, "steps": steps, "exclude": exclude}
-        self._arguments = (tuple(example_inputs), options)
-        self._analysis = Analysis(self.original)
-        found = find_groups(self._analysis)
-        _require_matches(exclude, found)
+        self._arguments: tuple[tuple[Any, ...], dict[str, Any]] = (tuple(example_inputs), options)
+        self._blueprint = Blueprint(self.original)
+        self._analysis, found = self._analysed(exclude)
+        self._require_matches(exclude, found)
         left_out = [group for group in found if _matches(group, exclude)]
         self.groups: tuple[Group, ...] = tuple(group for group in found if group not in left_out)
         excluded = [Fixed(group.name, group.size, "is excluded by the study") for group in left_out]
         self.fixed: tuple[Fixed, ...] = (*find_fixed(self._analysis, found), *excluded)
         self.not_understood: Mapping[str, str] = dict(self._analysis.opaque)
         """Layer or call -> its function, where the effect on channels is not known."""
-        if not self.groups:
+        widths = tuple(_knob(group, min_keep, round_to, steps) for group in self.groups)
+        self.knobs: tuple[Knob, ...] = self._all_knobs(widths)
+        if not self.knobs:
             reasons = "; ".join(f"{item.name}: {item.reason}" for item in self.fixed[:3])
             raise SpaceError(f"no channels of this network can change, so there is nothing to search ({reasons})")
-        self.knobs: tuple[Knob, ...] = tuple(_knob(group, min_keep, round_to, steps) for group in self.groups)
-        self._left = {group.name: np.arange(group.size) for group in self.groups}
-        """Group -> the channels that may be kept: all, unless the space is `narrowed`."""
+        self._left: dict[str, np.ndarray] = {}
+        """Group -> the channels that may be kept, where that is not all: of a space that is `narrowed`."""
         self._costs = CostModel(self._analysis, self.groups)
         self._added: dict[str, Callable[[np.ndarray], float]] = {}
         self.metrics: tuple[str, ...] = METRICS
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Recording and analysing again is quick and exact; a graph's names need not survive pickling.
-        return _remake, (self.original, *self._arguments, self._added, self._left)
+        return _remake, (type(self), self.original, *self._arguments, self._added, self._left)
+
+    def _analysed(self, exclude: Sequence[str]) -> tuple[Analysis, tuple[Group, ...]]:
+        """What is known of the network's channels, with further ties that the space may need, and their groups."""
+        return self._blueprint.analysis, self._blueprint.groups
+
+    def _all_knobs(self, widths: tuple[Knob, ...]) -> tuple[Knob, ...]:
+        """The knobs of the space: those of the groups' widths, and whatever there is beside them."""
+        return widths
+
+    def _require_matches(self, patterns: Sequence[str], groups: Sequence[Group]) -> None:
+        for pattern in patterns:
+            if not any(_matches(group, [pattern]) for group in groups):
+                names = ", ".join(group.name for group in groups[:5])
+                raise SpaceError(f"exclude pattern {pattern!r} matches no group; there are {names}, ...")
 
     def add_cost(self, metric: str, cost: Callable[[np.ndarray], float]) -> None:
         """Let budgets limit `metric` too: `cost(levels)`, of [n_knobs], must never fall when a level rises.
@@ -108,7 +122,7 @@ class ChannelSpace(CostedSpace):
     def macs_share(self, name: str) -> float:
         """The fraction of the original's MACs in which the channels of group `name` take part."""
         index = next(i for i, group in enumerate(self.groups) if group.name == name)
-        macs = self._costs.macs_by_term(self.highest)
+        macs = self._costs.macs_by_term(np.array([group.size for group in self.groups]))
         return float(macs[self._costs.terms_of(index)].sum() / macs.sum())
 
     def plan(self, point: Point, scores: Mapping[str, np.ndarray] | None = None) -> Plan:
@@ -122,10 +136,14 @@ class ChannelSpace(CostedSpace):
         scores = scores if scores is not None else self.magnitudes
         kept = {}
         for group in self.groups:
-            left = self._left[group.name]
-            best_first = left[np.argsort(-np.asarray(scores[group.name])[left], kind="stable")]
-            kept[group.name] = tuple(sorted(int(i) for i in best_first[: point[group.name]]))
+            left = self._left.get(group.name, np.arange(group.size))
+            kept[group.name] = tuple(left[list(best(scores[group.name][left], point[group.name]))].tolist())
         return Plan(kept)
+
+    @property
+    def narrowest(self) -> np.ndarray:
+        """The levels at which every group is as narrow as it can be, and no layer is gone: [n_knobs]."""
+        return self.lowest
 
     @property
     def magnitudes(self) -> dict[str, np.ndarray]:
@@ -144,98 +162,105 @@ class ChannelSpace(CostedSpace):
 
     def build(self, plan: Plan) -> fx.GraphModule:
         """A new network, smaller for real, with the original's module names; the original is untouched."""
-        return build(self._analysis, self._kept(plan))
+        return self._blueprint.build(self._within_left(plan))
 
     def slices(self, plan: Plan) -> dict[str, LayerSlice]:
-        """For every convolution and linear layer, the channels that `plan` keeps, by the layer's name."""
-        kept = self._kept(plan)
-        out = {}
-        for (name, dim), role in self._analysis.roles.items():
-            layer = name.rpartition(".")[0]
-            if role == "in" and name == f"{layer}.weight":
-                made = self._analysis.state[name][1 - dim]
-                out[layer] = LayerSlice(kept.indices(self._analysis.inputs[layer]), kept.indices(made))
-        return out
+        """For every convolution and linear layer left, the channels that `plan` keeps, by the layer's name."""
+        return self._blueprint.slices(self._within_left(plan))
 
     def kept_in_value(self, node: str, plan: Plan) -> tuple[np.ndarray, ...]:
         """What `plan` keeps of the tensor that a node of the network's graph computes: indices along each dimension."""
-        if node not in self._analysis.values:
+        along = self._blueprint.labelled(node)
+        if along is None:
             raise SpaceError(f"no node {node!r} of this network's graph computes a tensor")
-        kept = self._kept(plan)
-        return tuple(kept.indices(labels) for labels in self._analysis.values[node])
+        kept = self._blueprint.kept(self._within_left(plan))
+        return tuple(kept.indices(labels) for labels in along)
 
     def narrowed(self, network: nn.Module, plan: Plan) -> ChannelSpace:
         """What `network`, built from `plan` and trained since, can still lose, in the numbering of this space.
 
         What the plan removed stays removed: knobs end at the levels it keeps, and plans choose among what it keeps.
         The weights are those of `network`; the new `original` has the shape of the old one, with zeros where channels
-        are gone, and computes what `network` computes, unless it normalises over channels.
+        are gone, and computes what `network` computes, unless it normalises over channels. A space that removes more
+        than channels is a `SpaceError`.
         """
-        kept = self._kept(plan)
+        if any(knob.unit != "channels" for knob in self.knobs):
+            raise SpaceError("only a space of widths can be narrowed, and this one removes layers: use a ChannelSpace")
+        kept = self._blueprint.kept(self._within_left(plan))
         narrowed = copy.copy(self)
-        narrowed.original = restore(self._analysis, kept, network)
-        narrowed._analysis = Analysis(narrowed.original)
+        narrowed.original = restore(self._blueprint.analysis, kept, network)
+        narrowed._blueprint = Blueprint(narrowed.original)
+        narrowed._analysis = narrowed._blueprint.analysis
         narrowed._added = dict(self._added)
-        narrowed._leave({name: np.intersect1d(left, plan.kept.get(name, left)) for name, left in self._left.items()})
+        left = {
+            group.name: np.intersect1d(self._left.get(group.name, np.arange(group.size)), plan.kept[group.name])
+            for group in self.groups
+            if group.name in plan.kept
+        }
+        narrowed._leave({**self._left, **left})
         return narrowed
 
     def _leave(self, left: Mapping[str, np.ndarray]) -> None:
-        """From now on only these channels of each group may be kept."""
+        """From now on only these channels of the groups named may be kept."""
         self._left = dict(left)
         knobs = []
         for knob in self.knobs:
-            most = len(left[knob.name])
+            most = len(left.get(knob.name, range(knob.levels[-1])))
             levels = (*(level for level in knob.levels if level < most), most)
             knobs.append(Knob(knob.name, levels, knob.unit, knob.size))
         self.knobs = tuple(knobs)
 
-    def _kept(self, plan: Plan) -> Kept:
-        """Which labels remain under `plan`; a plan that does not fit is a `SpaceError`."""
-        if plan.weights:
-            raise SpaceError("the plan keeps single weights, not channels: build it with a WeightSpace")
-        strange = plan.kept.keys() - self._left.keys()
-        if strange:
-            raise SpaceError(f"the plan names group {min(strange)!r}, which this network does not have")
-        removed: set[int] = set()
-        for group in self.groups:
-            left = self._left[group.name]
-            kept = plan.kept.get(group.name, tuple(left))
-            if not len(kept) or not np.isin(kept, left).all():
-                expected = f"0..{group.size - 1}" if len(left) == group.size else f"{left.tolist()}"
-                raise SpaceError(f"the plan keeps channels {kept} of {group.name!r}, expected some of {expected}")
-            removed |= set(group.roots) - {group.roots[j] for j in kept}
-        return kept_without(self._analysis, removed)
+    def _within_left(self, plan: Plan) -> Plan:
+        """`plan` with what it does not say of a narrowed group; a `SpaceError` if it keeps what is gone."""
+        kept = dict(plan.kept)
+        for name, left in self._left.items():
+            if not np.isin(kept.setdefault(name, tuple(left.tolist())), left).all():
+                raise SpaceError(f"the plan keeps channels {kept[name]} of {name!r}, expected some of {left.tolist()}")
+        return replace(plan, kept=kept)
 
     def features(self) -> np.ndarray:
         """What is known of each group's first layer, each column scaled to [0, 1]: [n_knobs, 8].
 
         The static part of the AMC state (He et al. 2018, section 3.1): t, n, c, h, w, stride, k, FLOPs[t].
         """
-        rows = []
-        for t, group in enumerate(self.groups):
-            made = next(m for m in group.members if m.role == "out")
-            weight = self._analysis.tensor(made.parameter).shape
-            layer = self._analysis.geometry.get(made.parameter)
-            height, width, stride = layer if layer is not None else (1, 1, 1)
-            kernel = weight[-1] if len(weight) > 2 else 1
-            macs = self.macs_share(group.name)
-            rows.append((t, weight[made.dim], weight[1 - made.dim], height, width, stride, kernel, macs))
-        table = np.array(rows, dtype=float)
-        span = table.max(axis=0) - table.min(axis=0)
-        return (table - table.min(axis=0)) / np.where(span > 0, span, 1.0)
+        return scaled(np.array([(t, *self._described(group)) for t, group in enumerate(self.groups)], dtype=float))
+
+    def _described(self, group: Group) -> tuple[float, ...]:
+        """Output and input channels, height, width, stride, kernel and share of the MACs of a group's first layer."""
+        made = next(m for m in group.members if m.role == "out")
+        weight = self._analysis.tensor(made.parameter).shape
+        layer = self._analysis.geometry.get(made.parameter)
+        height, width, stride = layer if layer is not None else (1, 1, 1)
+        kernel = weight[-1] if len(weight) > 2 else 1
+        macs = self.macs_share(group.name)
+        return (weight[made.dim], weight[1 - made.dim], height, width, stride, kernel, macs)
+
+
+def scaled(table: np.ndarray) -> np.ndarray:
+    """`table`, [rows, columns], with each column stretched to [0, 1]; a constant one becomes 0."""
+    span = table.max(axis=0) - table.min(axis=0)
+    return (table - table.min(axis=0)) / np.where(span > 0, span, 1.0)
+
+
+def best(scores: np.ndarray, count: int) -> tuple[int, ...]:
+    """The positions of the `count` highest of `scores` ([size]), ascending; of two as high the first."""
+    best_first = np.argsort(-np.asarray(scores), kind="stable")
+    return tuple(sorted(int(i) for i in best_first[:count]))
 
 
 def _remake(
+    kind: type[ChannelSpace],
     model: nn.Module,
     example_inputs: Sequence[Any],
     options: dict[str, Any],
     added: Mapping[str, Callable[[np.ndarray], float]],
     left: Mapping[str, np.ndarray],
 ) -> ChannelSpace:
-    space = ChannelSpace(model, example_inputs, **options)
+    space = kind(model, example_inputs, **options)
     for metric, cost in added.items():
         space.add_cost(metric, cost)
-    space._leave(left)
+    if left:
+        space._leave(left)
     return space
 
 
@@ -257,10 +282,3 @@ def _knob(group: Group, min_keep: float, round_to: int, steps: int | None) -> Kn
 
 def _matches(group: Group, patterns: Sequence[str]) -> bool:
     return any(fnmatch(name, pattern) for name in (group.name, *group.layers) for pattern in patterns)
-
-
-def _require_matches(patterns: Sequence[str], groups: Sequence[Group]) -> None:
-    for pattern in patterns:
-        if not any(_matches(group, [pattern]) for group in groups):
-            names = ", ".join(group.name for group in groups[:5])
-            raise SpaceError(f"exclude pattern {pattern!r} matches no group; there are {names}, ...")

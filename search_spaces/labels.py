@@ -23,6 +23,12 @@ class Labels:
         self._reason: dict[int, str] = {FIXED: "not a channel of any layer"}
         self._roots: np.ndarray | None = None  # [count], until something changes
 
+    def copy(self) -> Labels:
+        """The same labels, to which further ties can be made."""
+        other = Labels()
+        other._parent, other._reason = list(self._parent), dict(self._reason)
+        return other
+
     @property
     def count(self) -> int:
         """How many labels there are."""

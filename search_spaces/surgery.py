@@ -1,9 +1,9 @@
-"""Apply a Plan: the one place where weights are cut, and put back where they came from."""
+"""Cut a recorded network to the channels and calls that are kept, and put weights back where they came from."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,17 +20,25 @@ def kept_without(analysis: Analysis, removed_roots: Iterable[int]) -> Kept:
     return Kept(np.isin(analysis.labels.roots(every), list(removed_roots)))
 
 
-def build(analysis: Analysis, kept: Kept) -> fx.GraphModule:
+def build(
+    analysis: Analysis, kept: Kept, rewire: Callable[[fx.Graph, Sequence[fx.Node]], None] | None = None
+) -> fx.GraphModule:
     """A new network with the channels that are `kept`; the recorded one is not changed.
 
     Module names and state-dict keys are those of the original. Parameters are sliced, the attributes of layers and
-    the sizes written into calls follow.
+    the sizes written into calls follow. `rewire(graph, nodes)` may remove calls from the graph, whose nodes are given
+    in their order, and add some; modules that are no longer called are not part of the new network.
     """
     network = analysis.network
-    small = fx.GraphModule(_modules_of(network), _edited_graph(analysis, kept), class_name=network.__class__.__name__)
+    graph, nodes = _edited_graph(analysis, kept)
+    if rewire is not None:
+        rewire(graph, nodes)
+    small = fx.GraphModule(_modules_of(network), graph, class_name=network.__class__.__name__)
     _slice_state(analysis, kept, small)
+    called = {str(node.target) for node in graph.nodes if node.op == "call_module"}
     for path, edit in analysis.layer_edits.items():
-        edit(small.get_submodule(path), kept)
+        if path in called:
+            edit(small.get_submodule(path), kept)
     for module in small.modules():
         _follow_weights(module)
     small.train(network.training)
@@ -69,7 +77,7 @@ def _modules_of(network: fx.GraphModule) -> nn.Module:
     return root
 
 
-def _edited_graph(analysis: Analysis, kept: Kept) -> fx.Graph:
+def _edited_graph(analysis: Analysis, kept: Kept) -> tuple[fx.Graph, list[fx.Node]]:
     graph = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
     for node in analysis.network.graph.nodes:
@@ -77,14 +85,21 @@ def _edited_graph(analysis: Analysis, kept: Kept) -> fx.Graph:
         copies[node] = new
         if node.name in analysis.edits:
             analysis.edits[node.name](new, kept)
-    return graph
+    return graph, list(copies.values())
 
 
 def _slice_state(analysis: Analysis, kept: Kept, small: fx.GraphModule) -> None:
     """Cut every parameter and buffer along the dimensions that lost channels; shared ones stay shared."""
-    for name, along in analysis.state.items():
-        owner, attribute = _owner(small, name)
+    present = set(dict(small.named_parameters(remove_duplicate=False)))
+    present |= set(dict(small.named_buffers(remove_duplicate=False)))
+    # The analysis knows a parameter that several layers share under its first name only.
+    for first, names in analysis.names.items():
+        names = [name for name in names if name in present]
+        if not names:
+            continue
+        owner, attribute = _owner(small, names[0])
         tensor = getattr(owner, attribute)
+        along = analysis.state.get(first, ())
         new = tensor.detach()
         for dim, labels in enumerate(along):
             if kept.shrinks(labels):
@@ -93,12 +108,8 @@ def _slice_state(analysis: Analysis, kept: Kept, small: fx.GraphModule) -> None:
             setattr(
                 owner, attribute, nn.Parameter(new, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else new
             )
-    # The analysis knows a parameter that several layers share under its first name only.
-    first: dict[int, str] = {}
-    for name, parameter in analysis.network.named_parameters(remove_duplicate=False):
-        original = first.setdefault(id(parameter), name)
-        if original != name:
-            setattr(*_owner(small, name), getattr(*_owner(small, original)))
+        for name in names[1:]:
+            setattr(*_owner(small, name), getattr(owner, attribute))
 
 
 def _owner(network: nn.Module, name: str) -> tuple[nn.Module, str]:

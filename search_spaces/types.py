@@ -17,7 +17,9 @@ class Knob:
     """One decision: a name and its exact legal levels in ascending order.
 
     A level is an integer in `unit`; the last level leaves the original unchanged. For a group of coupled
-    channels the level is how many of them are kept, so `level / size` is its `keep` fraction in (0, 1].
+    channels the level is how many of them are kept, so `level / size` is its `keep` fraction in (0, 1]. A block of
+    layers has the levels 0, removed, and 1. Only a skip, which the original does not have, is the other way round:
+    level 0 leaves the original unchanged, and is the one with `keep` 1.
     """
 
     name: str
@@ -33,12 +35,23 @@ class Knob:
             object.__setattr__(self, "size", self.levels[-1])
 
     def keep(self, level: int) -> float:
-        """The fraction that remains at `level`, in (0, 1]."""
-        return level / self.size
+        """The fraction of the original that remains at `level`, in [0, 1]; 1 at the level of the original."""
+        return 1 - level / self.size if self.unit == "skip" else level / self.size
+
+    @property
+    def least(self) -> float:
+        """The smallest keep fraction of any level."""
+        return min(self.keep(self.levels[0]), self.keep(self.levels[-1]))
+
+    @property
+    def original(self) -> int:
+        """The level that leaves the original unchanged."""
+        return self.levels[0 if self.unit == "skip" else -1]
 
     def nearest(self, keep: float) -> int:
         """The legal level whose keep fraction is nearest to `keep` (the larger of two as near)."""
-        return min(reversed(self.levels), key=lambda level: abs(level - keep * self.size))
+        wanted = (1 - keep if self.unit == "skip" else keep) * self.size
+        return min(reversed(self.levels), key=lambda level: abs(level - wanted))
 
     @property
     def is_bit(self) -> bool:
@@ -89,7 +102,7 @@ class Point(Mapping[str, int]):
 
 @dataclass(frozen=True)
 class Plan:
-    """The surgery as pure data: which channels of which group, or how many weights of which tensor, remain.
+    """The surgery as pure data: which channels of which group, how many weights of which tensor, which layers remain.
 
     Replaying it needs no pickle, only the original network.
     """
@@ -101,6 +114,10 @@ class Plan:
     first. A tensor not named is kept whole."""
     scales: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     """Tensor name -> the scale of each of its input channels in that score; 1 for a tensor not named."""
+    removed: tuple[str, ...] = ()
+    """Blocks of layers that are gone, by name, in the order in which the network runs them."""
+    skips: tuple[tuple[str, str], ...] = ()
+    """Pairs of blocks (a, b): what block a is given is also added to what block b makes."""
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no spaces."""
@@ -109,6 +126,10 @@ class Plan:
             raw["weights"] = dict(self.weights)
         if self.scales:
             raw["scales"] = {name: list(scale) for name, scale in self.scales.items()}
+        if self.removed:
+            raw["removed"] = list(self.removed)
+        if self.skips:
+            raw["skips"] = [list(pair) for pair in self.skips]
         return json.dumps(raw, sort_keys=True, separators=(",", ":"))
 
     @classmethod
@@ -117,7 +138,8 @@ class Plan:
         raw = json.loads(text)
         kept = {name: tuple(indices) for name, indices in raw["kept"].items()}
         scales = {name: tuple(scale) for name, scale in raw.get("scales", {}).items()}
-        return cls(kept, raw.get("weights", {}), scales)
+        skips = tuple((source, target) for source, target in raw.get("skips", ()))
+        return cls(kept, raw.get("weights", {}), scales, tuple(raw.get("removed", ())), skips)
 
 
 @runtime_checkable
@@ -131,6 +153,10 @@ class Space(Protocol):
     @property
     def knobs(self) -> tuple[Knob, ...]:
         """The decisions, in the order in which an agent takes them."""
+
+    @property
+    def original_levels(self) -> np.ndarray:
+        """The levels at which the original is left unchanged: [n_knobs]."""
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -150,7 +176,10 @@ class Space(Protocol):
         """The nearest legal Point to `x`: [n_knobs] in [0, 1]. Inverse of `encode` on legal Points."""
 
     def point(self, levels: Sequence[int]) -> Point:
-        """The Point with these levels, in knob order; an illegal level is a `SpaceError`."""
+        """The Point with these levels, in knob order; an illegal level is a `SpaceError`.
+
+        In a conditional space it is the canonical one: knobs that others have made inactive stand at their lowest.
+        """
 
     def cost(self, point: Point, metric: str) -> float:
         """The predicted cost of the network built from `point`, in the metric's unit."""

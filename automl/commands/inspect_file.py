@@ -16,7 +16,7 @@ from automl.evaluation.certify import shown
 from automl.report import align
 from automl.runners import run_trial
 from automl.setup import Setup
-from search_spaces import WeightSpace
+from search_spaces import DepthSpace, WeightSpace
 
 
 def run(args: argparse.Namespace) -> int:
@@ -35,13 +35,28 @@ def _groups(setup: Setup) -> str:
     if isinstance(space, WeightSpace):
         return _tensors(space)
     lines = [["group", "channels", "fewest", "MACs", "layers"]]
-    for group, knob in zip(space.groups, space.knobs, strict=True):
+    widths = [knob for knob in space.knobs if knob.unit == "channels"]
+    for group, knob in zip(space.groups, widths, strict=True):
         share = f"{space.macs_share(group.name):.1%}"
         lines.append([group.name, str(group.size), str(knob.levels[0]), share, _first(group.layers)])
-    return (
-        f"{len(space.groups)} groups of channels that stay or go together (MACs: share in which they take part)\n"
-        f"{align(lines, left=(0, 4))}\n"
-    )
+    text = f"{len(space.groups)} groups of channels that stay or go together (MACs: share in which they take part)\n"
+    text += f"{align(lines, left=(0, 4))}\n"
+    return text + _blocks(space) if isinstance(space, DepthSpace) else text
+
+
+def _blocks(space: DepthSpace) -> str:
+    """The blocks that can be removed, and the skips that can be added."""
+    lines = [["block", "kind", "MACs", "parameters", "layers"]]
+    whole = {metric: space.cost_of_levels(space.original_levels, metric) for metric in ("macs", "params")}
+    for t, block in enumerate(space.blocks):
+        levels = space.original_levels
+        levels[t] = 0
+        shares = [f"{1 - space.cost_of_levels(levels, metric) / cost:.1%}" for metric, cost in whole.items()]
+        lines.append([block.name, block.kind, *shares, _first(block.layers)])
+    text = f"\n{len(space.blocks)} blocks that can be removed (MACs, parameters: share that goes with it)\n"
+    text += f"{align(lines, left=(0, 1, 4))}\n"
+    skips = ", ".join(f"{source.name} to {target.name}" for source, target in space.skips)
+    return text + (f"{len(space.skips)} skips can be added: {skips}\n" if skips else "")
 
 
 def _tensors(space: WeightSpace) -> str:
@@ -76,7 +91,7 @@ def _reach(setup: Setup) -> str:
     space = setup.space
     lines = [["cost", "smallest", "original", "budget"]]
     for metric in space.metrics:
-        low, high = (space.cost_of_levels(levels, metric) for levels in (space.lowest, space.highest))
+        low, high = (space.cost_of_levels(levels, metric) for levels in (space.lowest, space.original_levels))
         limit = shown(setup.limits[metric]) if metric in setup.limits else "-"
         lines.append([metric, f"{shown(low)} ({low / high:.1%})", shown(high), limit])
     return align(lines) + "\n"

@@ -123,7 +123,7 @@ class Evaluator:
             if (training := self.options.training) is not None:
                 self._training = settle(self.space.original, self.problem.epochs(training.batch_size), training)
             if self.goal is not None and self.goal.metric == COMPRESSION_REWARD:
-                whole = self.space.point(self.space.highest.tolist())
+                whole = self.space.point(self.space.original_levels.tolist())
                 measured = [*self._score(self._build(whole))[0].measurements(), *self._predicted(whole)]
                 self._original = {m.metric: m.value for m in measured}
         self._prepared = True
@@ -149,17 +149,23 @@ class Evaluator:
         elif options.reconstruction == "sequential":
             self._reconstruction = SequentialReconstruction(network, self.problem.calibration, QUICK)
 
+    @property
+    def _only_widths(self) -> bool:
+        """Whether nothing but widths may change: of what else may, no curve is known."""
+        return all(knob.unit == "channels" for knob in self.space.knobs)
+
     def _eliminate(self, grams: Mapping[str, Gram]) -> dict[str, Elimination | None]:
         """What the surgeon finds for each group; it tells what narrowing a group costs, too."""
         fisher = output_fisher(self.space.original, list(grams), self.problem)
         found = {group.name: eliminate(self.space, group, grams, fisher) for group in self.space.groups}
-        self._sensitivity = sensitivity_curves(self.space, found)
+        if self._only_widths:
+            self._sensitivity = sensitivity_curves(self.space, found)
         return found
 
     def _gather(self) -> dict[str, Gram]:
         """Gram matrices of the layers that can lose some of the inputs of a group."""
         network = self.space.original
-        smallest = self.space.slices(self.space.plan(self.space.point(self.space.lowest.tolist())))
+        smallest = self.space.slices(self.space.plan(self.space.point(self.space.narrowest.tolist())))
         names = []
         for name, kept in smallest.items():
             if supported(layer := network.get_submodule(name)) and kept_in_groups(layer, kept.kept_in):
@@ -178,7 +184,7 @@ class Evaluator:
     def sensitivity(self) -> Sensitivity | None:
         """What narrowing each knob alone is estimated to cost in loss; None if the space has no such estimate."""
         self.prepare()
-        if self._sensitivity is None:
+        if self._sensitivity is None and self._only_widths:
             with pinned_threads(self.threads):
                 self._eliminate(self._gather())
         return self._sensitivity
@@ -282,7 +288,7 @@ class Evaluator:
 
     def changes(self, point: Point) -> bool:
         """Whether the network at `point` is another than the original."""
-        return not np.array_equal(self.space.levels(point), self.space.highest)
+        return not np.array_equal(self.space.levels(point), self.space.original_levels)
 
     def train(
         self,

@@ -5,6 +5,10 @@ the inputs it will really get, and its target is what the *original* network has
 corrects what earlier layers got wrong (as in He et al. 2017, "Channel pruning", section 3.3 on whole models). Where the
 output is added to a shortcut, the target is the original's sum less the shortcut of the network pruned so far, so
 that a block makes up for the errors of the blocks before it.
+
+The network may have lost layers and gained skips (`search_spaces.depth`). What a layer is to make stays what the
+original makes at the same place: less what the shortcut is now, with its skips; and the whole sum, where what else was
+added is gone. So blocks after a removed one, and a projection that remains of one, make up for it.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ from automl.evaluation.reconstruction import lone_norms, solve
 from automl.measures.modes import evaluating
 from automl.problem import Batch
 from search_spaces import LayerSlice
+from search_spaces.wiring import SKIP
 
 
 @dataclass(frozen=True)
@@ -63,10 +68,10 @@ class _Site:
     layer: str
     norm: str | None
     """The batch norm that alone consumes the layer, if there is one: it is fitted together with the layer."""
+    end: str
+    """The node of the norm, or else of the layer."""
     target: str
-    """The node whose value the layer is to reproduce: its own, its norm's, or the sum it goes into."""
-    shortcut: str | None
-    """The node that is added to it in that sum, and known before the layer runs."""
+    """The node whose value the layer is to reproduce: its `end`, or the sum that goes into."""
 
 
 class SequentialReconstruction:
@@ -124,7 +129,7 @@ class SequentialReconstruction:
             assert norm is None or isinstance(norm, _BatchNorm)
             _fit(layer, norm, rows, target)
 
-        _Refit(network, self._sites, fit).run(*self._inputs)
+        _Refit(network, _shortcuts(network, self._sites), fit).run(*self._inputs)
 
 
 def _fit(layer: nn.Conv2d | nn.Linear, norm: _BatchNorm | None, rows: Tensor, target: Tensor) -> None:
@@ -186,17 +191,15 @@ class _Watch(_Runner):
 class _Refit(_Runner):
     """Runs the pruned network and has each layer fitted on its input just before it runs."""
 
-    def __init__(self, network: fx.GraphModule, sites: Mapping[str, _Site], fit: Any) -> None:
+    def __init__(self, network: fx.GraphModule, sites: Mapping[str, tuple[_Site, fx.Node | None]], fit: Any) -> None:
         super().__init__(network)
         self._sites = sites
         self._fit = fit
-        self._nodes = {node.name: node for node in network.graph.nodes}
 
     def run_node(self, n: fx.Node) -> Any:
         if n.name in self._sites:
-            site = self._sites[n.name]
-            shortcut = self.env[self._nodes[site.shortcut]] if site.shortcut else None
-            self._fit(site, self.fetch_args_kwargs_from_env(n)[0][0], shortcut)
+            site, shortcut = self._sites[n.name]
+            self._fit(site, self.fetch_args_kwargs_from_env(n)[0][0], None if shortcut is None else self.env[shortcut])
         return super().run_node(n)
 
 
@@ -214,14 +217,39 @@ def _sites(network: fx.GraphModule) -> dict[str, _Site]:
             continue
         (node,) = nodes
         end = calls[norms[name]][0] if name in norms else node
-        target, shortcut = end, None
-        (user,) = end.users if len(end.users) == 1 else (None,)
-        if user is not None and user.target in _ADDITIONS and not user.kwargs and len(user.all_input_nodes) == 2:
-            (other,) = (operand for operand in user.all_input_nodes if operand is not end)
-            if order[other] < order[node] and end.meta.get("shape") == other.meta.get("shape"):
-                target, shortcut = user, other
-        sites[node.name] = _Site(name, norms.get(name), target.name, shortcut.name if shortcut else None)
+        added = _added(end)
+        known = added is not None and order[added[1]] < order[node]
+        sites[node.name] = _Site(name, norms.get(name), end.name, added[0].name if added and known else end.name)
     return sites
+
+
+def _added(end: fx.Node) -> tuple[fx.Node, fx.Node] | None:
+    """The sum that a node alone goes into, and what else is added there, of the same shape; None if there is none."""
+    (user,) = end.users if len(end.users) == 1 else (None,)
+    if user is None or user.target not in _ADDITIONS or user.kwargs or len(user.all_input_nodes) != 2:
+        return None
+    (other,) = (operand for operand in user.all_input_nodes if operand is not end)
+    return (user, other) if end.meta.get("shape") == other.meta.get("shape") else None
+
+
+def _shortcuts(network: fx.GraphModule, sites: Mapping[str, _Site]) -> dict[str, tuple[_Site, fx.Node | None]]:
+    """The sites that a rebuilt network still has, each with what is added to the layer where its target is made.
+
+    A layer that runs before that is known is left out: its target cannot be told apart.
+    """
+    order = {node: position for position, node in enumerate(network.graph.nodes)}
+    nodes = {node.name: node for node in order}
+    found: dict[str, tuple[_Site, fx.Node | None]] = {}
+    for name, site in sites.items():
+        if name not in nodes:
+            continue
+        added = _added(nodes[site.end])
+        # Where the sum that was the target is gone, the layer is all that is left of it.
+        makes_target = added is not None and (added[0].name == site.target or SKIP in added[0].meta)
+        shortcut = added[1] if added is not None and makes_target else None
+        if shortcut is None or order[shortcut] < order[nodes[name]]:
+            found[name] = (site, shortcut)
+    return found
 
 
 def _affordable(network: fx.GraphModule, inputs: Sequence[Tensor]) -> int:

@@ -23,7 +23,7 @@ from automl.export.formats import FORMATS, PACKED, Format, load_tensors
 from automl.export.sparse import sparsity
 from automl.export.subject import Subject, largest_difference, run_module
 from automl.measures import state_tensors
-from search_spaces import ChannelSpace, Plan, trace
+from search_spaces import Blueprint, Plan, trace
 
 MANIFEST = "manifest.json"
 MANIFEST_VERSION = 1
@@ -146,10 +146,9 @@ def load(out: str | Path, model: nn.Module) -> nn.Module:
 
 def _same_structure(original: nn.Module, inputs: Sequence[Tensor], plan: Plan) -> nn.Module:
     """A network with the shapes that `plan` leaves of `original`; its weights are still to be loaded."""
-    if plan.weights:
-        return trace(original, inputs)
-    # The knobs' ranges play no part in replaying a plan, so the options of the search need not be known.
-    return ChannelSpace(original, inputs).build(plan)
+    network = trace(original, inputs)
+    # The knobs and their ranges play no part in replaying a plan, so the space of the search need not be known.
+    return network if plan.weights else Blueprint(network).build(plan)
 
 
 def read_manifest(out: str | Path) -> dict[str, Any]:

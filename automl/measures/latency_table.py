@@ -127,8 +127,15 @@ def measure_latency_table(
     """Time the network with each group of `space` narrowed alone, beside the original; see the module's docstring.
 
     Takes about `len(knobs) * widths * 0.1` seconds on a quiet machine, four times that on a busy one, or 10 passes of
-    each network where they take longer. `example_inputs`: [n, ...] each, of which a batch is made.
+    each network where they take longer. `example_inputs`: [n, ...] each, of which a batch is made. A `ConfigError` for
+    a space in which other things than widths are chosen: a table cannot say what they save together.
     """
+    strange = next((knob for knob in space.knobs if knob.unit != "channels"), None)
+    if strange is not None:
+        raise ConfigError(
+            f"a latency table prices the widths of groups, and this space also has {strange.name!r}, a {strange.unit}: "
+            f"limit macs, params or size_bytes instead"
+        )
     inputs = batch_of(example_inputs, options.batch)
     original = space.build(Plan()).eval()
     say(f"measuring the latency of {len(space.knobs)} groups at {options.widths} widths, beside the original network")

@@ -86,7 +86,7 @@ def test_the_record_gives_the_same_configuration_back(tmp_path):
         (("min_keep", "mim_keep"), "line 14: space.mim_keep: unknown key; did you mean 'min_keep'"),
         (("0.2", "2.0"), "line 14: space: min_keep is a fraction"),
         (("0.2", "often"), "line 14: space.min_keep: expected a number, got 'often'"),
-        (("channels", "layers"), "line 14: space.name: expected one of channels, weights, got 'layers'"),
+        (("channels", "layers"), "line 14: space.name: expected one of channels, weights, depth, got 'layers'"),
         (("5000", "5000.5"), "line 9: data.validation_size: expected a whole number, got 5000.5"),
         (("1024", "0"), "line 6: data: calibration_size must be at least 1"),
         (("false", "2"), "line 13: data.augment: expected true or false, got 2"),

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_map
 
-from search_spaces import ChannelSpace, Plan
+from search_spaces import Blueprint, ChannelSpace, DepthSpace, Plan
 
 
 class Conv(nn.Module):
@@ -156,17 +157,85 @@ class Head(nn.Module):
         return self.last(F.relu(self.hidden(x)))
 
 
+class Same(nn.Module):
+    """A few convolutions in a row that preserve the shape, with what follows written in place or not."""
+
+    def __init__(self, rng, n):
+        super().__init__()
+        self.convs = nn.ModuleList(Conv(rng, n, n, kernel=int(rng.choice([1, 3]))) for _ in range(rng.integers(1, 4)))
+        self.pool = bool(rng.integers(2))
+
+    def forward(self, x):
+        for conv in self.convs:
+            x = conv(x)
+        return F.max_pool2d(x, 3, 1, 1) if self.pool else x
+
+
+class Projection(nn.Module):
+    """A residual block with a convolution in its shortcut, run before or after the branch, added in place or not."""
+
+    def __init__(self, rng, n, out):
+        super().__init__()
+        self.a, self.b = Conv(rng, n, out), Conv(rng, out, out, act=False)
+        self.shortcut = nn.Sequential(nn.Conv2d(n, out, 1, bias=False), nn.BatchNorm2d(out))
+        self.first, self.in_place = bool(rng.integers(2)), bool(rng.integers(2))
+
+    def forward(self, x):
+        if self.first:
+            short = self.shortcut(x)
+        y = self.b(self.a(x))
+        if not self.first:
+            short = self.shortcut(x)
+        if self.in_place:
+            y += short
+            return F.relu_(y)
+        return torch.relu(y + short)
+
+
+class PreActivation(nn.Module):
+    """x + f(norm(x)), activations and sums in place: what a removed block leaves must not be changed under others."""
+
+    def __init__(self, rng, n):
+        super().__init__()
+        self.norm, self.conv = _norm(rng, "batch", n), nn.Conv2d(n, n, 3, 1, 1)
+        self.scale = nn.Parameter(torch.rand(n, 1, 1))
+
+    def forward(self, x):
+        y = self.conv(F.relu(self.norm(x), inplace=True))
+        x = x + self.scale * y
+        return F.relu(x, inplace=True)
+
+
+class Nested(nn.Module):
+    """A residual block around another one; the inner sum is read twice."""
+
+    def __init__(self, rng, n):
+        super().__init__()
+        self.before, self.inner, self.after = Conv(rng, n, n), Residual(rng, n), Conv(rng, n, n, act=False)
+        self.twice = bool(rng.integers(2))
+
+    def forward(self, x):
+        inner = self.inner(self.before(x))
+        y = x + self.after(inner)
+        return y + inner if self.twice else y
+
+
+KINDS = ("conv", "residual", "widen", "cat", "depthwise", "grouped", "se", "shuffle", "act")
+DEEP = (*KINDS, "residual", "widen", "same", "same", "project", "pre", "nested")
+"""With every way in which blocks of layers can lie in a network."""
+
+
 class RandomNetwork(nn.Module):
     """A stem, a few random joints, a head; weights and norm statistics drawn so that nothing is trivial."""
 
-    def __init__(self, seed):
+    def __init__(self, seed, kinds=KINDS):
         super().__init__()
         rng = np.random.default_rng(seed)
         torch.manual_seed(seed)
         n, size = int(2 * rng.integers(2, 6)), 8
         joints = [Conv(rng, 3, n)]
         for _ in range(int(rng.integers(1, 5))):
-            kind = rng.choice(["conv", "residual", "widen", "cat", "depthwise", "grouped", "se", "shuffle", "act"])
+            kind = rng.choice(kinds)
             if kind == "conv":
                 out = int(2 * rng.integers(1, 6))
                 joints.append(Conv(rng, n, out))
@@ -185,6 +254,12 @@ class RandomNetwork(nn.Module):
                 joints.append(Shuffle(rng, n))
             elif kind == "act":
                 joints.append(nn.PReLU(n))
+            elif kind == "project":
+                out = int(rng.choice([n, 6]))
+                joints.append(Projection(rng, n, out))
+                n = out
+            elif kind in ("same", "pre", "nested"):
+                joints.append({"same": Same, "pre": PreActivation, "nested": Nested}[kind](rng, n))
         self.body = nn.Sequential(*joints)
         self.head = Head(rng, n, size)
         with torch.no_grad():
@@ -201,7 +276,35 @@ class RandomNetwork(nn.Module):
         return self.head(self.body(x))
 
 
-def masked(model: nn.Module, space: ChannelSpace, plan: Plan) -> nn.Module:
+class Reference(fx.Interpreter):
+    """Runs a recorded network, call by call, as a plan without some blocks and with some skips means it.
+
+    It knows nothing of graphs being rewritten. Each call is given copies, so that none changes another's values.
+    """
+
+    def __init__(self, space: DepthSpace, network: fx.GraphModule, plan: Plan) -> None:
+        super().__init__(network)
+        blocks = {block.name: block for block in space.blocks}
+        self.gives_way = {blocks[name].exit: blocks[name].stays for name in plan.removed}
+        self.added: dict[str, list[str]] = {}
+        for source, target in plan.skips:
+            self.added.setdefault(blocks[target].end, []).append(blocks[source].entry)
+        self.values: dict[str, Tensor] = {}
+
+    def run_node(self, n: fx.Node):
+        stays = self.gives_way.get(n.name)
+        out = self.values[stays] if stays is not None else super().run_node(n)
+        for source in self.added.get(n.name, ()):
+            out = out + self.values[source]
+        self.values[n.name] = out
+        return out.clone() if isinstance(out, Tensor) else out
+
+    def fetch_args_kwargs_from_env(self, n: fx.Node):
+        args, kwargs = super().fetch_args_kwargs_from_env(n)
+        return tree_map(lambda x: x.clone() if type(x) is Tensor else x, (args, kwargs))
+
+
+def masked(model: nn.Module, space: ChannelSpace | Blueprint, plan: Plan) -> nn.Module:
     """The original with all weights that read or make a removed channel zero, and norms blind to such channels.
 
     It has the size of the original and knows nothing of how the smaller network is built.
@@ -210,7 +313,7 @@ def masked(model: nn.Module, space: ChannelSpace, plan: Plan) -> nn.Module:
     state = dict(model.named_parameters())
     blind: dict[str, np.ndarray] = {}
     for group in space.groups:
-        removed = np.setdiff1d(np.arange(group.size), plan.kept[group.name])
+        removed = np.setdiff1d(np.arange(group.size), plan.kept.get(group.name, np.arange(group.size)))
         for member in group.members:
             entries = member.indices[removed].ravel()
             owner = member.parameter.rpartition(".")[0]

@@ -28,6 +28,22 @@ class SpaceConformance:
             assert x.min() >= 0 and x.max() <= 1
             assert space.decode(x) == point
 
+    def test_a_point_is_canonical(self, space):
+        rng = np.random.default_rng(5)
+        for _ in range(20):
+            levels = np.array([int(rng.choice(knob.levels)) for knob in space.knobs])
+            active = space.active(levels)
+            canonical = space.levels(space.point(levels.tolist()))
+            assert (canonical[active] == levels[active]).all()
+            assert (canonical[~active] == space.lowest[~active]).all()
+            assert (space.active(canonical) == active).all()
+            for t in np.flatnonzero(~active):
+                other = levels.copy()
+                other[t] = int(rng.choice(space.knobs[t].levels))
+                assert space.point(other.tolist()) == space.point(levels.tolist())
+                for metric in space.metrics:
+                    assert space.cost_of_levels(other, metric) == space.cost_of_levels(canonical, metric)
+
     def test_any_vector_decodes_to_a_legal_point(self, space):
         rng = np.random.default_rng(0)
         for _ in range(20):
@@ -42,12 +58,13 @@ class SpaceConformance:
     def test_costs_never_fall_when_a_level_rises(self, space):
         rng = np.random.default_rng(1)
         for point in self.points(space, 20):
-            levels = space.levels(point)
-            t = int(rng.integers(len(levels)))
-            higher = levels.copy()
-            higher[t] = space.knobs[t].levels[-1]
-            for metric in space.metrics:
-                assert space.cost_of_levels(higher, metric) >= space.cost_of_levels(levels, metric)
+            # Whatever the levels are, not only in canonical form: the wall compares others too.
+            for levels in (space.levels(point), np.array([int(rng.choice(knob.levels)) for knob in space.knobs])):
+                t = int(rng.integers(len(levels)))
+                higher = levels.copy()
+                higher[t] = space.knobs[t].levels[-1]
+                for metric in space.metrics:
+                    assert space.cost_of_levels(higher, metric) >= space.cost_of_levels(levels, metric)
 
     @pytest.mark.parametrize("fraction", [0.3, 0.5, 0.8])
     def test_walls_hold_for_any_choice_between_them(self, space, fraction):
@@ -64,7 +81,7 @@ class SpaceConformance:
                 assert space.cost(space.point(prefix), metric) <= limits[metric]
                 for level in (space.bounds(prefix[:-1], limits)[1],):
                     above = [x for x in space.knobs[-1].levels if x > level]
-                    if above:
+                    if above and space.active(np.array(prefix))[-1]:
                         assert space.cost(space.point([*prefix[:-1], above[0]]), metric) > limits[metric]
 
     @pytest.mark.parametrize("fraction", [0.3, 0.5, 0.8])
@@ -76,8 +93,13 @@ class SpaceConformance:
                 wanted = rng.uniform(0.1, 1.0, len(space.knobs))
                 levels = space.levels(space.project(wanted, limits))
                 assert space.cost_of_levels(levels, metric) <= limits[metric]
-                for t, knob in enumerate(space.knobs):
-                    above = [level for level in knob.levels if level > levels[t]]
+                active, highest = space.active(levels), space.highest
+                amounts = [t for t, knob in enumerate(space.knobs) if active[t] and knob.unit not in ("block", "skip")]
+                # A removed block comes back only where all that remains is whole; a skip costs nothing.
+                whole = all(levels[t] == highest[t] for t in amounts)
+                blocks = [t for t, knob in enumerate(space.knobs) if active[t] and knob.unit == "block" and whole]
+                for t in (*amounts, *blocks):
+                    above = [level for level in space.knobs[t].levels if level > levels[t]]
                     if above:
                         raised = levels.copy()
                         raised[t] = above[0]
@@ -85,21 +107,23 @@ class SpaceConformance:
 
     def test_without_limits_nothing_is_used_up(self, space):
         rng = np.random.default_rng(4)
-        assert [space.bounds(space.lowest[:t].tolist(), {}) for t in range(len(space.knobs))] == [
-            (knob.levels[0], knob.levels[-1]) for knob in space.knobs
-        ]
+        for t, knob in enumerate(space.knobs):
+            active = space.active(np.concatenate([space.lowest[:t], space.highest[t:]]))[t]
+            assert space.bounds(space.lowest[:t].tolist(), {}) == (knob.levels[0], knob.levels[-1 if active else 0])
         for point in self.points(space, 10):
             assert space.project(space.encode(point), {}) == point
             assert space.fill(space.levels(point).tolist(), rng.uniform(0.1, 1.0, len(space.knobs)), {}) == point
 
     def test_limits_that_do_not_bind_leave_the_network_whole(self, space):
         limits = {metric: 2 * space.cost_of_levels(space.highest, metric) for metric in space.metrics}
-        whole = space.point(space.highest.tolist())
+        free = np.array([knob.unit == "skip" for knob in space.knobs])  # costs nothing, so no budget speaks of it
         for point in self.points(space, 3):
-            assert space.project(space.encode(point), limits) == whole
-        assert [space.bounds(space.highest[:t].tolist(), limits) for t in range(len(space.knobs))] == [
-            (knob.levels[-1], knob.levels[-1]) for knob in space.knobs
-        ]
+            levels = np.where(free, space.levels(point), space.original_levels)
+            assert space.project(space.encode(point), limits) == space.point(levels.tolist())
+        for t, knob in enumerate(space.knobs):
+            low = knob.levels[0 if free[t] else -1]
+            assert space.bounds(space.highest[:t].tolist(), limits) == (low, knob.levels[-1])
+        assert space.project(np.ones(len(space.knobs)), limits) == space.point(space.original_levels.tolist())
 
     def test_a_budget_nobody_can_meet_is_refused_with_what_can_be_met(self, space):
         with pytest.raises(InfeasibleBudgetError, match=r"the smallest has .*%"):
@@ -163,10 +187,28 @@ class BuildingSpaceConformance(SpaceConformance):
         assert all(p.grad is not None and p.grad.shape == p.shape for p in small.parameters() if p.requires_grad)
         assert sum(p.numel() for p in small.parameters()) < sum(p.numel() for p in space.original.parameters())
 
+    def test_another_point_is_another_network(self, space):
+        """And the same levels but for inactive ones are the same network."""
+        rng = np.random.default_rng(6)
+        seen: dict[tuple, Point] = {}
+        points = [*self.points(space, 20), space.point(space.original_levels.tolist())]
+        for knob in space.knobs[:6]:  # and some that differ from the original in one place only
+            levels = space.original_levels
+            levels[space.knobs.index(knob)] = int(rng.choice(knob.levels))
+            points.append(space.point(levels.tolist()))
+        for point in points:
+            network = space.build(space.plan(point))
+            state = tuple((name, value.numpy().tobytes()) for name, value in network.state_dict().items())
+            assert seen.setdefault((getattr(network, "code", ""), state), point) == point
+        assert len(seen) == len(set(points))
+
     def test_a_strange_plan_is_refused(self, space):
         with pytest.raises(SpaceError, match="does not have"):
             space.build(Plan({"nobody": (0,)}))
+        width = next(knob for knob in space.knobs if knob.unit == "channels")
         with pytest.raises(SpaceError, match="expected some of"):
-            space.build(Plan({space.knobs[0].name: (space.knobs[0].size,)}))
+            space.build(Plan({width.name: (width.size,)}))
         with pytest.raises(SpaceError, match="expected some of"):
-            space.build(Plan({space.knobs[0].name: ()}))
+            space.build(Plan({width.name: ()}))
+        with pytest.raises(SpaceError, match="does not have"):
+            space.build(Plan(removed=("nobody",)))

@@ -1,0 +1,79 @@
+"""Removing blocks, narrowing and adding skips on hundreds of random networks, against an independent interpreter."""
+
+import collections
+import copy
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save
+from torch.utils.flop_counter import FlopCounterMode
+
+from search_spaces import DepthSpace, SpaceError, trace
+from tests.kits.random_networks import DEEP, RandomNetwork, Reference, masked, random_levels
+
+NETWORKS = 120
+CHUNKS = 5
+
+
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+def test_rebuilt_computes_what_was_meant_and_costs_what_was_predicted(chunk):
+    torch.set_num_threads(1)
+    seen: collections.Counter = collections.Counter()
+    for seed in range(chunk, NETWORKS, CHUNKS):
+        check(seed, seen)
+    assert min(seen[what] for what in ("branch", "run", "skip", "inactive")) >= 10, seen
+
+
+def check(seed, seen):
+    model = RandomNetwork(seed, DEEP)
+    rng = np.random.default_rng(seed)
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(2, 3, 8, 8, generator=generator)
+    try:
+        space = DepthSpace(model, (x,), min_keep=0.01, skips=True, max_skips=2)
+    except SpaceError as error:
+        assert "nothing to search" in str(error)
+        return
+    y = torch.randn(3, 3, 8, 8, generator=generator)
+    for _ in range(2):
+        levels = np.array(list(random_levels(space, rng).values()))
+        levels[: len(space.blocks)] |= rng.random(len(space.blocks)) < 0.5
+        point = space.point(levels.tolist())
+        plan = space.plan(point, {group.name: rng.random(group.size) for group in space.groups})
+        small = space.build(plan)
+        kinds = {block.name: block.kind for block in space.blocks}
+        seen.update([kinds[name] for name in plan.removed] + ["skip"] * len(plan.skips))
+        seen["inactive"] += int((~space.active(levels)).sum())
+
+        # Norms of few values and sums upon sums blow up rounding, so that float32 would hide small mistakes.
+        reference = Reference(space, masked(space.original, space._blueprint, plan).double(), plan)
+        given = y.double()
+        with torch.no_grad():
+            expected, got = reference.run(y.double()), copy.deepcopy(small).double()(given)
+        assert (given == y).all(), f"seed {seed}: the input was changed"
+        assert got.shape == expected.shape, f"seed {seed}"
+        scale = expected.abs().max().clamp_min(1.0)
+        assert (got - expected).abs().max() <= 1e-9 * scale, f"seed {seed}: {(got - expected).abs().max()} {plan}"
+
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            small(y)
+        assert counter.get_total_flops() / 2 / len(y) == space.cost(point, "macs"), f"seed {seed}"
+        assert sum(p.numel() for p in small.parameters()) == space.cost(point, "params"), f"seed {seed}"
+        assert len(save(small.state_dict())) <= space.cost(point, "size_bytes"), f"seed {seed}"
+        assert set(space.slices(plan)) <= {name for name, _ in small.named_modules()}
+        rows = space.sequence(point)
+        assert rows.dtype == np.float32 and rows.min() >= 0 and rows.max() <= 1
+
+
+def test_names_of_blocks_survive_recording_again():
+    """A plan is replayed on a network that is recorded anew, from the recorded one or from the user's."""
+    for seed in range(40):
+        model = RandomNetwork(seed, DEEP)
+        x = torch.randn(2, 3, 8, 8)
+        try:
+            space = DepthSpace(model, (x,), skips=True)
+        except SpaceError:
+            continue
+        again = DepthSpace(trace(space.original, (x,)), (x,), skips=True)
+        assert again.knobs == space.knobs
