@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 import numpy as np
@@ -20,6 +20,22 @@ REDRAWS = 20
 @dataclass(frozen=True)
 class NoOptions:
     """The options of an agent that has none."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Options that are whole numbers, or None for a default that depends on the trials planned.
+
+    The least number allowed is 1, or what the metadata of a field say under "least". Other options are left alone.
+    """
+
+    def __post_init__(self) -> None:
+        for option in fields(self):
+            value, least = getattr(self, option.name), option.metadata.get("least", 1)
+            if (value is None and option.default is None) or isinstance(option.default, float):
+                continue
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise AgentError(f"option {option.name!r}: expected an integer >= {least}, got {value!r}")
 
 
 class NumberedAgent(ABC):

@@ -13,15 +13,13 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils import skip_init
 
+from agents.networks import one_thread, seeded
 from agents.replay import Replay, Transitions
 
 BASELINE_ALPHA = 0.5
@@ -170,20 +168,4 @@ class Ddpg:
 
 def _linear(inputs: int, outputs: int, rng: np.random.Generator, scale: float = 1.0) -> nn.Linear:
     """A linear layer with PyTorch's usual initial weights, U(+-1/sqrt(inputs)) * scale, drawn from `rng`."""
-    layer = skip_init(nn.Linear, inputs, outputs)
-    bound = scale / math.sqrt(inputs)
-    with torch.no_grad():
-        for parameter in layer.parameters():
-            parameter.copy_(torch.from_numpy(rng.uniform(-bound, bound, tuple(parameter.shape))))
-    return layer
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Sums are split among threads, so their rounding depends on how many there are: here always one."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+    return seeded(nn.Linear, inputs, outputs, bound=scale / math.sqrt(inputs), rng=rng)

@@ -15,8 +15,7 @@ FINEST = 0.01
 
 def within(space: Space, levels: Sequence[int], limits: Mapping[str, float]) -> bool:
     """Whether the network at `levels` ([n_knobs]) exceeds no limit."""
-    point = space.point(levels)
-    return all(space.cost(point, metric) <= limit for metric, limit in limits.items())
+    return space.within(np.asarray(levels), limits)
 
 
 def cut(space: Space, levels: Sequence[int], t: int, limits: Mapping[str, float]) -> list[int]:

@@ -21,13 +21,12 @@ import math
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
-from agents.base import REDRAWS, NumberedAgent
-from agents.errors import AgentError
+from agents.base import REDRAWS, Counts, NumberedAgent
 from agents.moves import exchange, within
 from agents.random_search import random_point
 from agents.types import Task, Trial, TrialState
@@ -39,19 +38,6 @@ if TYPE_CHECKING:
 
 STRAY = 0.1
 """The widest step of the exchanges that make a repeated suggestion new."""
-
-
-@dataclass(frozen=True)
-class _Counts:
-    """Options that are whole numbers, or None for a default that depends on the trials planned."""
-
-    def __post_init__(self) -> None:
-        for option in fields(self):
-            value, least = getattr(self, option.name), option.metadata.get("least", 1)
-            if value is None and option.default is None:
-                continue
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise AgentError(f"option {option.name!r}: expected an integer >= {least}, got {value!r}")
 
 
 class _Sampled(NumberedAgent):
@@ -158,7 +144,7 @@ class _Sampled(NumberedAgent):
 
 
 @dataclass(frozen=True)
-class TpeOptions(_Counts):
+class TpeOptions(Counts):
     """What may be set."""
 
     startup: int | None = None
@@ -191,7 +177,7 @@ class Tpe(_Sampled):
 
 
 @dataclass(frozen=True)
-class CmaEsOptions(_Counts):
+class CmaEsOptions(Counts):
     """What may be set."""
 
     population: int | None = field(default=None, metadata={"least": 3})
@@ -225,7 +211,7 @@ class CmaEs(_Sampled):
 
 
 @dataclass(frozen=True)
-class Nsga2Options(_Counts):
+class Nsga2Options(Counts):
     """What may be set."""
 
     population: int | None = field(default=None, metadata={"least": 2})

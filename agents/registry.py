@@ -25,6 +25,9 @@ _AGENTS = {
     "tpe": ("agents.optuna_samplers", "Tpe"),
     "cmaes": ("agents.optuna_samplers", "CmaEs"),
     "nsga2": ("agents.optuna_samplers", "Nsga2"),
+    "bo": ("agents.bo", "Bo"),
+    "esnac": ("agents.esnac", "Esnac"),
+    "n2n": ("agents.n2n", "N2n"),
 }
 
 

@@ -66,13 +66,16 @@ def compress(
     test_data: Iterable[Any] | None = None,
     agent: str | Mapping[str, Any] = "amc_warm",
     baselines: Sequence[str] = ("uniform", "random"),
-    objective: Literal["accuracy", "loss", "divergence", "error_log_macs", "error_log_params"] = "accuracy",
+    objective: Literal[
+        "accuracy", "loss", "divergence", "error_log_macs", "error_log_params", "compression_reward"
+    ] = "accuracy",
     guarantee: str | None = None,
     trials: int = 100,
     seed: int = 0,
     workers: int = 1,
     space: Mapping[str, Any] | None = None,
     evaluation: Mapping[str, Any] | None = None,
+    finish: Mapping[str, Any] | None = None,
     latency: Mapping[str, Any] | None = None,
     calibration_size: int = 512,
     loss: Callable[[Any, Tensor], Tensor] | None = None,
@@ -84,7 +87,8 @@ def compress(
 
     Args:
         model: any network that can be traced; it is not changed.
-        train_data: batches `(x, y)`, x a tensor or a tuple of tensors, [n, ...]; `calibration_size` samples are used.
+        train_data: batches `(x, y)`, x a tensor or a tuple of tensors, [n, ...]; `calibration_size` samples are used,
+            and all of them if something is trained.
         validation_data: batches by which candidates are judged; not the test data.
         budget: for example `"macs <= 50%"`, `["params <= 120k", "size <= 200 KB"]` or `"latency <= 3.5 ms"`; None
             for no limit, with an objective that weighs the error with the cost.
@@ -92,11 +96,13 @@ def compress(
         agent: the search agent's name, or a mapping with `name` and its options.
         baselines: agents that run beside it with as many trials.
         objective: what is improved on the validation data; `error_log_macs` and `error_log_params` are the error times
-            the logarithm of the cost.
+            the logarithm of the cost; `compression_reward` is C (2 - C) accuracy / accuracy of `model`, C the part of
+            its parameters that is gone.
         guarantee: the accuracy that the winner must have, `"accuracy >= 90%"` or `"accuracy drop <= 1%"`, in points.
         trials: evaluations of each agent.
         workers: above 1 the trials are a Ray Tune sweep.
-        space, evaluation, latency: the sections of a study file, for example `{"min_keep": 0.2}`.
+        space, evaluation, finish, latency: the sections of a study file, for example `{"min_keep": 0.2}` for a space
+            or `{"finalists": 2, "training": {"epochs": 30}}` for the end.
         loss: (outputs, targets) -> mean loss, if it is not cross-entropy.
         storage: a database URL or file that keeps the trials; by default they are forgotten. With it, calling again
             with the same arguments goes on where the last call was stopped.
@@ -123,6 +129,7 @@ def compress(
             "seeds": [seed],
             "space": space or {},
             "evaluation": evaluation or {},
+            "finish": finish or {},
             "latency": latency,
             "runner": {"workers": workers},
         }
@@ -133,8 +140,9 @@ def compress(
     ):
         with Progress(config.goal, quiet=not progress) as told:
             study = Study(store, config, problem, say=told.say)
-            study.run(told)
-            results = conclude(study, told.say)
+            with study.drive():
+                study.run(told)
+                results = conclude(study, told.say)
         return _result(study, results)
 
 

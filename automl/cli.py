@@ -7,6 +7,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 DEFAULT_STORAGE = "sqlite:///automl.db"
 TRIAL_FORMATS = ("table", "csv", "json", "parquet")
@@ -20,9 +21,11 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def command(name: str, module: str, help: str, *, storage: bool = True) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".")
-        added.set_defaults(module=module)
+    def command(
+        name: str, module: str, help: str, *, storage: bool = True, of: Any = commands, function: str = "run"
+    ) -> argparse.ArgumentParser:
+        added: argparse.ArgumentParser = of.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".")
+        added.set_defaults(module=module, function=function)
         if storage:
             added.add_argument(
                 "--storage",
@@ -37,14 +40,21 @@ def parser() -> argparse.ArgumentParser:
         added.add_argument("--trials", type=_positive, metavar="N", help="trials of each agent and seed")
         added.add_argument("--data-root", metavar="DIR", help="folder with the data set's published files")
 
+    def artifacts(added: argparse.ArgumentParser) -> None:
+        added.add_argument(
+            "--artifacts", metavar="DIR", help="folder for trained weights (default: beside the database)"
+        )
+
     search = command("search", "search", "run a study, or go on with it, and show what it found")
     search.add_argument("file", metavar="FILE", help="study file (YAML)")
     overrides(search)
+    artifacts(search)
     search.add_argument("--seed", type=int, metavar="S", help="run this one seed")
 
     resume = command("resume", "resume", "go on with a recorded study; its file is not needed")
     resume.add_argument("name", metavar="NAME", help="name of the study")
     overrides(resume)
+    artifacts(resume)
 
     inspect = command(
         "inspect",
@@ -74,10 +84,22 @@ def parser() -> argparse.ArgumentParser:
     )
     export.add_argument("--trial", metavar="AGENT/SEED/NUMBER", help="a trial to export instead of the winner")
     export.add_argument("--data-root", metavar="DIR", help="folder with the data set's published files")
+    artifacts(export)
 
     dashboard = command("dashboard", "dashboard", "serve Optuna Dashboard on the database")
     dashboard.add_argument("--host", default="127.0.0.1", help="default: %(default)s")
     dashboard.add_argument("--port", type=int, default=8080, help="default: %(default)s")
+
+    database = commands.add_parser("db", help="move studies between databases, back up", description="The database.")
+    of = database.add_subparsers(dest="action", required=True, metavar="ACTION")
+    written = command("export", "db", "write studies to a file that any database takes in", of=of, function="export")
+    written.add_argument("file", metavar="FILE", help="file to write, such as studies.jsonl.gz")
+    written.add_argument("--study", metavar="NAME", action="append", default=[], help="a study (default: all)")
+    read = command("import", "db", "record the studies of a file that `db export` wrote", of=of, function="import_")
+    read.add_argument("file", metavar="FILE", help="file to read")
+    read.add_argument("--rename", metavar="OLD=NEW", action="append", default=[], help="another name for a study")
+    backup = command("backup", "db", "copy an SQLite database, also while it is in use", of=of, function="backup")
+    backup.add_argument("file", metavar="FILE", help="file to write")
     return top
 
 
@@ -85,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command. Returns 0, 1 for an error of the user's or the machine's, or 130 after Ctrl-C."""
     args = parser().parse_args(argv)
     try:
-        run = importlib.import_module(f"automl.commands.{args.module}").run
+        run = getattr(importlib.import_module(f"automl.commands.{args.module}"), args.function)
         return run(args)
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)

@@ -15,15 +15,16 @@ from automl._sections import Source, build, convert, read_yaml
 from automl.budget import NO_BUDGET, Budget, Guarantee, parse_budget, parse_guarantee
 from automl.errors import ConfigError
 from automl.evaluation import EvaluationOptions
-from automl.evaluation.objectives import ERROR_TIMES_LOG
+from automl.evaluation.objectives import MAXIMIZED, WEIGHED
 from automl.evaluation.sparsity import sparse_settings
 from automl.measures.latency_table import LatencyOptions
+from automl.training.options import TrainingOptions
 from search_spaces import WeightSpace
 
 IN_MEMORY = "in memory"
 """The name of a model or data set that was handed over in Python and cannot be loaded again by name."""
 
-FREE = ("trials", "runner", "folder", "data.root", "model.weights")
+FREE = ("trials", "runner", "folder", "artifacts", "data.root", "model.weights")
 """What may differ when a study is resumed. Weights and folder are where files lie; what the network holds is bound."""
 
 
@@ -54,9 +55,11 @@ class DataConfig:
     batch_size: int = 250
     split_seed: int = 0
     augment: bool = True
+    cutout: int | None = None
+    """Side of the square that is blanked in each training image, in pixels; none by default."""
 
     def __post_init__(self) -> None:
-        for name in ("validation_size", "calibration_size", "batch_size"):
+        for name in ("validation_size", "calibration_size", "batch_size", "cutout"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name} must be at least 1, got {value}")
@@ -109,6 +112,8 @@ class FinishConfig:
     """How many of them are rebuilt with more care; the best of those on the validation data is reported."""
     reconstruction: Literal["sequential", "as_searched"] = "sequential"
     """How: refitted layer after layer on their own inputs, without training; or just as the trial was."""
+    training: TrainingOptions | None = None
+    """How they are trained after that; None: as every trial was (`evaluation.training`), or not at all."""
 
     def __post_init__(self) -> None:
         if self.finalists < 1:
@@ -147,12 +152,15 @@ class StudyConfig:
     model: ModelConfig
     data: DataConfig
     budget: tuple[str, ...] = ()
-    """May be missing where the objective weighs accuracy against cost: `error_log_macs`, `error_log_params`."""
+    """May be missing where the objective weighs accuracy against cost: `error_log_macs`, `error_log_params`,
+    `compression_reward`."""
     space: SpaceConfig = SpaceConfig()
     agent: AgentConfig = AgentConfig()
     baselines: tuple[str, ...] = ("uniform", "random")
     """Agents that run beside the agent, with as many trials each."""
-    objective: Literal["accuracy", "loss", "divergence", "error_log_macs", "error_log_params"] = "accuracy"
+    objective: Literal["accuracy", "loss", "divergence", "error_log_macs", "error_log_params", "compression_reward"] = (
+        "accuracy"
+    )
     guarantee: str | None = None
     """Accuracy that a network must have to be reported, `accuracy >= 90%` or `accuracy drop <= 1%` (in points)."""
     trials: int = 100
@@ -163,6 +171,8 @@ class StudyConfig:
     latency: LatencyOptions | None = None
     """How latency is measured for a budget on it."""
     runner: RunnerConfig = RunnerConfig()
+    artifacts: str | None = None
+    """The folder for trained weights, relative to the study file; None: beside the database."""
     folder: str | None = None
     """Where `module:function` is looked for; set by `from_file`."""
 
@@ -182,10 +192,10 @@ class StudyConfig:
                 agents.check_options(agent.name, agent.options)
         except agents.AgentError as error:
             raise ConfigError(str(error)) from None
-        if not self.budget and self.objective not in ERROR_TIMES_LOG:
+        if not self.budget and self.objective not in WEIGHED:
             raise ConfigError(
                 f"budget is missing: give one, for example `macs <= 50%`, or an objective that weighs accuracy against "
-                f"cost and needs none, {' or '.join(ERROR_TIMES_LOG)}"
+                f"cost and needs none, {' or '.join(WEIGHED)}"
             )
         # An unreadable budget or guarantee is an error here and not later.
         budget, _ = self.parsed_budget, self.parsed_guarantee
@@ -211,6 +221,11 @@ class StudyConfig:
                 )
 
     @property
+    def training(self) -> TrainingOptions | None:
+        """How the finalists are trained; None: not at all."""
+        return self.finish.training or self.evaluation.training
+
+    @property
     def parsed_budget(self) -> Budget:
         """The budget, read; `NO_BUDGET` if there is none."""
         return parse_budget(self.budget) if self.budget else NO_BUDGET
@@ -223,7 +238,7 @@ class StudyConfig:
     @property
     def goal(self) -> Goal:
         """What a trial is judged by."""
-        return Goal(self.objective, "maximize" if self.objective == "accuracy" else "minimize")
+        return Goal(self.objective, "maximize" if self.objective in MAXIMIZED else "minimize")
 
     @property
     def lanes(self) -> tuple[tuple[AgentConfig, int], ...]:
@@ -274,7 +289,8 @@ class StudyConfig:
             model = replace(model, weights=str(folder / Path(model.weights).expanduser()))
         if data.root is not None:
             data = replace(data, root=str(folder / Path(data.root).expanduser()))
-        return replace(config, model=model, data=data, folder=str(folder))
+        artifacts = config.artifacts and str(folder / Path(config.artifacts).expanduser())
+        return replace(config, model=model, data=data, artifacts=artifacts, folder=str(folder))
 
 
 def _of_weights(given: Any, source: Source) -> Any:

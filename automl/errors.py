@@ -34,3 +34,7 @@ class BudgetError(AutomlError):
 
 class TableError(AutomlError):
     """A table of evaluated Points that cannot be made, read or used as asked."""
+
+
+class NotFiniteError(ArithmeticError):
+    """A loss, a metric or a weight came out as NaN or infinite."""

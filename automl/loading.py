@@ -49,9 +49,17 @@ def _built_in(data: DataConfig, model: nn.Module) -> Problem:
         batch_size=data.batch_size,
         split_seed=data.split_seed,
         augment=data.augment,
+        cutout=data.cutout or 0,
     )
     return Problem(
-        model, splits.calibration, splits.validation, splits.recalibration, splits.test, name=f"{data.name} data"
+        model,
+        splits.calibration,
+        splits.validation,
+        splits.recalibration,
+        splits.test,
+        splits.training,
+        repeats=not data.augment and not data.cutout,
+        name=f"{data.name} data",
     )
 
 

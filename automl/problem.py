@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -12,10 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from automl.batches import Batch, TrainingBatches, checked, collect
 from automl.errors import DataError
-
-Batch = tuple[tuple[Tensor, ...], Tensor]
-"""Inputs of the network's forward, each [n, ...], and the targets, [n, ...]."""
 
 Metric = Callable[[Any, Tensor], Tensor]
 """(outputs, targets) -> one value a sample, [n, ...], or the mean over the batch, a scalar."""
@@ -42,6 +40,10 @@ class Problem:
     """seed -> training batches, augmented as in training, for batch-norm statistics; None: `calibration`."""
     test: Callable[[], list[Batch]] | None = None
     """The test batches, to be touched once, when the search is over."""
+    training: Callable[[int, int], Iterable[Batch]] | None = None
+    """(seed, batch size) -> the batches of one epoch, in random order and augmented; None: nothing can be trained."""
+    repeats: bool = False
+    """Whether every epoch has the very same samples, so that what a teacher says of them can be remembered."""
     loss: Callable[[Any, Tensor], Tensor] = F.cross_entropy
     """(outputs, targets) -> mean loss, a scalar."""
     metrics: Mapping[str, Metric] = field(default_factory=dict)
@@ -50,14 +52,24 @@ class Problem:
 
     def __post_init__(self) -> None:
         self.model = copy.deepcopy(self.model).cpu().eval()
-        self.calibration = _checked(self.calibration, "calibration")
-        self.validation = _checked(self.validation, "validation")
+        self.calibration = checked(self.calibration, "calibration")
+        self.validation = checked(self.validation, "validation")
         outputs = self._try(self.calibration[0], "calibration")
         self._try(self.validation[0], "validation")
         own: dict[str, Metric] = {"loss": _a_value_each(self.loss)}
         if _scores_classes(outputs, self.calibration[0][1]):
             own = {"accuracy": accuracy, **own}
         self.metrics = {**own, **self.metrics}
+
+    def epochs(self, batch_size: int) -> Callable[[int], Iterable[Batch]]:
+        """Seed -> the batches of one epoch of training. `DataError` if there is no training data to be read anew."""
+        if self.training is None:
+            raise DataError(
+                "to train, the training data must be read once an epoch, and this problem's can be read once in all: "
+                "give a list of batches, a DataLoader or another iterable that starts anew, not an iterator"
+            )
+        training = self.training
+        return lambda seed: training(seed, batch_size)
 
     @property
     def example_inputs(self) -> tuple[Tensor, ...]:
@@ -103,77 +115,19 @@ class Problem:
         """A problem from any iterables of `(x, y)` batches, x a tensor or a tuple of tensors, [n, ...] each.
 
         The first `calibration_size` training samples serve calibration and batch-norm recalibration alike, so
-        `train_data` should yield what training saw. `validation_size` None takes all. `test_data` is not read here.
+        `train_data` should yield what training saw; all of it is read when something is trained, again and again.
+        `validation_size` None takes all. `test_data` is not read here.
         """
         return cls(
             model,
-            _collect(train_data, "training", calibration_size),
-            _collect(validation_data, "validation", validation_size),
-            test=None if test_data is None else partial(_collect, test_data, "test", None),
+            collect(train_data, "training", calibration_size),
+            collect(validation_data, "validation", validation_size),
+            test=None if test_data is None else partial(collect, test_data, "test", None),
+            training=None if isinstance(train_data, Iterator) else TrainingBatches(train_data),
+            repeats=isinstance(train_data, Sequence),
             loss=loss or F.cross_entropy,
             name=name or type(model).__name__,
         )
-
-
-def _collect(data: Iterable[Any], split: str, size: int | None) -> list[Batch]:
-    """The first `size` samples of `data` (None: all), batch by batch, the last batch cropped."""
-    if size is not None and size < 1:
-        raise DataError(f"the size of the {split} data must be at least 1, got {size}")
-    if isinstance(data, Tensor) or not isinstance(data, Iterable):
-        raise DataError(
-            f"the {split} data must be an iterable of (x, y) batches, got {type(data).__name__}. "
-            f"Wrap tensors as [(x, y)] or use a DataLoader"
-        )
-    batches: list[Batch] = []
-    left = size
-    for item in data:
-        inputs, targets = _batch(item, split)
-        batches.append((tuple(x[:left] for x in inputs), targets[:left]))
-        if left is not None:
-            left -= min(left, len(targets))
-            if not left:
-                break
-    return _checked(batches, split)
-
-
-def _checked(batches: Iterable[Any], split: str) -> list[Batch]:
-    checked = [_batch(item, split) for item in batches]
-    if not checked:
-        raise DataError(f"the {split} data must have at least one batch, got none. Is the iterable used up?")
-    return checked
-
-
-def _batch(item: Any, split: str) -> Batch:
-    """`item` as a Batch, or a `DataError` that says what is wrong with it."""
-    if not isinstance(item, (tuple, list)) or len(item) != 2:
-        what = f"{type(item).__name__} of {len(item)}" if isinstance(item, (tuple, list)) else type(item).__name__
-        raise DataError(f"a {split} batch must be a pair (x, y), got {what}. Map your batches to (x, y) first")
-    x, targets = item
-    inputs = tuple(x) if isinstance(x, (tuple, list)) else (x,)
-    strange = [type(part).__name__ for part in (*inputs, targets) if not isinstance(part, Tensor)]
-    if strange or not inputs:
-        raise DataError(
-            f"the x and y of a {split} batch must be tensors (x may be a tuple of them), "
-            f"got {strange[0] if strange else 'no input'}. Convert them with torch.as_tensor"
-        )
-    sizes = [part.shape[0] if part.ndim else 0 for part in (*inputs, targets)]
-    if len(set(sizes)) != 1 or not sizes[0]:
-        raise DataError(
-            f"the x and y of a {split} batch must have the same number of samples, at least 1, along their first "
-            f"dimension, got shapes {[list(part.shape) for part in (*inputs, targets)]}"
-        )
-    if any(part.is_floating_point() and part.isnan().any() for part in inputs):
-        raise DataError(f"the x of a {split} batch must hold numbers, got NaN. Clean or impute the data first")
-    return inputs, targets
-
-
-def compact(batches: Iterable[Batch]) -> list[Batch]:
-    """`batches` without views: pickled, each view would take its whole storage along."""
-
-    def own(x: Tensor) -> Tensor:
-        return x if x.untyped_storage().nbytes() == x.nbytes else x.clone()
-
-    return [(tuple(own(x) for x in inputs), own(targets)) for inputs, targets in batches]
 
 
 def _example(batch: Batch) -> Batch:

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TextIO
 
 from agents import Goal, TrialState
+from automl._duration import duration
 from automl.session import Session
 from automl.store import TrialRecord
 
@@ -119,20 +120,6 @@ class _LiveLine:
 
     def clear(self) -> None:
         self._status.stop()
-
-
-def duration(seconds: float) -> str:
-    """A time span for people: `0.4 s`, `12 s`, `3:05 min`, `2:10 h`."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = seconds / 60
-    return (
-        f"{int(minutes)}:{int(seconds % 60):02d} min"
-        if minutes < 100
-        else f"{int(minutes // 60)}:{int(minutes % 60):02d} h"
-    )
 
 
 def _lane(lane: tuple[str, int]) -> str:

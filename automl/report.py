@@ -8,12 +8,14 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
+from automl._duration import duration
 from automl.evaluation.certify import certified, shown
-from automl.evaluation.objectives import ERROR_TIMES_LOG
+from automl.evaluation.objectives import WEIGHED
+from automl.finishing import was_trained
 from automl.measures.latency_table import PREDICTED
 from automl.pictures import fraction_kept, picture_path, record_picture
-from automl.progress import duration
 from automl.results import Results, Row
+from automl.session import REFITTED
 from automl.store import TrialRecord
 from automl.study import BASE, Study, final
 from search_spaces import Point
@@ -33,8 +35,10 @@ def table(study: Study, results: Results) -> str:
     for metric in metrics:
         columns.append((f"validation {metric}", partial(_quality, metric=metric)))
         if metric != "divergence":
+            if study.config.training is not None:
+                columns.append(("untrained", partial(_quality, metric=f"{REFITTED}{metric}")))
             columns.append((f"test {metric}", partial(_quality, metric=f"test_{metric}")))
-    if study.config.objective in ERROR_TIMES_LOG:
+    if study.config.objective in WEIGHED:
         columns.append((study.config.objective, partial(_quality, metric=study.config.objective)))
     columns += [
         ("MACs", lambda row: _share(row, "macs", final(original, "macs"))),
@@ -52,7 +56,8 @@ def summary(study: Study, results: Results) -> str:
     """The budget, what the winner keeps of it, and what the figures in the table mean."""
     winner = results.winner
     lines = [
-        f"* the winner: trial {winner.number} of {winner.agent}, seed {winner.seed}, rebuilt{_kept(study, winner)}"
+        f"* the winner: trial {winner.number} of {winner.agent}, seed {winner.seed}, "
+        f"{'trained' if was_trained(study, winner.point) else 'rebuilt'}{_kept(study, winner)}"
     ]
     if len(study.config.seeds) > 1:
         lines.append(f"mean ± standard deviation over the seeds {', '.join(map(str, study.config.seeds))}")

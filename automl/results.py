@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -11,6 +11,7 @@ from torch import nn
 from automl.budget import Term
 from automl.errors import BudgetError
 from automl.evaluation.certify import certificate, certified
+from automl.finishing import finish, reported_network, was_trained
 from automl.measures import compare_latency, peak_activation_bytes
 from automl.session import FINAL
 from automl.store import TrialRecord
@@ -61,7 +62,7 @@ def conclude(study: Study, say: Callable[[str], None] = lambda text: None) -> Re
     each once: when they are in the database they are not measured again. `BudgetError` if no network keeps the
     budget, `StudyError` if no trial is done, or none keeps the guarantee.
     """
-    _finish(study, say)
+    finish(study, say)
     winner, network = certified_winner(study, say)
     rows = _rows(study)
     _measure_test(study, [record for row in rows for record in row.best], say)
@@ -72,24 +73,6 @@ def conclude(study: Study, say: Callable[[str], None] = lambda text: None) -> Re
     rows = _rows(study)
     winner = next(record for row in rows for record in row.best if record.id == winner.id)
     return Results(rows, winner, network, study.finisher.plan(winner.point), notes)
-
-
-def _finish(study: Study, say: Callable[[str], None]) -> None:
-    """Rebuild the finalists of every lane with care, count them, and measure them on all validation data."""
-    lanes = [(BASE, 0), *((agent.name, seed) for agent, seed in study.config.lanes)]
-    records = [record for agent, seed in lanes for record in study.finalists(agent, seed)]
-    missing = [record for record in records if FINAL + study.config.objective not in record.values]
-    if missing:
-        say(f"finishing {len({record.point.key for record in missing})} networks")
-    measured: dict[str, list[Measurement]] = {}
-    for record in missing:
-        key = record.point.key
-        if key not in measured:
-            network = study.finisher.network(record.point)
-            if record.agent != BASE:
-                study.finisher.certify(network)
-            measured[key] = study.finisher.measure_validation(network, prefix=FINAL)
-        study.store.add_measurements(record.id, measured[key])
 
 
 def certified_winner(study: Study, say: Callable[[str], None] = lambda text: None) -> tuple[TrialRecord, nn.Module]:
@@ -132,14 +115,14 @@ def _checked(study: Study, record: TrialRecord, say: Callable[[str], None]) -> t
     What it was timed at is recorded, so that the same network wins when it is asked for again.
     """
     problem, term = study.setup.problem, study.config.parsed_budget.latency
-    network = study.finisher.network(record.point)
+    network = reported_network(study, record.point)
     study.finisher.certify(network)
     if term is None:
         return network, 0.0
     if certified(term) in record.values:
         return network, record.values[certified(term)] / term.value
     say(f"timing trial {record.number} of {record.agent}, seed {record.seed}, beside the original network")
-    original = study.finisher.network(study.setup.original_point)
+    original = reported_network(study, study.setup.original_point)
     measured = certificate(network, original, term, problem.example_inputs, study.setup.latency_options)
     study.store.add_measurements(record.id, [measured])
     return network, measured.value / term.value
@@ -162,9 +145,16 @@ def manifest(study: Study, record: TrialRecord) -> dict[str, Any]:
         "budget": study.config.parsed_budget.text,
         "limits": study.setup.limits,
         "point": dict(record.point),
+        "training": _training(study, record),
         "measurements": reported(record),
         "base": reported(study.base()),
     }
+
+
+def _training(study: Study, record: TrialRecord) -> dict[str, Any] | None:
+    """How the network was trained, or None if it was not."""
+    options = study.config.training
+    return asdict(options) if options is not None and was_trained(study, record.point) else None
 
 
 def reported(record: TrialRecord) -> dict[str, Measurement]:
@@ -199,7 +189,7 @@ def _measure_test(study: Study, records: Sequence[TrialRecord], say: Callable[[s
     for record in missing:
         key = record.point.key
         if key not in measured:
-            measured[key] = study.finisher.measure(study.finisher.network(record.point), batches, prefix="test_")
+            measured[key] = study.finisher.measure(reported_network(study, record.point), batches, prefix="test_")
         study.store.add_measurements(record.id, measured[key])
 
 
@@ -209,7 +199,7 @@ def _measure_speed(study: Study, records: Sequence[TrialRecord], say: Callable[[
         return ()
     say("measuring latency beside the original network")
     points = {record.point.key: record.point for record in records}  # the original is the first
-    networks = {key: study.finisher.network(point) for key, point in points.items()}
+    networks = {key: reported_network(study, point) for key, point in points.items()}
     inputs = tuple(x[:1] for x in study.setup.problem.example_inputs)
     comparison = compare_latency(networks, inputs)
     peaks = {key: peak_activation_bytes(network, inputs) for key, network in networks.items()}

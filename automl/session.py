@@ -21,8 +21,12 @@ if TYPE_CHECKING:  # the workers of a sweep need this file, and not the database
 
 FINAL = "final_"
 """What the names of the metrics of a finished network begin with, such as `final_accuracy`."""
+REFITTED = "refitted_"
+"""The same of a network that is trained to be finished, before that."""
+TRAINING = "training_"
+"""The same of the course of that training, epoch by epoch."""
 
-MEASURED_AT_THE_END = ("test_", FINAL, "latency_", "certified_latency_", "peak_activation_bytes")
+MEASURED_AT_THE_END = ("test_", FINAL, REFITTED, TRAINING, "latency_", "certified_latency_", "peak_activation_bytes")
 """What the names of metrics begin with that are measured once on the networks that are reported, never by a trial; no
 agent may see them."""
 
@@ -52,6 +56,12 @@ class Proposer(Protocol):
     def finish(self, trial_id: int, outcome: Outcome) -> TrialRecord:
         """Record how a proposed trial ended, then let the agent learn from it."""
 
+    def fail_attempt(self, trial_id: int, reason: str) -> TrialRecord:
+        """Record that a proposed trial came to no outcome by its own fault, such as a worker that died.
+
+        It is running still, and to be run again, or set aside as failed: the record's state tells.
+        """
+
 
 class Session:
     """One lane: at most `trials` trials of one agent with one seed, resumed from the database if they are there."""
@@ -67,8 +77,10 @@ class Session:
         *,
         goal: Goal | None = None,
         observers: Sequence[Observer] = (),
+        max_attempts: int = 1,
     ) -> None:
-        """`goal`: by which the trials of the lane race each other; None for no race."""
+        """`goal`: by which the trials of the lane race each other; None for no race. `max_attempts`: how often a trial
+        may fail to come to an outcome before it is set aside (see `fail_attempt`)."""
         self.agent_name = agent_name
         self.seed = seed
         self.trials = trials if agent.max_trials is None else min(trials, agent.max_trials)
@@ -78,6 +90,7 @@ class Session:
         self._agent = agent
         self._goal = goal
         self._observers = tuple(observers)
+        self._max_attempts = max_attempts
         self._exhausted = False
         records = store.trials(study.id, agent=agent_name, seed=seed)
         self.finished = sorted(
@@ -86,6 +99,7 @@ class Session:
         """The lane's finished trials in the order in which the agent was told of them."""
         for record in self.finished:
             agent.tell([_as_told(record)])
+        self._leader = best_of(self.finished, goal) if goal is not None else None
         self._interrupted = deque(record for record in records if not record.state.finished)
         self.running: dict[int, TrialRecord] = {}
         """The trials handed out, by id."""
@@ -116,12 +130,19 @@ class Session:
 
     def rival(self, trial_id: int) -> Point | None:
         """The best Point of the lane so far, in a race; else None."""
-        best = self.best(self._goal) if self._goal is not None else None
-        return best.point if best is not None else None
+        return self._leader.point if self._leader is not None else None
 
     def finish(self, trial_id: int, outcome: Outcome) -> TrialRecord:
         """Record how a proposed trial ended, then let the agent learn from it."""
         return self._close(trial_id, outcome)
+
+    def fail_attempt(self, trial_id: int, reason: str) -> TrialRecord:
+        """Record that a proposed trial came to no outcome by its own fault: running again, or set aside as failed."""
+        record = self._store.fail_attempt(trial_id, reason, max_attempts=self._max_attempts)
+        if record.state.finished:
+            return self._learn(record)
+        self.running[trial_id] = record
+        return record
 
     def best(self, goal: Goal) -> TrialRecord | None:
         """The finished trial of highest utility, the earlier of two as good; None if none is done."""
@@ -140,9 +161,14 @@ class Session:
         return self._store.open_trial(self._study.id, self.agent_name, self.seed, number, points[0])
 
     def _close(self, trial_id: int, outcome: Outcome, repeat_of: int | None = None) -> TrialRecord:
-        record = self._store.close_trial(trial_id, outcome, repeat_of=repeat_of)
-        del self.running[trial_id]
+        return self._learn(self._store.close_trial(trial_id, outcome, repeat_of=repeat_of))
+
+    def _learn(self, record: TrialRecord) -> TrialRecord:
+        """Tell everyone of a trial that is closed."""
+        del self.running[record.id]
         self.finished.append(record)
+        if self._goal is not None:  # of two as good the earlier
+            self._leader = best_of([self._leader, record] if self._leader else [record], self._goal)
         self._agent.tell([_as_told(record)])
         record = self._diagnosed(record)
         for observer in self._observers:
@@ -195,6 +221,13 @@ class Lanes:
     def finish(self, trial_id: int, outcome: Outcome) -> TrialRecord:
         """Hand the outcome to the session that proposed the trial."""
         return self._owner.pop(trial_id).finish(trial_id, outcome)
+
+    def fail_attempt(self, trial_id: int, reason: str) -> TrialRecord:
+        """Tell the session that proposed the trial."""
+        record = self._owner[trial_id].fail_attempt(trial_id, reason)
+        if record.state.finished:
+            del self._owner[trial_id]
+        return record
 
 
 def best_of(records: Sequence[TrialRecord], goal: Goal) -> TrialRecord | None:

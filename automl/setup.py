@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
+from automl._fingerprint import fingerprint
 from automl.config import StudyConfig
 from automl.errors import ConfigError
 from automl.evaluation import Evaluator
 from automl.evaluation.certify import COUNTED
 from automl.evaluation.metrics import DIVERGENCE
-from automl.evaluation.objectives import ERROR_TIMES_LOG
+from automl.evaluation.objectives import WEIGHED
 from automl.evaluation.sparsity import SparsityEvaluator
 from automl.loading import load_problem
 from automl.measures.latency_table import PREDICTED, LatencyOptions, LatencyTable, measure_latency_table
 from automl.problem import Problem
+from automl.training.loss import SupervisedLoss
 from search_spaces import ChannelSpace, DepthSpace, WeightSpace
 
 
@@ -44,6 +42,7 @@ class Setup:
         self.config = config
         self.problem = problem or load_problem(config)
         self._require_metrics()
+        self._require_trainable()
         self.space = self._space()
         self.original_point = self.space.point(self.space.original_levels.tolist())
         self.latency_options = config.latency or LatencyOptions()
@@ -79,7 +78,7 @@ class Setup:
 
     def _require_metrics(self) -> None:
         """Raise `ConfigError` unless the problem has what the objective and the guarantee speak of."""
-        of_classes = self.config.objective in (*ERROR_TIMES_LOG, DIVERGENCE)
+        of_classes = self.config.objective in (*WEIGHED, DIVERGENCE)
         wanted = {"accuracy" if of_classes else self.config.objective: "objective"}
         if self.config.guarantee is not None:
             wanted.setdefault("accuracy", "guarantee")
@@ -90,6 +89,13 @@ class Setup:
                     f"the {key} {getattr(self.config, key)!r} needs a network whose outputs are class scores; this one "
                     f"has {', '.join(self.problem.metrics)}. {remedy}"
                 )
+
+    def _require_trainable(self) -> None:
+        """Raise `DataError` or `ConfigError` if training is asked for that this problem does not allow."""
+        for options in (self.config.finish.training, self.config.evaluation.training):
+            if options is not None:
+                self.problem.epochs(options.batch_size)
+                SupervisedLoss(self.problem.loss, options.label_smoothing)
 
     def _latency_table(
         self, space: ChannelSpace, recorded: Mapping[str, Any] | None, say: Callable[[str], None]
@@ -118,20 +124,9 @@ class Setup:
         knobs = [asdict(knob) | {"levels": list(knob.levels)} for knob in self.space.knobs]
         return {
             **self.config.to_record(),
-            "network": _fingerprint(self.problem.model),
+            "network": fingerprint(self.problem.model),
             "knobs": knobs,
             "goal": asdict(self.config.goal),
             "limits": self.limits,
             **({"latency_table": self.latency_table.to_record()} if self.latency_table else {}),
         }
-
-
-def _fingerprint(model: nn.Module) -> str:
-    """A hash of every parameter and buffer, by name."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        if not isinstance(tensor, Tensor):  # a module's own extra state
-            continue
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} ".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]

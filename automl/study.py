@@ -7,7 +7,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -26,11 +26,14 @@ from automl.progress import Progress
 from automl.runners import Runner, SerialRunner
 from automl.session import FINAL, Lanes, Observer, Session
 from automl.setup import Setup
-from automl.store import OptunaProjection, Store, StudyNotFoundError, StudyRecord, TrialRecord
+from automl.store import LiveProjection, OptunaProjection, Store, StudyNotFoundError, StudyRecord, TrialRecord
 from search_spaces import Point
 
 BASE = "base"
 """The lane of the original network: one trial."""
+
+LONG_QUEUE = 100
+"""More trials than that take Optuna seconds to add."""
 
 
 class Study:
@@ -64,9 +67,9 @@ class Study:
 
     @cached_property
     def finisher(self) -> Evaluator:
-        """Rebuilds the networks that are reported."""
+        """Rebuilds the networks that are reported; what is trained after that is kept in files (`finishing.py`)."""
         as_searched = self.config.finish.reconstruction == "as_searched"
-        return self.evaluator if as_searched else self.evaluator.finishing()
+        return (self.evaluator if as_searched else self.evaluator.finishing()).untrained()
 
     def _find(self) -> StudyRecord | None:
         try:
@@ -92,11 +95,14 @@ class Study:
             )
 
     def run(self, progress: Progress | None = None) -> None:
-        """Run every trial that is not finished yet: the original network, then the lanes of all agents and seeds."""
-        projection = OptunaProjection.of(self.store, self.record)
+        """Run every trial that is not finished yet: the original network, then the lanes of all agents and seeds.
+
+        `StudyBusyError` if another process does.
+        """
+        projection = LiveProjection(OptunaProjection.of(self.store, self.record))
         observers: list[Observer] = [projection.record, *([progress] if progress else [])]
         # Agents learn alike on any machine: on one thread. Evaluations use threads of their own.
-        with closing(projection), pinned_threads(1):
+        with self.drive(), closing(projection), pinned_threads(1):
             base = self._session(BASE, 0, _Original(self.setup.original_point), observers)
             lanes = [
                 self._session(agent.name, seed, self._agent(agent, seed), observers)
@@ -109,7 +115,13 @@ class Study:
             if base.best(self.config.goal) is None:
                 raise StudyError(f"the original network cannot be evaluated: {base.finished[0].reason}")
             self._run_lanes(Lanes(lanes))
+            if progress and projection.behind > LONG_QUEUE:
+                progress.say(f"copying {projection.behind} trials into Optuna's tables")
             projection.sync()
+
+    def drive(self) -> AbstractContextManager[None]:
+        """While it lasts no other process runs the study: `Store.drive`."""
+        return self.store.drive(self.record.id)
 
     def _session(self, name: str, seed: int, agent: Agent, observers: Sequence[Observer]) -> Session:
         return Session(
@@ -119,7 +131,7 @@ class Study:
             seed,
             agent,
             self.config.trials,
-            goal=self.config.goal if self.config.evaluation.race else None,
+            goal=self.config.goal if self.config.evaluation.races else None,
             observers=observers,
         )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -25,6 +26,10 @@ class CostedSpace(ABC):
 
     knobs: tuple[Knob, ...]
     metrics: tuple[str, ...]
+
+    @abstractmethod
+    def features(self) -> np.ndarray:
+        """What is known of each knob before the search, each column scaled to [0, 1]: [n_knobs, n_features]."""
 
     @abstractmethod
     def cost_of_levels(self, levels: np.ndarray, metric: str) -> float:
@@ -69,6 +74,25 @@ class CostedSpace(ABC):
     def decode(self, x: np.ndarray) -> Point:
         """The nearest legal Point to keep fractions `x`: [n_knobs]."""
         return self.point([knob.nearest(float(keep)) for knob, keep in zip(self.knobs, x, strict=True)])
+
+    def sequence(self, point: Point) -> np.ndarray:
+        """A row for each knob, its features and the part of its highest level: float32, [n_rows, n_features + 1].
+
+        A bit that stands at 0 has no row.
+        """
+        levels = self.levels(point)
+        there = (levels > 0) | ~self._bits
+        return np.column_stack([self._static, levels / self.highest])[there].astype(np.float32)
+
+    @cached_property
+    def _static(self) -> np.ndarray:
+        """The features, computed once: [n_knobs, n_features]."""
+        return self.features()
+
+    @cached_property
+    def _bits(self) -> np.ndarray:
+        """Whether each knob is a bit: [n_knobs]."""
+        return np.array([knob.is_bit for knob in self.knobs])
 
     @property
     def lowest(self) -> np.ndarray:

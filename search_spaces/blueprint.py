@@ -58,7 +58,7 @@ class Blueprint:
 
     def build(self, plan: Plan) -> fx.GraphModule:
         """A new network, smaller for real, with the original's module names; the original is untouched."""
-        kept = self._kept(plan)
+        kept = self.kept(plan)
         if not plan.removed and not plan.skips:
             return build(self.analysis, kept)
         remaining = self._remaining(plan, kept)
@@ -68,7 +68,7 @@ class Blueprint:
 
     def slices(self, plan: Plan) -> dict[str, LayerSlice]:
         """For every convolution and linear layer left, the channels that `plan` keeps, by the layer's name."""
-        kept = self._kept(plan)
+        kept = self.kept(plan)
         alive = self._remaining(plan, kept).alive
         left = {node.name for node, is_left in zip(self.wiring.nodes, alive, strict=True) if is_left}
         out = {}
@@ -79,7 +79,7 @@ class Blueprint:
                 out[layer] = LayerSlice(kept.indices(self.analysis.inputs[layer]), kept.indices(made))
         return out
 
-    def _kept(self, plan: Plan) -> Kept:
+    def kept(self, plan: Plan) -> Kept:
         """Which labels remain under `plan`; a plan that does not fit is a `SpaceError`."""
         if plan.weights:
             raise SpaceError("the plan keeps single weights, not channels: build it with a WeightSpace")
@@ -139,9 +139,7 @@ class Blueprint:
 
     def labelled(self, call: str) -> Labelled | None:
         """The labels of what a call returns, if that is a tensor."""
-        value = self.analysis.labelled[call]
-        whole = isinstance(value, tuple) and all(isinstance(part, np.ndarray) for part in value)
-        return value if whole else None
+        return self.analysis.values.get(call)
 
     def _require_same(self, a: str, b: str, kept: Kept, where: str) -> None:
         """Raise unless two calls return the same channels."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from fnmatch import fnmatch
 from typing import Any
 
@@ -16,6 +18,7 @@ from search_spaces.blueprint import Blueprint, LayerSlice
 from search_spaces.cost import METRICS, CostModel
 from search_spaces.errors import SpaceError
 from search_spaces.groups import Fixed, Group, find_fixed
+from search_spaces.surgery import restore
 from search_spaces.trace import trace
 from search_spaces.types import Knob, Plan, Point
 
@@ -78,13 +81,15 @@ class ChannelSpace(CostedSpace):
         if not self.knobs:
             reasons = "; ".join(f"{item.name}: {item.reason}" for item in self.fixed[:3])
             raise SpaceError(f"no channels of this network can change, so there is nothing to search ({reasons})")
+        self._left = {group.name: np.arange(group.size) for group in self.groups}
+        """Group -> the channels that may be kept: all, unless the space is `narrowed`."""
         self._costs = CostModel(self._analysis, self.groups)
         self._added: dict[str, Callable[[np.ndarray], float]] = {}
         self.metrics: tuple[str, ...] = METRICS
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Recording and analysing again is quick and exact; a graph's names need not survive pickling.
-        return _remake, (type(self), self.original, *self._arguments, self._added)
+        return _remake, (type(self), self.original, *self._arguments, self._added, self._left)
 
     def _analysed(self, exclude: Sequence[str]) -> tuple[Analysis, tuple[Group, ...]]:
         """What is known of the network's channels, with further ties that the space may need, and their groups."""
@@ -129,7 +134,12 @@ class ChannelSpace(CostedSpace):
         """
         self.point(self.levels(point).tolist())  # illegal levels are refused
         scores = scores if scores is not None else self.magnitudes
-        return Plan({group.name: best(scores[group.name], point[group.name]) for group in self.groups})
+        kept = {}
+        for group in self.groups:
+            left = self._left[group.name]
+            chosen = best(np.asarray(scores[group.name])[left], point[group.name])
+            kept[group.name] = tuple(left[list(chosen)].tolist())
+        return Plan(kept)
 
     @property
     def narrowest(self) -> np.ndarray:
@@ -153,11 +163,57 @@ class ChannelSpace(CostedSpace):
 
     def build(self, plan: Plan) -> fx.GraphModule:
         """A new network, smaller for real, with the original's module names; the original is untouched."""
-        return self._blueprint.build(plan)
+        return self._blueprint.build(self._whole(plan))
 
     def slices(self, plan: Plan) -> dict[str, LayerSlice]:
         """For every convolution and linear layer left, the channels that `plan` keeps, by the layer's name."""
-        return self._blueprint.slices(plan)
+        return self._blueprint.slices(self._whole(plan))
+
+    def kept_in_value(self, node: str, plan: Plan) -> tuple[np.ndarray, ...]:
+        """What `plan` keeps of the tensor that a node of the network's graph computes: indices along each dimension."""
+        labelled = self._blueprint.labelled(node)
+        if labelled is None:
+            raise SpaceError(f"no node {node!r} of this network's graph computes a tensor")
+        kept = self._blueprint.kept(self._whole(plan))
+        return tuple(kept.indices(labels) for labels in labelled)
+
+    def narrowed(self, network: nn.Module, plan: Plan) -> ChannelSpace:
+        """What `network`, built from `plan` and trained since, can still lose, in the numbering of this space.
+
+        What the plan removed stays removed: knobs end at the levels it keeps, and plans choose among what it keeps.
+        The weights are those of `network`; the new `original` has the shape of the old one, with zeros where channels
+        are gone, and computes what `network` computes, unless it normalises over channels.
+        """
+        kept = self._blueprint.kept(self._whole(plan))
+        narrowed = copy.copy(self)
+        narrowed.original = restore(self._analysis, kept, network)
+        narrowed._blueprint = Blueprint(narrowed.original)
+        narrowed._analysis = narrowed._blueprint.analysis
+        narrowed._added = dict(self._added)
+        narrowed._leave({name: np.intersect1d(left, plan.kept.get(name, left)) for name, left in self._left.items()})
+        return narrowed
+
+    def _leave(self, left: Mapping[str, np.ndarray]) -> None:
+        """From now on only these channels of each group may be kept."""
+        self._left = dict(left)
+        knobs = []
+        for knob in self.knobs:
+            most = len(left[knob.name])
+            levels = (*(level for level in knob.levels if level < most), most)
+            knobs.append(Knob(knob.name, levels, knob.unit, knob.size))
+        self.knobs = tuple(knobs)
+
+    def _whole(self, plan: Plan) -> Plan:
+        """`plan` with what is left of the groups that it does not name; a `SpaceError` if it keeps anything else."""
+        kept, sizes = dict(plan.kept), {group.name: group.size for group in self.groups}
+        for name, left in self._left.items():
+            if len(left) < sizes[name]:
+                kept.setdefault(name, tuple(left.tolist()))
+                if not np.isin(kept[name], left).all():
+                    raise SpaceError(
+                        f"the plan keeps channels {kept[name]} of {name!r}, expected some of {left.tolist()}"
+                    )
+        return replace(plan, kept=kept)
 
     def features(self) -> np.ndarray:
         """What is known of each group's first layer, each column scaled to [0, 1]: [n_knobs, 8].
@@ -195,10 +251,12 @@ def _remake(
     example_inputs: Sequence[Any],
     options: dict[str, Any],
     added: Mapping[str, Callable[[np.ndarray], float]],
+    left: Mapping[str, np.ndarray],
 ) -> ChannelSpace:
     space = kind(model, example_inputs, **options)
     for metric, cost in added.items():
         space.add_cost(metric, cost)
+    space._leave(left)
     return space
 
 

@@ -1,4 +1,5 @@
-"""Cut a recorded network to the channels and calls that are kept: the one place where weights are cut."""
+"""Cut a recorded network to the channels and calls that are kept: the one place where weights are cut, and put back
+where they came from."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from search_spaces.analysis import Analysis
 from search_spaces.edits import Kept
@@ -43,6 +44,25 @@ def build(
         _follow_weights(module)
     small.train(network.training)
     return small
+
+
+def restore(analysis: Analysis, kept: Kept, small: nn.Module) -> fx.GraphModule:
+    """The inverse of `build`: a network of the original's shape with the weights of `small`, zeros where channels went.
+
+    It computes what `small` computes, as nothing reads a channel through zeros, unless it normalises over channels.
+    """
+    whole = copy.deepcopy(analysis.network)
+    tensors = whole.state_dict()
+    for name, value in small.state_dict().items():
+        if not isinstance(value, Tensor):  # a module's own extra state
+            continue
+        along = analysis.state.get(analysis.first_name(name))
+        if along is None:
+            tensors[name].copy_(value)
+        else:
+            tensors[name].zero_()
+            tensors[name][np.ix_(*(kept.indices(labels) for labels in along))] = value.to(tensors[name])
+    return whole
 
 
 def _modules_of(network: fx.GraphModule) -> nn.Module:

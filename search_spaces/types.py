@@ -53,6 +53,11 @@ class Knob:
         wanted = (1 - keep if self.unit == "skip" else keep) * self.size
         return min(reversed(self.levels), key=lambda level: abs(level - wanted))
 
+    @property
+    def is_bit(self) -> bool:
+        """Whether this is a yes or no: levels 0 and 1. A width with two levels is none."""
+        return self.levels == (0, 1)
+
 
 class Point(Mapping[str, int]):
     """A frozen choice: knob name -> level, in the order of the space's knobs."""
@@ -178,6 +183,16 @@ class Space(Protocol):
 
     def cost(self, point: Point, metric: str) -> float:
         """The predicted cost of the network built from `point`, in the metric's unit."""
+
+    def sequence(self, point: Point) -> np.ndarray:
+        """The network built from `point` as rows in the order of its layers: float32, [n_rows, n_columns].
+
+        What is removed has no row, so the number of rows differs from Point to Point; that of columns does not. Each
+        column is scaled to [0, 1]; one Point has the same rows whenever asked.
+        """
+
+    def within(self, levels: np.ndarray, limits: Mapping[str, float]) -> bool:
+        """Whether the network whose knobs stand at `levels` ([n_knobs]) exceeds no limit."""
 
     def bounds(self, prefix: Sequence[int], limits: Mapping[str, float]) -> tuple[int, int]:
         """Lowest and highest level of the next knob from which the budget can still be met exactly.

@@ -21,7 +21,7 @@ def record(
     """Run the agents `names` on `table` as lanes of study `study_name`, new or gone on with; the last is its main one.
 
     The same loop, sessions and replay as for networks, with the table for an evaluator; a trial takes the time of its
-    transactions. `StudyError` if there is another study of this name.
+    transactions. `StudyError` if there is another study of this name, `StudyBusyError` if another process runs it.
     """
     config = {
         "knobs": [asdict(knob) | {"levels": list(knob.levels)} for knob in table.space.knobs],
@@ -39,10 +39,11 @@ def record(
             )
     except StudyNotFoundError:
         study = store.create_study(study_name, config, code_version=code_version(), environment={})
-    lanes = [
-        Session(store, study, name, seed, agent_for(table, name, seed, trials), trials)
-        for seed in seeds
-        for name in names
-    ]
-    SerialRunner().run(Lanes(lanes), table)
+    with store.drive(study.id):
+        lanes = [
+            Session(store, study, name, seed, agent_for(table, name, seed, trials), trials)
+            for seed in seeds
+            for name in names
+        ]
+        SerialRunner().run(Lanes(lanes), table)
     return study

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from agents import TrialState
+from automl.commands.search import located
 from automl.config import RunnerConfig, StudyConfig
 from automl.errors import StudyError
 from automl.export import export
@@ -22,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
         config = StudyConfig.from_record(store.study(args.name).config)
         if args.data_root is not None:
             config = replace(config, data=replace(config.data, root=str(Path(args.data_root).resolve())))
-        study = Study(store, replace(config, runner=RunnerConfig()))
+        study = Study(store, replace(located(config, args), runner=RunnerConfig()))
         if args.trial is None:
             record, network = certified_winner(study)
         else:

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from automl._duration import duration
 from automl.commands.search import overridden
 from automl.config import StudyConfig
 from automl.evaluation.certify import shown
-from automl.progress import duration
 from automl.report import align
 from automl.runners import run_trial
 from automl.setup import Setup

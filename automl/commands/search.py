@@ -34,7 +34,13 @@ def overridden(config: StudyConfig, args: argparse.Namespace) -> StudyConfig:
         config = replace(config, trials=args.trials)
     if args.data_root is not None:
         config = replace(config, data=replace(config.data, root=str(Path(args.data_root).resolve())))
-    return config
+    return located(config, args)
+
+
+def located(config: StudyConfig, args: argparse.Namespace) -> StudyConfig:
+    """The configuration with the command line's folder for trained weights, if it names one."""
+    folder = getattr(args, "artifacts", None)  # `inspect` keeps none
+    return config if folder is None else replace(config, artifacts=str(Path(folder).resolve()))
 
 
 def run_study(store: Store, config: StudyConfig, storage: str) -> int:
@@ -42,8 +48,9 @@ def run_study(store: Store, config: StudyConfig, storage: str) -> int:
     with Progress(config.goal) as progress:
         study = Study(store, config, say=progress.say)
         try:
-            study.run(progress)
-            results = conclude(study, progress.say)
+            with study.drive():
+                study.run(progress)
+                results = conclude(study, progress.say)
         except KeyboardInterrupt:
             progress.say(
                 f"\ninterrupted; every finished trial is recorded in {store.name}\n"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -29,6 +29,8 @@ class ImageSet:
     """How many pixels `augmented` may move an image in each direction."""
     flip: bool = False
     """Whether `augmented` may mirror an image left to right."""
+    cutout: int = 0
+    """Side, in pixels, of a square that `augmented` blanks in each image (DeVries & Taylor 2017, arXiv 1708.04552)."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -48,15 +50,13 @@ class ImageSet:
 
     def augmented(
         self, size: int, indices: Sequence[int] | Tensor | None = None, generator: torch.Generator | None = None
-    ) -> list[Batch]:
-        """`batches` of images shifted at random (black comes in at the edges) and mirrored at random.
+    ) -> Iterator[Batch]:
+        """`batches` of images shifted at random (black comes in at the edges) and mirrored at random, one by one.
 
         For CIFAR this is the usual training augmentation (He et al. 2016, section 4.2): 4 pixels of padding, a
-        random crop, a random flip. `generator` makes it reproducible.
+        random crop, a random flip; then a square blanked, if there is `cutout`. `generator` makes it reproducible.
         """
-        index = self._index(indices)
-        batches = []
-        for part in _parts(index, size):
+        for part in _parts(self._index(indices), size):
             images = self.images[part]
             n, _, height, width = images.shape
             padded = F.pad(images, (self.shift,) * 4)
@@ -64,10 +64,21 @@ class ImageSet:
             windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # [n, c, rows, columns, h, w], a view
             images = windows[torch.arange(n), :, corners[0], corners[1]]  # [n, c, h, w]
             if self.flip:
-                mirrored = torch.rand(n, generator=generator) < 0.5
-                images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
-            batches.append(self._batch(images, self.labels[part]))
-        return batches
+                mirrored = (torch.rand(n, generator=generator) < 0.5).nonzero()[:, 0]
+                images[mirrored] = images[mirrored].flip(3)
+            (pixels,), labels = self._batch(images, self.labels[part])
+            if self.cutout:
+                pixels.masked_fill_(self._squares(n, height, width, generator), 0)
+            yield (pixels,), labels
+
+    def _squares(self, n: int, height: int, width: int, generator: torch.Generator | None) -> Tensor:
+        """Where a square of `cutout` pixels lies, its centre anywhere in the image: bool [n, 1, h, w]."""
+        inside = []
+        for size in (height, width):
+            first = torch.randint(size, (n, 1), generator=generator) - self.cutout // 2
+            place = torch.arange(size)
+            inside.append((place >= first) & (place < first + self.cutout))
+        return inside[0][:, None, :, None] & inside[1][:, None, None, :]
 
     def _index(self, indices: Sequence[int] | Tensor | None) -> Tensor:
         return torch.arange(len(self)) if indices is None else torch.as_tensor(indices, dtype=torch.int64)
@@ -75,7 +86,7 @@ class ImageSet:
     def _batch(self, images: Tensor, labels: Tensor) -> Batch:
         mean = torch.tensor(self.mean)[None, :, None, None]
         std = torch.tensor(self.std)[None, :, None, None]
-        return ((images.float() / 255 - mean) / std,), labels
+        return (images.float().div_(255).sub_(mean).div_(std),), labels
 
 
 def _parts(index: Tensor, size: int) -> Sequence[Tensor]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -26,6 +26,8 @@ class Splits:
     """Training images held out, by which candidates are judged."""
     recalibration: Callable[[int], list[Batch]]
     """Seed -> the calibration images under training augmentation."""
+    training: Callable[[int, int], Iterator[Batch]]
+    """Seed, batch size -> one epoch of `train`, in random order and under training augmentation."""
     test: Callable[[], list[Batch]]
     """Reads the test images."""
     train: ImageSet
@@ -42,14 +44,16 @@ def load(
     batch_size: int = 250,
     split_seed: int = 0,
     augment: bool = True,
+    cutout: int = 0,
 ) -> Splits:
     """The data set `name`, its training images divided into validation, calibration and the rest.
 
     The division is stratified by class and depends on `split_seed` alone: with the same seed, a smaller validation
     subset is part of a larger one. `root` is the folder that holds the data set's published files, in their
     published folder or directly; without it they are read from the user's cache and downloaded into it if need
-    be. `augment=False` makes `recalibration` return the calibration images as they are. Raises DataError for
-    unknown names, missing or damaged files, and sizes that do not fit.
+    be. `augment=False` makes `recalibration` and `training` return images as they are; `cutout` is the side of the
+    square that `training` blanks in each, in pixels. Raises DataError for unknown names, missing or damaged files, and
+    sizes that do not fit.
     """
     sizes = {"validation_size": validation_size, "calibration_size": calibration_size, "batch_size": batch_size}
     for option, size in sizes.items():
@@ -65,12 +69,14 @@ def load(
         )
     order = torch.from_numpy(stratified_order(images.labels.numpy(), split_seed))
     calibration = images.subset(order[validation_size : validation_size + calibration_size])
+    train = images.subset(order[validation_size:])
     return Splits(
         calibration=calibration.batches(batch_size),
         validation=images.batches(batch_size, order[:validation_size]),
         recalibration=partial(_recalibration, calibration, batch_size, augment),
+        training=partial(_training, replace(train, cutout=cutout) if augment else replace(train, shift=0, flip=False)),
         test=partial(_test, chosen, files, batch_size),
-        train=images.subset(order[validation_size:]),
+        train=train,
         classes=chosen.classes,
     )
 
@@ -78,7 +84,12 @@ def load(
 def _recalibration(calibration: ImageSet, batch_size: int, augment: bool, seed: int) -> list[Batch]:
     if not augment:
         return calibration.batches(batch_size)
-    return calibration.augmented(batch_size, generator=torch.Generator().manual_seed(seed))
+    return list(calibration.augmented(batch_size, generator=torch.Generator().manual_seed(seed)))
+
+
+def _training(train: ImageSet, seed: int, batch_size: int) -> Iterator[Batch]:
+    generator = torch.Generator().manual_seed(seed)
+    return train.augmented(batch_size, torch.randperm(len(train), generator=generator), generator)
 
 
 def _test(chosen: Source, files: Mapping[str, Path], batch_size: int) -> list[Batch]:

@@ -6,8 +6,9 @@ import copy
 import random
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,13 +16,14 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from agents import Goal, Sensitivity
-from automl.errors import BudgetError, ConfigError
+from automl.batches import compact
+from automl.errors import BudgetError, ConfigError, NotFiniteError
 from automl.evaluation.certify import COUNTED, counts, excess
 from automl.evaluation.fisher import output_fisher
 from automl.evaluation.gram import Gram, gather_grams, supported
 from automl.evaluation.importance import activation_scores, taylor_scores
-from automl.evaluation.metrics import DIVERGENCE, NotFiniteError, Scores, measure_metrics
-from automl.evaluation.objectives import with_objective
+from automl.evaluation.metrics import DIVERGENCE, Scores, measure_metrics
+from automl.evaluation.objectives import COMPRESSION_REWARD, with_objective
 from automl.evaluation.options import EvaluationOptions
 from automl.evaluation.precision import choose_dtype, fast, first, formatted
 from automl.evaluation.racing import estimates, hopeless, looks
@@ -29,9 +31,13 @@ from automl.evaluation.recalibration import recalibrate
 from automl.evaluation.reconstruction import Reconstruction, kept_in_groups
 from automl.evaluation.sensitivity import sensitivity_curves
 from automl.evaluation.sequential import QUICK, SequentialReconstruction
-from automl.evaluation.surgeon import eliminate
+from automl.evaluation.surgeon import Elimination, eliminate
 from automl.measures import pinned_threads
-from automl.problem import Batch, Problem, compact
+from automl.problem import Batch, Problem
+from automl.training.loss import Loss, SupervisedLoss, smoothed
+from automl.training.options import TrainingOptions
+from automl.training.regularise import Regulariser
+from automl.training.trainer import History, settle, train
 from automl.types import Measurement, Outcome
 from search_spaces import ChannelSpace, Plan, Point
 
@@ -50,8 +56,8 @@ class Evaluator:
     A trial builds the smaller network, refits layers by least squares, re-estimates batch norms, and measures the
     problem's metrics on its validation batches, beside the costs that the space predicts and the objective if it weighs
     accuracy against cost. Where outputs are class scores, `divergence` from the original's predictions is measured
-    too. Nothing is trained. A network from which nothing was removed stays as it is. The networks that are reported
-    are counted for real (`certify`).
+    too. Nothing is trained unless the options say so. A network from which nothing was removed stays as it is. The
+    networks that are reported are counted for real (`certify`).
 
     A trial with a rival races it: it ends early, with estimates, once it will hardly beat it.
 
@@ -71,7 +77,7 @@ class Evaluator:
         """Beside what is judged by what, `threads` None: as torch is set.
 
         `limits`: metric -> absolute upper limit of macs, params, size_bytes or another cost that the space predicts.
-        `goal`: what trials race for; one of `ERROR_TIMES_LOG` is computed for every trial, and has no race.
+        `goal`: what trials race for; one of `WEIGHED` is computed for every trial, and has no race.
         """
         self.problem = problem
         self.space = space
@@ -93,6 +99,8 @@ class Evaluator:
         self._references: list[Tensor | None] = []
         self._validation: list[Batch] | None = None
         self._rivals: OrderedDict[str, Scores] = OrderedDict()
+        self._training: TrainingOptions | None = None
+        self._original: dict[str, float] | None = None
 
     def prepare(self) -> None:
         """Gather once what every trial needs; called by the first trial if not before."""
@@ -112,6 +120,12 @@ class Evaluator:
             self._order = list(range(len(self.problem.validation)))
             random.Random(0).shuffle(self._order)
             self._references = self._log_probabilities()
+            if (training := self.options.training) is not None:
+                self._training = settle(self.space.original, self.problem.epochs(training.batch_size), training)
+            if self.goal is not None and self.goal.metric == COMPRESSION_REWARD:
+                whole = self.space.point(self.space.original_levels.tolist())
+                measured = [*self._score(self._build(whole))[0].measurements(), *self._predicted(whole)]
+                self._original = {m.metric: m.value for m in measured}
         self._prepared = True
 
     def _prepare_space(self) -> None:
@@ -124,19 +138,29 @@ class Evaluator:
             self._scores = activation_scores(self.space, grams)
         elif options.importance == "taylor":
             self._scores = taylor_scores(self.space, self.problem)
-        fisher = output_fisher(network, list(grams), self.problem)
-        eliminations = {group.name: eliminate(self.space, group, grams, fisher) for group in self.space.groups}
-        if all(knob.unit == "channels" for knob in self.space.knobs):  # nothing is known of what else may change
-            self._sensitivity = sensitivity_curves(self.space, eliminations)
-        if options.importance == "surgeon":
+        else:
             magnitudes = self.space.magnitudes
             self._scores = {
-                name: found.scores if found is not None else magnitudes[name] for name, found in eliminations.items()
+                name: found.scores if found is not None else magnitudes[name]
+                for name, found in self._eliminate(grams).items()
             }
         if options.reconstruction == "least_squares":
             self._reconstruction = Reconstruction(network, grams)
         elif options.reconstruction == "sequential":
             self._reconstruction = SequentialReconstruction(network, self.problem.calibration, QUICK)
+
+    def _eliminate(self, grams: Mapping[str, Gram]) -> dict[str, Elimination | None]:
+        """What the surgeon finds for each group; it tells what narrowing a group costs, too."""
+        fisher = output_fisher(self.space.original, list(grams), self.problem)
+        found = {group.name: eliminate(self.space, group, grams, fisher) for group in self.space.groups}
+        if self._has_curves:
+            self._sensitivity = sensitivity_curves(self.space, found)
+        return found
+
+    @property
+    def _has_curves(self) -> bool:
+        """Whether all that is chosen are widths: of what else may change there is no such estimate."""
+        return all(knob.unit == "channels" for knob in self.space.knobs)
 
     def _gather(self) -> dict[str, Gram]:
         """Gram matrices of the layers that can lose some of the inputs of a group."""
@@ -160,6 +184,9 @@ class Evaluator:
     def sensitivity(self) -> Sensitivity | None:
         """What narrowing each knob alone is estimated to cost in loss; None if the space has no such estimate."""
         self.prepare()
+        if self._sensitivity is None and self._has_curves:
+            with pinned_threads(self.threads):
+                self._eliminate(self._gather())
         return self._sensitivity
 
     def __call__(self, point: Point, rival: Point | None = None) -> Outcome:
@@ -176,7 +203,7 @@ class Evaluator:
     def _trial(self, point: Point, rival: Point | None) -> Outcome:
         costs = self._predicted(point)
         over = excess(costs, self.limits)
-        network = self._build(point)
+        network = self._made(point)
         _require_finite(network)
         theirs = self._rival(rival) if rival is not None and not over else None
         scores, lost = self._score(network, theirs)
@@ -185,7 +212,7 @@ class Evaluator:
             reason = f"will not beat the best of its lane, as {seen} of {total} samples show"
             return Outcome.stopped(reason, [*estimates(scores, theirs), *costs])
         self._remember(point, scores)
-        measured = with_objective([*scores.measurements(), *costs], self.goal.metric if self.goal else "")
+        measured = self._with_objective([*scores.measurements(), *costs])
         return Outcome.infeasible(f"over the budget: {over}", measured) if over else Outcome.done(measured)
 
     def _score(self, network: nn.Module, rival: Scores | None = None) -> tuple[Scores, bool]:
@@ -205,7 +232,7 @@ class Evaluator:
 
     def _rival(self, rival: Point) -> Scores | None:
         """The scores of `rival` on every sample; computed again if they are forgotten, as after a resume."""
-        if self.goal is None or not self.options.race or self.goal.metric not in self._raced:
+        if self.goal is None or not self.options.races or self.goal.metric not in self._raced:
             return None
         if rival.key not in self._rivals:
             self._remember(rival, self._score(self._build(rival))[0])
@@ -222,6 +249,10 @@ class Evaluator:
         self._rivals[point.key] = scores
         if len(self._rivals) > RIVALS:
             self._rivals.popitem(last=False)
+
+    def _with_objective(self, measured: Sequence[Measurement]) -> list[Measurement]:
+        """`measured`, and the goal if that weighs accuracy against cost."""
+        return with_objective(measured, self.goal.metric if self.goal else "", self._original)
 
     def _predicted(self, point: Point) -> list[Measurement]:
         """The costs as the space predicts them; counting them anew takes a tenth of a trial's time.
@@ -246,12 +277,70 @@ class Evaluator:
         """The very network that a trial at `point` measures: float32, nothing folded, on the CPU, in eval mode."""
         self.prepare()
         with pinned_threads(self.threads):
-            return self._build(point)
+            return self._made(point)
+
+    def _made(self, point: Point) -> nn.Module:
+        """The network at `point`, refitted, and trained if trials are."""
+        network = self._build(point)
+        if self._training is not None and self.changes(point):
+            self.train(network, point, self._training)
+        return network
+
+    def changes(self, point: Point) -> bool:
+        """Whether the network at `point` is another than the original."""
+        return not np.array_equal(self.space.levels(point), self.space.original_levels)
+
+    def train(
+        self,
+        network: nn.Module,
+        point: Point,
+        options: TrainingOptions,
+        *,
+        validated: Sequence[str] = (),
+        checkpoint: Path | None = None,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> History:
+        """Train the network at `point` in place, on the problem's training data, by its loss or by distillation.
+
+        `validated`: metrics to measure on the validation data after each epoch, for the history. The rest as of
+        `automl.training.trainer.train`.
+        """
+
+        def validate(network: nn.Module) -> dict[str, float]:
+            measured = self.measure(network, self.problem.validation)
+            return {m.metric: m.value for m in measured if m.metric in validated}
+
+        with pinned_threads(self.threads):
+            return train(
+                network,
+                self.problem.epochs(options.batch_size),
+                self._loss(point, options),
+                options,
+                validate=validate if validated else None,
+                checkpoint=checkpoint,
+                regularisers=self._regularisers(network),
+                say=say,
+            )
+
+    def _loss(self, point: Point, options: TrainingOptions) -> Loss:
+        """What training at `point` minimises."""
+        if options.distillation is None:
+            return SupervisedLoss(self.problem.loss, options.label_smoothing)
+        from automl.training.distillation import distillation  # its teacher is made fast by this package
+
+        hard = smoothed(self.problem.loss, options.label_smoothing)
+        return distillation(
+            self.problem, self.space, self.plan(point), options.distillation, hard=hard, dtype=self._dtype
+        )
+
+    def _regularisers(self, network: nn.Module) -> list[Regulariser]:
+        """What keeps a trained network in the space."""
+        return []
 
     def _build(self, point: Point) -> nn.Module:
         plan = self.space.plan(point, self._scores)
         network: fx.GraphModule = self.space.build(plan).eval()
-        if np.array_equal(self.space.levels(point), self.space.original_levels):
+        if not self.changes(point):
             return network
         if self._reconstruction:
             self._reconstruction.apply(network, self.space.slices(plan))
@@ -271,10 +360,21 @@ class Evaluator:
         """
         self.prepare()
         other = copy.copy(self)
+        other.problem = self.problem  # a copy, like a pickle, has left training data behind
         other.options = replace(self.options, reconstruction="sequential", recalibration="auto")
         other._recalibration, other._rivals = [], OrderedDict()
         with pinned_threads(self.threads):
             other._reconstruction = SequentialReconstruction(self.space.original, self.problem.calibration)
+        return other
+
+    def untrained(self) -> Evaluator:
+        """This evaluator without the training of each trial, for networks that are trained in another way."""
+        if self.options.training is None:
+            return self
+        self.prepare()
+        other = copy.copy(self)
+        other.problem = self.problem  # a copy, like a pickle, has left training data behind
+        other.options, other._training = replace(self.options, training=None), None
         return other
 
     def measure(self, network: nn.Module, batches: Sequence[Batch], *, prefix: str = "") -> list[Measurement]:
@@ -297,9 +397,7 @@ class Evaluator:
             scores = Scores()
             for batch, reference in zip(self.problem.validation, self._references, strict=True):
                 scores.add(quick, formatted([batch], torch.float32)[0], self.problem.metrics, reference)
-            judged = with_objective(
-                [*scores.measurements(), *self.counts(network)], self.goal.metric if self.goal else ""
-            )
+            judged = self._with_objective([*scores.measurements(), *self.counts(network)])
         return [replace(m, metric=prefix + m.metric) for m in judged]
 
     def __getstate__(self) -> dict[str, object]:
@@ -307,6 +405,8 @@ class Evaluator:
             return dict(self.__dict__)
         problem = copy.copy(self.problem)
         problem.recalibration = problem.test = None  # these may hold a whole training set
+        if self._training is None:
+            problem.training = None
         problem.calibration, problem.validation = compact(first(problem.calibration, 2)), compact(problem.validation)
         return {
             **self.__dict__,

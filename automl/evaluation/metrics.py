@@ -11,16 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._pytree import tree_map
 
+from automl.errors import NotFiniteError
 from automl.measures import cpu_name
 from automl.measures.modes import evaluating
 from automl.problem import Batch, Metric
 from automl.types import Measurement
 
 DIVERGENCE = "divergence"
-
-
-class NotFiniteError(ArithmeticError):
-    """A metric came out as NaN or infinite."""
 
 
 def measure_metrics(

@@ -1,26 +1,48 @@
-"""The objectives of AMC's accuracy-guaranteed search: how much error a trial has, weighed by what it costs."""
+"""The objectives that weigh accuracy against cost, so that no budget is needed: AMC's, and that of N2N and ESNAC."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from automl.types import Measurement
 
 ERROR_TIMES_LOG = {"error_log_macs": "macs", "error_log_params": "params"}
 """Objective -> the cost whose logarithm the error is multiplied with."""
 
+COMPRESSION_REWARD = "compression_reward"
 
-def with_objective(measured: Sequence[Measurement], objective: str) -> list[Measurement]:
-    """`measured`, and what it comes to in an objective of `ERROR_TIMES_LOG`; any other is measured as it is.
+WEIGHED = (*ERROR_TIMES_LOG, COMPRESSION_REWARD)
+"""Every objective that weighs accuracy against cost."""
 
-    error * ln(cost), to be minimised, with error = 1 - accuracy: the reward -Error * log(FLOPs) or -Error *
-    log(#Param) of He et al. 2018 (arXiv 1802.03494), section 3.2, on MACs as its released code has it.
+MAXIMIZED = ("accuracy", COMPRESSION_REWARD)
+"""The objectives of which more is better."""
+
+
+def with_objective(
+    measured: Sequence[Measurement], objective: str, original: Mapping[str, float] | None = None
+) -> list[Measurement]:
+    """`measured`, and what it comes to in an objective of `WEIGHED`; any other is measured as it is.
+
+    `error_log_macs`, `error_log_params`: error * ln(cost), to be minimised, with error = 1 - accuracy: the reward
+    -Error * log(FLOPs) or -Error * log(#Param) of He et al. 2018 (arXiv 1802.03494), section 3.2, on MACs as its
+    released code has it.
+
+    `compression_reward`: C (2 - C) * accuracy / accuracy of the original, to be maximised, with C = 1 - params / params
+    of the original, of which `original` has `accuracy` and `params`: Ashok et al. 2018 (arXiv 1709.06030), section 3.4,
+    and Cao et al. 2019.
     """
-    if objective not in ERROR_TIMES_LOG:
+    if objective not in WEIGHED:
         return list(measured)
     found = {m.metric: m for m in measured}
-    accuracy, cost = found["accuracy"], found[ERROR_TIMES_LOG[objective]]
-    scale = math.log(max(cost.value, 1.0))
+    accuracy = found["accuracy"]
+    if objective == COMPRESSION_REWARD:
+        assert original is not None
+        compression = 1 - found["params"].value / original["params"]
+        scale = compression * (2 - compression) / max(original["accuracy"], 1e-9)
+        value = accuracy.value * scale
+    else:
+        scale = math.log(max(found[ERROR_TIMES_LOG[objective]].value, 1.0))
+        value = (1 - accuracy.value) * scale
     spread = None if accuracy.spread is None else accuracy.spread * scale
-    return [*measured, Measurement(objective, (1 - accuracy.value) * scale, "", accuracy.n, spread, accuracy.device)]
+    return [*measured, Measurement(objective, value, "", accuracy.n, spread, accuracy.device)]

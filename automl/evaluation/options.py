@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args, get_type_hints
+from typing import Literal, get_args, get_origin, get_type_hints
 
 from automl._names import nearest
 from automl.errors import ConfigError
+from automl.training.options import TrainingOptions
 
 
 @dataclass(frozen=True)
@@ -27,14 +28,21 @@ class EvaluationOptions:
     race: float = 0.99
     """A trial ends early once it will not beat the best of its lane, with this confidence; 0: every trial sees all
     validation samples."""
+    training: TrainingOptions | None = None
+    """How the network of each trial is trained after its weights are refitted; then there is no race. None: not."""
 
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(type(self)).items():
             value, choices = getattr(self, name), get_args(hint)
-            if choices and value not in choices:
+            if get_origin(hint) is Literal and value not in choices:
                 raise ConfigError(f"{name} cannot be {value!r}{nearest(str(value), choices)}")
         if self.race and not 0.5 <= self.race < 1:
             raise ConfigError(f"race is a confidence of at least 0.5 and below 1, or 0 for none, got {self.race}")
+
+    @property
+    def races(self) -> bool:
+        """Whether trials may end early: a trial that is trained has cost most of its time before it could."""
+        return bool(self.race) and self.training is None
 
     @property
     def recalibrates(self) -> bool:

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from automl.errors import NotFiniteError
 from automl.evaluation.fold import folded
 from automl.evaluation.fuse import fuse
-from automl.evaluation.metrics import NotFiniteError, measure_metrics
+from automl.evaluation.metrics import measure_metrics
 from automl.problem import Batch, Metric
 
 SAMPLES = 2000

@@ -20,6 +20,7 @@ from automl.evaluation.recalibration import recalibrate
 from automl.export.sparse import packed_bytes
 from automl.measures import count_macs, pinned_threads
 from automl.problem import Batch
+from automl.training.regularise import KeepZeros, Regulariser
 from automl.types import Measurement
 from search_spaces import Plan, Point, WeightSpace
 from search_spaces.packing import stored
@@ -63,9 +64,12 @@ class SparsityEvaluator(Evaluator):
 
     def _build(self, point: Point) -> nn.Module:
         network = self.space.build(self.space.plan(point, self._scores)).eval()
-        if not np.array_equal(self.space.levels(point), self.space.original_levels):
+        if self.changes(point):
             recalibrate(network, self._recalibration, self._dtype)
         return network
+
+    def _regularisers(self, network: nn.Module) -> list[Regulariser]:
+        return [KeepZeros(network, [tensor.name for tensor in self.space.tensors])]
 
     def counts(self, network: nn.Module) -> list[Measurement]:
         """MACs per sample of the dense network, parameters that are not zero, bytes of the packed file."""

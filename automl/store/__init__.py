@@ -1,22 +1,31 @@
 """The record of every study in SQL, and views of it: a table, and Optuna's own tables with their dashboard."""
 
 from automl.store.dashboard import serve_dashboard
-from automl.store.errors import StoreError, StudyExistsError, StudyNotFoundError
+from automl.store.errors import LeaseLostError, StoreError, StudyBusyError, StudyExistsError, StudyNotFoundError
+from automl.store.live_projection import LiveProjection
 from automl.store.optuna_projection import OptunaProjection
-from automl.store.records import ArtifactRecord, StudyRecord, TrialRecord
+from automl.store.records import ArtifactRecord, AttemptRecord, StudyRecord, TrialRecord
 from automl.store.store import Store, open_store
+from automl.store.transfer import backup_sqlite, export_studies, import_studies
 from automl.store.trial_table import frame, write_trials
 
 __all__ = [
     "ArtifactRecord",
+    "AttemptRecord",
+    "LeaseLostError",
+    "LiveProjection",
     "OptunaProjection",
     "Store",
     "StoreError",
+    "StudyBusyError",
     "StudyExistsError",
     "StudyNotFoundError",
     "StudyRecord",
     "TrialRecord",
+    "backup_sqlite",
+    "export_studies",
     "frame",
+    "import_studies",
     "open_store",
     "serve_dashboard",
     "write_trials",

@@ -2,32 +2,44 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from automl.store.errors import StoreError
-from automl.store.explain import explain
-from automl.store.schema import OPTUNA_TABLES, SCHEMA_VERSION, automl_schema, metadata
+from automl.store.errors import ConnectionLostError, StoreError
+from automl.store.explain import explain, is_lost
+from automl.store.migrate import create_tables, recorded_version, upgrade
+from automl.store.schema import SCHEMA_VERSION
 
-_SCHEMA_LOCK = 0x6175746F  # "auto": the key of PostgreSQL's advisory lock around making the tables
+PATIENCE_S = 120.0
+"""How long a server that went away is waited for, in seconds."""
+
+_SCHEMA_LOCK = 0x6175746F  # "auto": the key of PostgreSQL's advisory lock around making or changing the tables
+_PAUSES_S = (0.1, 2.0)  # between two looks for a server that is gone: at first, and at most
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class Database:
     """An open database of ours, SQLite or PostgreSQL, that reads and writes in short transactions.
 
     `url` is an SQLAlchemy URL ("sqlite:///study.db", "postgresql+psycopg://...") or the path of an SQLite file.
-    Tables are made where there are none, unless `create` is False. A lock is waited for up to `timeout_s`.
+    Tables are made where there are none, unless `create` is False, and those of an earlier version are brought up to
+    date. A lock is waited for up to `timeout_s`, a server that goes away once it has been reached up to `patience_s`.
     """
 
-    def __init__(self, url: str | Path, *, create: bool = True, timeout_s: float = 30.0) -> None:
+    def __init__(
+        self, url: str | Path, *, create: bool = True, timeout_s: float = 30.0, patience_s: float = PATIENCE_S
+    ) -> None:
         self.url = parse_url(url)
+        self.patience_s = patience_s
         self.name = str(self.url.database) if self.is_sqlite else self.url.render_as_string(hide_password=True)
         """For messages: the file, or the URL without its password."""
         if self.is_sqlite:
@@ -65,6 +77,36 @@ class Database:
         with self._translated(), self._writer.begin() as connection:
             yield connection
 
+    def reading(self, work: Callable[[sa.Connection], T]) -> T:
+        """What `work` finds in one `read`; begun again if the server goes away meanwhile."""
+        return self._patiently(self.read, work)
+
+    def writing(self, work: Callable[[sa.Connection], T]) -> T:
+        """What `work` does in one `write`; done again if the server goes away meanwhile.
+
+        A commit may have reached the server although no answer came. So what `work` does twice must be as if done
+        once: it recognises what it has written itself.
+        """
+        return self._patiently(self.write, work)
+
+    def _patiently(self, transaction: Callable[[], Any], work: Callable[[sa.Connection], T]) -> T:
+        pause_s, until = _PAUSES_S[0], time.monotonic() + self.patience_s
+        while True:
+            try:
+                with transaction() as connection:
+                    done = work(connection)
+                break
+            except ConnectionLostError as error:
+                if time.monotonic() + pause_s > until:
+                    raise
+                if pause_s == _PAUSES_S[0]:
+                    logger.warning("%s; it is waited for up to %.0f s", error, self.patience_s)
+                time.sleep(pause_s)
+                pause_s = min(2 * pause_s, _PAUSES_S[1])
+        if pause_s != _PAUSES_S[0]:
+            logger.warning("the database %s is back", self.name)
+        return done
+
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()
@@ -72,39 +114,24 @@ class Database:
     def _prepare(self, create: bool) -> None:
         """Check that the database is ours, or make it so."""
         with self.read() as connection:
-            found = self._is_ours(connection)
-        if found:
+            version = recorded_version(connection, self.name)
+        if version == SCHEMA_VERSION:
             return
-        if not create:
-            raise StoreError(f"{self.name} holds no studies. Name the right one with --storage, or run `automl search`")
-        if self.is_sqlite:
-            self._use_wal()
+        if version is None:
+            if not create:
+                raise StoreError(
+                    f"{self.name} holds no studies. Name the right one with --storage, or run `automl search`"
+                )
+            if self.is_sqlite:
+                self._use_wal()
         with self.write() as connection:
             if not self.is_sqlite:
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_SCHEMA_LOCK)))
-            if not self._is_ours(connection):  # another process may have been quicker
-                metadata.create_all(connection)
-                connection.execute(automl_schema.insert().values(version=SCHEMA_VERSION, created=datetime.now(UTC)))
-
-    def _is_ours(self, connection: sa.Connection) -> bool:
-        """Whether our tables are there; `StoreError` if they cannot be used, or others stand in their place."""
-        tables = set(sa.inspect(connection).get_table_names())
-        if "automl_schema" in tables:
-            version = connection.execute(sa.select(sa.func.max(automl_schema.c.version))).scalar()
-            if version != SCHEMA_VERSION:
-                raise StoreError(
-                    f"{self.name} has schema version {version}, and this automl-compress reads version "
-                    f"{SCHEMA_VERSION}. Use the automl-compress that made it, or another database with --storage"
-                )
-            return True
-        foreign = sorted(tables - OPTUNA_TABLES)
-        if foreign:
-            names = ", ".join(foreign[:3]) + (", ..." if len(foreign) > 3 else "")
-            raise StoreError(
-                f"{self.name} belongs to another program (it has the tables {names}) and is left as it is. "
-                f"Name another database with --storage"
-            )
-        return False
+            version = recorded_version(connection, self.name)  # another process may have been quicker
+            if version is None:
+                create_tables(connection)
+            elif version < SCHEMA_VERSION:
+                upgrade(connection, self.name, version)
 
     def _use_wal(self) -> None:
         """Let readers read while one writes; the file remembers it. Where it cannot be had, all still works."""
@@ -118,7 +145,8 @@ class Database:
         except exc.IntegrityError:
             raise
         except exc.DBAPIError as error:
-            raise StoreError(explain(error, self.name)) from error
+            kind = ConnectionLostError if is_lost(error) else StoreError
+            raise kind(explain(error, self.name)) from error
         except exc.TimeoutError as error:
             raise StoreError(f"{self.name}: too many threads use one store at once. Open one store a thread") from error
 
@@ -167,7 +195,7 @@ def _engine(url: sa.URL, timeout_s: float) -> sa.Engine:
         {"timeout": timeout_s} if is_sqlite else {"connect_timeout": max(2, round(timeout_s))}
     )
     try:
-        engine = sa.create_engine(url, connect_args=connect_args, pool_pre_ping=not is_sqlite)
+        engine = sa.create_engine(url, connect_args=connect_args)
     except ModuleNotFoundError as error:
         raise StoreError(
             f"PostgreSQL needs the package {error.name}. Install it: pip install 'automl-compress[postgres]'"

@@ -13,3 +13,15 @@ class StudyExistsError(StoreError):
 
 class StudyNotFoundError(StoreError):
     """No study of this name is recorded."""
+
+
+class ConnectionLostError(StoreError):
+    """The server of the database is gone, or does not answer yet."""
+
+
+class StudyBusyError(StoreError):
+    """Another process drives the study."""
+
+
+class LeaseLostError(StoreError):
+    """Another process has taken the study over from this one."""

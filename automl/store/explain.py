@@ -35,6 +35,7 @@ _POSTGRES_REFUSALS = {
     "no pg_hba.conf entry": "28000",
     "password": "28P01",
 }
+_LOST = ("08", "57P01", "57P02", "57P03")  # connections; shut down by an administrator, by a crash; not started yet
 
 
 def explain(error: exc.DBAPIError, name: str) -> str:
@@ -45,8 +46,21 @@ def explain(error: exc.DBAPIError, name: str) -> str:
         code = getattr(cause, "sqlite_errorname", "")  # an extended code, e.g. SQLITE_READONLY_DBMOVED
         known = next((text for key, text in _SQLITE_ERRORS.items() if code == key or code.startswith(f"{key}_")), None)
     else:
-        state = getattr(cause, "sqlstate", None)
-        if state is None and isinstance(error, exc.OperationalError):
-            state = next((state for text, state in _POSTGRES_REFUSALS.items() if text in str(cause)), "08006")
-        known = _POSTGRES_ERRORS.get(state or "")
+        known = _POSTGRES_ERRORS.get("08006" if is_lost(error) else _state(error))
     return f"the database {name} {known} ({detail})" if known else f"the database {name} reports: {detail}"
+
+
+def is_lost(error: exc.DBAPIError) -> bool:
+    """Whether the server is gone or only starting, so that the same may work later. SQLite has none to lose."""
+    if isinstance(error.orig, sqlite3.Error):
+        return False
+    state = _state(error)
+    return error.connection_invalidated or state.startswith(_LOST) or "the database system is" in str(error.orig)
+
+
+def _state(error: exc.DBAPIError) -> str:
+    """PostgreSQL's code of what happened, "" if there is none."""
+    state = getattr(error.orig, "sqlstate", None)
+    if state is None and isinstance(error, exc.OperationalError):
+        state = next((state for text, state in _POSTGRES_REFUSALS.items() if text in str(error.orig)), "08006")
+    return state or ""

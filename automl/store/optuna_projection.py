@@ -70,6 +70,15 @@ class OptunaProjection:
             ) from error
         return cls(store, study, knobs, goal, study.config.get("limits", {}))
 
+    def prepare(self, trial: TrialRecord) -> None:
+        """Make Optuna's study of the trial's lane if there is none, so that another thread may `record` its trials.
+
+        Keeping Optuna quiet meanwhile touches what all threads share. Never raises, as `record`.
+        """
+        if not self._behind:
+            with self._forgiven():
+                self._lane(trial.agent, trial.seed)
+
     def record(self, trial: TrialRecord) -> None:
         """Copy one finished trial. Never raises: the first failure is warned of, and the rest left to `sync`."""
         if self._behind:
@@ -85,18 +94,31 @@ class OptunaProjection:
         """
         copied = 0
         with self._forgiven(strict):
-            trials = [t for t in self.store.trials(self.study.id) if t.finish_order is not None]
             self._lanes.clear()  # what a cached study knows of other processes' trials may be old
-            present: dict[tuple[str, int], set[Any]] = {}
-            for trial in sorted(trials, key=lambda t: (t.agent, t.seed, t.finish_order or 0)):
-                lane = (trial.agent, trial.seed)
-                if lane not in present:
-                    there = self._lane(*lane).get_trials(deepcopy=False)
-                    present[lane] = {t.user_attrs.get("trial_id") for t in there}
-                if trial.id not in present[lane]:
+            for lane, finished in self.store.count_finished(self.study.id).items():
+                if self._holds(lane, finished):
+                    continue
+                there = {t.user_attrs.get("trial_id") for t in self._lane(*lane).get_trials(deepcopy=False)}
+                ours = self.store.trials(self.study.id, agent=lane[0], seed=lane[1])
+                missing = [t for t in ours if t.finish_order is not None and t.id not in there]
+                for trial in sorted(missing, key=lambda t: t.finish_order or 0):
                     copied += self._copy(trial)
             self._behind = False
         return copied
+
+    def _holds(self, lane: tuple[str, int], n: int) -> bool:
+        """Whether Optuna's study of the lane has `n` trials: the last numbers tell, without reading thousands."""
+        storage = self._opened()
+        try:
+            study = storage.get_study_id_from_name(self._name(*lane))
+            storage.get_trial_id_from_study_id_trial_number(study, n - 1)
+        except KeyError:
+            return False
+        try:
+            storage.get_trial_id_from_study_id_trial_number(study, n)
+        except KeyError:
+            return True
+        return False
 
     def close(self) -> None:
         """Close its connections: an open one keeps the write-ahead log of an SQLite file from being folded in."""
@@ -124,15 +146,14 @@ class OptunaProjection:
         if (agent, seed) not in self._lanes:
             import optuna
 
-            self._storage = self._storage or open_optuna_storage(self.store.url)
+            name, storage = self._name(agent, seed), self._opened()
             with quiet_optuna():
-                name = f"{self.study.name}/{agent}/{seed}"
                 try:
-                    lane = optuna.load_study(study_name=name, storage=self._storage)
+                    lane = optuna.load_study(study_name=name, storage=storage)
                 except KeyError:
                     lane = optuna.create_study(
                         study_name=name,
-                        storage=self._storage,
+                        storage=storage,
                         direction=self.goal.direction,
                         load_if_exists=True,  # by another process, since
                     )
@@ -141,6 +162,15 @@ class OptunaProjection:
                     lane.set_user_attr("limits", self.limits)
             self._lanes[agent, seed] = lane
         return self._lanes[agent, seed]
+
+    def _name(self, agent: str, seed: int) -> str:
+        """What Optuna calls the lane."""
+        return f"{self.study.name}/{agent}/{seed}"
+
+    def _opened(self) -> optuna.storages.RDBStorage:
+        """Optuna's storage, opened on first use."""
+        self._storage = self._storage or open_optuna_storage(self.store.url)
+        return self._storage
 
     def _frozen(self, trial: TrialRecord) -> optuna.trial.FrozenTrial:
         """The trial in Optuna's terms."""

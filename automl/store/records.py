@@ -52,7 +52,7 @@ class TrialRecord:
     measurements: tuple[Measurement, ...] = field(default_factory=tuple)
     """In the order in which they were added."""
     attempts: int = 1
-    """How often it was handed out; above 1 if a driver died while it ran."""
+    """How often it was handed out; above 1 if an attempt ended without an outcome (`Store.attempts` says why)."""
     diagnostics: Mapping[str, float] = field(default_factory=dict)
     """What the agent told of itself once it had learnt from the trial, such as `noise`. Kept apart from `measurements`,
     so that nothing which reads those, agents and tables of results, ever sees it."""
@@ -66,6 +66,19 @@ class TrialRecord:
         """The trial as an agent sees it."""
         values = {} if self.state is TrialState.FAILED else self.values
         return Trial(self.number, self.point, self.state, values, self.reason)
+
+
+@dataclass(frozen=True)
+class AttemptRecord:
+    """An attempt at a trial that ended without an outcome."""
+
+    trial_id: int
+    number: int
+    """1, 2, ... within the trial."""
+    reason: str
+    counted: bool
+    """Whether the trial was to blame: its worker was lost. Not when the driver died."""
+    ended: datetime
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The tables: study, trial, measurement (long format, so that a new metric is no migration), artifact.
+"""The tables: study, trial, measurement (long format, so that a new metric is no migration), artifact, attempt, lease.
 
 They are the record. Optuna's tables, in the same database, are a view of them (`optuna_projection`); no name is
 in both. Registry names and JSON go in, never a pickle or a dotted Python path.
@@ -11,8 +11,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = 1
-"""Written to `automl_schema` when the tables are made, and checked whenever they are opened."""
+SCHEMA_VERSION = 2
+"""Written to `automl_schema` when the tables are made, and checked whenever they are opened. A change of the tables
+raises it, and is a file in `automl/store/migrations/versions`."""
 
 STUDY_NAME_LENGTH = 200
 
@@ -58,11 +59,19 @@ class UTCDateTime(sa.types.TypeDecorator[datetime]):
 
 metadata = sa.MetaData()
 
+# A row for each version that the database has had; the highest is the one it has.
 automl_schema = sa.Table(
     "automl_schema",
     metadata,
     sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("created", UTCDateTime, nullable=False),
+)
+
+# Alembic's own note of the same, under a name of our own: `alembic_version` is Optuna's.
+alembic_version = sa.Table(
+    "automl_alembic_version",
+    metadata,
+    sa.Column("version_num", sa.String(32), primary_key=True),
 )
 
 study = sa.Table(
@@ -90,7 +99,7 @@ trial = sa.Table(
     sa.Column("state", sa.String(16), nullable=False),
     sa.Column("reason", sa.Text),
     sa.Column("started", UTCDateTime, nullable=False),
-    # How often it was handed out; above 1 if a driver died while it ran.
+    # How often it was handed out; above 1 if an attempt ended without an outcome: see `attempt`.
     sa.Column("attempts", sa.Integer, nullable=False, default=1),
     sa.Column("finished", UTCDateTime),
     sa.Column("wall_s", sa.Double, sa.CheckConstraint(f"wall_s {_FINITE}")),
@@ -128,4 +137,35 @@ artifact = sa.Table(
     sa.Column("path", sa.Text, nullable=False),
     sa.Column("sha256", sa.String(64), nullable=False),
     sa.Column("created", UTCDateTime, nullable=False),
+)
+
+# Attempts that ended without an outcome: the worker was lost, or the driver died.
+attempt = sa.Table(
+    "attempt",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("trial_id", sa.ForeignKey("trial.id"), nullable=False),
+    # 1, 2, ... within the trial.
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    # Whether the trial is to blame, so that it is set aside when this happens too often.
+    sa.Column("counted", sa.Boolean, nullable=False),
+    sa.Column("ended", UTCDateTime, nullable=False),
+    sa.UniqueConstraint("trial_id", "number"),
+)
+
+# Who drives a study: one process at a time (`leases`).
+lease = sa.Table(
+    "lease",
+    metadata,
+    sa.Column("study_id", sa.ForeignKey("study.id"), primary_key=True, autoincrement=False),
+    sa.Column("token", sa.String(32), nullable=False),
+    sa.Column("host", sa.String(255), nullable=False),
+    # Where `pid` means a process: a boot of a machine, and a namespace of process ids on it.
+    sa.Column("machine", sa.String(100), nullable=False),
+    sa.Column("pid", sa.BigInteger, nullable=False),
+    # When the process was started, in a form of the machine's own; process ids are given again.
+    sa.Column("born", sa.String(40), nullable=False),
+    sa.Column("acquired", UTCDateTime, nullable=False),
+    sa.Column("expires", UTCDateTime, nullable=False),
 )

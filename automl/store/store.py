@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import math
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,52 +14,89 @@ from sqlalchemy.exc import IntegrityError
 
 from agents import TrialState
 from automl._names import nearest
-from automl.store import schema
-from automl.store.engine import Database
+from automl.store import leases, schema, writes
+from automl.store.engine import PATIENCE_S, Database
 from automl.store.errors import StoreError, StudyExistsError, StudyNotFoundError
-from automl.store.records import DIAGNOSTIC, ArtifactRecord, StudyRecord, TrialRecord
+from automl.store.records import DIAGNOSTIC, ArtifactRecord, AttemptRecord, StudyRecord, TrialRecord
+from automl.store.rows import (
+    clean,
+    measurement_rows,
+    now,
+    plain,
+    read_trials,
+    trial_record,
+    within,
+)
 from automl.types import Measurement, Outcome
 from search_spaces import Point
 
 
-def open_store(url: str | Path, *, create: bool = True, timeout_s: float = 30.0) -> Store:
+def open_store(
+    url: str | Path, *, create: bool = True, timeout_s: float = 30.0, patience_s: float = PATIENCE_S
+) -> Store:
     """Open the database at `url`: "sqlite:///study.db", "postgresql+psycopg://..." or the path of an SQLite file.
 
     With `create` the tables (and the SQLite file) are made where there are none; without it their absence is an
-    error, for commands that only read. A lock is waited for up to `timeout_s` seconds.
-    `StoreError`, with the remedy, if the database cannot be used or belongs to another program.
+    error, for commands that only read. Tables of an earlier version are brought up to date. A lock is waited for up
+    to `timeout_s` seconds, a server that goes away while the store is open up to `patience_s`.
+    `StoreError`, with the remedy, if the database cannot be used, is newer, or belongs to another program.
     """
-    return Store(Database(url, create=create, timeout_s=timeout_s))
+    return Store(Database(url, create=create, timeout_s=timeout_s, patience_s=patience_s))
 
 
 class Store:
     """The record of every study. Opening and closing a trial are one short transaction each.
 
-    Every method raises `StoreError`, with the remedy, if the database is locked, full, read-only or gone.
+    A process that runs trials does so within `drive`. Every method raises `StoreError`, with the remedy, if the
+    database is locked, full, read-only or gone, and waits for a server that is being restarted; what it was writing
+    then is written once, whether or not the server had it already.
     """
 
     def __init__(self, database: Database) -> None:
-        self._database = database
+        self.database = database
+        self._tokens: dict[int, str] = {}  # study id -> what its lease must say when this store writes
 
     @property
     def url(self) -> str:
         """The URL with which the database can be opened again, its password included."""
-        return self._database.url.render_as_string(hide_password=False)
+        return self.database.url.render_as_string(hide_password=False)
 
     @property
     def name(self) -> str:
         """The URL without its password, for messages."""
-        return self._database.name
+        return self.database.name
 
     def close(self) -> None:
         """Close every connection; an SQLite file is then a single file again."""
-        self._database.close()
+        self.database.close()
 
     def __enter__(self) -> Store:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @contextmanager
+    def drive(self, study_id: int, *, lease_s: float = leases.LEASE_S) -> Iterator[None]:
+        """While it lasts, only this store opens and closes trials of the study. Within itself it changes nothing.
+
+        `StudyBusyError` if another process drives the study. One that is known to be dead is succeeded at once, else
+        when it has not been heard of for `lease_s` seconds. Should that befall this process, suspended perhaps, its
+        next write raises `LeaseLostError`.
+        """
+        if study_id in self._tokens:
+            yield
+            return
+        token = leases.acquire(self.database, study_id, lease_s)
+        self._tokens[study_id] = token
+        heartbeat = leases.Heartbeat(partial(leases.renew, self.database, study_id, token, lease_s), lease_s)
+        try:
+            yield
+        finally:
+            heartbeat.stop()
+            del self._tokens[study_id]
+            with suppress(StoreError):  # it ends with this process anyway
+                leases.release(self.database, study_id, token)
 
     # -- studies ---------------------------------------------------------------------------------------------------
 
@@ -73,39 +109,37 @@ class Store:
         `{"name", "levels", "unit"}`, `config["goal"]`, `{"metric", "direction"}`, and `config["limits"]`,
         `{metric: limit}`.
         """
-        if not name.strip() or len(name) > schema.STUDY_NAME_LENGTH:
-            raise StoreError(f"a study's name has 1 to {schema.STUDY_NAME_LENGTH} characters, got {name!r}")
         values = {
-            "name": _text(name),
-            "config": _plain(config),
-            "code_version": _text(code_version),
-            "environment": _plain(environment),
-            "created": _now(),
+            "name": study_name(name),
+            "config": plain(config),
+            "code_version": clean(code_version),
+            "environment": plain(environment),
+            "created": now(),
         }
-        try:
-            with self._database.write() as connection:
-                row = connection.execute(schema.study.insert().values(values).returning(schema.study)).one()
-        except IntegrityError as error:
+        row = self.database.writing(
+            lambda connection: writes.added(connection, schema.study, values, ("name", "created"))
+        )
+        if row is None:
             raise StudyExistsError(
                 f"there is a study {name!r} in {self.name}. Go on with `automl resume {name}`, or give the new one "
                 f"another name"
-            ) from error
+            )
         return StudyRecord(**row._mapping)
 
     def study(self, name: str) -> StudyRecord:
         """The study of this name; `StudyNotFoundError` offers the nearest name."""
-        with self._database.read() as connection:
-            row = connection.execute(sa.select(schema.study).where(schema.study.c.name == _text(name))).one_or_none()
-            names = [] if row else list(connection.scalars(sa.select(schema.study.c.name)))
-        if row:
+        one = sa.select(schema.study).where(schema.study.c.name == clean(name))
+        row = self.database.reading(lambda connection: connection.execute(one).one_or_none())
+        if row is not None:
             return StudyRecord(**row._mapping)
+        names = [study.name for study in self.studies()]
         hint = nearest(name, names) if names else ": it has none yet. Start one with `automl search`"
         raise StudyNotFoundError(f"no study {name!r} in {self.name}{hint}")
 
     def studies(self) -> list[StudyRecord]:
         """All studies, the oldest first."""
-        with self._database.read() as connection:
-            rows = connection.execute(sa.select(schema.study).order_by(schema.study.c.id)).all()
+        query = sa.select(schema.study).order_by(schema.study.c.id)
+        rows = self.database.reading(lambda connection: connection.execute(query).all())
         return [StudyRecord(**row._mapping) for row in rows]
 
     # -- trials ----------------------------------------------------------------------------------------------------
@@ -113,7 +147,7 @@ class Store:
     def open_trial(self, study_id: int, agent: str, seed: int, number: int, point: Point) -> TrialRecord:
         """Record that trial `number` of the lane (`agent`, `seed`) is now being tried.
 
-        `StoreError` if the lane has this number already: another driver runs the same lane.
+        `StoreError` if the lane has this number already.
         """
         values = {
             "study_id": study_id,
@@ -123,29 +157,73 @@ class Store:
             "point": point.to_json(),
             "point_key": point.key,
             "state": TrialState.RUNNING.value,
-            "started": _now(),
+            "started": now(),
         }
+
+        def add(connection: sa.Connection) -> Any:
+            self._check(connection, study_id)
+            return writes.added(connection, schema.trial, values, ("study_id", "agent", "seed", "number", "started"))
+
         try:
-            with self._database.write() as connection:
-                row = connection.execute(schema.trial.insert().values(values).returning(schema.trial)).one()
-        except IntegrityError as error:
-            with self._database.read() as connection:
-                self._require(connection, schema.study, study_id)
+            row = self.database.writing(add)
+        except IntegrityError:  # it refers to a study that is not there
+            self.database.reading(lambda connection: writes.require(connection, self.name, schema.study, study_id))
+            raise
+        if row is None:
             raise StoreError(
                 f"trial {number} of {agent}/{seed} is already recorded in study {study_id} of {self.name}: another "
                 f"process runs it. Wait for that one, or stop it and go on with `automl resume`"
-            ) from error
-        return _trial_record(row, ())
+            )
+        return trial_record(row, ())
 
     def reopen_trial(self, trial_id: int) -> TrialRecord:
         """Record that a trial left running by a dead driver is handed out again: started now, one attempt more."""
-        with self._database.write() as connection:
-            self._require_running(connection, trial_id)
-            trial = schema.trial.c
-            connection.execute(
-                schema.trial.update().where(trial.id == trial_id).values(started=_now(), attempts=trial.attempts + 1)
-            )
-            return self._trials(connection, trial.id == trial_id)[0]
+        started = now()
+
+        def reopen(connection: sa.Connection) -> TrialRecord:
+            row = writes.locked(connection, self.name, trial_id)
+            if row.started != started:  # else this has been done already
+                self._require_running(connection, row)
+                writes.end_attempt(connection, row, "the process that ran it ended", started, counted=False)
+                writes.hand_out(connection, row, started)
+            return read_trials(connection, schema.trial.c.id == trial_id)[0]
+
+        return self.database.writing(reopen)
+
+    def fail_attempt(self, trial_id: int, reason: str, *, max_attempts: int) -> TrialRecord:
+        """Record that an attempt at a trial ended without an outcome, by its own fault: its worker died, hung, ...
+
+        The trial is running again, one attempt more, or, when this was the `max_attempts`th time, closed as failed
+        with the reason; the record's state tells. Attempts that ended with their driver are not held against it.
+        """
+        ended = now()
+
+        def fail(connection: sa.Connection) -> TrialRecord:
+            row = writes.locked(connection, self.name, trial_id)
+            if ended not in (row.started, row.finished):  # else this has been done already
+                self._require_running(connection, row)
+                writes.end_attempt(connection, row, reason, ended, counted=True)
+                a = schema.attempt.c
+                counted = (a.trial_id == trial_id) & a.counted
+                failures = connection.execute(sa.select(sa.func.count()).where(counted)).scalar_one()
+                if failures < max_attempts:
+                    writes.hand_out(connection, row, ended)
+                else:
+                    why = reason if failures == 1 else f"set aside after {failures} attempts, the last: {reason}"
+                    return writes.close(connection, row, Outcome.failed(why), ended)
+            return read_trials(connection, schema.trial.c.id == trial_id)[0]
+
+        return self.database.writing(fail)
+
+    def attempts(self, study_id: int) -> list[AttemptRecord]:
+        """The attempts at trials of a study that ended without an outcome, in the order in which they ended."""
+        trial, attempt = schema.trial.c, schema.attempt.c
+        columns = [column for column in schema.attempt.c if column.name != "id"]
+        query = sa.select(*columns).join(schema.trial, trial.id == attempt.trial_id).order_by(attempt.ended, attempt.id)
+        rows = self.database.reading(
+            lambda connection: connection.execute(query.where(trial.study_id == study_id)).all()
+        )
+        return [AttemptRecord(**row._mapping) for row in rows]
 
     def close_trial(self, trial_id: int, outcome: Outcome, *, repeat_of: int | None = None) -> TrialRecord:
         """Record how a running trial ended, its measurements, and its place in the lane's order of finishing.
@@ -154,64 +232,74 @@ class Store:
         """
         if not outcome.state.finished:
             raise StoreError(f"a trial closes done, stopped, infeasible or failed, got {outcome.state.value!r}")
-        trial = schema.trial.c
-        with self._database.write() as connection:
-            self._lock_study_of(connection, trial_id)
-            row = self._require_running(connection, trial_id)
+        finished = now()
+
+        def close(connection: sa.Connection) -> TrialRecord:
+            row = writes.locked(connection, self.name, trial_id)
+            if row.finished == finished:  # this has been done already
+                return read_trials(connection, schema.trial.c.id == trial_id)[0]
+            self._require_running(connection, row)
             if repeat_of is not None:
-                self._require(connection, schema.trial, repeat_of)
-            lane = (trial.study_id == row.study_id) & (trial.agent == row.agent) & (trial.seed == row.seed)
-            last = connection.scalar(sa.select(sa.func.max(trial.finish_order)).where(lane)) or 0
-            connection.execute(
-                schema.trial.update()
-                .where(trial.id == trial_id)
-                .values(
-                    state=outcome.state.value,
-                    reason=None if outcome.reason is None else _text(outcome.reason),
-                    finished=_now(),
-                    wall_s=_finite(outcome.wall_s, "wall_s"),
-                    finish_order=last + 1,
-                    repeat_of=repeat_of,
-                )
-            )
-            _insert_measurements(connection, trial_id, outcome.measurements)
-            return self._trials(connection, trial.id == trial_id)[0]
+                writes.require(connection, self.name, schema.trial, repeat_of)
+            return writes.close(connection, row, outcome, finished, repeat_of)
+
+        return self.database.writing(close)
 
     def trial(self, trial_id: int) -> TrialRecord:
         """One trial by its id."""
-        with self._database.read() as connection:
-            self._require(connection, schema.trial, trial_id)
-            return self._trials(connection, schema.trial.c.id == trial_id)[0]
+
+        def read(connection: sa.Connection) -> TrialRecord:
+            writes.require(connection, self.name, schema.trial, trial_id)
+            return read_trials(connection, schema.trial.c.id == trial_id)[0]
+
+        return self.database.reading(read)
 
     def trials(self, study_id: int, *, agent: str | None = None, seed: int | None = None) -> list[TrialRecord]:
         """The trials of a study, or of one agent or lane of it, by (agent, seed, number)."""
-        with self._database.read() as connection:
-            self._require(connection, schema.study, study_id)
-            return self._trials(connection, _within(study_id, agent, seed))
+        return self._of_study(study_id, within(study_id, agent, seed))
 
     def running(self, study_id: int, *, agent: str | None = None, seed: int | None = None) -> list[TrialRecord]:
         """Those of `trials` that were opened and not closed: under way, or left behind by a dead driver."""
-        with self._database.read() as connection:
-            self._require(connection, schema.study, study_id)
-            still = schema.trial.c.state == TrialState.RUNNING.value
-            return self._trials(connection, _within(study_id, agent, seed) & still)
+        return self._of_study(
+            study_id, within(study_id, agent, seed) & (schema.trial.c.state == TrialState.RUNNING.value)
+        )
+
+    def count_finished(self, study_id: int) -> dict[tuple[str, int], int]:
+        """How many trials are closed in each lane, (agent, seed), of a study."""
+        trial = schema.trial.c
+        query = sa.select(trial.agent, trial.seed, sa.func.count()).group_by(trial.agent, trial.seed)
+        closed = query.where(trial.study_id == study_id, trial.finish_order.is_not(None))
+        rows = self.database.reading(lambda connection: connection.execute(closed).all())
+        return {(agent, seed): n for agent, seed, n in sorted(map(tuple, rows))}
 
     def find_done(self, study_id: int, point_key: str) -> TrialRecord | None:
         """The first trial of the study, in any lane, that is done at the Point with this key."""
         trial = schema.trial.c
-        first = (
-            sa.select(sa.func.min(trial.id))
-            .where(trial.study_id == study_id, trial.point_key == point_key, trial.state == TrialState.DONE.value)
-            .scalar_subquery()
+        first = sa.select(sa.func.min(trial.id)).where(
+            trial.study_id == study_id, trial.point_key == point_key, trial.state == TrialState.DONE.value
         )
-        with self._database.read() as connection:
-            return next(iter(self._trials(connection, trial.id == first)), None)
+
+        def find(connection: sa.Connection) -> TrialRecord | None:
+            found = connection.scalar(first)
+            return None if found is None else read_trials(connection, trial.id == found)[0]
+
+        return self.database.reading(find)
 
     def add_measurements(self, trial_id: int, measurements: Sequence[Measurement]) -> None:
         """Add to what is known of a trial, also after it has finished."""
-        with self._database.write() as connection:
-            self._require(connection, schema.trial, trial_id)
-            _insert_measurements(connection, trial_id, measurements)
+        rows = measurement_rows(trial_id, measurements)
+
+        def add(connection: sa.Connection) -> None:
+            row = writes.require(connection, self.name, schema.trial, trial_id)
+            self._check(connection, row.study_id, adding=True)
+            m = schema.measurement
+            last = sa.select(m).where(m.c.trial_id == trial_id).order_by(m.c.id.desc()).limit(len(rows))
+            # If they are the last there are, they were written before a connection was lost, or add nothing.
+            there = [{k: v for k, v in row._mapping.items() if k != "id"} for row in connection.execute(last)]
+            if rows and there[::-1] != rows:
+                connection.execute(m.insert(), rows)
+
+        self.database.writing(add)
 
     def add_diagnostics(self, trial_id: int, diagnostics: Mapping[str, float]) -> None:
         """Record what an agent tells of itself once it has learnt from a trial, as measurements `agent/<name>`."""
@@ -223,16 +311,15 @@ class Store:
         A driver and a dashboard may find the same trial missing there at once, and what is in those tables twice
         cannot be removed. A claim lasts for `lease`, so that one who died after it delays the copy only.
         """
-        trial = schema.trial.c
-        free = trial.projected.is_(None) | (trial.projected < _now() - lease)
-        with self._database.write() as connection:
-            claim = schema.trial.update().where((trial.id == trial_id) & free).values(projected=_now())
-            return connection.execute(claim).rowcount == 1
+        trial, claimed = schema.trial.c, now()
+        free = trial.projected.is_(None) | (trial.projected < claimed - lease) | (trial.projected == claimed)
+        claim = schema.trial.update().where((trial.id == trial_id) & free).values(projected=claimed)
+        return self.database.writing(lambda connection: connection.execute(claim).rowcount == 1)
 
     def release_projection(self, trial_id: int) -> None:
         """Give a claim up after a copy that failed."""
-        with self._database.write() as connection:
-            connection.execute(schema.trial.update().where(schema.trial.c.id == trial_id).values(projected=None))
+        freed = schema.trial.update().where(schema.trial.c.id == trial_id).values(projected=None)
+        self.database.writing(lambda connection: connection.execute(freed))
 
     # -- artifacts -------------------------------------------------------------------------------------------------
 
@@ -244,142 +331,57 @@ class Store:
             "study_id": study_id,
             "trial_id": trial_id,
             "kind": kind,
-            "path": _text(str(path)),
+            "path": clean(str(path)),
             "sha256": sha256,
-            "created": _now(),
+            "created": now(),
         }
-        with self._database.write() as connection:
-            self._require(connection, schema.study, study_id)
+
+        def add(connection: sa.Connection) -> Any:
+            writes.require(connection, self.name, schema.study, study_id)
             if trial_id is not None:
-                self._require(connection, schema.trial, trial_id)
-            row = connection.execute(schema.artifact.insert().values(values).returning(schema.artifact)).one()
-        return ArtifactRecord(**row._mapping)
+                writes.require(connection, self.name, schema.trial, trial_id)
+            self._check(connection, study_id, adding=True)
+            same = sa.and_(*(schema.artifact.c[key] == value for key, value in values.items()))
+            there = connection.execute(sa.select(schema.artifact).where(same)).one_or_none()
+            return there or connection.execute(schema.artifact.insert().values(values).returning(schema.artifact)).one()
+
+        return ArtifactRecord(**self.database.writing(add)._mapping)
 
     def artifacts(self, study_id: int) -> list[ArtifactRecord]:
         """The artifacts of a study and of its trials, the oldest first."""
         query = sa.select(schema.artifact).where(schema.artifact.c.study_id == study_id).order_by(schema.artifact.c.id)
-        with self._database.read() as connection:
-            self._require(connection, schema.study, study_id)
+
+        def read(connection: sa.Connection) -> list[ArtifactRecord]:
+            writes.require(connection, self.name, schema.study, study_id)
             return [ArtifactRecord(**row._mapping) for row in connection.execute(query)]
+
+        return self.database.reading(read)
 
     # -- within a transaction --------------------------------------------------------------------------------------
 
-    def _trials(self, connection: sa.Connection, where: sa.ColumnElement[bool]) -> list[TrialRecord]:
-        """The trials by (agent, seed, number), in two queries however many there are."""
-        trial, m = schema.trial.c, schema.measurement.c
-        rows = connection.execute(sa.select(schema.trial).where(where)).all()
-        query = sa.select(schema.measurement).join(schema.trial, trial.id == m.trial_id).where(where).order_by(m.id)
-        measurements = defaultdict(list)
-        for row in connection.execute(query):
-            measurements[row.trial_id].append(
-                Measurement(row.metric, row.value, row.unit, row.n, row.spread, row.device, row.step)
-            )
-        rows = sorted(rows, key=lambda row: (row.agent, row.seed, row.number))  # here: SQL sorts text by locale
-        return [_trial_record(row, measurements[row.id]) for row in rows]
+    def _check(self, connection: sa.Connection, study_id: int, *, adding: bool = False) -> None:
+        """Raise if the study is another's to write."""
+        leases.check(connection, self.name, study_id, self._tokens.get(study_id), adding=adding)
 
-    def _require(self, connection: sa.Connection, table: sa.Table, key: int) -> Any:
-        """The row with this id."""
-        row = connection.execute(sa.select(table).where(table.c.id == key)).one_or_none()
-        if row is None:
-            raise StoreError(f"{self.name} has no {table.name} with id {key}")
-        return row
+    def _of_study(self, study_id: int, where: sa.ColumnElement[bool]) -> list[TrialRecord]:
+        def read(connection: sa.Connection) -> list[TrialRecord]:
+            writes.require(connection, self.name, schema.study, study_id)
+            return read_trials(connection, where)
 
-    def _require_running(self, connection: sa.Connection, trial_id: int) -> Any:
-        row = self._require(connection, schema.trial, trial_id)
+        return self.database.reading(read)
+
+    def _require_running(self, connection: sa.Connection, row: Any) -> None:
+        """Raise unless this store may close the trial."""
+        self._check(connection, row.study_id)
         if row.state != TrialState.RUNNING.value:
             raise StoreError(
                 f"trial {row.number} of {row.agent}/{row.seed} in {self.name} is closed already ({row.state}), "
                 f"since {row.finished:%Y-%m-%d %H:%M:%S} UTC. If another process runs the study, stop one of them"
             )
-        return row
-
-    def _lock_study_of(self, connection: sa.Connection, trial_id: int) -> None:
-        """Close one trial of a study at a time, so that no place in a lane's order is given twice.
-
-        SQLite, which has no such lock and ignores it, holds the write lock already.
-        """
-        trial = schema.trial.c
-        connection.execute(
-            sa.select(schema.study.c.id)
-            .join(schema.trial, trial.study_id == schema.study.c.id)
-            .where(trial.id == trial_id)
-            .with_for_update(of=schema.study, key_share=True)
-        )
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
-def _within(study_id: int, agent: str | None, seed: int | None) -> sa.ColumnElement[bool]:
-    where = schema.trial.c.study_id == study_id
-    if agent is not None:
-        where &= schema.trial.c.agent == agent
-    if seed is not None:
-        where &= schema.trial.c.seed == seed
-    return where
-
-
-def _trial_record(row: Any, measurements: Sequence[Measurement]) -> TrialRecord:
-    return TrialRecord(
-        id=row.id,
-        study_id=row.study_id,
-        agent=row.agent,
-        seed=row.seed,
-        number=row.number,
-        point=Point.from_json(row.point),
-        state=TrialState(row.state),
-        reason=row.reason,
-        started=row.started,
-        finished=row.finished,
-        wall_s=row.wall_s,
-        finish_order=row.finish_order,
-        repeat_of=row.repeat_of,
-        measurements=tuple(m for m in measurements if not m.metric.startswith(DIAGNOSTIC)),
-        attempts=row.attempts,
-        diagnostics={
-            m.metric.removeprefix(DIAGNOSTIC): m.value for m in measurements if m.metric.startswith(DIAGNOSTIC)
-        },
-    )
-
-
-def _insert_measurements(connection: sa.Connection, trial_id: int, measurements: Sequence[Measurement]) -> None:
-    rows = [
-        {
-            "trial_id": trial_id,
-            "metric": m.metric,
-            "step": int(m.step),
-            "value": _finite(m.value, m.metric),
-            "unit": m.unit,
-            "n": int(m.n),
-            "spread": None if m.spread is None else _finite(m.spread, f"the spread of {m.metric}"),
-            "device": m.device,
-        }
-        for m in measurements
-    ]
-    if rows:
-        connection.execute(schema.measurement.insert(), rows)
-
-
-def _finite(value: float, name: str) -> float:
-    """A plain float (drivers take no NumPy scalars); NaN and infinity never enter."""
-    number = float(value)
-    if not math.isfinite(number):
-        raise StoreError(f"{name} must be finite to be recorded, got {number}. Leave out what could not be measured")
-    return number
-
-
-def _text(text: str) -> str:
-    """Text that every database takes: an error message may hold NUL or halves of surrogate pairs."""
-    return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
-
-
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What JSON has, and nothing else."""
-    try:
-        plain: dict[str, Any] = json.loads(json.dumps(dict(values), allow_nan=False))
-    except (TypeError, ValueError) as error:
-        raise StoreError(
-            f"expected values that JSON has (text, finite numbers, lists, dicts), got {values!r:.200}: {error}"
-        ) from error
-    return plain
+def study_name(name: str) -> str:
+    """The name as it is recorded; `StoreError` unless it may be one."""
+    if not name.strip() or len(name) > schema.STUDY_NAME_LENGTH:
+        raise StoreError(f"a study's name has 1 to {schema.STUDY_NAME_LENGTH} characters, got {name!r:.80}")
+    return clean(name)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from automl.evaluation import EvaluationOptions, Evaluator
 from automl.evaluation.fisher import output_fisher
 from automl.evaluation.gram import gather_grams
 from automl.evaluation.sensitivity import sensitivity_curves
@@ -90,3 +91,12 @@ def test_curves_are_in_knob_order_and_fall_to_zero(problem):
     for knob in space.knobs:
         assert curves[knob.name].shape == (len(knob.levels),)
         assert curves[knob.name][-1] == 0 and (np.diff(curves[knob.name]) <= 0).all() and curves[knob.name][0] > 0
+
+
+def test_curves_are_the_same_whatever_picks_the_channels(problem):
+    space = ChannelSpace(problem.model, problem.example_inputs)
+    first, second = (
+        Evaluator(problem, space, EvaluationOptions(importance=importance), threads=1).sensitivity()
+        for importance in ("surgeon", "magnitude")
+    )
+    assert all(np.array_equal(first[knob.name], second[knob.name]) for knob in space.knobs)

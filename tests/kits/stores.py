@@ -29,7 +29,7 @@ CONFIG = {
 
 # Children of a server that has imported everything: real processes, without waiting for torch in each.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["tests.kits.stores"])
+PROCESSES.set_forkserver_preload(["tests.kits.stores", "tests.kits.drivers"])
 
 
 def new_study(store: Store, name: str = "digits", config: dict | None = None):

@@ -261,3 +261,38 @@ def test_as_many_lanes_as_workers_take_the_course_of_one_worker(tmp_path, proble
                 lanes.finish(record.id, evaluate(record.point))
             courses.append([course(store, study, seed=seed) for seed in range(3)])
     assert courses[0] == courses[1]
+
+
+def test_a_trial_that_fails_its_workers_is_run_again_then_set_aside_and_told(store, study, points):
+    agent = Scripted(points)
+    session = Session(store, study, "a", 0, agent, trials=2, max_attempts=3)
+    lanes = Lanes([session])
+    record = lanes.propose()
+    for attempts in (2, 3):
+        again = lanes.fail_attempt(record.id, "the worker died")
+        assert (again.id, again.state, again.attempts) == (record.id, TrialState.RUNNING, attempts)
+        assert list(session.running.values()) == [again] and agent.told == []
+    aside = lanes.fail_attempt(record.id, "the worker died")
+    assert aside.state is TrialState.FAILED and session.running == {}
+    assert [(trial.number, trial.state, trial.reason) for trial in agent.told] == [
+        (0, TrialState.FAILED, "set aside after 3 attempts, the last: the worker died")
+    ]
+    second = lanes.propose()
+    assert lanes.fail_attempt(second.id, "the worker died").attempts == 2
+    lanes.finish(second.id, Outcome.done([Measurement("accuracy", 0.5)]))
+    assert lanes.done and session.best(GOAL).number == 1
+
+
+def test_the_rival_is_the_best_so_far_whatever_was_before(store, study, points):
+    values = [0.5, 0.7, 0.7, 0.6, 0.8]
+    expected = [None, 0, 1, 1, 1]
+    session = Session(store, study, "a", 0, Scripted(points), trials=6, goal=GOAL)
+    for number, value in enumerate(values):
+        if number == 3:  # taken up by another process
+            session = Session(store, study, "a", 0, Scripted(points), trials=6, goal=GOAL)
+        record = session.propose()
+        rival = expected[number]
+        assert session.rival(record.id) == (None if rival is None else points[rival])
+        session.finish(record.id, Outcome.done([Measurement("accuracy", value)]))
+    assert session.rival(session.propose().id) == points[4]
+    assert Session(store, study, "b", 0, Scripted(points), trials=6).rival(0) is None, "no race"

@@ -153,7 +153,7 @@ def test_what_the_config_recorded_is_enough(store, study):
 
 
 def test_a_failure_is_warned_of_once_and_repaired_later(store, study, caplog):
-    engine = store._database.engine
+    engine = store.database.engine
     store_url = store.url
     first = add_trial(store, study, number=0)
     good = OptunaProjection(store, study, KNOBS, GOAL, LIMITS)
@@ -169,7 +169,7 @@ def test_a_failure_is_warned_of_once_and_repaired_later(store, study, caplog):
         bad.sync(strict=True)
     assert len(shown(store)) == 1
     assert good.sync(strict=True) == 3, "a claim is given up after a failure"
-    assert (store.url, store._database.engine) == (store_url, engine)
+    assert (store.url, store.database.engine) == (store_url, engine)
     assert len(store.trials(study.id)) == 4
 
 

@@ -1,0 +1,165 @@
+"""Bayesian optimisation with BoTorch (Balandat et al. 2020, arXiv 1910.06403): a Gaussian process over architectures.
+
+What is known of a network before it is tried are its bits (blocks, skips), its keep fractions, and what they come to:
+each cost as a part of the original's, the part of its bits that are set, and the mean keep fraction. The kernel is
+
+    s1 * exp(-Hamming(bits) / (2 l^2)) * Matern_5/2(keeps) + s2 * Matern_5/2(what they come to)
+
+with one length-scale for all bits (many, seldom flipped: one each is not learnt from a hundred trials) and one for each
+keep fraction, under priors that grow with their number (Hvarfner et al. 2024, arXiv 2402.02229). The second term knows
+that a network of half the size is worth less, wherever it lost the rest. All is fitted by maximum a posteriori to
+standardised utilities, anew from the same start whenever more has been told, and only when a proposal needs it: so a
+history told again is learnt from once.
+
+A proposal maximises the logarithm of the expected improvement over candidates drawn as in `agents.candidates`, which
+keep the limits. Where trials are running, it is what the candidate adds to the best of what is known and of what they
+may turn out to be worth, on average over draws of that (Snoek et al. 2012, section 3.2), so that Points asked for
+together keep apart. This is BoTorch's joint improvement (qLogEI with pending points) less that of the pending points
+alone, which is the same for all candidates. A candidate's part is in closed form, so that what is pending adds no noise
+to it, and one posterior serves all candidates, where BoTorch computes one for each in two to four times the time.
+
+A task has one goal, so there is one objective.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from scipy.special import logsumexp
+
+from agents.candidates import Acquisition
+from agents.improvement import log_expected_improvement
+from agents.networks import one_thread
+from agents.surrogate import Surrogate, SurrogateOptions, standardised
+from agents.types import Task
+from search_spaces import Point
+
+if TYPE_CHECKING:
+    from botorch.models import SingleTaskGP
+    from gpytorch.kernels import Kernel
+
+DRAWS = 64
+"""Of what the running trials may turn out to be worth."""
+
+FIT_STEPS = 40
+"""Steps of L-BFGS at most."""
+
+JITTER = 1e-6
+"""Least variance, of standardised utilities."""
+
+
+class Bo(Surrogate):
+    """The candidate of the largest expected improvement under a Gaussian process."""
+
+    def __init__(self, task: Task, options: SurrogateOptions) -> None:
+        super().__init__(task, options)
+        self.encoder = Encoder(task)
+        self._fitted: tuple[int, SingleTaskGP] | None = None
+
+    def acquisition(self, number: int, pending: Sequence[Point], rng: np.random.Generator) -> Acquisition:
+        """The expected improvement on the best Point told and on what is pending."""
+        return _LogEI(self, pending, rng)
+
+    def model(self) -> SingleTaskGP:
+        """The process fitted to all that has been told; its outcome is the standardised utility."""
+        if self._fitted is None or self._fitted[0] != self.told:
+            points, utilities = zip(*self.learnt, strict=True)
+            with one_thread():
+                self._fitted = self.told, self._fit(self.encoder(points), standardised(utilities))
+        return self._fitted[1]
+
+    def posterior(self, points: Sequence[Point]) -> tuple[np.ndarray, np.ndarray]:
+        """Mean [n] and covariance [n, n] of the standardised utilities, without the noise of observation."""
+        model = self.model()
+        with one_thread(), torch.no_grad():
+            found = model(torch.from_numpy(self.encoder(points)))
+            return found.mean.numpy(), found.covariance_matrix.numpy()
+
+    def _fit(self, x: np.ndarray, y: np.ndarray) -> SingleTaskGP:
+        """`x`: [n, n_columns], `y`: [n]."""
+        from botorch.models import SingleTaskGP
+        from botorch.optim.fit import fit_gpytorch_mll_scipy
+        from gpytorch.mlls import ExactMarginalLogLikelihood
+
+        model = SingleTaskGP(
+            torch.from_numpy(x),
+            torch.from_numpy(y)[:, None],
+            covar_module=self.encoder.kernel(),
+            outcome_transform=None,
+        )
+        # Straight to the optimiser: BoTorch's wrapper starts again from draws of the global generator if it fails.
+        likelihood = ExactMarginalLogLikelihood(model.likelihood, model)
+        fit_gpytorch_mll_scipy(likelihood, options={"maxiter": FIT_STEPS})
+        return likelihood.eval().model
+
+
+class Encoder:
+    """Points as rows of numbers in [0, 1]: bits, keep fractions, and what they come to."""
+
+    def __init__(self, task: Task) -> None:
+        self.space, knobs = task.space, task.space.knobs
+        free = [t for t, knob in enumerate(knobs) if len(knob.levels) > 1]
+        self.bits = [t for t in free if knobs[t].is_bit]
+        self.widths = [t for t in free if not knobs[t].is_bit]
+        self.low = np.array([knob.levels[0] for knob in knobs])
+        self.span = np.array([max(knob.levels[-1] - knob.levels[0], 1) for knob in knobs])
+        whole = self.space.point([knob.levels[-1] for knob in knobs])
+        self.units = {metric: self.space.cost(whole, metric) or 1.0 for metric in self.space.metrics}
+
+    def __call__(self, points: Sequence[Point]) -> np.ndarray:
+        """[n, n_bits + n_widths + n_metrics + 2]."""
+        levels = np.array([[point[knob.name] for knob in self.space.knobs] for point in points])
+        x = (levels - self.low) / self.span
+        bits, widths = x[:, self.bits], x[:, self.widths]
+        costs = [[self.space.cost(point, metric) / unit for metric, unit in self.units.items()] for point in points]
+        means = [part.mean(axis=1) if part.shape[1] else np.ones(len(points)) for part in (bits, widths)]
+        return np.column_stack([bits, widths, np.array(costs), *means])
+
+    def kernel(self) -> Kernel:
+        """The kernel on such rows, with its priors."""
+        from botorch.models.utils.gpytorch_modules import get_covar_module_with_dim_scaled_prior as kernel_with_prior
+        from gpytorch.kernels import RBFKernel, ScaleKernel
+        from gpytorch.priors import GammaPrior, LogNormalPrior
+
+        n_bits, n_widths = len(self.bits), len(self.widths)
+        columns = list(range(n_bits + n_widths + len(self.units) + 2))
+        choices: list[Kernel] = []
+        if n_bits:  # of zeros and ones the squared distance is the Hamming distance
+            prior = LogNormalPrior(np.sqrt(2) + np.log(n_bits) / 2, np.sqrt(3))
+            choices.append(RBFKernel(lengthscale_prior=prior, active_dims=columns[:n_bits]))
+        if n_widths:
+            widths = columns[n_bits : n_bits + n_widths]
+            choices.append(kernel_with_prior(n_widths, use_rbf_kernel=False, active_dims=widths))
+        sums = columns[n_bits + n_widths :]
+        totals = kernel_with_prior(len(sums), use_rbf_kernel=False, active_dims=sums)
+        product = choices[0] if len(choices) == 1 else choices[0] * choices[1]
+        first, second = (ScaleKernel(part, outputscale_prior=GammaPrior(2.0, 4.0)) for part in (product, totals))
+        for scaled in (first, second):
+            scaled.outputscale = 0.5
+        return first + second
+
+
+class _LogEI:
+    """What each of some Points is expected to add to the best, given what those pending may add; a logarithm."""
+
+    def __init__(self, agent: Bo, pending: Sequence[Point], rng: np.random.Generator) -> None:
+        self.agent, self.pending = agent, list(pending)
+        self.best = float(max(standardised([utility for _, utility in agent.learnt])))
+        self.normal = rng.standard_normal((DRAWS if pending else 1, len(self.pending)))  # [n_draws, n_pending]
+
+    def __call__(self, points: Sequence[Point]) -> np.ndarray:
+        """[n]."""
+        mean, covariance = self.agent.posterior([*self.pending, *points])
+        m = len(self.pending)
+        root = np.linalg.cholesky(covariance[:m, :m] + JITTER * np.eye(m))
+        drawn = mean[:m] + self.normal @ root.T  # [n_draws, n_pending]
+        # Given a draw, a candidate is normal again: its mean moves along, its variance is less by what they share.
+        shared = np.linalg.solve(root, covariance[:m, m:])  # [n_pending, n]
+        moved = mean[m:] + self.normal @ shared  # [n_draws, n]
+        left = np.sqrt(np.maximum(np.diag(covariance)[m:] - (shared**2).sum(axis=0), JITTER))  # [n]
+        best = np.maximum(drawn.max(axis=1, initial=-np.inf), self.best)  # [n_draws]
+        each = log_expected_improvement(moved, left, best[:, None])
+        return logsumexp(each, axis=0) - np.log(len(each))

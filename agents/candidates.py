@@ -1,0 +1,109 @@
+"""Where an acquisition function is largest among Points that are drawn, most of them mutations of the best ones tried.
+
+The operations are those of Cao et al. 2019 (ESNAC, section 3.3), as far as a space has them: a bit is flipped (a layer
+or a skip goes or comes), a width takes a step. What is then over the budget is cut, knob by knob in random order. Only
+the few candidates that look best are filled up to use the whole budget, which takes as long as drawing a hundred; they
+are judged again as they then are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from agents.moves import FINEST, cut, within
+from agents.random_search import random_point
+from search_spaces import Knob, Point, Space
+
+RESTARTS = 16
+"""How many candidates are random Points on the budget; half as many mutations start from them as from incumbents."""
+
+FINALISTS = 16
+"""How many candidates are filled up and judged again."""
+
+STRENGTH = 0.5
+"""The widest step of a width, as a part of its levels."""
+
+CHANGES = 2.0
+"""The mean number of knobs that a mutation changes; their number is geometric."""
+
+Acquisition = Callable[[Sequence[Point]], np.ndarray]
+"""Points -> how much each promises: [n]."""
+
+
+def best_candidate(
+    space: Space,
+    limits: Mapping[str, float],
+    incumbents: Sequence[Point],
+    known: set[Point],
+    acquisition: Acquisition,
+    n: int,
+    rng: np.random.Generator,
+) -> Point | None:
+    """The Point not `known` of the largest `acquisition` among `n` drawn, within the limits; None if all are known.
+
+    Args:
+        incumbents: Points worth being near, the best first.
+        n: how many are drawn, random restarts among them; there are fewer distinct ones.
+    """
+    drawn = list(dict.fromkeys(point for point in draw(space, limits, incumbents, n, rng) if point not in known))
+    if not drawn:
+        return None
+    best_first = np.argsort(-acquisition(drawn), kind="stable")
+    finalists = [drawn[i] for i in best_first[:FINALISTS]]
+    if limits:
+        filled = dict.fromkeys(_filled(space, limits, point, rng) for point in finalists)
+        finalists = [point for point in filled if point not in known]
+        if not finalists:
+            return None
+        finalists = [finalists[i] for i in np.argsort(-acquisition(finalists), kind="stable")]
+    return finalists[0]
+
+
+def draw(
+    space: Space, limits: Mapping[str, float], incumbents: Sequence[Point], n: int, rng: np.random.Generator
+) -> Iterator[Point]:
+    """`n` candidates within the limits: random Points on the budget, and mutations of them and of `incumbents`."""
+    restarts = [random_point(space, limits, rng) for _ in range(min(RESTARTS, n))]
+    yield from restarts
+    parents = [*incumbents, *restarts[: max(len(incumbents) // 2, 1)]]
+    levels = [[point[knob.name] for knob in space.knobs] for point in parents]
+    free = [t for t, knob in enumerate(space.knobs) if len(knob.levels) > 1]
+    for _ in range(n - len(restarts)):
+        yield space.point(mutate(space, levels[int(rng.integers(len(levels)))], free, limits, rng))
+
+
+def mutate(
+    space: Space, levels: Sequence[int], free: Sequence[int], limits: Mapping[str, float], rng: np.random.Generator
+) -> list[int]:
+    """`levels` ([n_knobs]) with a few of the `free` knobs changed, and others cut until the limits are kept."""
+    out = list(levels)
+    if not free:
+        return out
+    order = rng.permutation(free).tolist()
+    changed = min(int(rng.geometric(1 / CHANGES)), len(order))
+    for t in order[:changed]:
+        out[t] = _changed(space.knobs[t], out[t], rng)
+    for t in (*order[changed:], *order[:changed]):
+        if not limits or within(space, out, limits):
+            break
+        out = cut(space, out, t, limits)
+    return out
+
+
+def _changed(knob: Knob, level: int, rng: np.random.Generator) -> int:
+    """Another level: the other one of a bit, else a log-uniform step up or down; at an end, away from it."""
+    legal = knob.levels
+    position = legal.index(level)
+    step = max(round(STRENGTH * (FINEST / STRENGTH) ** rng.random() * len(legal)), 1)
+    if position == 0 or (position < len(legal) - 1 and rng.random() < 0.5):
+        return legal[min(position + step, len(legal) - 1)]
+    return legal[max(position - step, 0)]
+
+
+def _filled(space: Space, limits: Mapping[str, float], point: Point, rng: np.random.Generator) -> Point:
+    """`point` raised until no knob can rise any more, in its own proportions; equals rise in random order."""
+    levels = [point[knob.name] for knob in space.knobs]
+    keeps = np.array([knob.keep(level) for knob, level in zip(space.knobs, levels, strict=True)])
+    return space.fill(levels, keeps * rng.uniform(1.0, 1.01, len(keeps)), limits)

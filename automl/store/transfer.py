@@ -1,0 +1,277 @@
+"""Studies as a file that any database of ours takes in: lines of JSON, compressed. And a copy of an SQLite file in use.
+
+The first line says what the file is; then each study is followed by its trials, in the order in which they were opened,
+each with its measurements and attempts, and by its artifacts; the last line counts the lines before it and has their
+SHA-256. Ids are a database's own and are left out, so that two databases which hold the same write the same bytes. What
+is derived (Optuna's tables) or of the moment (who drives a study) is left out too.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import sqlite3
+import zlib
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
+
+from automl.store import schema
+from automl.store.errors import StoreError, StudyExistsError, StudyNotFoundError
+from automl.store.store import Store, study_name
+
+FORMAT = "automl-compress studies"
+FORMAT_VERSION = 1
+_BATCH = 500  # trials held in memory at a time
+_TRIAL = ("id", "study_id", "repeat_of", "projected")  # columns that a file does not have
+_OWNED = ("id", "trial_id")
+_WITHIN = ("measurements", "ended", "repeat_of")  # parts of a trial's line that are no columns as they stand
+
+
+def export_studies(store: Store, file: str | Path, names: Sequence[str] = ()) -> list[str]:
+    """Write the studies `names`, or all there are, to `file`; the names of those written.
+
+    One state of the database, whatever is written to it meanwhile; a study may be running. A file of that name is
+    replaced once the new one is whole. `StudyNotFoundError`, `StoreError`.
+    """
+    chosen = [store.study(name) for name in names] if names else store.studies()
+    with _replacing(Path(file)) as partial, partial.open("wb") as raw:
+        with gzip.GzipFile("", "wb", 6, raw, mtime=0) as out, store.database.read() as connection:
+            digest, lines = hashlib.sha256(), 0
+            for line in _lines(connection, [study.id for study in chosen]):
+                text = (json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n").encode()
+                digest.update(text)
+                out.write(text)
+                lines += 1
+            out.write((json.dumps({"end": lines, "sha256": digest.hexdigest()}) + "\n").encode())
+        raw.flush()
+        os.fsync(raw.fileno())
+    return [study.name for study in chosen]
+
+
+def import_studies(store: Store, file: str | Path, rename: Mapping[str, str] | None = None) -> list[str]:
+    """Record the studies of a file that `export_studies` wrote, all or none; their names here.
+
+    `rename`: name in the file -> name here. `StudyExistsError` if a name is taken, `StoreError` if the file is
+    damaged or of another kind, `StudyNotFoundError` if it lacks a study that is to be renamed.
+    """
+    rename = dict(rename or {})
+    try:
+        with gzip.open(file, "rb") as read, store.database.write() as connection:
+            taken = _Import(connection, store.name, rename)
+            for line in _checked(read, str(file)):
+                taken.take(line)
+            taken.finish()
+    except (OSError, EOFError, zlib.error, KeyError, TypeError, ValueError, SQLAlchemyError) as error:
+        if isinstance(error, StoreError):
+            raise
+        detail = error.strerror if isinstance(error, OSError) and error.strerror else f"{type(error).__name__}: {error}"
+        raise StoreError(
+            f"{file} cannot be imported, and nothing of it was: {detail}. Expected a file of `automl db export`"
+        ) from error
+    return list(taken.names)
+
+
+def backup_sqlite(store: Store, file: str | Path) -> None:
+    """Copy an SQLite database that may be in use to `file`, which must not exist. `StoreError`.
+
+    One state of it, compact, as durable as the disk. A server has tools of its own, and `export_studies`.
+    """
+    copy = Path(file)
+    if not store.database.is_sqlite:
+        raise StoreError(f"{store.name} is no SQLite file. Use `automl db export`, or PostgreSQL's own pg_dump")
+    if copy.exists():
+        raise StoreError(f"{copy} exists already and is left as it is. Name a new file")
+    with _replacing(copy) as partial:
+        with store.database.engine.connect() as connection:
+            driver = connection.connection.driver_connection
+            assert isinstance(driver, sqlite3.Connection)
+            driver.execute("VACUUM INTO ?", (str(partial),))
+        with closing(sqlite3.connect(partial)) as made:
+            made.execute("PRAGMA journal_mode=WAL")
+        with partial.open("rb") as written:
+            os.fsync(written.fileno())
+
+
+@contextmanager
+def _replacing(file: Path) -> Iterator[Path]:
+    """A file beside `file` to write to, which takes its name once it is whole."""
+    partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        partial.replace(file)
+    except (OSError, sqlite3.Error) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise StoreError(
+            f"cannot write {file}: {reason}. Name a file in a folder that is there and writable"
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _lines(connection: sa.Connection, studies: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """The lines of a file but for the last."""
+    yield {"format": FORMAT, "version": FORMAT_VERSION, "schema": schema.SCHEMA_VERSION}
+    for study_id in studies:
+        row = connection.execute(sa.select(schema.study).where(schema.study.c.id == study_id)).one()
+        yield {"study": _plain(row, ("id",))}
+        yield from _trial_lines(connection, study_id)
+        query = sa.select(schema.artifact).where(schema.artifact.c.study_id == study_id).order_by(schema.artifact.c.id)
+        for artifact in connection.execute(query).all():
+            trial = None if artifact.trial_id is None else _lane_place(connection, artifact.trial_id)
+            yield {"artifact": {**_plain(artifact, ("id", "study_id", "trial_id")), "trial": trial}}
+
+
+def _trial_lines(connection: sa.Connection, study_id: int) -> Iterator[dict[str, Any]]:
+    last = -1
+    while True:
+        trial = schema.trial.c
+        batch = sa.select(schema.trial).where(trial.study_id == study_id, trial.id > last).order_by(trial.id)
+        rows = connection.execute(batch.limit(_BATCH)).all()
+        if not rows:
+            return
+        last = rows[-1].id
+        ids = [row.id for row in rows]
+        measurements, attempts = (_owned(connection, table, ids) for table in (schema.measurement, schema.attempt))
+        for row in rows:
+            line = _plain(row, _TRIAL)
+            line["repeat_of"] = None if row.repeat_of is None else _lane_place(connection, row.repeat_of)
+            yield {"trial": {**line, "measurements": measurements[row.id], "ended": attempts[row.id]}}
+
+
+def _owned(connection: sa.Connection, table: sa.Table, trials: Sequence[int]) -> dict[int, list[dict[str, Any]]]:
+    """What each of the trials has in a table of its own, in the order in which it was written."""
+    found = defaultdict(list)
+    for row in connection.execute(sa.select(table).where(table.c.trial_id.in_(trials)).order_by(table.c.id)):
+        found[row.trial_id].append(_plain(row, _OWNED))
+    return found
+
+
+def _lane_place(connection: sa.Connection, trial_id: int) -> list[Any]:
+    """What names a trial within its study: [agent, seed, number]."""
+    trial = schema.trial.c
+    return list(connection.execute(sa.select(trial.agent, trial.seed, trial.number).where(trial.id == trial_id)).one())
+
+
+def _plain(row: Any, without: Sequence[str]) -> dict[str, Any]:
+    """A row as JSON has it."""
+    return {
+        name: value.isoformat() if isinstance(value, datetime) else value
+        for name, value in row._mapping.items()
+        if name not in without
+    }
+
+
+def _checked(read: Any, file: str) -> Iterator[dict[str, Any]]:
+    """The lines of a file but for the first and last; `StoreError` unless these say that it is whole and ours."""
+    digest, lines = hashlib.sha256(), 0
+    head = read.readline()
+    header = json.loads(head)
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise StoreError(f"{file} is not a file of `automl db export`")
+    if header["version"] > FORMAT_VERSION or header["schema"] > schema.SCHEMA_VERSION:
+        raise StoreError(f"{file} was written by a newer automl-compress. Import it with that one")
+    while head:
+        digest.update(head)
+        lines += 1
+        head = read.readline()
+        line = json.loads(head) if head else {}
+        if "end" in line:
+            if line != {"end": lines, "sha256": digest.hexdigest()}:
+                raise StoreError(f"{file} is damaged: its checksum does not fit. Nothing of it was imported")
+            return
+        if head:
+            yield line
+    raise StoreError(f"{file} ends too early. Nothing of it was imported")
+
+
+class _Import:
+    """Takes the lines of a file in their order and writes them, trials in batches."""
+
+    def __init__(self, connection: sa.Connection, database: str, rename: Mapping[str, str]) -> None:
+        self.names: list[str] = []
+        self._connection = connection
+        self._database = database
+        self._rename = dict(rename)
+        self._study = -1
+        self._trials: list[dict[str, Any]] = []
+        self._ids: dict[tuple[Any, ...], int] = {}  # (agent, seed, number) -> id here, of the study under way
+        self._repeats: dict[tuple[Any, ...], list[Any]] = {}
+
+    def take(self, line: Mapping[str, Any]) -> None:
+        """The next line."""
+        ((kind, values),) = line.items()
+        if kind == "trial":
+            self._trials.append(values)
+            if len(self._trials) == _BATCH:
+                self._write_trials()
+        elif kind == "artifact":
+            self._write_trials()
+            trial = None if values["trial"] is None else self._ids[tuple(values.pop("trial"))]
+            row = {key: value for key, value in values.items() if key != "trial"}
+            self._insert(schema.artifact, [{**row, "study_id": self._study, "trial_id": trial}])
+        elif kind == "study":
+            self._end_study()
+            self._begin_study(values)
+        else:
+            raise StoreError(f"a line of the file is about {kind!r}, which this automl-compress does not know")
+
+    def finish(self) -> None:
+        """There are no more lines."""
+        self._end_study()
+        if self._rename:
+            raise StudyNotFoundError(f"the file has no study {next(iter(self._rename))!r} to be renamed")
+
+    def _begin_study(self, values: dict[str, Any]) -> None:
+        name = study_name(self._rename.pop(values["name"], values["name"]))
+        if self._connection.scalar(sa.select(schema.study.c.id).where(schema.study.c.name == name)) is not None:
+            raise StudyExistsError(
+                f"there is a study {name!r} in {self._database}, and nothing was imported. Give the one in the file "
+                f"another name: --rename {values['name']}=OTHER"
+            )
+        (self._study,) = self._insert(schema.study, [{**values, "name": name}])
+        self.names.append(name)
+
+    def _end_study(self) -> None:
+        self._write_trials()
+        trial = schema.trial
+        for place, of in self._repeats.items():  # now that all are there: a trial may repeat a later one
+            repeat = trial.update().where(trial.c.id == self._ids[place]).values(repeat_of=self._ids[tuple(of)])
+            self._connection.execute(repeat)
+        self._ids, self._repeats = {}, {}
+
+    def _write_trials(self) -> None:
+        if not self._trials:
+            return
+        rows = []
+        for values in self._trials:
+            row = {key: value for key, value in values.items() if key not in _WITHIN}
+            rows.append({**row, "study_id": self._study})
+            if values["repeat_of"] is not None:
+                self._repeats[values["agent"], values["seed"], values["number"]] = values["repeat_of"]
+        ids = self._insert(schema.trial, rows)
+        self._ids.update(((row["agent"], row["seed"], row["number"]), key) for row, key in zip(rows, ids, strict=True))
+        for table, owned in ((schema.measurement, "measurements"), (schema.attempt, "ended")):
+            pairs = zip(ids, self._trials, strict=True)
+            self._insert(table, [{**row, "trial_id": key} for key, values in pairs for row in values[owned]])
+        self._trials = []
+
+    def _insert(self, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> Sequence[int]:
+        """Insert rows of a file, in their order; their ids."""
+        if not rows:
+            return []
+        times = [column.name for column in table.c if isinstance(column.type, schema.UTCDateTime)]
+        read = [
+            {key: datetime.fromisoformat(v) if key in times and v is not None else v for key, v in row.items()}
+            for row in rows
+        ]
+        insert = table.insert().returning(table.c.id, sort_by_parameter_order=True)
+        return self._connection.scalars(insert, read).all()

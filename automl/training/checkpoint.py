@@ -1,0 +1,43 @@
+"""A file from which a training goes on, whole at any moment."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from automl.errors import StudyError
+
+VERSION = 1
+
+
+def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write `state`, plain data and tensors, beside `path` and move it there: a kill leaves the old file or the new."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            torch.save({"version": VERSION, **state}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        raise StudyError(f"cannot write the checkpoint {path}: {error}. Make room, or its folder writable") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any] | None:
+    """What was written to `path`; None if there is no file. No pickled code is run. Errors: `StudyError`."""
+    if not path.exists():
+        return None
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        version = state["version"]
+    except Exception as error:  # torch.load raises whatever the bytes lead it to
+        raise StudyError(f"{path} is not the checkpoint of a training: {error}. Remove it to train anew") from error
+    if version != VERSION:
+        raise StudyError(f"{path} has version {version}, this program reads {VERSION}. Remove it to train anew")
+    return state

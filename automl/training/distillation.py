@@ -1,0 +1,131 @@
+"""Distillation: a pruned network learns what the original says, and not only the labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from automl.errors import ConfigError
+from automl.problem import Problem
+from automl.training.hints import HintLoss, Hints
+from automl.training.options import DistillationOptions
+from automl.training.teacher import CachedTeacher, Teacher
+from search_spaces import ChannelSpace, Plan, WeightSpace
+
+HINT_WEIGHTS = {"fitnets": 1.0, "attention": 1000.0, "features": 0.1}
+"""What each kind of hint weighs unless the options say otherwise; for attention as published."""
+
+
+def softened_loss(outputs: Tensor, reference: Tensor, temperature: float) -> Tensor:
+    """T^2 times the divergence of softmax(outputs / T) from softmax(reference / T), averaged over samples.
+
+    Hinton et al. 2015, "Distilling the knowledge in a neural network", section 2: their cross-entropy less the
+    teacher's entropy, which has no gradient. The factor makes up for gradients that shrink with 1 / T^2 (equation 4).
+    Class scores [n, classes, ...]; further dimensions are positions, averaged over too.
+    """
+    ours = F.log_softmax(outputs.float() / temperature, dim=1)
+    theirs = F.log_softmax(reference / temperature, dim=1)
+    return temperature**2 * F.kl_div(ours, theirs, reduction="none", log_target=True).sum(1).mean()
+
+
+def regression_loss(outputs: Tensor, reference: Tensor) -> Tensor:
+    """Half the squared distance of the outputs, summed over dimension 1, averaged over samples and positions.
+
+    Ba & Caruana 2014, "Do deep nets really need to be deep?", equation 1, on logits.
+    """
+    squares = (outputs.float() - reference).square() / 2
+    return squares.sum(1).mean() if squares.ndim > 1 else squares.mean()
+
+
+class Distillation:
+    """(1 - weight) * loss with the targets + weight * loss with the teacher's outputs + hint_weight * hints."""
+
+    def __init__(
+        self,
+        teacher: Teacher | CachedTeacher,
+        hard: Callable[[Any, Tensor], Tensor],
+        options: DistillationOptions,
+        hints: Hints | None = None,
+    ) -> None:
+        """`hard`: (outputs, targets) -> mean loss; `hints`: of the nodes whose values `teacher` gives."""
+        self.options = options
+        self.teacher = teacher
+        self._hard = hard
+        self._hint_weight = 0.0
+        self.hint_loss: HintLoss | None = None
+        """The hints as a loss of their own, if there are any: FitNets trains with it alone first."""
+        if hints is not None:
+            if not isinstance(teacher, Teacher) or teacher.nodes != hints.nodes:
+                raise ValueError("hints need a teacher that gives the values of their nodes, and caches nothing")
+            self.hint_loss = HintLoss(teacher, hints)
+            self._hint_weight = options.hint_weight or HINT_WEIGHTS[hints.kind]
+
+    def __call__(self, network: nn.Module, inputs: tuple[Tensor, ...], targets: Tensor) -> Tensor:
+        """The mean loss of a batch."""
+        options = self.options
+        if self.hint_loss is not None:
+            outputs, reference, hints = self.hint_loss.run(network, inputs)
+        else:
+            outputs, (reference, _), hints = network(*inputs), self.teacher(inputs), None
+        if options.outputs == "softened":
+            soft = softened_loss(outputs, reference, options.temperature)
+        else:
+            soft = regression_loss(outputs, reference)
+        loss = options.weight * soft
+        if options.weight < 1:
+            loss = loss + (1 - options.weight) * self._hard(outputs, targets)
+        return loss if hints is None else loss + self._hint_weight * hints
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """What is trained along with the network: the hints' regressors."""
+        return self.hint_loss.parameters() if self.hint_loss is not None else iter(())
+
+    def begin(self, network: nn.Module) -> None:
+        """Before the first step, with the network on its device."""
+        if self.hint_loss is not None:
+            self.hint_loss.begin(network)
+
+    def end(self, network: nn.Module) -> None:
+        """After the last step."""
+        if self.hint_loss is not None:
+            self.hint_loss.end(network)
+
+
+def distillation(
+    problem: Problem,
+    space: ChannelSpace | WeightSpace,
+    plan: Plan,
+    options: DistillationOptions,
+    *,
+    hard: Callable[[Any, Tensor], Tensor] | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Distillation:
+    """The loss with which the network that `plan` makes of `space.original` learns from that original.
+
+    Args:
+        problem: what the original was trained for.
+        space: of the original network, not narrowed.
+        plan: what the student was built from.
+        options: see there.
+        hard: the loss with the targets; None: the problem's.
+        dtype: of the teacher on a CPU.
+
+    Raises `ConfigError` if outputs are to be softened that are not class scores, or for layers that do not exist.
+    """
+    if options.outputs == "softened" and "accuracy" not in problem.metrics:
+        raise ConfigError(
+            "outputs that are no class scores cannot be softened: set `outputs: regression` to learn them as they are"
+        )
+    hints = None
+    if options.hints != "none":
+        if not isinstance(space, ChannelSpace):
+            raise ConfigError("hints compare the channels that are kept, and this space keeps all: set `hints: none`")
+        hints = Hints(space, plan, options.hints, options.layers)
+    nodes: Sequence[str] = hints.nodes if hints is not None else ()
+    teacher = Teacher(space.original, nodes, dtype=dtype)
+    remembered = problem.repeats and hints is None
+    return Distillation(CachedTeacher(teacher) if remembered else teacher, hard or problem.loss, options, hints)

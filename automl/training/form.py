@@ -1,0 +1,112 @@
+"""The form in which a network is trained fastest on this machine: arithmetic and the order of memory."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from automl.training.options import TrainingOptions
+
+Form = tuple[Literal["float32", "bfloat16"], bool]
+"""Arithmetic, and whether memory is in the order of channels last."""
+
+ROUNDS = 3
+"""How often each form is timed, in turns; its best time counts, which others on the machine disturb least."""
+GAINS = {"bfloat16": 1.25, "contiguous": 1.1}
+"""How many times as fast as its alternative a form must be to be taken: float32 is exact, and channels last is what
+convolutions are written for. Where there is little to gain the choice should not hang on the noise of a timing."""
+
+
+def settled(
+    options: TrainingOptions, network: nn.Module, inputs: tuple[Tensor, ...], device: torch.device
+) -> TrainingOptions:
+    """`options` with `precision` and `channels_last` decided: what is `auto` is tried on `inputs`, a batch.
+
+    A form that the network cannot be trained in, for want of an operator, is none. `network` is not changed; random
+    numbers are drawn if it has dropout.
+    """
+    images = any(x.ndim == 4 for x in inputs)
+    orders = [True, False] if options.channels_last == "auto" and images else [options.channels_last is True]
+    precisions: list[Any] = ["float32", "bfloat16"] if options.precision == "auto" else [options.precision]
+    forms: list[Form] = [(precision, order) for precision in precisions for order in orders]
+    precision, order = _fastest(_times(forms, network, inputs, device)) if len(forms) > 1 else forms[0]
+    return replace(options, precision=precision, channels_last=order)
+
+
+def _fastest(times: Mapping[Form, float]) -> Form:
+    """The form to take, given the seconds of a step in each."""
+    best: dict[str, Form] = {}
+    for form in times:
+        precision, channels_last = form
+        known = best.get(precision)
+        if known is None or times[form] * (1 if channels_last else GAINS["contiguous"]) < times[known]:
+            best[precision] = form
+    plain, half = best.get("float32"), best.get("bfloat16")
+    if plain is None or (half is not None and times[half] * GAINS["bfloat16"] < times[plain]):
+        assert half is not None
+        return half
+    return plain
+
+
+def _times(
+    forms: list[Form], network: nn.Module, inputs: tuple[Tensor, ...], device: torch.device
+) -> dict[Form, float]:
+    """Form -> seconds of a forward and a backward pass, infinite if it fails; the first round, which allocates, does
+    not count."""
+    best = dict.fromkeys(forms, float("inf"))
+    failed: dict[Form, RuntimeError] = {}
+    trained = copy.deepcopy(network).to(device).train()
+    for turn in range(ROUNDS + 1):
+        for form in (form for form in forms if form not in failed):
+            precision, channels_last = form
+            laid_out(trained, channels_last)
+            batch = tuple(on_device(x, device, channels_last) for x in inputs)
+            start = _now(device)
+            try:
+                with autocast(device, precision):
+                    outputs = trained(*batch)
+                _scalar(outputs).backward()
+            except RuntimeError as error:
+                failed[form] = error
+                continue
+            if turn:
+                best[form] = min(best[form], _now(device) - start)
+    if len(failed) == len(forms):
+        raise failed[forms[0]]
+    return best
+
+
+def laid_out(network: nn.Module, channels_last: bool) -> None:
+    """Put the filters of `network`, in place, in that order of memory."""
+    order = torch.channels_last if channels_last else torch.contiguous_format
+    network.to(memory_format=order)  # type: ignore[call-overload]
+
+
+def on_device(x: Tensor, device: torch.device, channels_last: bool) -> Tensor:
+    """`x` on `device`, an image in the order of memory asked for."""
+    x = x.to(device, non_blocking=True)
+    return x.contiguous(memory_format=torch.channels_last) if channels_last and x.ndim == 4 else x
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """The context of a forward pass in `precision`."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def _scalar(outputs: Any) -> Tensor:
+    """Something to differentiate, whatever the outputs are."""
+    parts = [x.float().square().mean() for x in tree_leaves(outputs) if isinstance(x, Tensor) and x.requires_grad]
+    return torch.stack(parts).sum()
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

@@ -1,0 +1,46 @@
+"""Global greedy selection: the least important channels of the whole network go until a budget is met."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from search_spaces import ChannelSpace, Point
+
+
+def global_greedy(space: ChannelSpace, scores: Mapping[str, np.ndarray], limits: Mapping[str, float]) -> Point:
+    """The Point left when channels go in ascending order of their scores, of all groups together, until `limits` hold.
+
+    The global greedy pruning of Li et al. 2019 (OICSR), with their energies as scores: the widths of all layers fall
+    out of one order. A knob goes from level to level, each step when the most important channel in it is due, and never
+    below its lowest. What the last step saved beyond need is spent: steps are taken back, the last first, where the
+    limits allow, until no knob can rise.
+
+    Args:
+        space: the channels; in a narrowed space, those it has left.
+        scores: group -> importance of each channel, [size]; `space.plan(point, scores)` keeps those meant here.
+        limits: metric -> upper limit; without any, the network stays as it is.
+
+    Raises `InfeasibleBudgetError` if no network of the space keeps the limits.
+    """
+    space.require_feasible(limits)
+    left = space.plan(space.point(space.highest.tolist()), scores).kept
+    steps = []  # (score of the most important channel that goes, knob, level before, level after)
+    for t, knob in enumerate(space.knobs):
+        descending = -np.sort(-np.asarray(scores[knob.name])[list(left[knob.name])])
+        for before, after in zip(knob.levels[:0:-1], knob.levels[-2::-1], strict=True):
+            steps.append((float(descending[after]), t, before, after))
+    steps.sort(key=lambda step: step[0])  # stable, so a knob's own steps stay in order
+    levels = space.highest
+    taken = 0
+    while not space.within(levels, limits):
+        _, t, _, after = steps[taken]
+        levels[t] = after
+        taken += 1
+    for _, t, before, after in reversed(steps[:taken]):
+        if levels[t] == after:  # else a later step of this knob could not be taken back
+            levels[t] = before
+            if not space.within(levels, limits):
+                levels[t] = after
+    return space.point(levels.tolist())

@@ -1,0 +1,41 @@
+"""What is minimised."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from automl.errors import ConfigError
+
+Loss = Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]
+"""(network, inputs, targets) -> a scalar; it runs the forward itself, under autocast if the training does.
+
+An object may also have `parameters()`, trained along with the network's, and `begin(network)` and `end(network)`,
+called before the first step (the network is on its device by then) and after the last one, or after an error.
+"""
+
+
+def smoothed(loss: Callable[[Any, Tensor], Tensor], label_smoothing: float) -> Callable[[Any, Tensor], Tensor]:
+    """`loss` with part of each target spread evenly over all classes; other than cross-entropy: `ConfigError`."""
+    if label_smoothing and loss is not F.cross_entropy:
+        raise ConfigError(
+            "label_smoothing is for cross-entropy, and this problem has a loss of its own: leave it out, or smooth "
+            "the targets in that loss"
+        )
+    return partial(F.cross_entropy, label_smoothing=label_smoothing) if label_smoothing else loss
+
+
+class SupervisedLoss:
+    """The loss of the network's outputs against the targets."""
+
+    def __init__(self, loss: Callable[[Any, Tensor], Tensor], label_smoothing: float = 0.0) -> None:
+        """`loss`: (outputs, targets) -> mean loss, a scalar. Smoothing another than cross-entropy: `ConfigError`."""
+        self._loss = smoothed(loss, label_smoothing)
+
+    def __call__(self, network: nn.Module, inputs: tuple[Tensor, ...], targets: Tensor) -> Tensor:
+        """The mean loss of a batch."""
+        return self._loss(network(*inputs), targets)

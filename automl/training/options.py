@@ -1,0 +1,98 @@
+"""How a network is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from automl.errors import ConfigError
+
+_RANGES: dict[str, tuple[float, float, str]] = {
+    "epochs": (1, float("inf"), "a whole number of at least 1"),
+    "batch_size": (1, float("inf"), "a whole number of at least 1"),
+    "learning_rate": (0, float("inf"), "above 0"),
+    "momentum": (0, 1, "at least 0 and below 1"),
+    "weight_decay": (0, float("inf"), "at least 0"),
+    "warmup": (0, 1, "a fraction of all steps, at least 0 and below 1"),
+    "label_smoothing": (0, 1, "at least 0 and below 1"),
+    "ema": (0, 1, "a decay above 0 and below 1, such as 0.999, or none"),
+    "clip": (0, float("inf"), "a norm above 0, or none"),
+    "seed": (0, float("inf"), "a whole number from 0"),
+}
+"""Option -> lowest, upper bound (never reached), and the same in words."""
+_ABOVE = ("learning_rate", "ema", "clip")
+"""Options that are above their lowest value, never at it."""
+
+
+@dataclass(frozen=True)
+class DistillationOptions:
+    """The choices of a distillation; one that cannot be is a `ConfigError`."""
+
+    outputs: Literal["softened", "regression"] = "softened"
+    """What is learned of the teacher's outputs: softened probabilities (Hinton et al. 2015), or the outputs themselves
+    by regression (Ba & Caruana 2014), which needs no classes."""
+    weight: float = 0.9
+    """Of the teacher's outputs, in [0, 1]; the labels have the rest."""
+    temperature: float = 4.0
+    """What logits are divided by before the softmax."""
+    hints: Literal["none", "fitnets", "attention", "features"] = "none"
+    """What is compared inside, too: maps through a regressor (Romero et al. 2015), attention (Zagoruyko & Komodakis
+    2017), or the channels kept, each with the same channel of the original."""
+    hint_weight: float | None = None
+    """Of the hints, beside the loss of the outputs; none: 1 for fitnets, 1000 for attention, 0.1 for features."""
+    layers: tuple[str, ...] = ()
+    """Modules, or nodes of the recorded graph, whose outputs are compared; none: the last map of each resolution."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.weight <= 1:
+            raise ConfigError(f"weight is what the teacher's outputs have of the loss, in [0, 1], got {self.weight}")
+        if not self.temperature > 0:
+            raise ConfigError(f"temperature must be above 0, got {self.temperature}")
+        if self.hint_weight is not None and not self.hint_weight > 0:
+            raise ConfigError(f"hint_weight must be above 0, got {self.hint_weight}. Set `hints: none` for no hints")
+        if self.layers and self.hints == "none":
+            raise ConfigError("layers are what hints compare, and there are none: set `hints`, or leave layers out")
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """The choices of a training; one that cannot be is a `ConfigError`.
+
+    The defaults fine-tune a pruned ResNet for CIFAR: SGD as He et al. 2016 (section 4.2) trained it, from half their
+    learning rate, along half a cosine (Loshchilov & Hutter 2017, arXiv 1608.03983, equation 5, without restarts).
+    """
+
+    epochs: int = 30
+    batch_size: int = 128
+    """Of built-in data and of lists of batches; a user's own loader comes with its batches."""
+    learning_rate: float = 0.05
+    """The highest, after the warm-up; from there it falls along a cosine to 0, step by step."""
+    momentum: float = 0.9
+    """Nesterov's; 0 for plain SGD."""
+    weight_decay: float = 5e-4
+    """Of weights; norms and biases (parameters of one dimension) have none."""
+    warmup: float = 0.03
+    """The fraction of all steps over which the learning rate rises from 0."""
+    label_smoothing: float = 0.0
+    """Part of the target that is spread evenly over all classes; for cross-entropy only."""
+    distillation: DistillationOptions | None = None
+    """What is learnt from the original network beside the labels; none: nothing."""
+    ema: float | None = None
+    """Decay of an average of the weights over the steps, which is evaluated and kept; none: the last weights."""
+    clip: float | None = None
+    """The largest norm of the gradient of all parameters; none: any."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """bfloat16: autocast, with weights and their sums in float32. auto: what is fastest here, as a few steps show."""
+    channels_last: Literal["auto", True, False] = "auto"
+    """Whether images and filters lie in memory pixel by pixel; auto: what is fastest here, as a few steps show."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: a CUDA device if there is one."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, (low, high, expected) in _RANGES.items():
+            value: Any = getattr(self, name)
+            if value is None:
+                continue
+            if not low <= value < high or (name in _ABOVE and value == low):
+                raise ConfigError(f"{name} is {expected}, got {value}")

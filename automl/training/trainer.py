@@ -1,0 +1,324 @@
+"""The training loop: SGD with warm-up and cosine, for any network, data and loss; killed and started again, it goes on.
+
+One training is a function of the network, the data, the loss, the options and the number of threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from automl._duration import duration
+from automl._fingerprint import fingerprint
+from automl.errors import ConfigError, DataError, NotFiniteError, StudyError
+from automl.problem import Batch
+from automl.training.average import Average
+from automl.training.checkpoint import read_checkpoint, write_checkpoint
+from automl.training.form import autocast, laid_out, on_device, settled
+from automl.training.loss import Loss
+from automl.training.options import TrainingOptions
+from automl.training.regularise import Regulariser
+
+Data = Callable[[int], Iterable[Batch]]
+"""Seed of an epoch -> its batches, in random order and augmented if they are to be."""
+
+Validate = Callable[[nn.Module], Mapping[str, float]]
+"""A network in eval mode on the CPU -> what it is worth, by metric."""
+
+CHECK_EVERY = 20
+"""Steps between two looks at whether the loss is finite: each look waits for the device."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What an epoch came to."""
+
+    loss: float
+    """Mean over the epoch's training samples, each as it was when its turn came."""
+    samples: int
+    wall_s: float
+    """Time of its steps, without validation."""
+    validation: Mapping[str, float] = field(default_factory=dict)
+    """What `validate` gave after it."""
+
+
+@dataclass(frozen=True)
+class History:
+    """The course of a training."""
+
+    epochs: tuple[Epoch, ...]
+    options: TrainingOptions
+    """Those it ran with: nothing is `auto` any more but the device."""
+
+    @property
+    def wall_s(self) -> float:
+        """Time of all steps, in seconds."""
+        return sum(epoch.wall_s for epoch in self.epochs)
+
+
+def train(
+    network: nn.Module,
+    data: Data,
+    loss: Loss,
+    options: TrainingOptions,
+    *,
+    validate: Validate | None = None,
+    checkpoint: Path | None = None,
+    regularisers: Sequence[Regulariser] = (),
+    say: Callable[[str], None] = lambda text: None,
+) -> History:
+    """Train `network` in place; it comes back on the CPU in eval mode, with averaged weights if they are averaged.
+
+    Args:
+        network: any network; parameters that require no gradient stay as they are.
+        data: called once an epoch. Batches that have no length are counted first, in one pass more.
+        loss: what is minimised; its own parameters, if it has any, are trained along.
+        options: how.
+        validate: called after each epoch, only to tell; nothing is chosen by what it gives.
+        checkpoint: a file that is written after each epoch. If it is there, the training goes on from it, to the same
+            weights as without a break.
+        regularisers: called between the backward pass and the step, after gradients are clipped.
+        say: told of each epoch in a line.
+
+    Raises:
+        NotFiniteError: the loss became NaN or infinite.
+        ConfigError: nothing to train, or no such device.
+        StudyError: a checkpoint that cannot be written, or is of another training.
+        DataError: an epoch without batches.
+    """
+    device = _device(options)
+    with _own_randomness(device):
+        try:
+            training = _Training(network, data, loss, options, device, regularisers)
+            return training.run(validate, checkpoint, say)
+        finally:
+            laid_out(network.cpu().eval(), channels_last=False)
+
+
+def settle(network: nn.Module, data: Data, options: TrainingOptions) -> TrainingOptions:
+    """`options` with what is `auto` but the device decided on a batch of `data`, to train many alike networks alike."""
+    if "auto" not in (options.precision, options.channels_last):
+        return options
+    device = _device(options)
+    inputs, _ = next(iter(data(_epoch_seed(options.seed, 0))), ((), None))
+    with _own_randomness(device):
+        return settled(options, network, inputs, device)
+
+
+def learning_rate(options: TrainingOptions, progress: float) -> float:
+    """The learning rate after the fraction `progress` of all steps."""
+    if progress < options.warmup:
+        return options.learning_rate * progress / options.warmup
+    after = (progress - options.warmup) / (1 - options.warmup)
+    return options.learning_rate * (1 + math.cos(math.pi * after)) / 2
+
+
+class _Training:
+    """A training under way."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        data: Data,
+        loss: Loss,
+        options: TrainingOptions,
+        device: torch.device,
+        regularisers: Sequence[Regulariser],
+    ) -> None:
+        self.network, self.data, self.loss, self.device = network, data, loss, device
+        self.asked = self.options = options
+        self.regularisers = regularisers
+        self.start = fingerprint(network)
+        self.epochs: list[Epoch] = []
+        self.steps = 0
+
+    def run(self, validate: Validate | None, checkpoint: Path | None, say: Callable[[str], None]) -> History:
+        found = read_checkpoint(checkpoint) if checkpoint is not None else None
+        self._seed(0)
+        self.options = self._settled(found)
+        laid_out(self.network.to(self.device).train(), bool(self.options.channels_last))
+        with self._begun():
+            self._make_optimizer()
+            if found is not None:
+                self._restore(found, checkpoint)
+            before = len(self.epochs)
+            per_epoch = _count(self.data, _epoch_seed(self.options.seed, 0)) if before < self.options.epochs else 0
+            start = time.monotonic()
+            for number in range(before, self.options.epochs):
+                epoch = self._epoch(number, per_epoch)
+                self.epochs.append(replace(epoch, validation=self._validated(validate)))
+                if checkpoint is not None:
+                    write_checkpoint(checkpoint, self._state())
+                left = (time.monotonic() - start) / (number + 1 - before) * (self.options.epochs - number - 1)
+                say(_line(self.epochs, self.options.epochs, left))
+        if self.average is not None:
+            self.average.copy_to(self.network)
+        return History(tuple(self.epochs), self.options)
+
+    def _epoch(self, number: int, per_epoch: int) -> Epoch:
+        """One pass over the data. What is random in it depends on the seed and its number, and on nothing before."""
+        self._seed(number + 1)
+        self.network.train()
+        start = time.perf_counter()
+        total, samples = torch.zeros((), device=self.device), 0
+        total_steps = self.options.epochs * per_epoch
+        for i, (inputs, targets) in enumerate(self.data(_epoch_seed(self.options.seed, number))):
+            progress = min(number * per_epoch + i, total_steps - 1) / total_steps
+            total += self._step(inputs, targets, progress, 0.5 / total_steps) * len(targets)
+            samples += len(targets)
+            if i % CHECK_EVERY == 0:
+                self._require_finite(total, number, i)
+        if not samples:
+            raise DataError(f"epoch {number + 1} of the training data has no batch: is its iterable used up?")
+        self._require_finite(total, number, per_epoch)
+        return Epoch(float(total) / samples, samples, time.perf_counter() - start)
+
+    def _step(self, inputs: tuple[Tensor, ...], targets: Tensor, progress: float, half_step: float) -> Tensor:
+        """One step of the optimizer; the loss before it, detached."""
+        for group in self.optimizer.param_groups:  # the rate in the middle of the step: neither the first nor last is 0
+            group["lr"] = learning_rate(self.options, progress + half_step)
+        batch = tuple(on_device(x, self.device, bool(self.options.channels_last)) for x in inputs)
+        with autocast(self.device, self.options.precision):
+            loss = self.loss(self.network, batch, targets.to(self.device, non_blocking=True))
+        self.optimizer.zero_grad()
+        loss.backward()
+        if self.options.clip is not None:
+            torch.nn.utils.clip_grad_norm_(self.trained, self.options.clip)
+        for regulariser in self.regularisers:
+            regulariser(self.network, progress)
+        self.optimizer.step()
+        self.steps += 1
+        if self.average is not None:
+            self.average.update(self.network, self.steps)
+        return loss.detach().float()
+
+    def _validated(self, validate: Validate | None) -> Mapping[str, float]:
+        if validate is None:
+            return {}
+        averaged = self.average.in_place_of(self.network) if self.average else contextlib.nullcontext()
+        with averaged:
+            self.network.eval()
+            network = self.network if self.device.type == "cpu" else copy.deepcopy(self.network).cpu()
+            return dict(validate(network))
+
+    def _make_optimizer(self) -> None:
+        """SGD on what requires a gradient, of the network and of the loss; weight decay where there are filters."""
+        self.extra: list[Tensor] = list(getattr(self.loss, "parameters", list)())
+        self.trained = [p for p in (*self.network.parameters(), *self.extra) if p.requires_grad]
+        if not self.trained:
+            raise ConfigError("nothing can be trained: no parameter of the network requires a gradient")
+        groups = [
+            {"params": [p for p in self.trained if p.ndim > 1], "weight_decay": self.options.weight_decay},
+            {"params": [p for p in self.trained if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        momentum = self.options.momentum
+        self.optimizer = torch.optim.SGD(groups, self.options.learning_rate, momentum, nesterov=momentum > 0)
+        self.average = Average(self.network, self.options.ema) if self.options.ema is not None else None
+
+    @contextlib.contextmanager
+    def _begun(self) -> Iterator[None]:
+        """Between the loss's `begin` and `end`, if it has them."""
+        try:
+            getattr(self.loss, "begin", lambda network: None)(self.network)
+            yield
+        finally:
+            getattr(self.loss, "end", lambda network: None)(self.network)
+
+    def _settled(self, found: Mapping[str, Any] | None) -> TrainingOptions:
+        """The options with precision and order of memory as in the checkpoint, or as a few steps find them."""
+        if found is not None:
+            return replace(self.asked, **found["form"])
+        return settle(self.network, self.data, self.asked)
+
+    def _state(self) -> dict[str, Any]:
+        """What a checkpoint holds."""
+        return {
+            "start": self.start,
+            "options": asdict(self.asked),
+            "form": {"precision": self.options.precision, "channels_last": bool(self.options.channels_last)},
+            "steps": self.steps,
+            "network": self.network.state_dict(),
+            "extra": [parameter.detach() for parameter in self.extra],
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average.tensors if self.average is not None else [],
+            "epochs": [asdict(epoch) for epoch in self.epochs],
+        }
+
+    def _restore(self, state: Mapping[str, Any], path: Path | None) -> None:
+        """Go on from what `_state` gave."""
+        try:
+            if state["options"] != asdict(self.asked):
+                raise ValueError("its options are others")
+            if state["start"] != self.start:
+                raise ValueError("it began with other weights")
+            self.network.load_state_dict(state["network"])
+            averages = self.average.tensors if self.average is not None else []
+            with torch.no_grad():
+                for own, kept in zip((*self.extra, *averages), (*state["extra"], *state["average"]), strict=True):
+                    own.copy_(kept)
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.epochs = [Epoch(**epoch) for epoch in state["epochs"]]
+            self.steps = state["steps"]
+        except (ValueError, RuntimeError, KeyError, TypeError) as error:
+            raise StudyError(
+                f"the checkpoint {path} is of another training: {error}. Remove it to train anew"
+            ) from error
+
+    def _seed(self, part: int) -> None:
+        """Seed what is drawn without a generator (dropout, a loader's order); the caller's state is put back later."""
+        seed = int(np.random.SeedSequence((self.asked.seed, part, 1)).generate_state(1)[0])
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+
+    def _require_finite(self, total: Tensor, epoch: int, step: int) -> None:
+        if not math.isfinite(float(total)):
+            raise NotFiniteError(
+                f"the training loss became {float(total)} by step {step + 1} of epoch {epoch + 1}: lower "
+                f"learning_rate, set clip, or use precision float32"
+            )
+
+
+def _device(options: TrainingOptions) -> torch.device:
+    if options.device == "cpu" or (options.device == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise ConfigError("device is cuda, and PyTorch sees none here: set `device: auto` or `cpu`")
+    return torch.device("cuda", torch.cuda.current_device())
+
+
+def _own_randomness(device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """A block after which the global random state is as it was."""
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+
+
+def _epoch_seed(seed: int, epoch: int) -> int:
+    """The seed of an epoch's data."""
+    return int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0])
+
+
+def _count(data: Data, seed: int) -> int:
+    """How many batches an epoch has."""
+    batches: Any = data(seed)
+    try:
+        return len(batches)
+    except TypeError:
+        return sum(1 for _ in batches)
+
+
+def _line(epochs: Sequence[Epoch], planned: int, left_s: float) -> str:
+    """How far a training is, and how it does."""
+    last = epochs[-1]
+    parts = [f"loss {last.loss:.4f}", *(f"validation {name} {value:.4f}" for name, value in last.validation.items())]
+    text = f"epoch {len(epochs)} of {planned}: {', '.join(parts)}, {last.samples / last.wall_s:.0f} samples/s"
+    return text + (f", about {duration(left_s)} left" if len(epochs) < planned else "")

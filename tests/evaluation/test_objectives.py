@@ -1,0 +1,47 @@
+"""Objectives that weigh accuracy against cost, from what was measured."""
+
+import math
+
+import pytest
+
+from automl.evaluation.objectives import WEIGHED, with_objective
+from automl.types import Measurement
+
+MEASURED = [
+    Measurement("accuracy", 0.75, "", 1000, 0.01),
+    Measurement("loss", 0.8),
+    Measurement("macs", 5e6, "MAC"),
+    Measurement("params", 2e4),
+]
+ORIGINAL = {"accuracy": 0.9, "params": 1e5, "macs": 1e7}
+
+
+def objective(name):
+    measured = with_objective(MEASURED, name, ORIGINAL)
+    assert measured[:-1] == MEASURED and measured[-1].metric == name
+    return measured[-1]
+
+
+def test_the_compression_reward_is_that_of_the_papers():
+    """C = 0.8, so C (2 - C) = 0.96: the rows of ESNAC's table have 0.9492 for C = 0.8470 and 71.64 of 73.71 %."""
+    found = objective("compression_reward")
+    assert found.value == pytest.approx(0.96 * 0.75 / 0.9)
+    assert found.spread == pytest.approx(0.96 * 0.01 / 0.9) and found.n == 1000
+    table = [Measurement("accuracy", 0.7164), Measurement("params", 1 - 0.8470)]
+    vgg = with_objective(table, "compression_reward", {"accuracy": 0.7371, "params": 1.0})[-1].value
+    assert vgg == pytest.approx(0.9492, abs=1e-4)
+
+
+def test_the_original_itself_is_worth_nothing():
+    whole = [Measurement("accuracy", 0.9), Measurement("params", 1e5)]
+    assert with_objective(whole, "compression_reward", ORIGINAL)[-1].value == 0
+
+
+def test_the_error_times_the_logarithm_of_a_cost():
+    assert objective("error_log_macs").value == pytest.approx(0.25 * math.log(5e6))
+    assert objective("error_log_params").value == pytest.approx(0.25 * math.log(2e4))
+
+
+def test_what_weighs_nothing_is_measured_as_it_is():
+    assert with_objective(MEASURED, "accuracy") == MEASURED
+    assert "accuracy" not in WEIGHED

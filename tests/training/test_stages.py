@@ -1,0 +1,149 @@
+"""Pruning in stages: falling budgets, nested plans, weights carried over or rewound."""
+
+import copy
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from automl.errors import ConfigError
+from automl.evaluation import Evaluator
+from automl.training.greedy import global_greedy
+from automl.training.sparsity import energies
+from automl.training.stages import StageOptions, cut_greedily, cut_towards, prune_in_stages, rewound, stages, towards
+from search_spaces import ChannelSpace
+from tests.kits.digits import accuracy, hard, problem, train, untrained
+
+
+@pytest.fixture(scope="module")
+def space():
+    trained = problem("small_cnn")
+    return ChannelSpace(trained.model, trained.example_inputs)
+
+
+def macs(space, part):
+    return {"macs": part * space.cost_of_levels(space.highest, "macs")}
+
+
+def same_weights(a, b):
+    ours, theirs = a.state_dict(), b.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_every_stage_removes_the_same_part_of_what_it_finds():
+    found = stages({"macs": 100.0, "params": 50.0, "size_bytes": 1.0}, {"macs": 12.5, "params": 50.0}, 3)
+    assert [set(limits) for limits in found] == [{"macs", "params"}] * 3
+    np.testing.assert_allclose([limits["macs"] for limits in found], [50, 25, 12.5])
+    rate = 1 - (1 - 0.875) ** (1 / 3)  # of the per-phase rate's formula
+    np.testing.assert_allclose([limits["macs"] for limits in found], [100 * (1 - rate) ** k for k in (1, 2, 3)])
+    assert found[-1] == {"macs": 12.5, "params": 50.0}  # exactly, not to rounding
+    assert stages({"macs": 10.0}, {"macs": 3.0}, 1) == [{"macs": 3.0}]
+
+
+@pytest.mark.parametrize("wrong", [{"count": 0}, {"part": 0.0}, {"part": 1.5}])
+def test_options_that_make_no_sense(wrong):
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        StageOptions(**wrong)
+
+
+def test_learning_rate_is_rewound_to_the_last_part():
+    def cosine(progress):
+        return 0.1 * (1 + math.cos(math.pi * progress)) / 2
+
+    assert [rewound(cosine, 0.25)(p) for p in (0.0, 0.5, 1.0)] == pytest.approx([cosine(p) for p in (0.75, 0.875, 1.0)])
+    assert rewound(cosine, 1.0)(0.3) == pytest.approx(cosine(0.3))
+    with pytest.raises(ConfigError, match="part of the original"):
+        rewound(cosine, 0.0)
+
+
+def test_on_the_way_to_a_point(space):
+    goal = space.project(np.array([0.3, 0.9, 0.6, 0.2]), macs(space, 0.3))
+    before = space.highest
+    for limits in stages(macs(space, 1.0), macs(space, 0.3), 4):
+        point = towards(space, goal, limits)
+        levels = space.levels(point)
+        assert space.within(levels, limits)
+        assert (levels >= space.levels(goal)).all() and (levels <= before).all()
+        assert space.cost(point, "macs") > 0.8 * limits["macs"]
+        before = levels
+    assert point == goal
+    assert towards(space, goal, macs(space, 1.0)) == space.point(space.highest.tolist())
+    assert towards(space, goal, macs(space, 0.2)) == goal
+
+
+def test_stages_are_cut_for_real_from_what_was_tuned(space):
+    budgets = stages(macs(space, 1.0), macs(space, 0.3), 3)
+    seen = []
+
+    def cut(left, limits):
+        plan, network = cut_greedily(left, limits, within_groups=True)
+        seen.append((plan, copy.deepcopy(network)))
+        return plan, network
+
+    done = prune_in_stages(space, budgets, cut, lambda network, i: train(network, hard, 2, 0.02))
+    assert len(done) == 3
+    for i, stage in enumerate(done):
+        whole = space.build(stage.plan).state_dict()
+        assert {name: t.shape for name, t in stage.network.state_dict().items()} == {
+            n: t.shape for n, t in whole.items()
+        }
+        assert (
+            space.cost(space.point([len(stage.plan.kept[k.name]) for k in space.knobs]), "macs") <= stage.limits["macs"]
+        )
+        plan, untuned = seen[i]
+        assert not same_weights(untuned, stage.network)
+        if i:
+            before = done[i - 1]
+            assert all(set(plan.kept[name]) <= set(kept) for name, kept in before.plan.kept.items())
+            assert sum(map(len, plan.kept.values())) < sum(map(len, before.plan.kept.values()))
+            # The weights are those of the stage before, sliced: here of a layer by the positions in what it had.
+            rows = np.searchsorted(before.plan.kept["conv3.0"], plan.kept["conv3.0"])
+            columns = np.searchsorted(before.plan.kept["stem.0"], plan.kept["stem.0"])
+            weight = before.network.get_parameter("conv3.0.weight").detach()
+            assert torch.equal(untuned.get_parameter("conv3.0.weight"), weight[rows][:, columns])
+    assert accuracy(done[-1].network) > accuracy(seen[-1][1]) + 0.1
+
+
+def test_one_stage_is_cutting_and_tuning(space):
+    limits = macs(space, 0.4)
+    (stage,) = prune_in_stages(space, [limits], cut_greedily, lambda network, i: None)
+    plan = space.plan(global_greedy(space, energies(space), limits), energies(space))
+    assert stage.plan == plan and same_weights(stage.network, space.build(plan))
+
+
+def test_weights_are_rewound_but_channels_chosen_by_tuned_ones(space):
+    early = untrained(space.original)
+    started = []
+
+    def tune(network, i):
+        started.append(copy.deepcopy(network))
+        train(network, hard, 1, 0.02)
+
+    budgets = stages(macs(space, 1.0), macs(space, 0.4), 2)
+    done = prune_in_stages(space, budgets, cut_greedily, tune, early=early)
+    from_early = ChannelSpace(early, problem("small_cnn").example_inputs)
+    for stage, start in zip(done, started, strict=True):
+        assert same_weights(start, from_early.build(stage.plan))
+    chosen = cut_greedily(space.narrowed(done[0].network, done[0].plan), budgets[1])[0]
+    assert done[1].plan == chosen
+
+
+def test_stages_on_the_way_to_a_point_are_built_as_trials_are(space):
+    trained = problem("small_cnn")
+    goal = space.project(np.array([0.5, 0.6, 0.9, 0.6]), macs(space, 0.3))
+    budgets = stages(macs(space, 1.0), macs(space, 0.3), 3)
+    cuts = []
+
+    def tune(network, i):
+        cuts.append(accuracy(network))
+        train(network, hard, 2, 0.02)
+
+    done = prune_in_stages(space, budgets, cut_towards(trained, goal, threads=1), tune)
+    assert {name: len(kept) for name, kept in done[-1].plan.kept.items()} == dict(goal)
+    for before, after in pairwise(done):
+        assert all(set(after.plan.kept[name]) <= set(kept) for name, kept in before.plan.kept.items())
+    at_once = Evaluator(trained, space, threads=1).network(goal)
+    assert cuts[-1] > accuracy(at_once) + 0.03  # the last cut removes less, from what has been tuned
+    assert accuracy(done[-1].network) > 0.9

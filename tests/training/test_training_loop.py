@@ -1,0 +1,297 @@
+"""The loop: what it minimises, what it leaves alone, and that a kill costs nothing."""
+
+from __future__ import annotations
+
+import copy
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from automl.errors import ConfigError, DataError, NotFiniteError, StudyError
+from automl.training.loss import SupervisedLoss
+from automl.training.options import TrainingOptions
+from automl.training.regularise import KeepZeros
+from automl.training.trainer import learning_rate, train
+from search_spaces import ChannelSpace
+from tests.training.conftest import accuracy
+
+ROOT = Path(__file__).resolve().parents[2]
+PLAIN = {"batch_size": 64, "precision": "float32", "channels_last": False}
+LOSS = SupervisedLoss(F.cross_entropy)
+
+
+def options(**changes) -> TrainingOptions:
+    return TrainingOptions(**{"epochs": 2, **PLAIN, **changes})
+
+
+def epochs(digits, size=64):
+    return lambda seed: digits.training(seed, size)
+
+
+def same(a: nn.Module, b: nn.Module) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_network_learns_the_digits(digits, small_cnn, precision):
+    network = small_cnn(16)
+    said: list[str] = []
+    history = train(
+        network,
+        epochs(digits),
+        LOSS,
+        options(epochs=20, learning_rate=0.2, precision=precision, channels_last=True, ema=0.9),
+        validate=lambda network: {"accuracy": accuracy(network, digits.validation)},
+        say=said.append,
+    )
+    assert accuracy(network, digits.validation) > 0.97
+    assert history.epochs[-1].validation["accuracy"] == accuracy(network, digits.validation)
+    assert history.epochs[-1].loss < 0.2 < history.epochs[0].loss
+    assert [epoch.samples for epoch in history.epochs] == [897] * 20
+    assert not network.training and all(p.is_contiguous() and p.device.type == "cpu" for p in network.parameters())
+    assert len(said) == 20 and "left" in said[0] and said[-1].startswith("epoch 20 of 20: loss 0.")
+
+
+def test_the_network_of_a_space_is_trained_like_any_other(digits, small_cnn):
+    (images,), _ = digits.calibration[0]
+    space = ChannelSpace(small_cnn(), (images[:2],))
+    traced = space.build(space.plan(space.point(space.highest.tolist())))
+    plain = small_cnn()
+    for network in (traced, plain):
+        train(network, epochs(digits), LOSS, options(epochs=1))
+    torch.testing.assert_close(traced(images), plain(images), atol=1e-4, rtol=1e-4)
+
+
+def test_one_step_is_that_of_the_paper_formula(digits):
+    """SGD with Nesterov momentum, worked out by hand: weights decay, biases do not; the rate is the warm-up's."""
+    x, y = torch.randn(8, 3, generator=torch.Generator().manual_seed(0)), torch.arange(8) % 2
+    network = nn.Linear(3, 2)
+    expected = copy.deepcopy(network)
+    chosen = options(epochs=1, learning_rate=0.1, weight_decay=0.5, warmup=0.0)
+    train(network, lambda seed: [((x,), y), ((x,), y)], LOSS, chosen)
+    momentum: dict[str, torch.Tensor] = {}
+    for step in range(2):
+        rate = learning_rate(chosen, (step + 0.5) / 2)
+        gradients = torch.autograd.grad(F.cross_entropy(expected(x), y), list(expected.parameters()))
+        with torch.no_grad():
+            for (name, p), g in zip(expected.named_parameters(), gradients, strict=True):
+                g = g + (0.5 * p if name == "weight" else 0)
+                momentum[name] = g if step == 0 else 0.9 * momentum[name] + g
+                p -= rate * (g + 0.9 * momentum[name])
+    torch.testing.assert_close(network.weight, expected.weight)
+    torch.testing.assert_close(network.bias, expected.bias)
+
+
+def test_the_learning_rate_rises_and_falls_to_nothing():
+    chosen = options(learning_rate=0.4, warmup=0.2)
+    assert [learning_rate(chosen, p) for p in (0, 0.1, 0.2)] == pytest.approx([0, 0.2, 0.4])
+    assert learning_rate(chosen, 0.6) == pytest.approx(0.2) and learning_rate(chosen, 1.0) == pytest.approx(0)
+    assert learning_rate(options(learning_rate=0.4, warmup=0.0), 0.0) == 0.4
+
+
+def test_a_training_is_a_function_of_its_seed_and_leaves_the_random_state_alone(digits):
+    start = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Dropout(0.5), nn.Linear(32, 10))
+    networks = []
+    for seed in (0, 0, 1):
+        torch.rand(3)  # whatever has been drawn before
+        state = torch.get_rng_state()
+        networks.append(copy.deepcopy(start))
+        train(networks[-1], epochs(digits), LOSS, options(seed=seed))
+        assert torch.equal(torch.get_rng_state(), state)
+    assert same(networks[0], networks[1]) and not same(networks[0], networks[2])
+
+
+def test_auto_takes_what_a_few_steps_found_and_changes_nothing_else(digits, small_cnn):
+    network = small_cnn()
+    state = torch.get_rng_state()
+    history = train(network, epochs(digits), LOSS, options(epochs=1, precision="auto", channels_last="auto"))
+    chosen = history.options
+    assert chosen.precision in ("float32", "bfloat16") and isinstance(chosen.channels_last, bool)
+    assert torch.equal(torch.get_rng_state(), state)
+    again = small_cnn()
+    train(again, epochs(digits), LOSS, chosen)
+    assert same(network, again)
+
+
+def test_a_form_that_lacks_an_operator_is_passed_over(digits):
+    class Float32Only(nn.Linear):
+        def forward(self, x):
+            if torch.is_autocast_enabled("cpu"):
+                raise RuntimeError("no kernel")
+            return super().forward(x.flatten(1))
+
+    history = train(Float32Only(64, 10), epochs(digits), LOSS, options(epochs=1, precision="auto"))
+    assert history.options.precision == "float32"
+
+
+def test_the_average_is_what_is_kept(digits, small_cnn):
+    """Against an average worked out beside the loop, from the weights that a regulariser sees at every step."""
+    network, seen = small_cnn(), []
+
+    def watch(network: nn.Module, progress: float) -> None:
+        seen.append([p.detach().clone() for p in network.parameters()])
+
+    first = [p.detach().clone() for p in network.parameters()]
+    train(network, epochs(digits), LOSS, options(epochs=1, ema=0.8), regularisers=[watch])
+    last = small_cnn()
+    train(last, epochs(digits), LOSS, options(epochs=1))
+    states = [*seen[1:], [p.detach() for p in last.parameters()]]
+    mean = first
+    for steps, state in enumerate(states, start=1):
+        keep = min(0.8, (1 + steps) / (10 + steps))
+        mean = [keep * m + (1 - keep) * s for m, s in zip(mean, state, strict=True)]
+    for got, expected in zip(network.parameters(), mean, strict=True):
+        torch.testing.assert_close(got.detach(), expected, atol=1e-6, rtol=1e-4)
+    counters = [m.num_batches_tracked.item() for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert set(counters) == {len(seen)}, "what counts is not averaged"
+
+
+def test_zeros_stay_zero(digits, small_cnn):
+    network = small_cnn()
+    with torch.no_grad():
+        weight = network.conv3[0].weight
+        weight[weight.abs() < weight.abs().median()] = 0
+    zeros = weight == 0
+    train(
+        network, epochs(digits), LOSS, options(ema=0.9, clip=1.0), regularisers=[KeepZeros(network, ["conv3.0.weight"])]
+    )
+    assert bool((weight[zeros] == 0).all()) and bool((weight[~zeros] != 0).all()) and zeros.sum() > 500
+
+
+def test_gradients_are_clipped_before_they_are_regularised(digits, small_cnn):
+    norms = []
+
+    def watch(network: nn.Module, progress: float) -> None:
+        norms.append(torch.stack([p.grad.norm() for p in network.parameters()]).norm().item())
+
+    train(small_cnn(), epochs(digits), LOSS, options(epochs=1, clip=0.01), regularisers=[watch])
+    assert max(norms) <= 0.01 * (1 + 1e-4) and len(norms) == 15
+
+
+class WithRegressor:
+    """A loss with a parameter of its own, a hook, and a record of its life."""
+
+    def __init__(self) -> None:
+        self.scale = nn.Parameter(torch.ones(1))
+        self.life: list[str] = []
+
+    def parameters(self):
+        return [self.scale]
+
+    def begin(self, network: nn.Module) -> None:
+        self.life.append("begin")
+
+    def end(self, network: nn.Module) -> None:
+        self.life.append("end")
+
+    def __call__(self, network, inputs, targets):
+        return F.cross_entropy(network(*inputs) * self.scale, targets)
+
+
+def test_a_loss_may_bring_parameters_and_is_told_when_it_begins_and_ends(digits, small_cnn):
+    loss = WithRegressor()
+    train(small_cnn(), epochs(digits), loss, options(epochs=1))
+    assert loss.scale.item() != 1 and loss.life == ["begin", "end"]
+    with pytest.raises(NotFiniteError):
+        train(small_cnn(), epochs(digits), loss, options(epochs=1, learning_rate=1e12))
+    assert loss.life == ["begin", "end"] * 2
+
+
+def test_a_loss_that_is_not_finite_is_one_error_and_the_network_comes_back(digits, small_cnn):
+    network = small_cnn()
+    with pytest.raises(NotFiniteError, match=r"by step 1 of epoch 1.*lower learning_rate"):
+        train(network, epochs(digits), lambda n, x, y: n(*x).sum() * float("nan"), options())
+    assert not network.training
+
+
+def test_what_cannot_be_trained_is_one_clear_error(digits, small_cnn, tmp_path):
+    with pytest.raises(DataError, match="no batch"):
+        train(small_cnn(), lambda seed: [], LOSS, options())
+    with pytest.raises(ConfigError, match="requires a gradient"):
+        train(small_cnn().requires_grad_(False), epochs(digits), LOSS, options())
+    with pytest.raises(ConfigError, match="label_smoothing is for cross-entropy"):
+        SupervisedLoss(F.mse_loss, 0.1)
+    if not torch.cuda.is_available():
+        with pytest.raises(ConfigError, match="device is cuda"):
+            train(small_cnn(), epochs(digits), LOSS, options(device="cuda"))
+    path = tmp_path / "checkpoint"
+    train(small_cnn(), epochs(digits), LOSS, options(), checkpoint=path)
+    with pytest.raises(StudyError, match="its options are others"):
+        train(small_cnn(), epochs(digits), LOSS, options(seed=1), checkpoint=path)
+    with pytest.raises(StudyError, match="it began with other weights"):
+        train(small_cnn(seed=1), epochs(digits), LOSS, options(), checkpoint=path)
+    path.write_bytes(b"garbage")
+    with pytest.raises(StudyError, match="not the checkpoint of a training"):
+        train(small_cnn(), epochs(digits), LOSS, options(), checkpoint=path)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"epochs": 0}, "epochs is a whole number of at least 1"),
+        ({"learning_rate": 0.0}, "learning_rate is above 0"),
+        ({"warmup": 1.0}, "warmup is a fraction"),
+        ({"ema": 1.0}, "ema is a decay"),
+        ({"clip": 0.0}, "clip is a norm above 0"),
+    ],
+)
+def test_options_that_cannot_be(change, complaint):
+    with pytest.raises(ConfigError, match=complaint):
+        TrainingOptions(**change)
+
+
+CHILD = """
+import sys, time, torch
+from pathlib import Path
+from torch.nn import functional as F
+from automl import zoo
+from automl.data import load
+from automl.training.loss import SupervisedLoss
+from automl.training.options import TrainingOptions
+from automl.training.trainer import train
+from safetensors.torch import save_file
+from torch import nn
+
+torch.set_num_threads(1)
+with torch.random.fork_rng():
+    torch.manual_seed(0)
+    network = nn.Sequential(zoo.create("small_cnn", width=8), nn.Dropout(0.2))
+digits = load("digits", validation_size=400, calibration_size=256)
+options = TrainingOptions(epochs=6, batch_size=32, ema=0.95, clip=5.0, precision="bfloat16", channels_last=True)
+wait = float(sys.argv[3])
+train(network, lambda seed: digits.training(seed, 32), SupervisedLoss(F.cross_entropy), options,
+      checkpoint=Path(sys.argv[1]), say=lambda text: (print(text, flush=True), time.sleep(wait)))
+save_file(network.state_dict(), sys.argv[2])
+"""
+
+
+def test_a_training_that_is_killed_ends_as_one_that_ran_through(tmp_path, monkeypatch, capsys):
+    def arguments(name: str, wait: float) -> list[str]:
+        return [str(tmp_path / f"{name}.checkpoint"), str(tmp_path / f"{name}.safetensors"), str(wait)]
+
+    def run_here(name: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["-c", *arguments(name, 0)])
+        exec(CHILD, {"__name__": "child"})
+        return capsys.readouterr().out
+
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", CHILD, *arguments("cut", 0.5)]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    for _ in range(2):
+        assert process.stdout.readline().startswith("epoch")
+    time.sleep(0.55)  # within the third epoch, or just after it
+    process.send_signal(signal.SIGKILL)
+    told, _ = process.communicate()
+    assert "epoch 6" not in told
+    assert run_here("whole").startswith("epoch 1")
+    assert run_here("cut").startswith(("epoch 3", "epoch 4")), "it began where it was killed"
+    assert (tmp_path / "cut.safetensors").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
+    assert not list(tmp_path.glob("*.partial"))

@@ -1,0 +1,289 @@
+"""Studies that train: the finalists at the end, or every trial; kept, verified, resumed, exported."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import automl
+from agents import TrialState
+from automl import export
+from automl.config import StudyConfig
+from automl.errors import ConfigError, DataError
+from automl.finishing import WEIGHTS
+from automl.setup import Setup
+from automl.store import TrialRecord, open_store
+from automl.training.options import DistillationOptions, TrainingOptions
+from automl.zoo import load_model
+from tests.cli.conftest import DIGITS, spawn
+from tests.cli.conftest import automl as command
+
+TRAINING = (
+    "training: {epochs: 3, batch_size: 32, learning_rate: 0.02, precision: float32, channels_last: true, "
+    "distillation: {weight: 0.5}}"
+)
+WEIGHTS_FILE = str(DIGITS.with_name("small_cnn.safetensors"))
+
+
+def write(folder: Path, *more: str) -> Path:
+    """The digits study with few trials and `more` lines."""
+    text = DIGITS.read_text().replace("small_cnn.safetensors", WEIGHTS_FILE).replace("trials: 60", "trials: 4")
+    path = folder / "study.yaml"
+    path.write_text("\n".join([text.replace("baselines: [uniform, random]", "baselines: [random]"), *more, ""]))
+    return path
+
+
+def trials(database: Path) -> list[TrialRecord]:
+    with open_store(database, create=False) as store:
+        return store.trials(store.studies()[0].id)
+
+
+def outcome(database: Path) -> list[tuple]:
+    """What is known of each network as it is reported, times apart."""
+    names = ("refitted_accuracy", "final_accuracy", "final_loss", "test_accuracy", "training_loss")
+    return [
+        (t.agent, t.number, t.point, tuple(t.values.get(name) for name in names))
+        for t in trials(database)
+        if "final_accuracy" in t.values
+    ]
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    """A study whose finalists were trained, its database, and what was said."""
+    folder = tmp_path_factory.mktemp("trained")
+    ran = command("search", write(folder, f"finish: {{finalists: 2, {TRAINING}}}"), "--storage", folder / "study.db")
+    return folder / "study.db", ran
+
+
+def test_finalists_are_trained_measured_and_kept(searched):
+    database, ran = searched
+    assert ran.code == 0, ran.err
+    finished = [t for t in trials(database) if "final_accuracy" in t.values]
+    trained = [t for t in finished if t.agent != "base"]
+    assert {t.agent for t in trained} == {"random", "amc"}
+    assert all(t.values["final_macs"] <= 141_062 for t in trained)
+    # A fixed seed: three epochs give back several points of 400 images.
+    assert all(t.values["final_accuracy"] > t.values["refitted_accuracy"] for t in trained)
+    steps = [m.step for m in trained[0].measurements if m.metric == "training_validation_accuracy"]
+    assert steps == [1, 2, 3]
+    base = next(t for t in finished if t.agent == "base")
+    assert "refitted_accuracy" not in base.values and "training_s" not in base.values
+    with open_store(database, create=False) as store:
+        kept = [a for a in store.artifacts(store.studies()[0].id) if a.kind == WEIGHTS]
+    folder = Path(f"{database}.artifacts") / "amc-digits"
+    assert {Path(a.path).name for a in kept} == {path.name for path in folder.iterdir()}, "and no checkpoint is left"
+    assert {Path(a.path).stem for a in kept} == {t.point.key for t in trained}
+    assert "untrained" in ran.out.splitlines()[0] and ", trained and counted: macs" in ran.out
+    assert "epoch 3 of 3" in ran.err and "before training" in ran.err
+
+
+def test_the_winner_that_is_exported_is_the_one_that_was_measured(searched, tmp_path):
+    database, _ = searched
+    exported = command("export", "amc-digits", "--storage", database, "--out", tmp_path / "out", "--format=safetensors")
+    assert exported.code == 0, exported.err
+    network = export.load(tmp_path / "out", load_model("small_cnn", {}, WEIGHTS_FILE))
+    told = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert told["training"]["epochs"] == 3
+    splits = automl.data.load("digits", validation_size=400, calibration_size=256)
+    for batches, metric in ((splits.validation, "accuracy"), (splits.test(), "test_accuracy")):
+        with torch.inference_mode():
+            right = sum(int((network(*x).argmax(1) == y).sum()) for x, y in batches)
+        assert right / sum(len(y) for _, y in batches) == pytest.approx(told["measurements"][metric]["value"])
+
+
+def test_a_finished_study_is_not_trained_again_wherever_its_files_lie(searched, tmp_path):
+    database, _ = searched
+    shutil.copy(database, tmp_path / "study.db")
+    shutil.copytree(f"{database}.artifacts", tmp_path / "elsewhere")
+    moved = Path(f"{database}.artifacts").rename(tmp_path / "away")
+    try:
+        ran = command("resume", "amc-digits", "--storage", tmp_path / "study.db", "--artifacts", tmp_path / "elsewhere")
+        assert ran.code == 0, ran.err
+        assert "epoch" not in ran.err and outcome(tmp_path / "study.db") == outcome(database)
+        weights = next((tmp_path / "elsewhere" / "amc-digits").glob("*.safetensors"))
+        for path in weights.parent.iterdir():
+            path.write_bytes(path.read_bytes()[:-4] + b"\0\0\0\1")
+        broken = ("export", "amc-digits", "--storage", tmp_path / "study.db", "--out", tmp_path / "out")
+        ran = command(*broken, "--artifacts", tmp_path / "elsewhere")
+        assert ran.code == 1 and "are not those that were recorded" in ran.err
+        ran = command(*broken)
+        assert ran.code == 1 and "cannot be read" in ran.err
+    finally:
+        moved.rename(f"{database}.artifacts")
+
+
+def test_a_study_killed_while_it_trains_ends_as_one_that_ran_through(searched, tmp_path):
+    through, _ = searched
+    database = tmp_path / "study.db"
+    path = write(tmp_path, f"finish: {{finalists: 2, {TRAINING}}}")
+    process = spawn("search", path, "--storage", database, cwd=tmp_path)
+    try:
+        said = ""
+        started = time.monotonic()
+        while "network 2 of" not in said or "epoch 1 of 3" not in said.rsplit("network 2 of", 1)[1]:
+            line = process.stderr.readline()
+            assert line and time.monotonic() - started < 120, said
+            said += line
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    assert list((tmp_path / "study.db.artifacts" / "amc-digits").glob("*.checkpoint"))
+    ran = command("resume", "amc-digits", "--storage", database)
+    assert ran.code == 0, ran.err
+    assert not list((tmp_path / "study.db.artifacts" / "amc-digits").glob("*.checkpoint"))
+    assert outcome(database) == outcome(through)
+
+
+def test_a_finalist_whose_training_diverges_stays_as_it_was(tmp_path):
+    path = write(tmp_path, f"finish: {{finalists: 1, {TRAINING.replace('0.02', '1.0e+12')}}}")
+    ran = command("search", path, "--storage", tmp_path / "s.db", "--trials", 1)
+    assert ran.code == 0, ran.err
+    assert "The network stays as it was before" in ran.err and "rebuilt and counted" in ran.out
+    for trial in trials(tmp_path / "s.db"):
+        if trial.agent != "base":
+            assert trial.values["final_accuracy"] == trial.values["refitted_accuracy"]
+    assert "epoch" not in command("resume", "amc-digits", "--storage", tmp_path / "s.db").err
+
+
+def setup(**sections) -> Setup:
+    return Setup(
+        StudyConfig.from_dict(
+            {
+                "name": "s",
+                "model": {"name": "small_cnn", "weights": WEIGHTS_FILE},
+                "data": {"name": "digits", "validation_size": 400, "calibration_size": 100, "batch_size": 50},
+                "budget": "macs <= 30%",
+                "runner": {"threads": 1},
+                **sections,
+            }
+        )
+    )
+
+
+SHORT = {"epochs": 2, "batch_size": 32, "learning_rate": 0.02, "precision": "float32", "channels_last": True}
+
+
+def test_every_trial_may_be_trained_and_an_evaluator_takes_along_what_that_needs():
+    plain, trained = setup(), setup(evaluation={"training": SHORT})
+    point = plain.space.point(plain.space.lowest.tolist())
+    sizes, losses = [], []
+    for made in (plain, trained):
+        made.evaluator.prepare()
+        sizes.append(len(pickle.dumps(made.evaluator)))
+        there = pickle.loads(pickle.dumps(made.evaluator))
+        one, other, elsewhere = made.evaluator(point), made.evaluator(point, made.original_point), there(point)
+        assert one.state is elsewhere.state is TrialState.DONE and one.measurements == elsewhere.measurements
+        losses.append({m.metric: m.value for m in one.measurements}["loss"])
+        raced = made is plain
+        assert (other.state is TrialState.STOPPED) == raced, "a trial that is trained is not raced"
+    assert losses[1] < 0.8 * losses[0]
+    train = trained.problem.training.args[0]  # type: ignore[union-attr]
+    held = train.images.nbytes + train.labels.nbytes
+    assert held < sizes[1] - sizes[0] < 1.1 * held, "the training images, and only where they serve"
+    network = trained.evaluator.network(point)
+    measured = trained.evaluator.measure(network, trained.problem.validation)
+    assert {m.metric: m.value for m in measured}["loss"] == pytest.approx(losses[1], rel=0.02)
+
+
+def test_networks_that_are_reported_are_trained_as_trials_were_unless_said_otherwise():
+    once, thorough = {"training": SHORT}, {"training": {**SHORT, "epochs": 9}}
+    assert setup().config.training is None
+    assert setup(evaluation=once).config.training.epochs == 2  # type: ignore[union-attr]
+    assert setup(evaluation=once, finish=thorough).config.training.epochs == 9  # type: ignore[union-attr]
+
+
+def test_a_network_of_zeros_is_trained_without_losing_them():
+    made = setup(space="weights", budget="params <= 40%")
+    point = made.space.point(made.space.lowest.tolist())
+    before, after = made.evaluator.network(point), made.evaluator.network(point)
+    made.evaluator.train(after, point, TrainingOptions(**SHORT, ema=0.9))  # type: ignore[arg-type]
+    assert made.evaluator.counts(after) == made.evaluator.counts(before)
+    first, second = (made.evaluator.measure(network, made.problem.validation)[1].value for network in (before, after))
+    assert second < first
+
+
+def test_a_network_of_zeros_learns_from_the_original_and_has_no_hints():
+    made = setup(space="weights", budget="params <= 40%")
+    point = made.space.point(made.space.lowest.tolist())
+    before, after = made.evaluator.network(point), made.evaluator.network(point)
+    taught = TrainingOptions(**SHORT, distillation=DistillationOptions(weight=1.0))  # type: ignore[arg-type]
+    made.evaluator.train(after, point, taught)
+    first, second = (
+        next(m.value for m in made.evaluator.measure_validation(network, prefix="") if m.metric == "divergence")
+        for network in (before, after)
+    )
+    assert second < first
+    hinted = replace(taught, distillation=DistillationOptions(hints="features"))
+    with pytest.raises(ConfigError, match="hints compare the channels"):
+        made.evaluator.train(after, point, hinted)
+
+
+def test_the_section_of_distillation_is_read_and_checked():
+    read = setup(finish={"training": {**SHORT, "distillation": {"temperature": 2, "hints": "features"}}}).config
+    assert read.training.distillation == DistillationOptions(temperature=2.0, hints="features")
+    with pytest.raises(ConfigError, match="temperature must be above 0"):
+        setup(finish={"training": {"distillation": {"temperature": 0}}})
+
+
+def batches(seed: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    generator = torch.Generator().manual_seed(seed)
+    return [(torch.randn(48, 3, 8, 8, generator=generator), torch.randint(4, (48,), generator=generator))]
+
+
+@pytest.fixture
+def model() -> Callable[[], nn.Module]:
+    def make() -> nn.Module:
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Conv2d(3, 12, 3), nn.BatchNorm2d(12), nn.ReLU(), nn.Flatten(), nn.Linear(432, 4))
+
+    return make
+
+
+def test_compress_trains_what_it_returns(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    finish = {"finalists": 1, "training": {"epochs": 2, "batch_size": 16, "precision": "float32"}}
+    result = automl.compress(model(), batches(0), batches(1), trials=2, agent="random", finish=finish, progress=False)
+    assert result.manifest["training"]["epochs"] == 2 and "refitted_accuracy" in result.measurements
+    right = sum(int((result.network(x).argmax(1) == y).sum()) for x, y in batches(1))
+    assert right / 48 == pytest.approx(result.measurements["accuracy"].value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_training_that_cannot_be_is_one_error_before_the_search(model):
+    def run(train=None, loss=None, **training):
+        objective = "loss" if loss else "accuracy"
+        finish = {"training": {"epochs": 1, **training}}
+        automl.compress(
+            model(), train or batches(0), batches(1), finish=finish, loss=loss, objective=objective, progress=False
+        )
+
+    with pytest.raises(DataError, match="not an iterator"):
+        run(iter(batches(0)))
+    with pytest.raises(ConfigError, match="label_smoothing is for cross-entropy"):
+        run(loss=lambda outputs, targets: nn.functional.cross_entropy(outputs, targets), label_smoothing=0.1)
+    with pytest.raises(ConfigError, match=r"finish\.training: warmup is a fraction"):
+        run(warmup=2.0)
+    with pytest.raises(ConfigError, match="did you mean 'epochs'"):
+        run(epoch=2)
+
+
+def test_where_trained_weights_lie(tmp_path):
+    from automl.artifacts import artifacts_folder
+
+    file = write(tmp_path, "artifacts: kept")
+    with open_store(tmp_path / "study.db") as store:
+        config = StudyConfig.from_file(file)
+        assert artifacts_folder(store, config) == tmp_path.resolve() / "kept" / "amc-digits"
+        beside = StudyConfig.from_file(write(tmp_path))
+        assert artifacts_folder(store, beside) == tmp_path / "study.db.artifacts" / "amc-digits"
