@@ -44,8 +44,8 @@ class Analysis:
         """id of a labelled tensor that is state -> its name."""
         self.opaque: dict[str, str] = {}
         """Call that is not understood -> its name."""
-        self.labelled: dict[str, Any] = {}
-        """Call -> the labels of what it returns."""
+        self.values: dict[str, Labelled] = {}
+        """Node that computes a tensor -> labels along each of its dimensions."""
         self.kinds: dict[str, str] = {}
         """Call -> the name of its function, or of the kind of its layer."""
         self.batch = 1
@@ -58,14 +58,16 @@ class Analysis:
             self._names.setdefault(id(tensor), name)
         values: dict[fx.Node, Any] = {}
         for node in network.graph.nodes:
-            values[node] = self.labelled[node.name] = self._visit(node, values)
+            values[node] = self._visit(node, values)
+            if _is_shape(node.meta.get("shape")) and values[node] is not None:
+                self.values[node.name] = values[node]
 
     def tensor(self, name: str) -> Tensor:
         """The parameter or buffer of this name."""
         return self._tensors[name]
 
     def first_name(self, name: str) -> str:
-        """The name under which the analysis knows a parameter or buffer that has several."""
+        """The name under which a parameter or buffer is known here: the first of those that share it."""
         return self._names[id(self._tensors[name])]
 
     @cached_property

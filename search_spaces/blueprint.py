@@ -138,10 +138,8 @@ class Blueprint:
         return addition
 
     def labelled(self, call: str) -> Labelled | None:
-        """The labels of what a call returns, if there is such a call and that is a tensor."""
-        value = self.analysis.labelled.get(call)
-        whole = isinstance(value, tuple) and all(isinstance(part, np.ndarray) for part in value)
-        return value if whole else None
+        """The labels of what a call returns, if that is a tensor."""
+        return self.analysis.values.get(call)
 
     def _require_same(self, a: str, b: str, kept: Kept, where: str) -> None:
         """Raise unless two calls return the same channels."""

@@ -81,8 +81,8 @@ class ChannelSpace(CostedSpace):
         if not self.knobs:
             reasons = "; ".join(f"{item.name}: {item.reason}" for item in self.fixed[:3])
             raise SpaceError(f"no channels of this network can change, so there is nothing to search ({reasons})")
-        self._left: dict[str, np.ndarray] = {}
-        """Group -> the channels that may be kept, where that is not all: of a space that is `narrowed`."""
+        self._left = {group.name: np.arange(group.size) for group in self.groups}
+        """Group -> the channels that may be kept: all, unless the space is `narrowed`."""
         self._costs = CostModel(self._analysis, self.groups)
         self._added: dict[str, Callable[[np.ndarray], float]] = {}
         self.metrics: tuple[str, ...] = METRICS
@@ -136,8 +136,9 @@ class ChannelSpace(CostedSpace):
         scores = scores if scores is not None else self.magnitudes
         kept = {}
         for group in self.groups:
-            left = self._left.get(group.name, np.arange(group.size))
-            kept[group.name] = tuple(left[list(best(scores[group.name][left], point[group.name]))].tolist())
+            left = self._left[group.name]
+            chosen = best(np.asarray(scores[group.name])[left], point[group.name])
+            kept[group.name] = tuple(left[list(chosen)].tolist())
         return Plan(kept)
 
     @property
@@ -162,60 +163,56 @@ class ChannelSpace(CostedSpace):
 
     def build(self, plan: Plan) -> fx.GraphModule:
         """A new network, smaller for real, with the original's module names; the original is untouched."""
-        return self._blueprint.build(self._within_left(plan))
+        return self._blueprint.build(self._whole(plan))
 
     def slices(self, plan: Plan) -> dict[str, LayerSlice]:
         """For every convolution and linear layer left, the channels that `plan` keeps, by the layer's name."""
-        return self._blueprint.slices(self._within_left(plan))
+        return self._blueprint.slices(self._whole(plan))
 
     def kept_in_value(self, node: str, plan: Plan) -> tuple[np.ndarray, ...]:
         """What `plan` keeps of the tensor that a node of the network's graph computes: indices along each dimension."""
-        along = self._blueprint.labelled(node)
-        if along is None:
+        labelled = self._blueprint.labelled(node)
+        if labelled is None:
             raise SpaceError(f"no node {node!r} of this network's graph computes a tensor")
-        kept = self._blueprint.kept(self._within_left(plan))
-        return tuple(kept.indices(labels) for labels in along)
+        kept = self._blueprint.kept(self._whole(plan))
+        return tuple(kept.indices(labels) for labels in labelled)
 
     def narrowed(self, network: nn.Module, plan: Plan) -> ChannelSpace:
         """What `network`, built from `plan` and trained since, can still lose, in the numbering of this space.
 
         What the plan removed stays removed: knobs end at the levels it keeps, and plans choose among what it keeps.
         The weights are those of `network`; the new `original` has the shape of the old one, with zeros where channels
-        are gone, and computes what `network` computes, unless it normalises over channels. A space that removes more
-        than channels is a `SpaceError`.
+        are gone, and computes what `network` computes, unless it normalises over channels.
         """
-        if any(knob.unit != "channels" for knob in self.knobs):
-            raise SpaceError("only a space of widths can be narrowed, and this one removes layers: use a ChannelSpace")
-        kept = self._blueprint.kept(self._within_left(plan))
+        kept = self._blueprint.kept(self._whole(plan))
         narrowed = copy.copy(self)
-        narrowed.original = restore(self._blueprint.analysis, kept, network)
+        narrowed.original = restore(self._analysis, kept, network)
         narrowed._blueprint = Blueprint(narrowed.original)
         narrowed._analysis = narrowed._blueprint.analysis
         narrowed._added = dict(self._added)
-        left = {
-            group.name: np.intersect1d(self._left.get(group.name, np.arange(group.size)), plan.kept[group.name])
-            for group in self.groups
-            if group.name in plan.kept
-        }
-        narrowed._leave({**self._left, **left})
+        narrowed._leave({name: np.intersect1d(left, plan.kept.get(name, left)) for name, left in self._left.items()})
         return narrowed
 
     def _leave(self, left: Mapping[str, np.ndarray]) -> None:
-        """From now on only these channels of the groups named may be kept."""
+        """From now on only these channels of each group may be kept."""
         self._left = dict(left)
         knobs = []
         for knob in self.knobs:
-            most = len(left.get(knob.name, range(knob.levels[-1])))
+            most = len(left[knob.name])
             levels = (*(level for level in knob.levels if level < most), most)
             knobs.append(Knob(knob.name, levels, knob.unit, knob.size))
         self.knobs = tuple(knobs)
 
-    def _within_left(self, plan: Plan) -> Plan:
-        """`plan` with what it does not say of a narrowed group; a `SpaceError` if it keeps what is gone."""
-        kept = dict(plan.kept)
+    def _whole(self, plan: Plan) -> Plan:
+        """`plan` with what is left of the groups that it does not name; a `SpaceError` if it keeps anything else."""
+        kept, sizes = dict(plan.kept), {group.name: group.size for group in self.groups}
         for name, left in self._left.items():
-            if not np.isin(kept.setdefault(name, tuple(left.tolist())), left).all():
-                raise SpaceError(f"the plan keeps channels {kept[name]} of {name!r}, expected some of {left.tolist()}")
+            if len(left) < sizes[name]:
+                kept.setdefault(name, tuple(left.tolist()))
+                if not np.isin(kept[name], left).all():
+                    raise SpaceError(
+                        f"the plan keeps channels {kept[name]} of {name!r}, expected some of {left.tolist()}"
+                    )
         return replace(plan, kept=kept)
 
     def features(self) -> np.ndarray:
@@ -259,8 +256,7 @@ def _remake(
     space = kind(model, example_inputs, **options)
     for metric, cost in added.items():
         space.add_cost(metric, cost)
-    if left:
-        space._leave(left)
+    space._leave(left)
     return space
 
 

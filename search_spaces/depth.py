@@ -212,6 +212,21 @@ class DepthSpace(ChannelSpace):
         levels[self._n_blocks : self._n_blocks + self._n_groups] = self._split(self.lowest)[1]
         return levels
 
+    def narrowed(self, network: nn.Module, plan: Plan) -> ChannelSpace:
+        """Refused: what is left of a network without some of its layers is no smaller space of this one."""
+        raise SpaceError("a space of depth cannot be narrowed in stages: search it in one go, or search channels")
+
+    def _leave(self, left: Mapping[str, np.ndarray]) -> None:
+        """All channels are left: nothing has been narrowed."""
+
+    def kept_in_value(self, node: str, plan: Plan) -> tuple[np.ndarray, ...]:
+        """As `ChannelSpace` has it; a `SpaceError` also for a node that is gone."""
+        kept = super().kept_in_value(node, plan)
+        position = self._blueprint.wiring.position[node]
+        if not self._blueprint.without(map(self._blueprint.block, plan.removed)).alive[position]:
+            raise SpaceError(f"node {node!r} of the graph went with a removed block: compare other layers, or none")
+        return kept
+
     # The budget's wall
 
     def bounds(self, prefix: Sequence[int], limits: Mapping[str, float]) -> tuple[int, int]:

@@ -82,11 +82,11 @@ class LayerSequence:
     def _channels(self, i: int) -> tuple[np.ndarray, np.ndarray]:
         """The labels of the channels that a call reads and makes."""
         node = self._wiring.nodes[i]
-        made = _along_channels(self._analysis.labelled[node.name], node.meta["shape"], self._kind(i))
+        made = _along_channels(self._analysis.values.get(node.name), node.meta["shape"], self._kind(i))
         if node.op == "call_module" and str(node.target) in self._analysis.inputs:
             return self._analysis.inputs[str(node.target)], made
         source = node.all_input_nodes[0]
-        return _along_channels(self._analysis.labelled[source.name], source.meta.get("shape"), self._kind(i)), made
+        return _along_channels(self._analysis.values.get(source.name), source.meta.get("shape"), self._kind(i)), made
 
     def _describe(self) -> None:
         """Fill in what of a row does not depend on widths and on what is removed."""
@@ -148,9 +148,9 @@ class LayerSequence:
         return table
 
 
-def _along_channels(labelled: Labelled | Any, shape: Any, kind: str | None) -> np.ndarray:
+def _along_channels(labelled: Labelled | None, shape: Any, kind: str | None) -> np.ndarray:
     """The labels along the channels of a tensor: its last dimension for linear layers and matrices, else its second."""
-    if not isinstance(labelled, tuple) or not labelled or not isinstance(labelled[0], np.ndarray):
+    if not labelled:
         whole = shape if isinstance(shape, tuple) and all(isinstance(size, int) for size in shape) else (1,)
         labelled = tuple(fixed(size) for size in whole)
     if kind == "linear" or len(labelled) < 3:

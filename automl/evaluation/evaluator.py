@@ -149,18 +149,18 @@ class Evaluator:
         elif options.reconstruction == "sequential":
             self._reconstruction = SequentialReconstruction(network, self.problem.calibration, QUICK)
 
-    @property
-    def _only_widths(self) -> bool:
-        """Whether nothing but widths may change: of what else may, no curve is known."""
-        return all(knob.unit == "channels" for knob in self.space.knobs)
-
     def _eliminate(self, grams: Mapping[str, Gram]) -> dict[str, Elimination | None]:
         """What the surgeon finds for each group; it tells what narrowing a group costs, too."""
         fisher = output_fisher(self.space.original, list(grams), self.problem)
         found = {group.name: eliminate(self.space, group, grams, fisher) for group in self.space.groups}
-        if self._only_widths:
+        if self._has_curves:
             self._sensitivity = sensitivity_curves(self.space, found)
         return found
+
+    @property
+    def _has_curves(self) -> bool:
+        """Whether all that is chosen are widths: of what else may change there is no such estimate."""
+        return all(knob.unit == "channels" for knob in self.space.knobs)
 
     def _gather(self) -> dict[str, Gram]:
         """Gram matrices of the layers that can lose some of the inputs of a group."""
@@ -184,7 +184,7 @@ class Evaluator:
     def sensitivity(self) -> Sensitivity | None:
         """What narrowing each knob alone is estimated to cost in loss; None if the space has no such estimate."""
         self.prepare()
-        if self._sensitivity is None and self._only_widths:
+        if self._sensitivity is None and self._has_curves:
             with pinned_threads(self.threads):
                 self._eliminate(self._gather())
         return self._sensitivity

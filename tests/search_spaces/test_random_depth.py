@@ -36,9 +36,10 @@ def check(seed, seen):
         assert "nothing to search" in str(error)
         return
     y = torch.randn(3, 3, 8, 8, generator=generator)
-    for _ in range(2):
-        levels = np.array(list(random_levels(space, rng).values()))
+    choices = [np.array(list(random_levels(space, rng).values())) for _ in range(2)]
+    for levels in choices:
         levels[: len(space.blocks)] |= rng.random(len(space.blocks)) < 0.5
+    for levels in (*choices, space.narrowest):
         point = space.point(levels.tolist())
         plan = space.plan(point, {group.name: rng.random(group.size) for group in space.groups})
         small = space.build(plan)
