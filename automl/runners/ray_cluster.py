@@ -21,10 +21,10 @@ os.environ.setdefault("TUNE_FORCE_TRIAL_CLEANUP_S", "2")
 
 import ray
 
-import agents
-import automl
-import search_spaces
 from automl.errors import StudyError
+
+HOME = Path(__file__).resolve().parents[2]
+"""Where our packages lie, side by side."""
 
 LOCAL = "local"
 """The address of a cluster of this process's own."""
@@ -45,7 +45,7 @@ def start(workers: int, *, address: str | None = None, cpus: float = 1.0, gpus: 
             ray.init(address=LOCAL, num_cpus=math.ceil(workers * cpus), runtime_env=environment, **quiet)
         else:
             del quiet["include_dashboard"]
-            environment["py_modules"] = [str(Path(str(m.__file__)).parent) for m in (automl, agents, search_spaces)]
+            environment["py_modules"] = [str(HOME / name) for name in ("automl", "agents", "search_spaces")]
             try:
                 ray.init(address=address, runtime_env=environment, **quiet)
             except (ConnectionError, ValueError, RuntimeError) as error:
