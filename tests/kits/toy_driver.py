@@ -103,8 +103,10 @@ def main() -> None:
     parser.add_argument("--attempts", type=int, default=3)
     args = parser.parse_args()
 
+    out = sys.stdout  # while Ray runs, another takes its place
+
     def tell(trial: TrialRecord) -> None:
-        print(json.dumps(told(trial)), flush=True)
+        print(json.dumps(told(trial)), file=out, flush=True)
 
     with open_store(args.url) as store, ends_on_ctrl_c("ended at once"):
         study = store.study("toy")

@@ -64,6 +64,9 @@ def test_a_study_that_was_interrupted_goes_on_as_if_it_had_not_been(through, tmp
         try:
             lines = [json.loads(process.stdout.readline()) for _ in range(3)]
             assert lines[0] == "begins" and [line[1] for line in lines[1:]] == [0, 1]
+            until = time.monotonic() + 30
+            while not store.running(study.id) and time.monotonic() < until:
+                time.sleep(0.01)
             os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all in the foreground
             if presses == 2:
                 if workers:
