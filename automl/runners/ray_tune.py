@@ -61,9 +61,14 @@ class RayTuneRunner:
         """Take trials, evaluate them in the workers, hand back their outcomes, until `proposer.done`."""
         if proposer.done:
             return
-        if not ray.is_initialized():
-            start(self._workers, address=self._address, cpus=self._cpus, gpus=self._gpus)
-            self._started = True
+        # Ray tells of lost workers and nodes on stdout, where results go.
+        with contextlib.redirect_stdout(sys.stderr):
+            if not ray.is_initialized():
+                start(self._workers, address=self._address, cpus=self._cpus, gpus=self._gpus)
+                self._started = True
+            self._sweep(proposer, evaluate)
+
+    def _sweep(self, proposer: Proposer, evaluate: Evaluate) -> None:
         reference = ray.put(evaluate)
         _require_loadable(reference, self._cpus)
         reasons: dict[str, str] = {}
@@ -90,8 +95,7 @@ class RayTuneRunner:
                     verbose=0,
                 ),
             )
-            # Ray tells of a lost worker on stdout, where results go.
-            with contextlib.redirect_stdout(sys.stderr), interrupt.listening():
+            with interrupt.listening():
                 tuner.fit()
         if searcher.error is not None:
             raise searcher.error
@@ -101,7 +105,8 @@ class RayTuneRunner:
     def close(self) -> None:
         """Stop the cluster if this runner has started it, or leave the one it has joined."""
         if self._started:
-            ray.shutdown()
+            with contextlib.redirect_stdout(sys.stderr):
+                ray.shutdown()
             self._started = False
 
 

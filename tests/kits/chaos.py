@@ -36,6 +36,8 @@ class Driver:
         self.process: subprocess.Popen[str] = spawn_driver(url, *options, "--attempts", ATTEMPTS, cwd=folder)
         self.told: list = []
         self.said: list[str] = []
+        self.stray: list[str] = []
+        """What else stood on standard output, and what was cut off."""
         self._threads = [
             threading.Thread(target=self._listen, daemon=True),
             threading.Thread(target=lambda: self.said.extend(self.process.stderr or ()), daemon=True),
@@ -45,8 +47,10 @@ class Driver:
 
     def _listen(self) -> None:
         for line in self.process.stdout or ():
-            if line.endswith("\n"):  # what was cut off was not told
+            try:
                 self.told.append(json.loads(line))
+            except ValueError:
+                self.stray.append(line)
 
     def wait(self, n: int, within_s: float = 120.0) -> None:
         """Until it has told of `n` things, its beginning included, or has ended."""
@@ -79,6 +83,8 @@ class Tally:
     same_course: bool = False
     """Whether the sequence is that of a study that nothing befell, run in one process. Expected of one worker."""
     seconds: float = 0.0
+    stray: list[str] = field(default_factory=list)
+    """What the drivers wrote to standard output that is not theirs: there results go."""
 
 
 def uninterrupted(folder: Path, trials: int) -> list[tuple]:
@@ -132,6 +138,7 @@ def chaos(
             if target == "driver":
                 os.kill(driver.process.pid, signal.SIGKILL)
                 driver.end()
+                tally.stray += [line for line in driver.stray if line.endswith("\n")]
                 check(driver, heard)
                 tally.most_in_flight = max(tally.most_in_flight, len(store.running(study.id)))
                 _compare(store, study, acknowledged, tally)
@@ -146,8 +153,10 @@ def chaos(
                 restart_database()
         driver.end()
         assert driver.process.returncode == 0, "".join(driver.said)[-2000:]
+        tally.stray += driver.stray
         check(driver, heard)
         _compare(store, study, acknowledged, tally)
+        assert len(acknowledged) >= trials - tally.kills["driver"], "a line may be lost with each driver, and no other"
         tally.trials = finished(store, study)
         tally.cut_short = len(store.attempts(study.id))
         tally.same_course = course(store, study) == uninterrupted(folder, trials)

@@ -43,4 +43,4 @@ def test_nothing_is_lost_or_doubled_whoever_is_killed(nodes, tmp_path):
     assert (tally.trials, tally.lost, tally.doubled) == (16, 0, 0)
     assert tally.most_in_flight <= 1 and tally.cut_short <= 3
     assert tally.same_course, "one worker takes the course of a study that ran through in one process"
-    assert sum(tally.kills.values()) == 3
+    assert sum(tally.kills.values()) == 3 and tally.stray == []
