@@ -30,7 +30,7 @@ def test_a_second_search_of_the_same_study_is_refused_until_the_first_is_gone(tm
         second = spawn("search", DIGITS, "--storage", database, "--trials", "5000", cwd=tmp_path)
         _, said = second.communicate(timeout=120)
         assert second.returncode == 1 and first.poll() is None
-        assert f"'amc-digits' in sqlite:///{database} is being run by process {first.pid} on " in said
+        assert f"'amc-digits' in {database} is being run by process {first.pid} on " in said
         assert said.rstrip().splitlines()[-1].startswith("automl: study ") and "Traceback" not in said
     finally:
         first.send_signal(signal.SIGKILL)
