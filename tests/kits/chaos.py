@@ -108,7 +108,7 @@ def chaos(
     restart_database: Callable[[], None] | None = None,
     targets: Sequence[str] = (),
 ) -> Tally:
-    """Run the study to its end while `rounds` kills befall it, of `targets` in turn or else at random."""
+    """Run the study to its end while `rounds` kills befall it: of `targets` in turn, or else of all in random order."""
     tally, began = Tally(), time.monotonic()
     choices = ["driver", "worker", "node", *(["database"] if restart_database else [])]
     acknowledged: dict[int, list] = {}
@@ -128,12 +128,15 @@ def chaos(
     with open_store(url) as store:
         study = new_toy_study(store)
         driver, heard = start(), 0
-        for number in range(rounds):
+        left: list[str] = []
+        for _ in range(rounds):
             driver.wait(heard + 2)  # it gets on between one kill and the next
             time.sleep(rng.uniform(0.0, 3 * wait_s))
             if driver.process.poll() is not None:
                 break
-            target = targets[number % len(targets)] if targets else rng.choice(choices)
+            if not left:
+                left = list(targets) or rng.sample(choices, len(choices))
+            target = left.pop(0)
             tally.kills[target] += 1
             if target == "driver":
                 os.kill(driver.process.pid, signal.SIGKILL)
