@@ -11,6 +11,7 @@ from typing import Any
 
 DEFAULT_STORAGE = "sqlite:///automl.db"
 TRIAL_FORMATS = ("table", "csv", "json", "parquet")
+PROGRESS_FORMS = ("auto", "lines", "json")
 EXPORT_FORMATS = "safetensors,pt2,onnx"
 
 
@@ -45,16 +46,25 @@ def parser() -> argparse.ArgumentParser:
             "--artifacts", metavar="DIR", help="folder for trained weights (default: beside the database)"
         )
 
+    def runs(added: argparse.ArgumentParser) -> None:
+        overrides(added)
+        artifacts(added)
+        added.add_argument("--address", metavar="ADDRESS", help="a Ray cluster that is there, `auto` or HOST:PORT")
+        added.add_argument(
+            "--progress",
+            choices=PROGRESS_FORMS,
+            default="auto",
+            help="on standard error: a table on a terminal and lines elsewhere (auto), lines, JSON lines",
+        )
+
     search = command("search", "search", "run a study, or go on with it, and show what it found")
     search.add_argument("file", metavar="FILE", help="study file (YAML)")
-    overrides(search)
-    artifacts(search)
+    runs(search)
     search.add_argument("--seed", type=int, metavar="S", help="run this one seed")
 
     resume = command("resume", "resume", "go on with a recorded study; its file is not needed")
     resume.add_argument("name", metavar="NAME", help="name of the study")
-    overrides(resume)
-    artifacts(resume)
+    runs(resume)
 
     inspect = command(
         "inspect",

@@ -1,97 +1,143 @@
-"""What a running study tells: a live line on a terminal, a line now and then in a log."""
+"""What a running study tells: a live table on a terminal, a line now and then in a log, JSON for programs."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TextIO
+from typing import TYPE_CHECKING, Literal, TextIO
 
 from agents import Goal, TrialState
 from automl._duration import duration
 from automl.session import Session
-from automl.store import TrialRecord
+
+if TYPE_CHECKING:
+    from automl.store import TrialRecord
 
 RECENT = 40
 """How many trials the time left is told from."""
+
+Form = Literal["auto", "lines", "json"]
+"""`auto` is the table on a terminal and lines elsewhere."""
+
+
+@dataclass
+class Lane:
+    """How far an agent with a seed is."""
+
+    agent: str
+    seed: int
+    planned: int = 1
+    finished: int = 0
+    failed: int = 0
+    best: float | None = None
+    """The value of the best trial that is done."""
+    budget_use: dict[str, float] = field(default_factory=dict)
+    """Metric -> what that trial costs, as a fraction of the limit."""
+    session: Session | None = None
+
+    @property
+    def running(self) -> int:
+        """How many trials are under way."""
+        return len(self.session.running) if self.session is not None else 0
+
+    def take(self, record: TrialRecord, goal: Goal, limits: Mapping[str, float]) -> None:
+        """Count a trial that has finished."""
+        self.finished += 1
+        self.failed += record.state is TrialState.FAILED
+        if record.state is TrialState.DONE:
+            value = record.values[goal.metric]
+            if self.best is None or goal.utility(value) > goal.utility(self.best):
+                self.best = value
+                self.budget_use = {m: record.values[m] / limits[m] for m in limits if m in record.values and limits[m]}
 
 
 class Progress:
     """Counts finished trials against those planned, and tells the best value and the time left.
 
     Used as a context manager around the run, and as an observer of its sessions. Writes to `stream`, standard error
-    by default; when that is no terminal, at most one line every `every_s` seconds and one when a lane is done.
+    by default; lines are at most one every `every_s` seconds, and one when a lane is done or a trial has failed.
     """
 
-    def __init__(self, goal: Goal, *, stream: TextIO | None = None, every_s: float = 10.0, quiet: bool = False) -> None:
-        self._goal = goal
-        self._stream = stream or sys.stderr
-        self._every_s = every_s
-        self._lanes: dict[tuple[str, int], tuple[int, int]] = {}  # lane -> finished, planned
-        self._best: dict[tuple[str, int], float] = {}
-        self._ends: deque[float] = deque(maxlen=RECENT)
-        self._told = time.monotonic()
-        self._quiet = quiet
-        self._live = _LiveLine(self._stream) if self._stream.isatty() and not quiet else None
+    def __init__(
+        self,
+        goal: Goal,
+        *,
+        stream: TextIO | None = None,
+        every_s: float = 10.0,
+        quiet: bool = False,
+        form: Form = "auto",
+    ) -> None:
+        from automl.progress_views import JsonLines, Lines, Table, View
 
-    def plan(self, sessions: Sequence[Session]) -> None:
-        """Name the lanes that will run, with what they have already."""
+        stream = stream or sys.stderr
+        self.goal = goal
+        self.lanes: dict[tuple[str, int], Lane] = {}
+        self._limits: Mapping[str, float] = {}
+        self._ends: deque[float] = deque(maxlen=RECENT)
+        self._view: View | None = None
+        if not quiet:
+            if form == "json":
+                self._view = JsonLines(stream)
+            elif form == "auto" and stream.isatty():
+                self._view = Table(stream, self)
+            else:
+                self._view = Lines(stream, every_s)
+
+    def plan(self, sessions: Sequence[Session], limits: Mapping[str, float] | None = None) -> None:
+        """Name the lanes that will run, with what they have already, and the budget's limits by metric."""
+        self._limits = limits or {}
         for session in sessions:
-            lane = (session.agent_name, session.seed)
-            self._lanes[lane] = (len(session.finished), max(session.trials, len(session.finished)))
-            best = session.best(self._goal)
-            if best is not None:
-                self._best[lane] = best.values[self._goal.metric]
-        self._told = time.monotonic()
+            lane = Lane(session.agent_name, session.seed, session=session)
+            for record in session.finished:
+                lane.take(record, self.goal, self._limits)
+            lane.planned = max(session.trials, lane.finished)
+            self.lanes[lane.agent, lane.seed] = lane
         self._ends.clear()
-        self._show(self.summary)
+        if self._view is not None:
+            self._view.plan(self)
 
     def __call__(self, record: TrialRecord) -> None:
         """A trial has finished."""
-        lane = (record.agent, record.seed)
-        finished, planned = self._lanes.get(lane, (0, 1))
-        self._lanes[lane] = (finished + 1, planned)
+        lane = self.lanes.setdefault((record.agent, record.seed), Lane(record.agent, record.seed))
+        lane.take(record, self.goal, self._limits)
         self._ends.append(time.monotonic())
-        if record.state is TrialState.DONE:
-            value = record.values[self._goal.metric]
-            best = self._best.get(lane)
-            if best is None or self._goal.utility(value) > self._goal.utility(best):
-                self._best[lane] = value
-        line = f"{self.summary}; {_lane(lane)} {finished + 1}/{planned}"
-        if lane in self._best:
-            line += f", best {self._goal.metric} {self._best[lane]:.4f}"
-        if record.state is not TrialState.DONE:
-            line += f"; trial {record.number} {record.state}: {record.reason}"
-        self._show(line, now=finished + 1 == planned or record.state is TrialState.FAILED)
+        if self._view is not None:
+            self._view.trial(self, lane, record)
+
+    @property
+    def finished(self) -> int:
+        """How many trials have finished, of all lanes."""
+        return sum(lane.finished for lane in list(self.lanes.values()))
+
+    @property
+    def planned(self) -> int:
+        """How many there are to be."""
+        return sum(lane.planned for lane in list(self.lanes.values()))
+
+    @property
+    def left_s(self) -> float | None:
+        """The time left in seconds; None until it can be told."""
+        left = self.planned - self.finished
+        if len(self._ends) < 3 or left <= 0:
+            return None
+        # The pace of the last trials: what comes before the first ones, such as starting workers, is paid for.
+        return (self._ends[-1] - self._ends[0]) / (len(self._ends) - 1) * left
 
     @property
     def summary(self) -> str:
         """How much is done, and the time left once it can be told."""
-        finished = sum(done for done, _ in self._lanes.values())
-        planned = sum(total for _, total in self._lanes.values())
-        text = f"{finished} of {planned} trials"
-        if len(self._ends) > 2 and planned > finished:
-            # The pace of the last trials: what comes before the first ones, such as starting workers, is paid for.
-            seconds = (self._ends[-1] - self._ends[0]) / (len(self._ends) - 1) * (planned - finished)
-            text += f", about {duration(seconds)} left"
-        return text
+        left_s = self.left_s
+        left = "" if left_s is None else f", about {duration(left_s)} left"
+        return f"{self.finished} of {self.planned} trials{left}"
 
     def say(self, text: str) -> None:
         """Something worth a line of its own."""
-        if self._quiet:
-            return
-        if self._live is not None:
-            self._live.clear()
-        print(text, file=self._stream, flush=True)
-
-    def _show(self, line: str, *, now: bool = False) -> None:
-        if self._live is not None:
-            self._live.show(line)
-        elif now or time.monotonic() - self._told >= self._every_s:
-            self._told = time.monotonic()
-            self.say(line)
+        if self._view is not None:
+            self._view.say(text)
 
     def __enter__(self) -> Progress:
         return self
@@ -99,28 +145,5 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._live is not None:
-            self._live.clear()
-
-
-class _LiveLine:
-    """One line that is written anew, with what has passed so far."""
-
-    def __init__(self, stream: TextIO) -> None:
-        from rich.console import Console
-        from rich.status import Status
-
-        self._status = Status("", console=Console(file=stream), spinner="dots")
-
-    def show(self, line: str) -> None:
-        from rich.text import Text
-
-        self._status.update(Text(line, overflow="ellipsis", no_wrap=True))
-        self._status.start()
-
-    def clear(self) -> None:
-        self._status.stop()
-
-
-def _lane(lane: tuple[str, int]) -> str:
-    return f"{lane[0]}, seed {lane[1]},"
+        if self._view is not None:
+            self._view.close()

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from automl._fingerprint import fingerprint
-from automl.config import StudyConfig
+from automl.config import RunnerConfig, StudyConfig
 from automl.errors import ConfigError
 from automl.evaluation import Evaluator
 from automl.evaluation.certify import COUNTED
@@ -56,7 +56,7 @@ class Setup:
             {metric: self.space.cost(self.original_point, metric) for metric in self.space.metrics}
         )
         self.space.require_feasible(self.limits)
-        self.threads = config.runner.threads or max(1, (os.cpu_count() or 1) // config.runner.workers)
+        self.threads = _threads(config.runner)
         kind: Any = SparsityEvaluator if isinstance(self.space, WeightSpace) else Evaluator
         self.evaluator: Evaluator = kind(
             self.problem, self.space, config.evaluation, self.limits, self.threads, config.goal
@@ -130,3 +130,12 @@ class Setup:
             "limits": self.limits,
             **({"latency_table": self.latency_table.to_record()} if self.latency_table else {}),
         }
+
+
+def _threads(runner: RunnerConfig) -> int:
+    """Threads of each worker: no more in all than there are cores."""
+    if runner.threads is not None:
+        return runner.threads
+    if runner.cpus_per_trial is not None:
+        return max(1, int(runner.cpus_per_trial))
+    return max(1, (os.cpu_count() or 1) // runner.workers)

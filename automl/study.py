@@ -109,7 +109,7 @@ class Study:
                 for agent, seed in self.config.lanes
             ]
             if progress:
-                progress.plan([base, *lanes])
+                progress.plan([base, *lanes], self.setup.limits)
             if not base.done:
                 SerialRunner().run(base, self.setup.without_limits())
             if base.best(self.config.goal) is None:
@@ -133,6 +133,7 @@ class Study:
             self.config.trials,
             goal=self.config.goal if self.config.evaluation.races else None,
             observers=observers,
+            max_attempts=1 + self.config.runner.retries,
         )
 
     def _agent(self, agent: AgentConfig, seed: int) -> Agent:
@@ -158,12 +159,19 @@ class Study:
             runner.close()
 
     def _runner(self) -> Runner:
-        workers = self.config.runner.workers
-        if workers == 1:
+        options = self.config.runner
+        if options.in_this_process:
             return SerialRunner()
         from automl.runners.ray_tune import RayTuneRunner
 
-        return RayTuneRunner(workers, threads=self.setup.threads)
+        return RayTuneRunner(
+            options.workers,
+            threads=self.setup.threads,
+            address=options.address,
+            cpus=options.cpus_per_trial or 1.0,
+            gpus=options.gpus_per_trial,
+            timeout_s=options.timeout_s,
+        )
 
     def base(self) -> TrialRecord:
         """The trial of the original network. `StudyError` if it is not done yet."""

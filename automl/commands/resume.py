@@ -13,4 +13,4 @@ def run(args: argparse.Namespace) -> int:
     """Run what is left of a study and show its results."""
     with open_store(args.storage, create=False) as store:
         config = StudyConfig.from_record(store.study(args.name).config)
-        return run_study(store, overridden(config, args), args.storage)
+        return run_study(store, overridden(config, args), args.storage, args.progress)

@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from automl.cli import DEFAULT_STORAGE
+from automl.commands.interrupt import ends_on_ctrl_c
 from automl.config import StudyConfig
 from automl.curves import draw_curves
-from automl.progress import Progress
+from automl.progress import Form, Progress
 from automl.report import draw, summary, table
 from automl.results import conclude
 from automl.store import Store, open_store
@@ -23,13 +24,15 @@ def run(args: argparse.Namespace) -> int:
     if args.seed is not None:
         config = replace(config, seeds=(args.seed,))
     with open_store(args.storage) as store:
-        return run_study(store, config, args.storage)
+        return run_study(store, config, args.storage, args.progress)
 
 
 def overridden(config: StudyConfig, args: argparse.Namespace) -> StudyConfig:
     """The configuration with the command line's choices in place of the file's."""
     if args.workers is not None:
         config = replace(config, runner=replace(config.runner, workers=args.workers))
+    if getattr(args, "address", None) is not None:
+        config = replace(config, runner=replace(config.runner, address=args.address))
     if args.trials is not None:
         config = replace(config, trials=args.trials)
     if args.data_root is not None:
@@ -43,19 +46,20 @@ def located(config: StudyConfig, args: argparse.Namespace) -> StudyConfig:
     return config if folder is None else replace(config, artifacts=str(Path(folder).resolve()))
 
 
-def run_study(store: Store, config: StudyConfig, storage: str) -> int:
+def run_study(store: Store, config: StudyConfig, storage: str, form: Form = "auto") -> int:
     """Run what is left of a study, then tell what it found. 130 if it was interrupted."""
-    with Progress(config.goal) as progress:
+    farewell = (
+        f"interrupted; every finished trial is recorded in {store.name}\n"
+        f"resume with: {resume_command(store, config.name, storage)}"
+    )
+    with Progress(config.goal, form=form) as progress, ends_on_ctrl_c(farewell, tell=form != "json"):
         study = Study(store, config, say=progress.say)
         try:
             with study.drive():
                 study.run(progress)
                 results = conclude(study, progress.say)
         except KeyboardInterrupt:
-            progress.say(
-                f"\ninterrupted; every finished trial is recorded in {store.name}\n"
-                f"resume with: {resume_command(store, config.name, storage)}"
-            )
+            progress.say(farewell)
             return 130
     print(table(study, results))
     print(summary(study, results))

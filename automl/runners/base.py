@@ -7,6 +7,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
+import torch
+
+from automl.errors import AutomlError
 from automl.session import Proposer
 from automl.types import Outcome
 from search_spaces import Point
@@ -21,7 +24,9 @@ class Runner(Protocol):
     def run(self, proposer: Proposer, evaluate: Evaluate) -> None:
         """Take trials, evaluate them, hand back their outcomes, until `proposer.done`.
 
-        A trial that raises, or whose process dies, is handed back as failed with the reason, and the rest goes on.
+        A trial that raises is handed back as failed with the reason, and the rest goes on: it would raise again. What
+        may pass, a lack of memory, a worker that dies or takes too long, is a failed attempt (`Proposer.fail_attempt`)
+        and the trial is run again, as long as its record says that it is running.
         `KeyboardInterrupt` leaves the trials in flight recorded as running, to be taken up on resume.
         """
 
@@ -29,11 +34,26 @@ class Runner(Protocol):
         """Give back what the runner has started."""
 
 
+class OutOfMemoryError(AutomlError):
+    """A trial found too little memory, which says as much of what else runs as of the trial."""
+
+
 def run_trial(evaluate: Evaluate, point: Point, rival: Point | None = None) -> Outcome:
-    """The outcome of one trial with the time it took; an exception is a failed trial."""
+    """The outcome of one trial with the time it took; an exception is a failed trial, but for `OutOfMemoryError`."""
     started = time.perf_counter()
     try:
         outcome = evaluate(point, rival)
     except Exception as error:  # one trial ends itself, not the study
+        if _lacks_memory(error):
+            raise OutOfMemoryError(
+                f"out of memory: {' '.join(str(error).split())[:300] or type(error).__name__}"
+            ) from None
         outcome = Outcome.failed(f"{type(error).__name__}: {error}")
     return replace(outcome, wall_s=time.perf_counter() - started)
+
+
+def _lacks_memory(error: Exception) -> bool:
+    """Whether Python, a device, or torch's allocator for the CPU, whose error has no type of its own, ran out of it."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )

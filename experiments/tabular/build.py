@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import Any
 
 from agents import TrialState
+from automl._duration import duration
 from automl.benchmark import Coverage, Table
 from automl.benchmark.grid import choices
 from automl.config import RunnerConfig, StudyConfig
 from automl.evaluation import Evaluator
 from automl.evaluation.certify import COUNTED
-from automl.progress import duration
 from automl.setup import Setup
 from automl.study import code_version, environment
 

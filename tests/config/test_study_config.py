@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from agents import Goal
-from automl.config import StudyConfig, first_differences
+from automl.config import RunnerConfig, StudyConfig, first_differences
 from automl.errors import ConfigError
 
 MINIMAL = {"name": "s", "model": "small_cnn", "data": "digits", "budget": "macs <= 50%"}
@@ -100,6 +100,10 @@ def test_the_record_gives_the_same_configuration_back(tmp_path):
         (("macs <= 50%", "macs = 50%"), "expected a budget"),
         (("activation", "luck"), "line 21: evaluation.importance: expected one of surgeon, taylor, activation"),
         (("workers: 4", "workers: 0"), "line 22: runner: workers must be at least 1"),
+        (("threads: 2", "timeout_s: 0"), "line 22: runner: timeout_s must be above 0, got 0"),
+        (("threads: 2", "cpus_per_trial: -1"), "line 22: runner: cpus_per_trial must be above 0"),
+        (("threads: 2", "gpus_per_trial: 1.5"), "gpus_per_trial is a part of 1, or a whole number, got 1.5"),
+        (("threads: 2", "retries: -1"), "line 22: runner: retries must be at least 0"),
         (("name: full", "name: a/b"), "a study's name has letters"),
         (("name: full", "name: full\nname: again"), "line 2: name is set twice"),
         (("name: full", "folder: /x"), "line 1: folder: unknown key"),
@@ -115,6 +119,21 @@ def test_what_is_wrong_is_named_with_its_line(tmp_path, change, complaint):
         StudyConfig.from_file(write(tmp_path, FULL.replace(before, after, 1)))
     assert complaint in str(error.value)
     assert "study.yaml" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "here"),
+    [
+        ({}, True),
+        ({"retries": 5, "threads": 2, "cpus_per_trial": 2.0}, True),
+        ({"workers": 2}, False),
+        ({"timeout_s": 60}, False),
+        ({"gpus_per_trial": 0.5}, False),
+        ({"address": "auto"}, False),
+    ],
+)
+def test_one_worker_is_this_process_unless_something_needs_another(options, here):
+    assert RunnerConfig(**options).in_this_process is here
 
 
 def test_a_file_that_is_not_there_is_one_clear_error(tmp_path):

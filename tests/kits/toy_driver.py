@@ -1,0 +1,129 @@
+"""A process that drives a made-up study, for tests and experiments that end such processes.
+
+    python -c "from tests.kits.toy_driver import main; main()" URL --workers 2 --trials 40 --wait-s 0.2
+
+The study "toy" must be in the database. The process writes a line of JSON for every trial that has finished.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import agents
+from agents import Goal
+from automl.commands.interrupt import ends_on_ctrl_c
+from automl.runners import SerialRunner
+from automl.session import Session
+from automl.store import Store, StudyRecord, TrialRecord, open_store
+from automl.types import Measurement, Outcome
+from search_spaces import Point
+from tests.kits.toy_space import ToyAccuracy, toy_problem
+
+GOAL = Goal("accuracy", "maximize")
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class SleepyEvaluator:
+    """The made-up accuracy after `wait_s` seconds; with the process, and the raylet (the Ray node) that it belongs to.
+
+    Those two are no part of what an agent chooses by.
+    """
+
+    def __init__(self, problem: ToyAccuracy, wait_s: float) -> None:
+        self.problem, self.wait_s = problem, wait_s
+
+    def __call__(self, point: Point, rival: Point | None = None) -> Outcome:
+        time.sleep(self.wait_s)
+        where = {"process": os.getpid(), "raylet": int(os.environ.get("RAY_RAYLET_PID", 0))}
+        values = {"accuracy": self.problem(point), **where}
+        return Outcome.done([Measurement(metric, value) for metric, value in values.items()])
+
+
+def new_toy_study(store: Store) -> StudyRecord:
+    """The study that `main` drives."""
+    problem = toy_problem()
+    config = {
+        "knobs": [{"name": k.name, "levels": list(k.levels), "unit": k.unit} for k in problem.space.knobs],
+        "goal": {"metric": GOAL.metric, "direction": GOAL.direction},
+        "limits": problem.limits,
+    }
+    return store.create_study("toy", config, code_version="1", environment={})
+
+
+def toy_session(store: Store, study: StudyRecord, trials: int, observers=(), max_attempts: int = 3) -> Session:
+    """The lane of the study: an agent whose every step depends on all before."""
+    problem = toy_problem()
+    agent = agents.create(
+        "nsga2", space=problem.space, goal=GOAL, limits=problem.limits, seed=0, trials=trials, population=8
+    )
+    return Session(store, study, "nsga2", 0, agent, trials, observers=observers, max_attempts=max_attempts)
+
+
+def told(trial: TrialRecord) -> list:
+    """All that is known of a finished trial and must never change; as JSON gives it back."""
+    return [trial.id, trial.number, trial.finish_order, trial.point.key, trial.values["accuracy"], str(trial.finished)]
+
+
+def course(store: Store, study: StudyRecord) -> list[tuple]:
+    """What was tried and in which order it was learnt."""
+    trials = store.trials(study.id)
+    return [(t.number, t.finish_order, t.point, t.state, t.values.get("accuracy")) for t in trials]
+
+
+def spawn_driver(url: str, *options: object, cwd: Path) -> subprocess.Popen[str]:
+    """A process that drives the study; the first of a group, and with the usual Ctrl-C."""
+    code = "from tests.kits.toy_driver import main; main()"
+    return subprocess.Popen(
+        [sys.executable, "-P", "-c", code, url, *map(str, options)],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+def main() -> None:
+    """Run what is left of the study."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("url")
+    parser.add_argument("--workers", type=int, default=0, help="0 for a serial run, else Ray")
+    parser.add_argument("--trials", type=int, default=20)
+    parser.add_argument("--wait-s", type=float, default=0.1)
+    parser.add_argument("--address")
+    parser.add_argument("--attempts", type=int, default=3)
+    args = parser.parse_args()
+
+    out = sys.stdout  # while Ray runs, another takes its place
+
+    def tell(trial: TrialRecord) -> None:
+        print(json.dumps(told(trial)), file=out, flush=True)
+
+    with open_store(args.url) as store, ends_on_ctrl_c("ended at once"):
+        study = store.study("toy")
+        if args.workers:
+            from automl.runners.ray_tune import RayTuneRunner
+
+            runner = RayTuneRunner(args.workers, threads=1, address=args.address)
+        else:
+            runner = SerialRunner()
+        try:
+            with store.drive(study.id):
+                session = toy_session(store, study, args.trials, [tell], args.attempts)
+                print(json.dumps("begins"), flush=True)
+                try:
+                    runner.run(session, SleepyEvaluator(toy_problem(), args.wait_s))
+                finally:
+                    runner.close()
+            print(json.dumps("ends"), flush=True)
+        except KeyboardInterrupt:
+            sys.exit(130)
