@@ -131,7 +131,7 @@ def _actor(reference: Any, threads: int) -> type[tune.Trainable]:
             try:
                 outcome = run_trial(self._evaluate, self._point, self._rival)
             except OutOfMemoryError as error:
-                return {"lost": str(error), "done": True}
+                return {"outcome": [], "lost": str(error), "done": True}
             return {"outcome": [asdict(outcome)], "done": True}
 
     return TrialActor
@@ -178,7 +178,7 @@ class _SessionSearcher(Searcher):
         if ours is None:
             return
         try:
-            if not error and result is not None and "outcome" in result:
+            if not error and result is not None and result["outcome"]:
                 self._proposer.finish(ours, _outcome(result["outcome"][0]))
                 return
             stopped = self._reasons.get(trial_id, "Ray Tune stopped it before it ran")

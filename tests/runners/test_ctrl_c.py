@@ -40,8 +40,8 @@ def processes_that_name(text: str) -> list[int]:
     return found
 
 
-def gone(text: str, within_s: float = 15.0) -> bool:
-    """Whether no such process is left after a while."""
+def gone(text: str, within_s: float = 60.0) -> bool:
+    """Whether no such process is left after a while: Ray's give theirs up to half a minute."""
     until = time.monotonic() + within_s
     while processes_that_name(text):
         if time.monotonic() > until:
