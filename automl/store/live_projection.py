@@ -1,24 +1,26 @@
 """Optuna's tables kept up with a running study, at the expense of nobody who waits.
 
-Optuna takes tens of milliseconds to add a trial, and holds an SQLite file's write lock and Python's interpreter for
-most of them.
-So trials are copied in a thread, while the driver has nothing to write: an evaluation is under way.
+Optuna takes tens of milliseconds to add a trial, many times that on a busy core, and holds an SQLite file's write lock
+most of the time. So trials are copied in a thread, and only while they finish at so slow a pace that the driver will
+hardly want to write meanwhile; a study that goes on faster is shown when it pauses, and at its end.
 """
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from queue import SimpleQueue
 from threading import Event, Thread
 
 from automl.store.optuna_projection import OptunaProjection
 from automl.store.records import TrialRecord
 
-QUIET_S = 0.05
-"""The driver has nothing to write when no trial has finished for so long."""
+PACE_S = 0.2
+"""Trials are copied when they finish no more often than that, on average over the last `RECENT` and until now."""
 
-AT_LEAST_EVERY_S = 1.0
-"""A driver that is never quiet is disturbed once in so long."""
+RECENT = 20
+NEXT_S = 0.02
+"""How long the driver is left alone after a trial has finished: it then proposes the next."""
 
 
 class LiveProjection:
@@ -27,14 +29,14 @@ class LiveProjection:
     def __init__(self, projection: OptunaProjection) -> None:
         self._projection = projection
         self._queue: SimpleQueue[TrialRecord] = SimpleQueue()
-        self._recorded = time.monotonic()
+        self._finished: deque[float] = deque(maxlen=RECENT)  # when the last trials were recorded
         self._stopping = Event()
         self._thread: Thread | None = None
 
     def record(self, trial: TrialRecord) -> None:
         """Note that a trial has finished. Takes no time, the first of a lane excepted, and never raises."""
         self._projection.prepare(trial)
-        self._recorded = time.monotonic()
+        self._finished.append(time.monotonic())
         self._queue.put(trial)
         if self._thread is None:
             self._thread = Thread(target=self._run, name="automl-projection", daemon=True)
@@ -56,16 +58,15 @@ class LiveProjection:
         self._projection.close()
 
     def _run(self) -> None:
-        copied = time.monotonic()
-        while not self._stopping.is_set():
-            now = time.monotonic()
-            quiet = now - self._recorded >= QUIET_S
-            if self._queue.empty() or not (quiet or now - copied >= AT_LEAST_EVERY_S):
-                self._stopping.wait(QUIET_S / 2)
-                continue
-            self._projection.record(self._queue.get())
-            copied = time.monotonic()
+        while not self._stopping.wait(NEXT_S):
+            if not self._queue.empty() and self._quiet():
+                self._projection.record(self._queue.get())
         self._projection.close()  # the connection that belongs to this thread
+
+    def _quiet(self) -> bool:
+        """Whether the driver will hardly want to write in the next moment."""
+        now = time.monotonic()
+        return now - self._finished[-1] >= NEXT_S and now - self._finished[0] >= PACE_S * len(self._finished)
 
     def _stop(self) -> None:
         self._stopping.set()

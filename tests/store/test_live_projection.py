@@ -52,14 +52,15 @@ def test_while_the_driver_is_quiet_trials_are_copied(store, live):
     assert live.sync() == 0
 
 
-def test_a_driver_that_is_never_quiet_is_hardly_disturbed_and_all_is_there_in_the_end(store, live):
+def test_a_driver_that_is_never_quiet_is_not_disturbed_and_all_is_there_in_the_end(store, live):
     started, n = time.monotonic(), 0
-    while time.monotonic() - started < 0.8:  # within the second that it is left alone
+    while time.monotonic() - started < 1.5:
         finish(store, live, n)
         n += 1
         time.sleep(0.01)
-    assert live.behind >= n - 1
-    assert live.sync() >= n - 1
+    # While Optuna was loaded, after the first, there was time to copy one or two.
+    assert live.behind >= n - 2
+    assert live.sync() >= n - 2
     assert shown(store) == list(range(n))
 
 
