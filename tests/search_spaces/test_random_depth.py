@@ -13,7 +13,7 @@ from search_spaces import DepthSpace, SpaceError, trace
 from tests.kits.random_networks import DEEP, RandomNetwork, Reference, masked, random_levels
 
 NETWORKS = 120
-CHUNKS = 5
+CHUNKS = 2
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))
