@@ -139,8 +139,10 @@ def table(rows: list[dict]) -> str:
 def draw(rows: list[dict], path: Path) -> None:
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), sharey=True, layout="constrained")
-    for axis, kind in zip(axes, ("sqlite", "postgresql"), strict=True):
+    kinds = list(dict.fromkeys(row["database"] for row in rows))
+    figure, grid = plt.subplots(1, len(kinds), figsize=(9, 3.4), sharey=True, squeeze=False, layout="constrained")
+    axes = grid[0]
+    for axis, kind in zip(axes, kinds, strict=True):
         for who in ("ours", "Optuna"):
             mine = [row for row in rows if row["database"] == kind and row["who"] == who]
             sizes = [row["recorded"] for row in mine]
