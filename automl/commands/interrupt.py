@@ -18,8 +18,9 @@ def ends_on_ctrl_c(farewell: str, *, tell: bool = True) -> Iterator[None]:
     """While it lasts the first Ctrl-C raises `KeyboardInterrupt`, the next ends the process with code 130.
 
     Then nothing is closed: what has finished is in the database, Ray's processes notice sooner or later that the one
-    that started them is gone, and the next driver finds that this one is dead. `farewell` is written to standard error if `tell`. Nothing is
-    changed where Ctrl-C means something else already: it is ignored in the background, or has a handler of its own.
+    that started them is gone, and the next driver finds that this one is dead. `farewell` is written to standard
+    error if `tell`. Nothing is changed where Ctrl-C means something else already: it is ignored in the background, or
+    has a handler of its own.
     """
     usual = threading.current_thread() is threading.main_thread()
     if not usual or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
