@@ -20,7 +20,7 @@ from automl.evaluation.precision import formatted
 from automl.evaluation.sequential import SequentialReconstruction, affordable, refitted_sites
 from automl.measures.modes import differentiating, evaluating
 from automl.problem import Batch
-from automl.training.form import autocast, laid_out
+from automl.training.form import laid_out
 from search_spaces import LayerSlice
 
 STEPS = 300
@@ -46,15 +46,15 @@ class BlockReconstruction:
         original: fx.GraphModule,
         batches: Sequence[Batch],
         *,
-        precision: str = "float32",
+        dtype: torch.dtype = torch.float32,
         steps: int = STEPS,
         seed: int = 0,
     ) -> None:
-        """`precision`: float32, or bfloat16 for autocast in the forward passes that learn."""
+        """`dtype`: bfloat16 for autocast to it in the forward passes that learn."""
         self._refit = SequentialReconstruction(original, batches, seed=seed)
         self._original = original
         self._sites = refitted_sites(original)
-        self._precision, self._steps, self._seed = precision, steps, seed
+        self._dtype, self._steps, self._seed = dtype, steps, seed
         parts = zip(*(inputs for inputs, _ in formatted(batches, torch.float32)), strict=True)
         inputs = tuple(torch.cat(part) for part in parts)
         self._inputs = tuple(x[: affordable(original, inputs)] for x in inputs)
@@ -86,7 +86,7 @@ class BlockReconstruction:
         for step in range(self._steps):
             optimizer.param_groups[0]["lr"] = LEARNING_RATE * (1 + math.cos(math.pi * step / self._steps)) / 2
             drawn = torch.randint(len(target), (BATCH,), generator=generator)
-            with autocast(target.device, self._precision):
+            with torch.autocast(target.device.type, self._dtype, enabled=self._dtype is not torch.float32):
                 made = block(tuple(x[drawn] for x in inputs))
             _distance(made.float(), target[drawn]).backward()
             optimizer.step()
