@@ -23,7 +23,7 @@ from automl.problem import Batch
 from automl.training.form import laid_out
 from search_spaces import LayerSlice
 
-STEPS = 300
+STEPS = 500
 """Of each block."""
 BATCH = 64
 LEARNING_RATE = 1e-3
