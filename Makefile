@@ -22,7 +22,7 @@ demo: $(VENV)/.installed
 	$(BIN)/python experiments/digits/run_onnx.py demo/winner/model.onnx
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
