@@ -8,6 +8,7 @@ import platform
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -27,7 +28,7 @@ from automl.runners import Runner, SerialRunner
 from automl.session import FINAL, Lanes, Observer, Session
 from automl.setup import Setup
 from automl.store import LiveProjection, OptunaProjection, Store, StudyNotFoundError, StudyRecord, TrialRecord
-from search_spaces import Point
+from search_spaces import ChannelSpace, Point
 
 BASE = "base"
 """The lane of the original network: one trial."""
@@ -68,8 +69,18 @@ class Study:
     @cached_property
     def finisher(self) -> Evaluator:
         """Rebuilds the networks that are reported; what is trained after that is kept in files (`finishing.py`)."""
+        return self._with_care(self.evaluator)
+
+    def finisher_of(self, space: ChannelSpace) -> Evaluator:
+        """The same for the study's space as it is, or narrowed to a network that has been cut and trained."""
+        if space is self.setup.space:
+            return self.finisher
+        options = replace(self.config.evaluation, training=None)
+        return self._with_care(Evaluator(self.setup.problem, space, options, threads=self.setup.threads))
+
+    def _with_care(self, evaluator: Evaluator) -> Evaluator:
         as_searched = self.config.finish.reconstruction == "as_searched"
-        return (self.evaluator if as_searched else self.evaluator.finishing()).untrained()
+        return (evaluator if as_searched else evaluator.finishing()).untrained()
 
     def _find(self) -> StudyRecord | None:
         try:

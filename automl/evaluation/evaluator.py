@@ -296,14 +296,15 @@ class Evaluator:
         point: Point,
         options: TrainingOptions,
         *,
+        plan: Plan | None = None,
         validated: Sequence[str] = (),
         checkpoint: Path | None = None,
         say: Callable[[str], None] = lambda text: None,
     ) -> History:
         """Train the network at `point` in place, on the problem's training data, by its loss or by distillation.
 
-        `validated`: metrics to measure on the validation data after each epoch, for the history. The rest as of
-        `automl.training.trainer.train`.
+        `plan`: what the network was built from, if not as a trial is. `validated`: metrics to measure on the validation
+        data after each epoch, for the history. The rest as of `automl.training.trainer.train`.
         """
 
         def validate(network: nn.Module) -> dict[str, float]:
@@ -314,7 +315,7 @@ class Evaluator:
             return train(
                 network,
                 self.problem.epochs(options.batch_size),
-                self._loss(point, options),
+                self._loss(plan or self.plan(point), options),
                 options,
                 validate=validate if validated else None,
                 checkpoint=checkpoint,
@@ -322,16 +323,14 @@ class Evaluator:
                 say=say,
             )
 
-    def _loss(self, point: Point, options: TrainingOptions) -> Loss:
-        """What training at `point` minimises."""
+    def _loss(self, plan: Plan, options: TrainingOptions) -> Loss:
+        """What training the network that `plan` made minimises."""
         if options.distillation is None:
             return SupervisedLoss(self.problem.loss, options.label_smoothing)
         from automl.training.distillation import distillation  # its teacher is made fast by this package
 
         hard = smoothed(self.problem.loss, options.label_smoothing)
-        return distillation(
-            self.problem, self.space, self.plan(point), options.distillation, hard=hard, dtype=self._dtype
-        )
+        return distillation(self.problem, self.space, plan, options.distillation, hard=hard, dtype=self._dtype)
 
     def _regularisers(self, network: nn.Module) -> list[Regulariser]:
         """What keeps a trained network in the space."""
