@@ -19,7 +19,7 @@ from automl.evaluation import EvaluationOptions
 from automl.evaluation.objectives import MAXIMIZED, WEIGHED
 from automl.evaluation.sparsity import sparse_settings
 from automl.measures.latency_table import LatencyOptions
-from automl.training.options import StageOptions, TrainingOptions
+from automl.training.options import SparsifyOptions, StageOptions, TrainingOptions
 from search_spaces import WeightSpace
 
 IN_MEMORY = "in memory"
@@ -193,6 +193,8 @@ class StudyConfig:
     """Trials of each agent and seed."""
     seeds: tuple[int, ...] = (0,)
     evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
+    sparsify: SparsifyOptions | None = None
+    """How the network is trained before the search to need fewer channels; None: not at all."""
     finish: FinishConfig = FinishConfig()
     latency: LatencyOptions | None = None
     """How latency is measured for a budget on it."""
@@ -248,7 +250,12 @@ class StudyConfig:
                 )
 
     def _require_tunable(self) -> None:
-        """Raise `ConfigError` for stages of what cannot be cut twice, or that are not trained."""
+        """Raise `ConfigError` for training of channels where there are none, or stages that are not trained."""
+        if self.sparsify is not None and self.space.name == "weights":
+            raise ConfigError(
+                "sparsify presses whole channels towards zero: leave it out of a space of weights, or set "
+                "`space: channels` or `depth`"
+            )
         if self.finish.stages is None:
             return
         if self.space.name != "channels":

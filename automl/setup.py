@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from torch import nn
+
 from automl._fingerprint import fingerprint
 from automl.config import RunnerConfig, StudyConfig
 from automl.errors import ConfigError
@@ -21,6 +23,9 @@ from automl.measures.latency_table import PREDICTED, LatencyOptions, LatencyTabl
 from automl.problem import Problem
 from automl.training.loss import SupervisedLoss
 from search_spaces import ChannelSpace, DepthSpace, WeightSpace
+
+Start = Callable[[Evaluator], nn.Module]
+"""An evaluator of the original network -> the network of the same shape and names that a search starts from."""
 
 
 class Setup:
@@ -36,14 +41,24 @@ class Setup:
         problem: Problem | None = None,
         *,
         recorded: Mapping[str, Any] | None = None,
+        start: Start | None = None,
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
-        """`recorded`: what an earlier `to_record` gave, if the study is in the database."""
+        """`recorded`: what an earlier `to_record` gave, if the study is in the database. `start`: gives the network
+        that the search starts from, if it is not the original."""
         self.config = config
         self.problem = problem or load_problem(config)
         self._require_metrics()
         self._require_trainable()
+        self.threads = _threads(config.runner)
         self.space = self._space()
+        original = self.space.original.state_dict() if start is not None else None
+        if start is not None:
+            assert isinstance(self.space, ChannelSpace)  # the configuration refuses to train what starts any other
+            network = start(Evaluator(self.problem, self.space, threads=self.threads))
+            self.space = self._space()  # a second one, since the first holds the original
+            self.space.original.load_state_dict(network.state_dict())
+        self.start = fingerprint(self.space.original) if start is not None else None
         self.original_point = self.space.point(self.space.original_levels.tolist())
         self.latency_options = config.latency or LatencyOptions()
         self.latency_table: LatencyTable | None = None
@@ -56,10 +71,9 @@ class Setup:
             {metric: self.space.cost(self.original_point, metric) for metric in self.space.metrics}
         )
         self.space.require_feasible(self.limits)
-        self.threads = _threads(config.runner)
         kind: Any = SparsityEvaluator if isinstance(self.space, WeightSpace) else Evaluator
         self.evaluator: Evaluator = kind(
-            self.problem, self.space, config.evaluation, self.limits, self.threads, config.goal
+            self.problem, self.space, config.evaluation, self.limits, self.threads, config.goal, original
         )
 
     def _space(self) -> ChannelSpace | WeightSpace:
@@ -92,7 +106,8 @@ class Setup:
 
     def _require_trainable(self) -> None:
         """Raise `DataError` or `ConfigError` if training is asked for that this problem does not allow."""
-        for options in (self.config.finish.training, self.config.evaluation.training):
+        sparsify = self.config.sparsify.training if self.config.sparsify is not None else None
+        for options in (self.config.finish.training, self.config.evaluation.training, sparsify):
             if options is not None:
                 self.problem.epochs(options.batch_size)
                 SupervisedLoss(self.problem.loss, options.label_smoothing)
@@ -125,6 +140,7 @@ class Setup:
         return {
             **self.config.to_record(),
             "network": fingerprint(self.problem.model),
+            **({"start": self.start} if self.start else {}),
             "knobs": knobs,
             "goal": asdict(self.config.goal),
             "limits": self.limits,

@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,6 +27,7 @@ from automl.progress import Progress
 from automl.runners import Runner, SerialRunner
 from automl.session import FINAL, Lanes, Observer, Session
 from automl.setup import Setup
+from automl.starting import keep_start, starting_network
 from automl.store import LiveProjection, OptunaProjection, Store, StudyNotFoundError, StudyRecord, TrialRecord
 from search_spaces import ChannelSpace, Point
 
@@ -58,8 +59,11 @@ class Study:
         if found is not None:  # before anything is measured for a study that cannot go on
             wanted = config.to_record()
             self._require_same(found, {key: found.config.get(key) for key in wanted}, wanted)
-        self.setup = Setup(config, problem, recorded=found.config if found else None, say=say)
+        start = partial(starting_network, store, config, found, say=say) if config.sparsify is not None else None
+        self.setup = Setup(config, problem, recorded=found.config if found else None, start=start, say=say)
         self.record = self._same_or_new(found)
+        if isinstance(self.setup.space, ChannelSpace) and config.sparsify is not None:
+            keep_start(store, config, self.record, self.setup.space)
 
     @property
     def evaluator(self) -> Evaluator:

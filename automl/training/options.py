@@ -114,3 +114,20 @@ class StageOptions:
     def __post_init__(self) -> None:
         if self.count < 1:
             raise ConfigError(f"count is a number of stages, at least 1, got {self.count}")
+
+
+@dataclass(frozen=True)
+class SparsifyOptions:
+    """How a network is trained before the search to need fewer channels; what makes no sense is a `ConfigError`."""
+
+    method: Literal["group_lasso", "group_decay"] = "group_lasso"
+    """What presses whole channels, all weights that make or read them, towards zero: a penalty on their norms (OICSR,
+    Li et al. 2019), or decay that is stronger the weaker a channel is in its group (DepGraph, Fang et al. 2023)."""
+    strength: float | None = None
+    """What the penalty is multiplied by; none: 1e-4 for group_lasso, 5e-4 for group_decay."""
+    training: TrainingOptions = TrainingOptions()
+    """How the network is trained meanwhile."""
+
+    def __post_init__(self) -> None:
+        if self.strength is not None and not 0 < self.strength < math.inf:
+            raise ConfigError(f"strength must be above 0, got {self.strength}. Leave out `sparsify` for none")
