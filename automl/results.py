@@ -145,6 +145,7 @@ def manifest(study: Study, record: TrialRecord) -> dict[str, Any]:
         "budget": study.config.parsed_budget.text,
         "limits": study.setup.limits,
         "point": dict(record.point),
+        "sparsify": asdict(study.config.sparsify) if study.config.sparsify is not None else None,
         "training": _training(study, record),
         "measurements": reported(record),
         "base": reported(study.base()),

@@ -13,8 +13,9 @@ from automl.training.greedy import global_greedy
 from automl.training.options import StageOptions
 from automl.training.sparsity import energies
 from automl.training.stages import cut_greedily, cut_towards, prune_in_stages, stages, towards
+from experiments.recovery.run import renewed
 from search_spaces import ChannelSpace
-from tests.kits.digits import accuracy, hard, problem, train, untrained
+from tests.kits.digits import accuracy, hard, problem, train
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +104,7 @@ def test_one_stage_is_cutting_and_tuning(space):
 
 
 def test_weights_are_rewound_but_channels_chosen_by_tuned_ones(space):
-    early = untrained(space.original)
+    early = renewed(space.original)
     started = []
 
     def tune(network, plan, i):

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
-import signal
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,40 +20,16 @@ from automl.config import StudyConfig
 from automl.errors import ConfigError, DataError
 from automl.finishing import WEIGHTS
 from automl.setup import Setup
-from automl.store import TrialRecord, open_store
+from automl.store import open_store
 from automl.training.options import DistillationOptions, TrainingOptions
 from automl.zoo import load_model
-from tests.cli.conftest import DIGITS, spawn
 from tests.cli.conftest import automl as command
+from tests.kits.studies import WEIGHTS_FILE, kill, outcome, trials, write
 
 TRAINING = (
     "training: {epochs: 3, batch_size: 32, learning_rate: 0.02, precision: float32, channels_last: true, "
     "distillation: {weight: 0.5}}"
 )
-WEIGHTS_FILE = str(DIGITS.with_name("small_cnn.safetensors"))
-
-
-def write(folder: Path, *more: str) -> Path:
-    """The digits study with few trials and `more` lines."""
-    text = DIGITS.read_text().replace("small_cnn.safetensors", WEIGHTS_FILE).replace("trials: 60", "trials: 4")
-    path = folder / "study.yaml"
-    path.write_text("\n".join([text.replace("baselines: [uniform, random]", "baselines: [random]"), *more, ""]))
-    return path
-
-
-def trials(database: Path) -> list[TrialRecord]:
-    with open_store(database, create=False) as store:
-        return store.trials(store.studies()[0].id)
-
-
-def outcome(database: Path) -> list[tuple]:
-    """What is known of each network as it is reported, times apart."""
-    names = ("refitted_accuracy", "final_accuracy", "final_loss", "test_accuracy", "training_loss")
-    return [
-        (t.agent, t.number, t.point, tuple(t.values.get(name) for name in names))
-        for t in trials(database)
-        if "final_accuracy" in t.values
-    ]
 
 
 @pytest.fixture(scope="module")
@@ -127,17 +101,14 @@ def test_a_study_killed_while_it_trains_ends_as_one_that_ran_through(searched, t
     through, _ = searched
     database = tmp_path / "study.db"
     path = write(tmp_path, f"finish: {{finalists: 2, {TRAINING}}}")
-    process = spawn("search", path, "--storage", database, cwd=tmp_path)
-    try:
-        said = ""
-        started = time.monotonic()
-        while "network 2 of" not in said or "epoch 1 of 3" not in said.rsplit("network 2 of", 1)[1]:
-            line = process.stderr.readline()
-            assert line and time.monotonic() - started < 120, said
-            said += line
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+    kill(
+        tmp_path,
+        "search",
+        path,
+        "--storage",
+        database,
+        when=lambda said: "epoch 1 of 3" in said.partition("network 2 of")[2],
+    )
     assert list((tmp_path / "study.db.artifacts" / "amc-digits").glob("*.checkpoint"))
     ran = command("resume", "amc-digits", "--storage", database)
     assert ran.code == 0, ran.err

@@ -1,0 +1,54 @@
+"""The digits study with few trials, for tests of what becomes of its finalists."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from automl.store import TrialRecord, open_store
+from tests.cli.conftest import DIGITS, spawn
+
+WEIGHTS_FILE = str(DIGITS.with_name("small_cnn.safetensors"))
+
+
+def write(folder: Path, *more: str, trials: int = 4, baselines: str = "random", agent: str = "amc") -> Path:
+    """The study's file with few trials and `more` lines."""
+    text = DIGITS.read_text().replace("small_cnn.safetensors", WEIGHTS_FILE).replace("trials: 60", f"trials: {trials}")
+    text = text.replace("baselines: [uniform, random]", f"baselines: [{baselines}]").replace(
+        "agent: amc", f"agent: {agent}"
+    )
+    path = folder / "study.yaml"
+    path.write_text("\n".join([text, *more, ""]))
+    return path
+
+
+def trials(database: Path) -> list[TrialRecord]:
+    with open_store(database, create=False) as store:
+        return store.trials(store.studies()[0].id)
+
+
+def outcome(database: Path) -> list[tuple]:
+    """What is known of each network as it is reported, times apart."""
+    names = ("refitted_accuracy", "final_accuracy", "final_loss", "test_accuracy", "training_loss")
+    return [
+        (t.agent, t.number, t.point, tuple(t.values.get(name) for name in names))
+        for t in trials(database)
+        if "final_accuracy" in t.values
+    ]
+
+
+def kill(folder: Path, *arguments: str | Path, when: Callable[[str], bool]) -> None:
+    """Run `automl ARGUMENTS` in `folder` until what it has said so far fulfils `when`, then end it by SIGKILL."""
+    process = spawn(*arguments, cwd=folder)
+    try:
+        said = ""
+        started = time.monotonic()
+        while not when(said):
+            line = process.stderr.readline()
+            assert line and time.monotonic() - started < 120, said
+            said += line
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
