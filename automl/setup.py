@@ -18,11 +18,15 @@ from automl.evaluation.certify import COUNTED
 from automl.evaluation.metrics import DIVERGENCE
 from automl.evaluation.objectives import WEIGHED
 from automl.evaluation.sparsity import SparsityEvaluator
+from automl.export.subject import largest_difference, run_module
 from automl.loading import load_problem
 from automl.measures.latency_table import PREDICTED, LatencyOptions, LatencyTable, measure_latency_table
 from automl.problem import Problem
 from automl.training.loss import SupervisedLoss
 from search_spaces import ChannelSpace, DepthSpace, WeightSpace
+
+SAME = 1e-3
+"""How far outputs may differ, as a fraction of the largest, that are computed in another order."""
 
 Start = Callable[[Evaluator], nn.Module]
 """An evaluator of the original network -> the network of the same shape and names that a search starts from."""
@@ -58,6 +62,7 @@ class Setup:
             network = start(Evaluator(self.problem, self.space, threads=self.threads))
             self.space = self._space()  # a second one, since the first holds the original
             self.space.original.load_state_dict(network.state_dict())
+        self._require_stages()
         self.start = fingerprint(self.space.original) if start is not None else None
         self.original_point = self.space.point(self.space.original_levels.tolist())
         self.latency_options = config.latency or LatencyOptions()
@@ -111,6 +116,23 @@ class Setup:
             if options is not None:
                 self.problem.epochs(options.batch_size)
                 SupervisedLoss(self.problem.loss, options.label_smoothing)
+
+    def _require_stages(self) -> None:
+        """Raise `ConfigError` if the network is to be cut in stages and, cut once, cannot be cut again: one that
+        normalises over channels does not compute the same with zeros for those that are gone."""
+        stages, space = self.config.finish.stages, self.space
+        if stages is None or stages.count == 1:
+            return
+        assert isinstance(space, ChannelSpace)  # the configuration refuses stages of any other
+        plan = space.plan(space.point(space.lowest.tolist()))
+        small = space.build(plan).eval()
+        widened = space.narrowed(small, plan).original.eval()
+        inputs = self.problem.example_inputs
+        if not largest_difference(run_module(widened, inputs), run_module(small, inputs)) < SAME:
+            raise ConfigError(
+                "this network normalises over channels (LayerNorm, or GroupNorm with groups that are cut), and what is "
+                "left after a stage cannot be cut by a second: leave out finish.stages"
+            )
 
     def _latency_table(
         self, space: ChannelSpace, recorded: Mapping[str, Any] | None, say: Callable[[str], None]

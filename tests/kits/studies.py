@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pytest
+from torch import nn
+
+from automl import export
+from automl.data import load
 from automl.store import TrialRecord, open_store
-from tests.cli.conftest import DIGITS, spawn
+from automl.zoo import load_model
+from tests.cli.conftest import DIGITS, automl, spawn
+from tests.training.conftest import accuracy
 
 WEIGHTS_FILE = str(DIGITS.with_name("small_cnn.safetensors"))
 
@@ -52,3 +61,15 @@ def kill(folder: Path, *arguments: str | Path, when: Callable[[str], bool]) -> N
     finally:
         process.send_signal(signal.SIGKILL)
         process.communicate()
+
+
+def exported(database: Path, out: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """The winner as it is rebuilt from its export, and the manifest; right on as many images as the manifest says."""
+    ran = automl("export", "amc-digits", "--storage", database, "--out", out, "--format=safetensors")
+    assert ran.code == 0, ran.err
+    network = export.load(out, load_model("small_cnn", {}, WEIGHTS_FILE))
+    told = json.loads((out / "manifest.json").read_text())
+    splits = load("digits", validation_size=400, calibration_size=256)
+    for batches, metric in ((splits.validation, "accuracy"), (splits.test(), "test_accuracy")):
+        assert accuracy(network, batches) == pytest.approx(told["measurements"][metric]["value"])
+    return network, told
