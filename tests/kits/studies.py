@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +26,15 @@ WEIGHTS_FILE = str(DIGITS.with_name("small_cnn.safetensors"))
 
 def write(folder: Path, *more: str, trials: int = 4, baselines: str = "random", agent: str = "amc") -> Path:
     """The study's file with few trials and `more` lines."""
-    text = DIGITS.read_text().replace("small_cnn.safetensors", WEIGHTS_FILE).replace("trials: 60", f"trials: {trials}")
-    text = text.replace("baselines: [uniform, random]", f"baselines: [{baselines}]").replace(
-        "agent: amc", f"agent: {agent}"
-    )
+    text = DIGITS.read_text()
+    for before, after in (
+        ("small_cnn.safetensors", WEIGHTS_FILE),
+        ("trials: 60", f"trials: {trials}"),
+        ("baselines: [uniform, random]", f"baselines: [{baselines}]"),
+        ("agent: amc", f"agent: {agent}"),
+    ):
+        assert before in text
+        text = text.replace(before, after)
     path = folder / "study.yaml"
     path.write_text("\n".join([text, *more, ""]))
     return path
@@ -73,3 +80,15 @@ def exported(database: Path, out: Path) -> tuple[nn.Module, dict[str, Any]]:
     for batches, metric in ((splits.validation, "accuracy"), (splits.test(), "test_accuracy")):
         assert accuracy(network, batches) == pytest.approx(told["measurements"][metric]["value"])
     return network, told
+
+
+@contextmanager
+def moved(database: Path, folder: Path, artifacts: str) -> Iterator[Path]:
+    """A copy of a database in `folder`, its files there in a folder called `artifacts`, and none where they were."""
+    shutil.copy(database, folder / "study.db")
+    shutil.copytree(f"{database}.artifacts", folder / artifacts)
+    hidden = Path(f"{database}.artifacts").rename(folder / "away")
+    try:
+        yield folder / "study.db"
+    finally:
+        hidden.rename(f"{database}.artifacts")

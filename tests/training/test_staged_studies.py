@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,7 +28,7 @@ from automl.zoo import load_model
 from search_spaces import ChannelSpace
 from tests.cli.conftest import automl as command
 from tests.kits.digits import problem
-from tests.kits.studies import WEIGHTS_FILE, exported, kill, outcome, trials, write
+from tests.kits.studies import WEIGHTS_FILE, exported, kill, moved, outcome, trials, write
 from tests.training.conftest import accuracy
 
 FAST = "batch_size: 32, learning_rate: 0.02, precision: float32, channels_last: true"
@@ -149,22 +148,16 @@ def test_a_study_killed_in_the_middle_of_all_that_ends_as_one_that_ran_through(s
 
 def test_a_study_goes_on_from_its_own_start_only(searched, tmp_path):
     database, _ = searched
-    shutil.copy(database, tmp_path / "study.db")
-    shutil.copytree(f"{database}.artifacts", tmp_path / "study.db.artifacts")
-    moved = Path(f"{database}.artifacts").rename(tmp_path / "away")
-    try:
-        with open_store(tmp_path / "study.db", create=False) as store:
-            config = StudyConfig.from_record(store.study("amc-digits").config)
-            Study(store, config)  # the files moved along with the database
-            file = tmp_path / "study.db.artifacts" / "amc-digits" / "sparse.safetensors"
-            file.write_bytes(file.read_bytes()[:-4] + b"\0\0\0\1")
-            with pytest.raises(StudyError, match="are not those that were recorded"):
-                Study(store, config)
-            file.unlink()
-            with pytest.raises(StudyError, match="cannot be read"):
-                Study(store, config)
-    finally:
-        moved.rename(f"{database}.artifacts")
+    with moved(database, tmp_path, "study.db.artifacts") as copy, open_store(copy, create=False) as store:
+        config = StudyConfig.from_record(store.study("amc-digits").config)
+        Study(store, config)  # the files moved along with the database
+        file = tmp_path / "study.db.artifacts" / "amc-digits" / "sparse.safetensors"
+        file.write_bytes(file.read_bytes()[:-4] + b"\0\0\0\1")
+        with pytest.raises(StudyError, match="are not those that were recorded"):
+            Study(store, config)
+        file.unlink()
+        with pytest.raises(StudyError, match="cannot be read"):
+            Study(store, config)
 
 
 def test_who_teaches_may_have_other_weights_than_what_is_cut():

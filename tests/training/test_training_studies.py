@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from automl.setup import Setup
 from automl.store import open_store
 from automl.training.options import DistillationOptions, TrainingOptions
 from tests.cli.conftest import automl as command
-from tests.kits.studies import WEIGHTS_FILE, exported, kill, outcome, trials, write
+from tests.kits.studies import WEIGHTS_FILE, exported, kill, moved, outcome, trials, write
 
 TRAINING = (
     "training: {epochs: 3, batch_size: 32, learning_rate: 0.02, precision: float32, channels_last: true, "
@@ -67,23 +66,18 @@ def test_the_winner_that_is_exported_is_the_one_that_was_measured(searched, tmp_
 
 def test_a_finished_study_is_not_trained_again_wherever_its_files_lie(searched, tmp_path):
     database, _ = searched
-    shutil.copy(database, tmp_path / "study.db")
-    shutil.copytree(f"{database}.artifacts", tmp_path / "elsewhere")
-    moved = Path(f"{database}.artifacts").rename(tmp_path / "away")
-    try:
-        ran = command("resume", "amc-digits", "--storage", tmp_path / "study.db", "--artifacts", tmp_path / "elsewhere")
+    with moved(database, tmp_path, "elsewhere") as copy:
+        ran = command("resume", "amc-digits", "--storage", copy, "--artifacts", tmp_path / "elsewhere")
         assert ran.code == 0, ran.err
-        assert "epoch" not in ran.err and outcome(tmp_path / "study.db") == outcome(database)
+        assert "epoch" not in ran.err and outcome(copy) == outcome(database)
         weights = next((tmp_path / "elsewhere" / "amc-digits").glob("*.safetensors"))
         for path in weights.parent.iterdir():
             path.write_bytes(path.read_bytes()[:-4] + b"\0\0\0\1")
-        broken = ("export", "amc-digits", "--storage", tmp_path / "study.db", "--out", tmp_path / "out")
+        broken = ("export", "amc-digits", "--storage", copy, "--out", tmp_path / "out")
         ran = command(*broken, "--artifacts", tmp_path / "elsewhere")
         assert ran.code == 1 and "are not those that were recorded" in ran.err
         ran = command(*broken)
         assert ran.code == 1 and "cannot be read" in ran.err
-    finally:
-        moved.rename(f"{database}.artifacts")
 
 
 def test_a_study_killed_while_it_trains_ends_as_one_that_ran_through(searched, tmp_path):
