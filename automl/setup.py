@@ -56,14 +56,6 @@ class Setup:
         self._require_trainable()
         self.threads = _threads(config.runner)
         self.space = self._space()
-        original = self.space.original.state_dict() if start is not None else None
-        if start is not None:
-            assert isinstance(self.space, ChannelSpace)  # the configuration refuses to train what starts any other
-            network = start(Evaluator(self.problem, self.space, threads=self.threads))
-            self.space = self._space()  # a second one, since the first holds the original
-            self.space.original.load_state_dict(network.state_dict())
-        self._require_stages()
-        self.start = fingerprint(self.space.original) if start is not None else None
         self.original_point = self.space.point(self.space.original_levels.tolist())
         self.latency_options = config.latency or LatencyOptions()
         self.latency_table: LatencyTable | None = None
@@ -76,6 +68,14 @@ class Setup:
             {metric: self.space.cost(self.original_point, metric) for metric in self.space.metrics}
         )
         self.space.require_feasible(self.limits)
+        self._require_stages()
+        original = None
+        if start is not None:
+            assert isinstance(self.space, ChannelSpace)  # the configuration refuses to train what starts any other
+            network = start(Evaluator(self.problem, self.space, threads=self.threads))
+            original = copy.deepcopy(self.space.original.state_dict())
+            self.space.original.load_state_dict(network.state_dict())
+        self.start = fingerprint(self.space.original) if start is not None else None
         kind: Any = SparsityEvaluator if isinstance(self.space, WeightSpace) else Evaluator
         self.evaluator: Evaluator = kind(
             self.problem, self.space, config.evaluation, self.limits, self.threads, config.goal, original

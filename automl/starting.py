@@ -18,8 +18,6 @@ from search_spaces import ChannelSpace
 
 SPARSE = "sparse weights"
 """The kind of artifact that the network is which a search starts from."""
-CHECKPOINT = "sparse.checkpoint"
-"""The file from which its training goes on."""
 
 
 def starting_network(
@@ -44,7 +42,7 @@ def starting_network(
         read_weights(network, path, known.sha256)
         return network
     say(f"training the original with {config.sparsify.method} before the search")
-    return _sparsified(evaluator, config.sparsify, folder / CHECKPOINT, say)
+    return _sparsified(evaluator, config.sparsify, folder, say)
 
 
 def keep_start(store: Store, config: StudyConfig, study: StudyRecord, space: ChannelSpace) -> None:
@@ -54,23 +52,23 @@ def keep_start(store: Store, config: StudyConfig, study: StudyRecord, space: Cha
         path = folder / "sparse.safetensors"
         digest = write_weights(space.original, space.plan(space.point(space.original_levels.tolist())), path)
         store.add_artifact(study.id, None, SPARSE, path.resolve(), digest)
-    (folder / CHECKPOINT).unlink(missing_ok=True)
+    for checkpoint in folder.glob("sparse-*.checkpoint"):
+        checkpoint.unlink()
 
 
 def _kept(store: Store, study: StudyRecord) -> ArtifactRecord | None:
     return next((artifact for artifact in store.artifacts(study.id) if artifact.kind == SPARSE), None)
 
 
-def _sparsified(
-    evaluator: Evaluator, options: SparsifyOptions, checkpoint: Path, say: Callable[[str], None]
-) -> nn.Module:
-    """A copy of the original network of the evaluator's space, all of it still there, trained with the regulariser."""
+def _sparsified(evaluator: Evaluator, options: SparsifyOptions, folder: Path, say: Callable[[str], None]) -> nn.Module:
+    """A copy of the original network of the evaluator's space, all of it still there, trained with the penalty."""
     space, problem = evaluator.space, evaluator.problem
     network = copy.deepcopy(space.original)
     whole = space.point(space.original_levels.tolist())
     kind = {"group_lasso": OutInGroupLasso, "group_decay": GroupSparseDecay}[options.method]
     judged = "accuracy" if "accuracy" in problem.metrics else "loss"
     before = next(m.value for m in evaluator.measure(network, problem.validation) if m.metric == judged)
+    penalty = kind(space) if options.strength is None else kind(space, options.strength)
     say(f"validation {judged} {before:.4f} before that")
     evaluator.train(
         network,
@@ -78,8 +76,8 @@ def _sparsified(
         options.training,
         plan=space.plan(whole),
         validated=[judged],
-        checkpoint=checkpoint,
-        regularisers=[kind(space) if options.strength is None else kind(space, options.strength)],
+        checkpoint=folder / f"sparse-{options.method}-{penalty.strength:g}.checkpoint",  # no other penalty goes on
+        regularisers=[penalty],
         say=say,
     )
     return network

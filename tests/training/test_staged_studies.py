@@ -132,7 +132,7 @@ def test_a_study_killed_in_the_middle_of_all_that_ends_as_one_that_ran_through(s
     database = tmp_path / "study.db"
     search = ("search", study_file(tmp_path), "--storage", database)
     kill(tmp_path, *search, when=lambda said: "epoch 1 of 2" in said)
-    assert list(tmp_path.rglob("sparse.checkpoint"))
+    assert list(tmp_path.rglob("sparse-group_lasso-0.05.checkpoint"))
     kill(tmp_path, *search, when=lambda said: "epoch 1 of 2" in said.partition("stage 2 of 3")[2])
     assert len(list(tmp_path.rglob("*.checkpoint"))) == 2
     ran = command("resume", "amc-digits", "--storage", database)
