@@ -64,7 +64,7 @@ def compress(
     budget: str | Sequence[str] | None = "macs <= 50%",
     *,
     test_data: Iterable[Any] | None = None,
-    agent: str | Mapping[str, Any] = "amc_warm",
+    agent: str | Mapping[str, Any] | None = None,
     baselines: Sequence[str] = ("uniform", "random"),
     objective: Literal[
         "accuracy", "loss", "divergence", "error_log_macs", "error_log_params", "compression_reward"
@@ -94,7 +94,8 @@ def compress(
         budget: for example `"macs <= 50%"`, `["params <= 120k", "size <= 200 KB"]` or `"latency <= 3.5 ms"`; None
             for no limit, with an objective that weighs the error with the cost.
         test_data: batches on which the original and the winners are measured once, at the end.
-        agent: the search agent's name, or a mapping with `name` and its options.
+        agent: the search agent's name, or a mapping with `name` and its options; None: `amc_warm`, or `bo` in a space
+            of depth.
         baselines: agents that run beside it with as many trials.
         objective: what is improved on the validation data; `error_log_macs` and `error_log_params` are the error times
             the logarithm of the cost; `compression_reward` is C (2 - C) accuracy / accuracy of `model`, C the part of
@@ -122,7 +123,7 @@ def compress(
             "model": IN_MEMORY,
             "data": {"name": IN_MEMORY, "calibration_size": calibration_size},
             "budget": () if budget is None else budget,
-            "agent": agent,
+            "agent": agent or {},
             "baselines": baselines,
             "objective": objective,
             "guarantee": guarantee,

@@ -25,6 +25,9 @@ from search_spaces import WeightSpace
 IN_MEMORY = "in memory"
 """The name of a model or data set that was handed over in Python and cannot be loaded again by name."""
 
+DEPTH_AGENT = "bo"
+"""Where an agent that starts from error curves is no default: of removed blocks there are none."""
+
 FREE = ("trials", "runner", "folder", "artifacts", "data.root", "model.weights")
 """What may differ when a study is resumed. Weights and folder are where files lie; what the network holds is bound."""
 
@@ -128,6 +131,7 @@ class AgentConfig:
     """How to choose."""
 
     name: str = "amc_warm"
+    """A study file that names none gets this, and `DEPTH_AGENT` in a space of depth."""
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -325,12 +329,14 @@ class StudyConfig:
         for key in ("model", "data", "space", "agent"):  # a plain name stands for a section with that name
             if isinstance(settings.get(key), str):
                 settings[key] = {"name": settings[key]}
-        if isinstance(settings.get("agent"), Mapping):
-            options = dict(settings["agent"])
-            name = convert(str, options.pop("name", AgentConfig.name), source, ("agent", "name"))
-            settings["agent"] = AgentConfig(name, options)
         space = settings.get("space", {})
-        if isinstance(space, Mapping) and space.get("name") == "weights":
+        kind = space.get("name") if isinstance(space, Mapping) else None
+        if isinstance(agent := settings.get("agent", {}), Mapping):
+            options = dict(agent)
+            usual = DEPTH_AGENT if kind == "depth" else AgentConfig.name
+            name = convert(str, options.pop("name", usual), source, ("agent", "name"))
+            settings["agent"] = AgentConfig(name, options)
+        if kind == "weights":
             settings["evaluation"] = _of_weights(settings.get("evaluation", {}), source)
         config = build(cls, settings, source)
         model, data = config.model, config.data

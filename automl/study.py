@@ -58,7 +58,7 @@ class Study:
         found = self._find()
         if found is not None:  # before anything is measured for a study that cannot go on
             wanted = config.to_record()
-            self._require_same(found, {key: found.config.get(key) for key in wanted}, wanted)
+            self._require_same(found, {key: value for key, value in _completed(found).items() if key in wanted}, wanted)
         start = partial(starting_network, store, config, found, say=say) if config.sparsify is not None else None
         self.setup = Setup(config, problem, recorded=found.config if found else None, start=start, say=say)
         self.record = self._same_or_new(found)
@@ -98,7 +98,7 @@ class Study:
             return self.store.create_study(
                 self.config.name, wanted, code_version=code_version(), environment=environment(self.setup.threads)
             )
-        self._require_same(found, found.config, wanted)
+        self._require_same(found, _completed(found), wanted)
         return found
 
     def _require_same(self, found: StudyRecord, recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
@@ -269,6 +269,11 @@ class Study:
             f"no trial of study {self.record.name!r} is done: "
             f"{'; '.join(reasons[:3]) or f'go on with `automl resume {self.record.name}`'}"
         )
+
+
+def _completed(found: StudyRecord) -> dict[str, Any]:
+    """What is recorded of a study, with the defaults of the keys that did not exist when it was begun."""
+    return {**found.config, **StudyConfig.from_record(found.config).to_record()}
 
 
 def final(record: TrialRecord, metric: str) -> float:

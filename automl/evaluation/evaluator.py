@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from agents import Goal, Sensitivity
 from automl.batches import compact
 from automl.errors import BudgetError, ConfigError, NotFiniteError
+from automl.evaluation.blockwise import BlockReconstruction
 from automl.evaluation.certify import COUNTED, counts, excess
 from automl.evaluation.fisher import output_fisher
 from automl.evaluation.gram import Gram, gather_grams, supported
@@ -95,7 +96,7 @@ class Evaluator:
         self._prepared = False
         self._scores: dict[str, np.ndarray] = {}
         self._sensitivity: Sensitivity | None = None
-        self._reconstruction: Reconstruction | SequentialReconstruction | None = None
+        self._reconstruction: Reconstruction | SequentialReconstruction | BlockReconstruction | None = None
         self._recalibration: list[Batch] = []
         self._dtype = torch.float32
         self._order: list[int] = []
@@ -375,19 +376,24 @@ class Evaluator:
         self.prepare()
         return self.space.plan(point, self._scores)
 
-    def finishing(self) -> Evaluator:
+    def finishing(self, *, blockwise: bool = False) -> Evaluator:
         """An evaluator that keeps the same channels and fits them sequentially and thoroughly.
 
-        For the few networks that are reported: it takes seconds where a trial takes tenths. Needs the calibration
-        data, which a pickled evaluator has left behind.
+        For the few networks that are reported: it takes seconds where a trial takes tenths, and minutes if blocks are
+        tuned too (`blockwise`). Needs the calibration data, which a pickled evaluator has left behind.
         """
         self.prepare()
         other = copy.copy(self)
         other.problem = self.problem  # a copy, like a pickle, has left training data behind
         other.options = replace(self.options, reconstruction="sequential", recalibration="auto")
         other._recalibration, other._rivals = [], OrderedDict()
+        original, batches = self.space.original, self.problem.calibration
         with pinned_threads(self.threads):
-            other._reconstruction = SequentialReconstruction(self.space.original, self.problem.calibration)
+            other._reconstruction = (
+                BlockReconstruction(original, batches, dtype=self._dtype)
+                if blockwise
+                else SequentialReconstruction(original, batches)
+            )
         return other
 
     def untrained(self) -> Evaluator:

@@ -62,7 +62,7 @@ _ADDITIONS = (torch.add, operator.add, operator.iadd, "add", "add_")
 
 
 @dataclass(frozen=True)
-class _Site:
+class Site:
     """Where the output of a layer is compared with the original network's."""
 
     layer: str
@@ -70,8 +70,10 @@ class _Site:
     """The batch norm that alone consumes the layer, if there is one: it is fitted together with the layer."""
     end: str
     """The node of the norm, or else of the layer."""
+    total: str
+    """The node of the sum that goes into, if it does, or else its `end`."""
     target: str
-    """The node whose value the layer is to reproduce: its `end`, or the sum that goes into."""
+    """Which of the two the layer is to reproduce: the total, if what else is added is known when the layer runs."""
 
 
 class SequentialReconstruction:
@@ -86,11 +88,11 @@ class SequentialReconstruction:
     def __init__(
         self, original: fx.GraphModule, batches: Sequence[Batch], effort: Effort = THOROUGH, *, seed: int = 0
     ) -> None:
-        self._sites = _sites(original)
+        self._sites = refitted_sites(original)
         self._effort = effort
         self._generator = torch.Generator().manual_seed(seed)
         inputs = tuple(torch.cat(parts) for parts in zip(*(inputs for inputs, _ in batches), strict=True))
-        samples = min(_affordable(original, inputs), effort.samples or len(inputs[0]))
+        samples = min(affordable(original, inputs), effort.samples or len(inputs[0]))
         self._inputs = tuple(x[:samples].clone() for x in inputs)  # a view would drag the rest along when pickled
         self._drawn: dict[str, list[Tensor]] = {}
         """Layer -> for each chunk of samples, the output positions that became rows."""
@@ -98,7 +100,7 @@ class SequentialReconstruction:
         """Layer -> what the original has there: [rows, out]."""
         _Watch(original, self._sites, self._remember).run(*self._inputs)
 
-    def _remember(self, network: nn.Module, site: _Site, x: Tensor, value: Tensor) -> None:
+    def _remember(self, network: nn.Module, site: Site, x: Tensor, value: Tensor) -> None:
         layer = _layer(network, site.layer)
         count = positions(layer, x)
         rows = max(self._effort.rows, self._effort.rows_a_feature * layer.weight[0].numel())
@@ -108,7 +110,7 @@ class SequentialReconstruction:
         ]
         self._targets[site.layer] = self._at(site, layer, value)
 
-    def _at(self, site: _Site, layer: nn.Conv2d | nn.Linear, value: Tensor) -> Tensor:
+    def _at(self, site: Site, layer: nn.Conv2d | nn.Linear, value: Tensor) -> Tensor:
         """The rows of a value of the shape of the layer's output: [rows, out]."""
         chunks = zip(value.split(CHUNK), self._drawn[site.layer], strict=True)
         return torch.cat([output_rows(layer, chunk, drawn) for chunk, drawn in chunks])
@@ -116,7 +118,7 @@ class SequentialReconstruction:
     def apply(self, network: fx.GraphModule, slices: Mapping[str, LayerSlice]) -> None:
         """Overwrite weights of `network`, built with these `slices`, in place. Deterministic."""
 
-        def fit(site: _Site, x: Tensor, shortcut: Tensor | None) -> None:
+        def fit(site: Site, x: Tensor, shortcut: Tensor | None) -> None:
             if site.layer not in slices:
                 return
             layer = _layer(network, site.layer)
@@ -171,11 +173,11 @@ class _Runner(fx.Interpreter):
 class _Watch(_Runner):
     """Runs the original network and reports, at each site, the layer's input and the value to reproduce."""
 
-    def __init__(self, network: fx.GraphModule, sites: Mapping[str, _Site], report: Any) -> None:
+    def __init__(self, network: fx.GraphModule, sites: Mapping[str, Site], report: Any) -> None:
         super().__init__(network)
         self._sites = sites
         self._report = report
-        self._inputs: dict[str, tuple[_Site, Tensor]] = {}
+        self._inputs: dict[str, tuple[Site, Tensor]] = {}
 
     def run_node(self, n: fx.Node) -> Any:
         if n.name in self._sites:
@@ -191,7 +193,7 @@ class _Watch(_Runner):
 class _Refit(_Runner):
     """Runs the pruned network and has each layer fitted on its input just before it runs."""
 
-    def __init__(self, network: fx.GraphModule, sites: Mapping[str, tuple[_Site, fx.Node | None]], fit: Any) -> None:
+    def __init__(self, network: fx.GraphModule, sites: Mapping[str, tuple[Site, fx.Node | None]], fit: Any) -> None:
         super().__init__(network)
         self._sites = sites
         self._fit = fit
@@ -203,7 +205,7 @@ class _Refit(_Runner):
         return super().run_node(n)
 
 
-def _sites(network: fx.GraphModule) -> dict[str, _Site]:
+def refitted_sites(network: fx.GraphModule) -> dict[str, Site]:
     """Node that calls a layer -> where its output is compared, for every layer that can be fitted."""
     order = {node: position for position, node in enumerate(network.graph.nodes)}
     calls: dict[str, list[fx.Node]] = {}
@@ -218,8 +220,9 @@ def _sites(network: fx.GraphModule) -> dict[str, _Site]:
         (node,) = nodes
         end = calls[norms[name]][0] if name in norms else node
         added = _added(end)
-        known = added is not None and order[added[1]] < order[node]
-        sites[node.name] = _Site(name, norms.get(name), end.name, added[0].name if added and known else end.name)
+        total = added[0] if added is not None else end
+        known = added is None or order[added[1]] < order[node]
+        sites[node.name] = Site(name, norms.get(name), end.name, total.name, (total if known else end).name)
     return sites
 
 
@@ -232,14 +235,14 @@ def _added(end: fx.Node) -> tuple[fx.Node, fx.Node] | None:
     return (user, other) if end.meta.get("shape") == other.meta.get("shape") else None
 
 
-def _shortcuts(network: fx.GraphModule, sites: Mapping[str, _Site]) -> dict[str, tuple[_Site, fx.Node | None]]:
+def _shortcuts(network: fx.GraphModule, sites: Mapping[str, Site]) -> dict[str, tuple[Site, fx.Node | None]]:
     """The sites that a rebuilt network still has, each with what is added to the layer where its target is made.
 
     A layer that runs before that is known is left out: its target cannot be told apart.
     """
     order = {node: position for position, node in enumerate(network.graph.nodes)}
     nodes = {node.name: node for node in order}
-    found: dict[str, tuple[_Site, fx.Node | None]] = {}
+    found: dict[str, tuple[Site, fx.Node | None]] = {}
     for name, site in sites.items():
         if name not in nodes:
             continue
@@ -252,7 +255,7 @@ def _shortcuts(network: fx.GraphModule, sites: Mapping[str, _Site]) -> dict[str,
     return found
 
 
-def _affordable(network: fx.GraphModule, inputs: Sequence[Tensor]) -> int:
+def affordable(network: fx.GraphModule, inputs: Sequence[Tensor]) -> int:
     """How many samples keep every feature map within `MAP_BYTES`."""
     shapes = [node.meta.get("shape") for node in network.graph.nodes]
     tensors = [shape for shape in shapes if isinstance(shape, tuple) and shape and isinstance(shape[0], int)]

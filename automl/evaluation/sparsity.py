@@ -84,7 +84,7 @@ class SparsityEvaluator(Evaluator):
         self.prepare()
         return self.space.plan(point, self._scores)
 
-    def finishing(self) -> Evaluator:
+    def finishing(self, *, blockwise: bool = False) -> Evaluator:
         """This evaluator: with nothing to refit, the networks reported are those of the trials."""
         return self
 

@@ -39,7 +39,8 @@ UNTRAINED = {
     "batch norms": EvaluationOptions(reconstruction="none"),
     "least squares": EvaluationOptions(),
 }
-"""Rungs of the ladder below training; the last, sequential least squares, is where every training starts."""
+"""Rungs of the ladder below training. Above them are sequential least squares, where every training starts, and the
+same with its blocks tuned."""
 
 
 def main() -> None:
@@ -87,6 +88,7 @@ def climb(study: Study, winner: TrialRecord, out: Path) -> None:
         for name, options in UNTRAINED.items()
     }
     ladder["sequential"] = lambda: study.finisher
+    ladder["blockwise"] = lambda: study.evaluator.finishing(blockwise=True)
     for name, make in ladder.items():
         row = {"arm": name, "seed": winner.seed, "epochs": 0}
         if not known(out, row):

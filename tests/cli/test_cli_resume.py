@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import shutil
 import signal
+import sqlite3
 import time
 from pathlib import Path
 
@@ -97,6 +101,26 @@ trials: 4
 seeds: [0, 1]
 runner: {threads: 1}
 """
+
+
+def test_a_study_goes_on_that_was_begun_before_a_key_of_the_study_file_existed(searched, tmp_path):
+    database = tmp_path / "study.db"
+    shutil.copy(searched[0], database)
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
+        ((text,),) = connection.execute("SELECT config FROM study")
+        config = json.loads(text)
+        del config["guarantee"], config["space"]["skips"], config["finish"]["training"]
+        connection.execute("UPDATE study SET config = ?", (json.dumps(config),))
+    before = finished(database)
+    assert automl("resume", "amc-digits", "--storage", database, "--trials", len(before)).code == 0
+    assert len(finished(database)) > len(before)
+    config["space"]["round_to"] = 4
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("UPDATE study SET config = ?", (json.dumps(config),))
+    refused = automl("search", DIGITS, "--storage", database)
+    assert refused.code != 0
+    assert "space.round_to (recorded 4, now 1)" in refused.err
+    assert "skips" not in refused.err
 
 
 @pytest.fixture

@@ -54,6 +54,12 @@ def test_the_shortest_study_has_the_documented_defaults():
     assert [(agent.name, seed) for agent, seed in config.lanes] == [("uniform", 0), ("random", 0), ("amc_warm", 0)]
 
 
+def test_a_study_of_depth_that_names_no_agent_gets_one_that_needs_no_error_curves():
+    depth = {**MINIMAL, "space": {"name": "depth"}}
+    assert StudyConfig.from_dict(depth).agent.name == "bo"
+    assert StudyConfig.from_dict({**depth, "agent": "n2n"}).agent.name == "n2n"
+
+
 def test_a_full_file_is_read_with_paths_relative_to_it(tmp_path):
     config = StudyConfig.from_file(write(tmp_path, FULL))
     assert Path(config.model.weights) == tmp_path / "weights/net.safetensors"
