@@ -75,6 +75,7 @@ def compress(
     workers: int = 1,
     space: Mapping[str, Any] | None = None,
     evaluation: Mapping[str, Any] | None = None,
+    sparsify: Mapping[str, Any] | None = None,
     finish: Mapping[str, Any] | None = None,
     latency: Mapping[str, Any] | None = None,
     calibration_size: int = 512,
@@ -102,8 +103,8 @@ def compress(
         guarantee: the accuracy that the winner must have, `"accuracy >= 90%"` or `"accuracy drop <= 1%"`, in points.
         trials: evaluations of each agent.
         workers: above 1 the trials are a Ray Tune sweep.
-        space, evaluation, finish, latency: the sections of a study file, for example `{"min_keep": 0.2}` for a space
-            or `{"finalists": 2, "training": {"epochs": 30}}` for the end.
+        space, evaluation, sparsify, finish, latency: the sections of a study file, for example `{"min_keep": 0.2}` for
+            a space or `{"finalists": 2, "training": {"epochs": 30}}` for the end.
         loss: (outputs, targets) -> mean loss, if it is not cross-entropy.
         storage: a database URL or file that keeps the trials; by default they are forgotten. With it, calling again
             with the same arguments goes on where the last call was stopped.
@@ -130,6 +131,7 @@ def compress(
             "seeds": [seed],
             "space": space or {},
             "evaluation": evaluation or {},
+            "sparsify": sparsify,
             "finish": finish or {},
             "latency": latency,
             "runner": {"workers": workers},

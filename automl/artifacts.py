@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 
+from safetensors import safe_open
 from safetensors.torch import load, save
 from torch import nn
 
+from automl._files import replacing
 from automl.config import StudyConfig
 from automl.errors import StudyError
 from automl.measures import state_tensors
-from automl.store import Store
+from automl.store import ArtifactRecord, Store
+from search_spaces import Plan
+
+PLAN = "plan"
+"""The key under which a file of weights says which channels they belong to."""
 
 
 def artifacts_folder(store: Store, config: StudyConfig) -> Path:
@@ -24,31 +29,45 @@ def artifacts_folder(store: Store, config: StudyConfig) -> Path:
     return Path.cwd() / f"{config.name}.artifacts"
 
 
-def write_weights(network: nn.Module, path: Path) -> str:
-    """Write the state of `network` as safetensors, whole or not at all; the file's SHA-256. Errors: `StudyError`."""
-    content = save(state_tensors(network)[0])
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content)
-        partial.replace(path)
-    except OSError as error:
-        raise StudyError(
-            f"cannot write the trained weights {path}: {error}. Make room, or its folder writable"
-        ) from error
-    finally:
-        partial.unlink(missing_ok=True)
+def file_of(artifact: ArtifactRecord, folder: Path) -> Path:
+    """Where the file of an artifact lies: as recorded, or in `folder` if the database has moved with its files."""
+    recorded = Path(artifact.path)
+    return recorded if recorded.exists() else folder / recorded.name
+
+
+def write_weights(network: nn.Module, plan: Plan, path: Path) -> str:
+    """Write the state of `network`, which `plan` made, as safetensors, whole or not at all; the file's SHA-256.
+
+    Errors: `StudyError`.
+    """
+    content = save(state_tensors(network)[0], {PLAN: plan.to_json()})
+    with replacing(path, "the trained weights") as file:
+        file.write(content)
     return hashlib.sha256(content).hexdigest()
+
+
+def read_plan(path: Path, sha256: str) -> Plan | None:
+    """What the network whose weights `write_weights` wrote was built from; None in a file of an earlier version, which
+    has the plan of its Point. Errors: `StudyError`."""
+    _content(path, sha256)
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata() or {}
+    return Plan.from_json(metadata[PLAN]) if PLAN in metadata else None
 
 
 def read_weights(network: nn.Module, path: Path, sha256: str) -> None:
     """Load what `write_weights` wrote into a network of the same structure. Errors: `StudyError`."""
+    tensors = load(_content(path, sha256))
+    aliases = state_tensors(network)[1]
+    network.load_state_dict({**tensors, **{key: tensors[kept] for key, kept in aliases.items()}})
+
+
+def _content(path: Path, sha256: str) -> bytes:
+    """The bytes of a file of weights, if they are those that were recorded."""
     try:
         content = path.read_bytes()
     except OSError as error:
         raise StudyError(f"the trained weights {path} cannot be read: {error.strerror}. Put the file back") from error
     if hashlib.sha256(content).hexdigest() != sha256:
         raise StudyError(f"the trained weights {path} are not those that were recorded. Put the file back as it was")
-    tensors = load(content)
-    aliases = state_tensors(network)[1]
-    network.load_state_dict({**tensors, **{key: tensors[kept] for key, kept in aliases.items()}})
+    return content

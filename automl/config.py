@@ -19,7 +19,7 @@ from automl.evaluation import EvaluationOptions
 from automl.evaluation.objectives import MAXIMIZED, WEIGHED
 from automl.evaluation.sparsity import sparse_settings
 from automl.measures.latency_table import LatencyOptions
-from automl.training.options import TrainingOptions
+from automl.training.options import SparsifyOptions, StageOptions, TrainingOptions
 from search_spaces import WeightSpace
 
 IN_MEMORY = "in memory"
@@ -118,6 +118,8 @@ class FinishConfig:
     """How: refitted layer after layer on their own inputs, without training; or just as the trial was."""
     training: TrainingOptions | None = None
     """How they are trained after that; None: as every trial was (`evaluation.training`), or not at all."""
+    stages: StageOptions | None = None
+    """In how many stages they are cut, each of them trained; None: at once, and then trained."""
 
     def __post_init__(self) -> None:
         if self.finalists < 1:
@@ -195,6 +197,8 @@ class StudyConfig:
     """Trials of each agent and seed."""
     seeds: tuple[int, ...] = (0,)
     evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
+    sparsify: SparsifyOptions | None = None
+    """How the network is trained before the search to need fewer channels; None: not at all."""
     finish: FinishConfig = FinishConfig()
     latency: LatencyOptions | None = None
     """How latency is measured for a budget on it."""
@@ -231,6 +235,7 @@ class StudyConfig:
             raise ConfigError("the section `latency` says how a budget on latency is measured, and there is none")
         if self.space.name == "weights":
             self._require_predictable(budget)
+        self._require_tunable()
         if self.space.name == "depth" and budget.latency is not None:
             raise ConfigError(
                 "a latency table prices the widths of groups, not the removal of layers: with `space: depth` limit "
@@ -247,6 +252,26 @@ class StudyConfig:
                     f"zeros do not lower {term.metric}, kernels multiply by them: with `space: weights` limit `params` "
                     f"or `size`, or search `space: channels`"
                 )
+
+    def _require_tunable(self) -> None:
+        """Raise `ConfigError` for training of channels where there are none, or stages that are not trained."""
+        if self.sparsify is not None and self.space.name == "weights":
+            raise ConfigError(
+                "sparsify presses whole channels towards zero: leave it out of a space of weights, or set "
+                "`space: channels` or `depth`"
+            )
+        if self.finish.stages is None:
+            return
+        if self.space.name != "channels":
+            raise ConfigError(
+                f"finish.stages cuts channels again and again: set `space: channels`, or leave it out of a space of "
+                f"{self.space.name}"
+            )
+        if self.training is None:
+            raise ConfigError(
+                "finish.stages says how often networks are cut and trained, and not how they are trained: set "
+                "`finish.training` too, for example `training: {epochs: 30}`, or leave it out"
+            )
 
     @property
     def training(self) -> TrainingOptions | None:

@@ -1,25 +1,26 @@
 """The best of each lane made ready to be reported: refitted, trained if the study says so, counted, measured.
 
-A refitted network is rebuilt whenever it is needed. A trained one is kept in a file; while it is trained a checkpoint
-lies beside that, from which a study that was killed goes on.
+A refitted network is rebuilt whenever it is needed. A trained one is kept in a file, which says what it was built
+from; while it is trained a checkpoint of each stage lies beside that, from which a study that was killed goes on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 from torch import nn
 
-from automl.artifacts import artifacts_folder, read_weights, write_weights
+from automl.artifacts import artifacts_folder, file_of, read_plan, read_weights, write_weights
 from automl.errors import NotFiniteError
 from automl.session import FINAL, REFITTED, TRAINING
 from automl.store import ArtifactRecord, TrialRecord
 from automl.study import BASE, Study
+from automl.training.stages import cut_towards, prune_in_stages, stages
 from automl.training.trainer import History
 from automl.types import Measurement
-from search_spaces import Point
+from search_spaces import ChannelSpace, Plan, Point
 
 WEIGHTS = "trained weights"
 """The kind of artifact that a trained network is."""
@@ -45,7 +46,8 @@ def finish(study: Study, say: Callable[[str], None] = lambda text: None) -> None
             told = partial(_say, say, f"network {list(left).index(key) + 1} of {len(left)}")
             measured[key] = _finished(study, record, told)
         study.store.add_measurements(record.id, measured[key])
-        _checkpoint(study, record.point).unlink(missing_ok=True)
+        for checkpoint in _folder(study).glob(f"{key}.*checkpoint"):
+            checkpoint.unlink()
 
 
 def reported_network(study: Study, point: Point) -> nn.Module:
@@ -53,11 +55,16 @@ def reported_network(study: Study, point: Point) -> nn.Module:
     artifact = _artifact(study, point)
     if artifact is None:
         return study.finisher.network(point)
-    network = study.setup.space.build(study.finisher.plan(point)).eval()
-    recorded = Path(artifact.path)
-    beside = artifacts_folder(study.store, study.config) / recorded.name  # the database may have moved, with its files
-    read_weights(network, recorded if recorded.exists() else beside, artifact.sha256)
+    network = study.setup.space.build(reported_plan(study, point)).eval()
+    read_weights(network, file_of(artifact, _folder(study)), artifact.sha256)
     return network
+
+
+def reported_plan(study: Study, point: Point) -> Plan:
+    """What the network that is reported at `point` was built from: channels cut in stages are chosen on the way."""
+    artifact = _artifact(study, point)
+    kept = read_plan(file_of(artifact, _folder(study)), artifact.sha256) if artifact is not None else None
+    return kept or study.finisher.plan(point)
 
 
 def was_trained(study: Study, point: Point) -> bool:
@@ -87,25 +94,64 @@ def _finished(study: Study, record: TrialRecord, say: Callable[[str], None]) -> 
 
 
 def _train(study: Study, record: TrialRecord, network: nn.Module, say: Callable[[str], None]) -> list[Measurement]:
-    """Train `network`, keep its weights in a file, and record that; the course of the training."""
-    assert study.config.training is not None
-    accuracy = [metric for metric in ("accuracy", "loss") if metric in study.setup.problem.metrics][:1]
-    checkpoint = _checkpoint(study, record.point)
-    history = study.finisher.train(
-        network, record.point, study.config.training, validated=accuracy, checkpoint=checkpoint, say=say
-    )
-    path = checkpoint.with_suffix(".safetensors")
-    digest = write_weights(network, path)
-    known = _artifact(study, record.point)
+    """Train `network`, or what is cut in stages, keep the weights in a file, and record that; the course of it all."""
+    point = record.point
+    plan = study.finisher.plan(point)
+    if study.config.finish.stages is None:
+        histories = [_tune(study, point, network, plan, f"{point.key}.checkpoint", say)]
+    else:
+        network, plan, histories = _in_stages(study, point, study.config.finish.stages.count, say)
+    path = _folder(study) / f"{point.key}.safetensors"
+    digest = write_weights(network, plan, path)
+    known = _artifact(study, point)
     if known is None or known.sha256 != digest:
         study.store.add_artifact(study.record.id, record.id, WEIGHTS, path.resolve(), digest)
-    return _course(history)
+    return _course(histories)
 
 
-def _course(history: History) -> list[Measurement]:
-    """Training loss, seconds so far and what was validated, after each epoch."""
+def _in_stages(
+    study: Study, point: Point, count: int, say: Callable[[str], None]
+) -> tuple[nn.Module, Plan, list[History]]:
+    """The network at `point`, cut and trained `count` times from the whole one on; its plan; how each training went.
+
+    A stage that was done before a kill is cut again, which is quick and gives the same, and its checkpoint is at its
+    end.
+    """
+    space = study.setup.space
+    assert isinstance(space, ChannelSpace)  # the configuration refuses stages of any other
+    whole, goal = ({"macs": space.cost(p, "macs")} for p in (study.setup.original_point, point))
+    budgets = stages(whole, goal, count)
+    histories: list[History] = []
+
+    def tune(network: nn.Module, plan: Plan, stage: int) -> None:
+        told = partial(_say, say, f"stage {stage + 1} of {count}, {budgets[stage]['macs'] / whole['macs']:.1%} of MACs")
+        histories.append(_tune(study, point, network, plan, f"{point.key}.{stage + 1}.checkpoint", told))
+
+    last = prune_in_stages(space, budgets, cut_towards(point, study.finisher_of), tune)[-1]
+    return last.network, last.plan, histories
+
+
+def _tune(
+    study: Study, point: Point, network: nn.Module, plan: Plan, checkpoint: str, say: Callable[[str], None]
+) -> History:
+    """Train `network`, which `plan` made, in place."""
+    assert study.config.training is not None
+    accuracy = [metric for metric in ("accuracy", "loss") if metric in study.setup.problem.metrics][:1]
+    return study.finisher.train(
+        network,
+        point,
+        study.config.training,
+        plan=plan,
+        validated=accuracy,
+        checkpoint=_folder(study) / checkpoint,
+        say=say,
+    )
+
+
+def _course(histories: Sequence[History]) -> list[Measurement]:
+    """Training loss, seconds so far and what was validated, after each epoch, counted on from stage to stage."""
     measured, seconds = [], 0.0
-    for step, epoch in enumerate(history.epochs, start=1):
+    for step, epoch in enumerate((epoch for history in histories for epoch in history.epochs), start=1):
         seconds += epoch.wall_s
         measured += [
             Measurement(f"{TRAINING}loss", epoch.loss, n=epoch.samples, step=step),
@@ -131,8 +177,8 @@ def _artifact(study: Study, point: Point) -> ArtifactRecord | None:
     return found[-1] if found else None
 
 
-def _checkpoint(study: Study, point: Point) -> Path:
-    return artifacts_folder(study.store, study.config) / f"{point.key}.checkpoint"
+def _folder(study: Study) -> Path:
+    return artifacts_folder(study.store, study.config)
 
 
 def _say(say: Callable[[str], None], place: str, text: str) -> None:

@@ -11,7 +11,7 @@ from torch import nn
 from automl.budget import Term
 from automl.errors import BudgetError
 from automl.evaluation.certify import certificate, certified
-from automl.finishing import finish, reported_network, was_trained
+from automl.finishing import finish, reported_network, reported_plan, was_trained
 from automl.measures import compare_latency, peak_activation_bytes
 from automl.session import FINAL
 from automl.store import TrialRecord
@@ -72,7 +72,7 @@ def conclude(study: Study, say: Callable[[str], None] = lambda text: None) -> Re
         notes = (*notes, table.unsteady)
     rows = _rows(study)
     winner = next(record for row in rows for record in row.best if record.id == winner.id)
-    return Results(rows, winner, network, study.finisher.plan(winner.point), notes)
+    return Results(rows, winner, network, reported_plan(study, winner.point), notes)
 
 
 def certified_winner(study: Study, say: Callable[[str], None] = lambda text: None) -> tuple[TrialRecord, nn.Module]:
@@ -145,6 +145,7 @@ def manifest(study: Study, record: TrialRecord) -> dict[str, Any]:
         "budget": study.config.parsed_budget.text,
         "limits": study.setup.limits,
         "point": dict(record.point),
+        "sparsify": asdict(study.config.sparsify) if study.config.sparsify is not None else None,
         "training": _training(study, record),
         "measurements": reported(record),
         "base": reported(study.base()),
@@ -152,9 +153,11 @@ def manifest(study: Study, record: TrialRecord) -> dict[str, Any]:
 
 
 def _training(study: Study, record: TrialRecord) -> dict[str, Any] | None:
-    """How the network was trained, or None if it was not."""
-    options = study.config.training
-    return asdict(options) if options is not None and was_trained(study, record.point) else None
+    """How the network was trained, and in how many stages cut, or None if it was not."""
+    options, stages = study.config.training, study.config.finish.stages
+    if options is None or not was_trained(study, record.point):
+        return None
+    return {**asdict(options), "stages": stages.count if stages is not None else 1}
 
 
 def reported(record: TrialRecord) -> dict[str, Measurement]:

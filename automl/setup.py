@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from torch import nn
+
 from automl._fingerprint import fingerprint
 from automl.config import RunnerConfig, StudyConfig
 from automl.errors import ConfigError
@@ -16,11 +18,18 @@ from automl.evaluation.certify import COUNTED
 from automl.evaluation.metrics import DIVERGENCE
 from automl.evaluation.objectives import WEIGHED
 from automl.evaluation.sparsity import SparsityEvaluator
+from automl.export.subject import largest_difference, run_module
 from automl.loading import load_problem
 from automl.measures.latency_table import PREDICTED, LatencyOptions, LatencyTable, measure_latency_table
 from automl.problem import Problem
 from automl.training.loss import SupervisedLoss
 from search_spaces import ChannelSpace, DepthSpace, WeightSpace
+
+SAME = 1e-3
+"""How far outputs may differ, as a fraction of the largest, that are computed in another order."""
+
+Start = Callable[[Evaluator], nn.Module]
+"""An evaluator of the original network -> the network of the same shape and names that a search starts from."""
 
 
 class Setup:
@@ -36,13 +45,16 @@ class Setup:
         problem: Problem | None = None,
         *,
         recorded: Mapping[str, Any] | None = None,
+        start: Start | None = None,
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
-        """`recorded`: what an earlier `to_record` gave, if the study is in the database."""
+        """`recorded`: what an earlier `to_record` gave, if the study is in the database. `start`: gives the network
+        that the search starts from, if it is not the original."""
         self.config = config
         self.problem = problem or load_problem(config)
         self._require_metrics()
         self._require_trainable()
+        self.threads = _threads(config.runner)
         self.space = self._space()
         self.original_point = self.space.point(self.space.original_levels.tolist())
         self.latency_options = config.latency or LatencyOptions()
@@ -56,10 +68,17 @@ class Setup:
             {metric: self.space.cost(self.original_point, metric) for metric in self.space.metrics}
         )
         self.space.require_feasible(self.limits)
-        self.threads = _threads(config.runner)
+        self._require_stages()
+        original = None
+        if start is not None:
+            assert isinstance(self.space, ChannelSpace)  # the configuration refuses to train what starts any other
+            network = start(Evaluator(self.problem, self.space, threads=self.threads))
+            original = copy.deepcopy(self.space.original.state_dict())
+            self.space.original.load_state_dict(network.state_dict())
+        self.start = fingerprint(self.space.original) if start is not None else None
         kind: Any = SparsityEvaluator if isinstance(self.space, WeightSpace) else Evaluator
         self.evaluator: Evaluator = kind(
-            self.problem, self.space, config.evaluation, self.limits, self.threads, config.goal
+            self.problem, self.space, config.evaluation, self.limits, self.threads, config.goal, original
         )
 
     def _space(self) -> ChannelSpace | WeightSpace:
@@ -92,10 +111,28 @@ class Setup:
 
     def _require_trainable(self) -> None:
         """Raise `DataError` or `ConfigError` if training is asked for that this problem does not allow."""
-        for options in (self.config.finish.training, self.config.evaluation.training):
+        sparsify = self.config.sparsify.training if self.config.sparsify is not None else None
+        for options in (self.config.finish.training, self.config.evaluation.training, sparsify):
             if options is not None:
                 self.problem.epochs(options.batch_size)
                 SupervisedLoss(self.problem.loss, options.label_smoothing)
+
+    def _require_stages(self) -> None:
+        """Raise `ConfigError` if the network is to be cut in stages and, cut once, cannot be cut again: one that
+        normalises over channels does not compute the same with zeros for those that are gone."""
+        stages, space = self.config.finish.stages, self.space
+        if stages is None or stages.count == 1:
+            return
+        assert isinstance(space, ChannelSpace)  # the configuration refuses stages of any other
+        plan = space.plan(space.point(space.lowest.tolist()))
+        small = space.build(plan).eval()
+        widened = space.narrowed(small, plan).original.eval()
+        inputs = self.problem.example_inputs
+        if not largest_difference(run_module(widened, inputs), run_module(small, inputs)) < SAME:
+            raise ConfigError(
+                "this network normalises over channels (LayerNorm, or GroupNorm with groups that are cut), and what is "
+                "left after a stage cannot be cut by a second: leave out finish.stages"
+            )
 
     def _latency_table(
         self, space: ChannelSpace, recorded: Mapping[str, Any] | None, say: Callable[[str], None]
@@ -125,6 +162,7 @@ class Setup:
         return {
             **self.config.to_record(),
             "network": fingerprint(self.problem.model),
+            **({"start": self.start} if self.start else {}),
             "knobs": knobs,
             "goal": asdict(self.config.goal),
             "limits": self.limits,

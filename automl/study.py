@@ -8,7 +8,8 @@ import platform
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
-from functools import cached_property
+from dataclasses import replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,8 +27,9 @@ from automl.progress import Progress
 from automl.runners import Runner, SerialRunner
 from automl.session import FINAL, Lanes, Observer, Session
 from automl.setup import Setup
+from automl.starting import keep_start, starting_network
 from automl.store import LiveProjection, OptunaProjection, Store, StudyNotFoundError, StudyRecord, TrialRecord
-from search_spaces import Point
+from search_spaces import ChannelSpace, Point
 
 BASE = "base"
 """The lane of the original network: one trial."""
@@ -57,8 +59,11 @@ class Study:
         if found is not None:  # before anything is measured for a study that cannot go on
             wanted = config.to_record()
             self._require_same(found, {key: value for key, value in _completed(found).items() if key in wanted}, wanted)
-        self.setup = Setup(config, problem, recorded=found.config if found else None, say=say)
+        start = partial(starting_network, store, config, found, say=say) if config.sparsify is not None else None
+        self.setup = Setup(config, problem, recorded=found.config if found else None, start=start, say=say)
         self.record = self._same_or_new(found)
+        if isinstance(self.setup.space, ChannelSpace) and config.sparsify is not None:
+            keep_start(store, config, self.record, self.setup.space)
 
     @property
     def evaluator(self) -> Evaluator:
@@ -68,8 +73,18 @@ class Study:
     @cached_property
     def finisher(self) -> Evaluator:
         """Rebuilds the networks that are reported; what is trained after that is kept in files (`finishing.py`)."""
+        return self._with_care(self.evaluator)
+
+    def finisher_of(self, space: ChannelSpace) -> Evaluator:
+        """The same for the study's space as it is, or narrowed to a network that has been cut and trained."""
+        if space is self.setup.space:
+            return self.finisher
+        options = replace(self.config.evaluation, training=None)
+        return self._with_care(Evaluator(self.setup.problem, space, options, threads=self.setup.threads))
+
+    def _with_care(self, evaluator: Evaluator) -> Evaluator:
         as_searched = self.config.finish.reconstruction == "as_searched"
-        return (self.evaluator if as_searched else self.evaluator.finishing()).untrained()
+        return (evaluator if as_searched else evaluator.finishing()).untrained()
 
     def _find(self) -> StudyRecord | None:
         try:

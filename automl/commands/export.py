@@ -11,6 +11,7 @@ from automl.commands.search import located
 from automl.config import RunnerConfig, StudyConfig
 from automl.errors import StudyError
 from automl.export import export
+from automl.finishing import reported_plan
 from automl.results import certified_network, certified_winner, manifest
 from automl.store import TrialRecord, open_store
 from automl.study import Study
@@ -30,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
             record = _trial(study, args.trial)
             network = certified_network(study, record)
         inputs = study.setup.problem.example_inputs
-        plan = study.finisher.plan(record.point)
+        plan = reported_plan(study, record.point)
         artifacts = export(network, inputs, plan, Path(args.out), formats, manifest=manifest(study, record))
         for artifact in artifacts:
             store.add_artifact(study.record.id, record.id, artifact.kind, artifact.path.resolve(), artifact.sha256)

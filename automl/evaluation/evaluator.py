@@ -74,11 +74,13 @@ class Evaluator:
         limits: Mapping[str, float] | None = None,
         threads: int | None = None,
         goal: Goal | None = None,
+        original: Mapping[str, Tensor] | None = None,
     ) -> None:
         """Beside what is judged by what, `threads` None: as torch is set.
 
         `limits`: metric -> absolute upper limit of macs, params, size_bytes or another cost that the space predicts.
         `goal`: what trials race for; one of `WEIGHED` is computed for every trial, and has no race.
+        `original`: the state of the network as it was given, if that of `space` has been trained since.
         """
         self.problem = problem
         self.space = space
@@ -86,6 +88,7 @@ class Evaluator:
         self.limits = dict(limits or {})
         self.threads = threads
         self.goal = goal
+        self._given = original
         known = tuple(dict.fromkeys((*COUNTED, *space.metrics)))
         unknown = sorted(self.limits.keys() - set(known))
         if unknown:
@@ -177,10 +180,20 @@ class Evaluator:
         """What the original predicts for each validation batch, or None where outputs are not class scores."""
         if "accuracy" not in self.problem.metrics:
             return [None] * len(self.problem.validation)
-        quick = fast(self.space.original, torch.float32)
+        quick = fast(self.original, torch.float32)
         with torch.inference_mode():
             batches = formatted(self.problem.validation, torch.float32)
             return [F.log_softmax(quick(*inputs), dim=1) for inputs, _ in batches]
+
+    @property
+    def original(self) -> fx.GraphModule:
+        """The network as it was given: what a Point is that removes nothing, what others are compared with, and learn
+        from. That of the space unless it was trained before the search."""
+        if self._given is None:
+            return self.space.original
+        network = copy.deepcopy(self.space.original)
+        network.load_state_dict(self._given)
+        return network
 
     def sensitivity(self) -> Sensitivity | None:
         """What narrowing each knob alone is estimated to cost in loss; None if the space has no such estimate."""
@@ -297,14 +310,16 @@ class Evaluator:
         point: Point,
         options: TrainingOptions,
         *,
+        plan: Plan | None = None,
         validated: Sequence[str] = (),
         checkpoint: Path | None = None,
+        regularisers: Sequence[Regulariser] = (),
         say: Callable[[str], None] = lambda text: None,
     ) -> History:
         """Train the network at `point` in place, on the problem's training data, by its loss or by distillation.
 
-        `validated`: metrics to measure on the validation data after each epoch, for the history. The rest as of
-        `automl.training.trainer.train`.
+        `plan`: what the network was built from, if not as a trial is. `validated`: metrics to measure on the validation
+        data after each epoch, for the history. The rest as of `automl.training.trainer.train`.
         """
 
         def validate(network: nn.Module) -> dict[str, float]:
@@ -315,23 +330,29 @@ class Evaluator:
             return train(
                 network,
                 self.problem.epochs(options.batch_size),
-                self._loss(point, options),
+                self._loss(plan or self.plan(point), options),
                 options,
                 validate=validate if validated else None,
                 checkpoint=checkpoint,
-                regularisers=self._regularisers(network),
+                regularisers=[*self._regularisers(network), *regularisers],
                 say=say,
             )
 
-    def _loss(self, point: Point, options: TrainingOptions) -> Loss:
-        """What training at `point` minimises."""
+    def _loss(self, plan: Plan, options: TrainingOptions) -> Loss:
+        """What training the network that `plan` made minimises."""
         if options.distillation is None:
             return SupervisedLoss(self.problem.loss, options.label_smoothing)
         from automl.training.distillation import distillation  # its teacher is made fast by this package
 
         hard = smoothed(self.problem.loss, options.label_smoothing)
         return distillation(
-            self.problem, self.space, self.plan(point), options.distillation, hard=hard, dtype=self._dtype
+            self.problem,
+            self.space,
+            plan,
+            options.distillation,
+            original=self.original,
+            hard=hard,
+            dtype=self._dtype,
         )
 
     def _regularisers(self, network: nn.Module) -> list[Regulariser]:
@@ -342,6 +363,8 @@ class Evaluator:
         plan = self.space.plan(point, self._scores)
         network: fx.GraphModule = self.space.build(plan).eval()
         if not self.changes(point):
+            if self._given is not None:
+                network.load_state_dict(self._given)
             return network
         if self._reconstruction:
             self._reconstruction.apply(network, self.space.slices(plan))

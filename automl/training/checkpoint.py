@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from automl._files import replacing
 from automl.errors import StudyError
 
 VERSION = 1
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write `state`, plain data and tensors, beside `path` and move it there: a kill leaves the old file or the new."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            torch.save({"version": VERSION, **state}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise StudyError(f"cannot write the checkpoint {path}: {error}. Make room, or its folder writable") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    """Write `state`, plain data and tensors. Errors: `StudyError`."""
+    with replacing(path, "the checkpoint") as file:
+        torch.save({"version": VERSION, **state}, file)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any] | None:

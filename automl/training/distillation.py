@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from automl.errors import ConfigError
@@ -101,16 +101,18 @@ def distillation(
     plan: Plan,
     options: DistillationOptions,
     *,
+    original: fx.GraphModule | None = None,
     hard: Callable[[Any, Tensor], Tensor] | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Distillation:
-    """The loss with which the network that `plan` makes of `space.original` learns from that original.
+    """The loss with which the network that `plan` makes of `space.original` learns from the original.
 
     Args:
         problem: what the original was trained for.
         space: of the original network, not narrowed.
         plan: what the student was built from.
         options: see there.
+        original: who teaches, a network of the shape and names of `space.original`, which is the default.
         hard: the loss with the targets; None: the problem's.
         dtype: of the teacher on a CPU.
 
@@ -126,6 +128,6 @@ def distillation(
             raise ConfigError("hints compare the channels that are kept, and this space keeps all: set `hints: none`")
         hints = Hints(space, plan, options.hints, options.layers)
     nodes: Sequence[str] = hints.nodes if hints is not None else ()
-    teacher = Teacher(space.original, nodes, dtype=dtype)
+    teacher = Teacher(original or space.original, nodes, dtype=dtype)
     remembered = problem.repeats and hints is None
     return Distillation(CachedTeacher(teacher) if remembered else teacher, hard or problem.loss, options, hints)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,12 +16,13 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     "weight_decay": (0, float("inf"), "at least 0"),
     "warmup": (0, 1, "a fraction of all steps, at least 0 and below 1"),
     "label_smoothing": (0, 1, "at least 0 and below 1"),
+    "rewind": (0, math.nextafter(1, 2), "a part of the schedule, above 0 and at most 1, or none"),
     "ema": (0, 1, "a decay above 0 and below 1, such as 0.999, or none"),
     "clip": (0, float("inf"), "a norm above 0, or none"),
     "seed": (0, float("inf"), "a whole number from 0"),
 }
 """Option -> lowest, upper bound (never reached), and the same in words."""
-_ABOVE = ("learning_rate", "ema", "clip")
+_ABOVE = ("learning_rate", "rewind", "ema", "clip")
 """Options that are above their lowest value, never at it."""
 
 
@@ -73,6 +75,10 @@ class TrainingOptions:
     """Of weights; norms and biases (parameters of one dimension) have none."""
     warmup: float = 0.03
     """The fraction of all steps over which the learning rate rises from 0."""
+    rewind: float | None = None
+    """Learning-rate rewinding (Renda et al. 2020, arXiv 2003.02389): the part of the schedule, its last, along which
+    the epochs go, in (0, 1]. What is tuned goes back into the training it came from: of T epochs the last t are gone
+    through again with `epochs` t and `rewind` t / T. None: all of the schedule."""
     label_smoothing: float = 0.0
     """Part of the target that is spread evenly over all classes; for cross-entropy only."""
     distillation: DistillationOptions | None = None
@@ -96,3 +102,32 @@ class TrainingOptions:
                 continue
             if not low <= value < high or (name in _ABOVE and value == low):
                 raise ConfigError(f"{name} is {expected}, got {value}")
+
+
+@dataclass(frozen=True)
+class StageOptions:
+    """How a network is pruned and tuned in stages; a value that makes no sense is a `ConfigError`."""
+
+    count: int = 3
+    """In how many stages the widths are reached; each leaves the same part of the MACs of the one before."""
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ConfigError(f"count is a number of stages, at least 1, got {self.count}")
+
+
+@dataclass(frozen=True)
+class SparsifyOptions:
+    """How a network is trained before the search to need fewer channels; what makes no sense is a `ConfigError`."""
+
+    method: Literal["group_lasso", "group_decay"] = "group_lasso"
+    """What presses whole channels, all weights that make or read them, towards zero: a penalty on their norms (OICSR,
+    Li et al. 2019), or decay that is stronger the weaker a channel is in its group (DepGraph, Fang et al. 2023)."""
+    strength: float | None = None
+    """What the penalty is multiplied by; none: 1e-4 for group_lasso, 5e-4 for group_decay."""
+    training: TrainingOptions = TrainingOptions()
+    """How the network is trained meanwhile."""
+
+    def __post_init__(self) -> None:
+        if self.strength is not None and not 0 < self.strength < math.inf:
+            raise ConfigError(f"strength must be above 0, got {self.strength}. Leave out `sparsify` for none")

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from torch import nn
 
 from automl.errors import ConfigError
-from automl.evaluation import EvaluationOptions, Evaluator
-from automl.problem import Problem
+from automl.evaluation import Evaluator
 from automl.training.greedy import global_greedy
 from automl.training.sparsity import energies, relative
 from search_spaces import ChannelSpace, Plan, Point
@@ -22,27 +20,8 @@ Limits = Mapping[str, float]
 Cut = Callable[[ChannelSpace, Limits], tuple[Plan, nn.Module]]
 """(what is left, limits) -> which channels stay, and the network cut to them."""
 
-Schedule = Callable[[float], float]
-"""Progress of a training in [0, 1] -> its learning rate."""
-
-
-@dataclass(frozen=True)
-class StageOptions:
-    """How a network is pruned and tuned in stages; a value that makes no sense is a `ConfigError`."""
-
-    count: int = 1
-    """In how many stages the budget is reached."""
-    rewind: Literal["none", "rate", "weights"] = "none"
-    """What each stage's training goes back to: nothing; the learning rate of the last `part` of the original training;
-    or that and the weights of the same time (`rewound`, `prune_in_stages`)."""
-    part: float = 1.0
-    """The part of the original training that is gone back, in (0, 1]."""
-
-    def __post_init__(self) -> None:
-        if self.count < 1:
-            raise ConfigError(f"count is a number of stages, at least 1, got {self.count}")
-        if not 0 < self.part <= 1:
-            raise ConfigError(f"part is a part of the original training, in (0, 1], got {self.part}")
+Prepare = Callable[[ChannelSpace], Evaluator]
+"""A space -> what rebuilds networks from it."""
 
 
 @dataclass(frozen=True)
@@ -70,21 +49,11 @@ def stages(original: Limits, final: Limits, count: int) -> list[dict[str, float]
     return [*steps, dict(final)]
 
 
-def rewound(schedule: Schedule, part: float) -> Schedule:
-    """The last `part` of `schedule`, in (0, 1], as a schedule: learning-rate rewinding (Renda et al. 2020).
-
-    With t of T epochs, `part` is t / T. For weight rewinding it belongs to the weights that epoch T - t had.
-    """
-    if not 0 < part <= 1:
-        raise ConfigError(f"what is rewound is a part of the original training, in (0, 1], got {part}")
-    return lambda progress: schedule(1 - part * (1 - progress))
-
-
 def towards(space: ChannelSpace, point: Point, limits: Limits) -> Point:
     """The Point on the way from the whole network to `point` that is as large as `limits` allow.
 
     Every keep fraction k of `point` becomes k^a with one a in [0, 1] for all, rounded up to a legal level; in a
-    narrowed space at most what it has left. If `point` itself exceeds the limits, it is returned.
+    narrowed space at most what it has left. If `point` itself reaches or exceeds a limit, it is returned.
     """
     goal = np.minimum(space.levels(point), space.highest)
     keep = goal / np.array([knob.size for knob in space.knobs])
@@ -94,7 +63,7 @@ def towards(space: ChannelSpace, point: Point, limits: Limits) -> Point:
             [_at_least(knob.levels, share**exponent * knob.size) for knob, share in zip(space.knobs, keep, strict=True)]
         )
 
-    if not space.within(goal, limits):
+    if any(space.cost_of_levels(goal, metric) >= limit for metric, limit in limits.items()):
         return space.point(goal.tolist())
     low, high = 0.0, 1.0  # at high the limits are kept
     for _ in range(40):
@@ -120,16 +89,12 @@ def cut_greedily(space: ChannelSpace, limits: Limits, *, within_groups: bool = F
     return plan, space.build(plan)
 
 
-def cut_towards(
-    problem: Problem, point: Point, options: EvaluationOptions | None = None, threads: int | None = None
-) -> Cut:
-    """A `Cut` that goes `towards` a Point, as a trial is built: channels chosen, weights refitted, norms re-estimated.
-
-    All of it on the network as it was tuned last; `problem` gives the data.
-    """
+def cut_towards(point: Point, prepare: Prepare) -> Cut:
+    """A `Cut` that goes `towards` a Point: channels chosen, weights refitted and norms re-estimated by the evaluator
+    that `prepare` makes for the network as it was tuned last."""
 
     def cut(space: ChannelSpace, limits: Limits) -> tuple[Plan, nn.Module]:
-        evaluator = Evaluator(problem, space, options, threads=threads)
+        evaluator = prepare(space)
         chosen = towards(space, point, limits)
         return evaluator.plan(chosen), evaluator.network(chosen)
 
@@ -140,7 +105,7 @@ def prune_in_stages(
     space: ChannelSpace,
     budgets: Sequence[Limits],
     cut: Cut,
-    train: Callable[[nn.Module, int], None],
+    train: Callable[[nn.Module, Plan, int], None],
     *,
     early: nn.Module | None = None,
 ) -> list[Stage]:
@@ -151,7 +116,7 @@ def prune_in_stages(
         budgets: the limits of each stage, falling (`stages`).
         cut: decides what stays within limits and cuts it: `cut_greedily`, or what `cut_towards` gives. It is given the
             space narrowed to what is left, whose `original` has the tuned weights, in the numbering of `space`.
-        train: trains the network of a stage, counted from 0, in place.
+        train: trains the network of a stage, which its plan made, in place; stages are counted from 0.
         early: the original network as it was early in its own training, for weight rewinding: every stage's channels
             then start from its weights (Frankle et al. 2020, "Linear mode connectivity and the lottery ticket
             hypothesis", algorithm 2, on channels). Otherwise from those that `cut` returns.
@@ -167,6 +132,6 @@ def prune_in_stages(
         plan, network = cut(left, limits)
         if rewind is not None:
             network = rewind.build(plan)
-        train(network, i)
+        train(network, plan, i)
         done.append(Stage(dict(limits), plan, network))
     return done

@@ -117,6 +117,8 @@ def settle(network: nn.Module, data: Data, options: TrainingOptions) -> Training
 
 def learning_rate(options: TrainingOptions, progress: float) -> float:
     """The learning rate after the fraction `progress` of all steps."""
+    if options.rewind is not None:
+        progress = 1 - options.rewind * (1 - progress)
     if progress < options.warmup:
         return options.learning_rate * progress / options.warmup
     after = (progress - options.warmup) / (1 - options.warmup)

@@ -8,6 +8,7 @@ middle of the training it was in. Test images are looked at once a row, after it
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import time
 from collections.abc import Callable
@@ -123,8 +124,9 @@ def run(study: Study, winner: TrialRecord, arm: str, options: TrainingOptions, o
     checkpoint.unlink()
 
 
-def renewed(network: nn.Module, seed: int) -> nn.Module:
-    """The same architecture with new weights, drawn as PyTorch draws them."""
+def renewed(network: nn.Module, seed: int = 0) -> nn.Module:
+    """A copy of the network with new weights, drawn as PyTorch draws them."""
+    network = copy.deepcopy(network)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         for module in network.modules():

@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from automl import zoo
@@ -92,14 +92,3 @@ def problem(name: str) -> Problem:
         train(network, hard, epochs=6)
     torch.set_num_threads(threads)
     return Problem(network, train_batches(0)[:4], held_out(), name=name)
-
-
-def untrained(network: fx.GraphModule, seed: int = 0) -> fx.GraphModule:
-    """A copy with the weights drawn anew."""
-    network = copy.deepcopy(network)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        for module in network.modules():
-            if hasattr(module, "reset_parameters"):
-                module.reset_parameters()
-    return network

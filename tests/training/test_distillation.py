@@ -14,8 +14,9 @@ from automl.problem import Problem
 from automl.training.distillation import Distillation, distillation, regression_loss, softened_loss
 from automl.training.options import DistillationOptions
 from automl.training.teacher import CachedTeacher, Teacher
+from experiments.recovery.run import renewed
 from search_spaces import ChannelSpace
-from tests.kits.digits import accuracy, hard, held_out, problem, train, train_batches, untrained
+from tests.kits.digits import accuracy, hard, held_out, problem, train, train_batches
 
 (X,), Y = train_batches(0)[0]
 
@@ -148,7 +149,7 @@ def test_it_teaches():
     space = ChannelSpace(trained.model, trained.example_inputs)
     plan = space.plan(space.point(space.highest.tolist()))
     for outputs in ("softened", "regression"):
-        student = untrained(space.build(plan))
+        student = renewed(space.build(plan))
         before = accuracy(student)
         loss = distillation(trained, space, plan, DistillationOptions(outputs=outputs, weight=1.0))
         rate = 0.05 if outputs == "softened" else 0.01

@@ -12,8 +12,9 @@ from automl.training.distillation import distillation
 from automl.training.hints import HintLoss, Hints, attention, features, hint, node_of, stage_ends
 from automl.training.options import DistillationOptions
 from automl.training.teacher import Teacher, tapped
+from experiments.recovery.run import renewed
 from search_spaces import ChannelSpace
-from tests.kits.digits import problem, train, train_batches, untrained
+from tests.kits.digits import problem, train, train_batches
 
 (X,), Y = train_batches(0)[0]
 
@@ -171,7 +172,7 @@ def test_hints_make_a_student_like_its_teacher_inside():
     plan = space.plan(space.point([knob.nearest(0.75) for knob in space.knobs]))
     away = {}
     for kind in ("none", "features"):
-        student = untrained(space.build(plan))
+        student = renewed(space.build(plan))
         train(student, distillation(trained, space, plan, DistillationOptions(hints=kind)), 4)
         hints = Hints(space, plan, "features")
         away[kind] = float(hints.compare(values(student, hints.nodes), values(space.original, hints.nodes)))

@@ -1,7 +1,6 @@
 """Pruning in stages: falling budgets, nested plans, weights carried over or rewound."""
 
 import copy
-import math
 from itertools import pairwise
 
 import numpy as np
@@ -11,10 +10,12 @@ import torch
 from automl.errors import ConfigError
 from automl.evaluation import Evaluator
 from automl.training.greedy import global_greedy
+from automl.training.options import StageOptions
 from automl.training.sparsity import energies
-from automl.training.stages import StageOptions, cut_greedily, cut_towards, prune_in_stages, rewound, stages, towards
+from automl.training.stages import cut_greedily, cut_towards, prune_in_stages, stages, towards
+from experiments.recovery.run import renewed
 from search_spaces import ChannelSpace
-from tests.kits.digits import accuracy, hard, problem, train, untrained
+from tests.kits.digits import accuracy, hard, problem, train
 
 
 @pytest.fixture(scope="module")
@@ -42,20 +43,9 @@ def test_every_stage_removes_the_same_part_of_what_it_finds():
     assert stages({"macs": 10.0}, {"macs": 3.0}, 1) == [{"macs": 3.0}]
 
 
-@pytest.mark.parametrize("wrong", [{"count": 0}, {"part": 0.0}, {"part": 1.5}])
-def test_options_that_make_no_sense(wrong):
-    with pytest.raises(ConfigError, match=next(iter(wrong))):
-        StageOptions(**wrong)
-
-
-def test_learning_rate_is_rewound_to_the_last_part():
-    def cosine(progress):
-        return 0.1 * (1 + math.cos(math.pi * progress)) / 2
-
-    assert [rewound(cosine, 0.25)(p) for p in (0.0, 0.5, 1.0)] == pytest.approx([cosine(p) for p in (0.75, 0.875, 1.0)])
-    assert rewound(cosine, 1.0)(0.3) == pytest.approx(cosine(0.3))
-    with pytest.raises(ConfigError, match="part of the original"):
-        rewound(cosine, 0.0)
+def test_no_stages_make_no_sense():
+    with pytest.raises(ConfigError, match="count"):
+        StageOptions(0)
 
 
 def test_on_the_way_to_a_point(space):
@@ -82,7 +72,7 @@ def test_stages_are_cut_for_real_from_what_was_tuned(space):
         seen.append((plan, copy.deepcopy(network)))
         return plan, network
 
-    done = prune_in_stages(space, budgets, cut, lambda network, i: train(network, hard, 2, 0.02))
+    done = prune_in_stages(space, budgets, cut, lambda network, plan, i: train(network, hard, 2, 0.02))
     assert len(done) == 3
     for i, stage in enumerate(done):
         whole = space.build(stage.plan).state_dict()
@@ -108,16 +98,16 @@ def test_stages_are_cut_for_real_from_what_was_tuned(space):
 
 def test_one_stage_is_cutting_and_tuning(space):
     limits = macs(space, 0.4)
-    (stage,) = prune_in_stages(space, [limits], cut_greedily, lambda network, i: None)
+    (stage,) = prune_in_stages(space, [limits], cut_greedily, lambda network, plan, i: None)
     plan = space.plan(global_greedy(space, energies(space), limits), energies(space))
     assert stage.plan == plan and same_weights(stage.network, space.build(plan))
 
 
 def test_weights_are_rewound_but_channels_chosen_by_tuned_ones(space):
-    early = untrained(space.original)
+    early = renewed(space.original)
     started = []
 
-    def tune(network, i):
+    def tune(network, plan, i):
         started.append(copy.deepcopy(network))
         train(network, hard, 1, 0.02)
 
@@ -136,11 +126,11 @@ def test_stages_on_the_way_to_a_point_are_built_as_trials_are(space):
     budgets = stages(macs(space, 1.0), macs(space, 0.3), 3)
     cuts = []
 
-    def tune(network, i):
+    def tune(network, plan, i):
         cuts.append(accuracy(network))
         train(network, hard, 2, 0.02)
 
-    done = prune_in_stages(space, budgets, cut_towards(trained, goal, threads=1), tune)
+    done = prune_in_stages(space, budgets, cut_towards(goal, lambda space: Evaluator(trained, space, threads=1)), tune)
     assert {name: len(kept) for name, kept in done[-1].plan.kept.items()} == dict(goal)
     for before, after in pairwise(done):
         assert all(set(after.plan.kept[name]) <= set(kept) for name, kept in before.plan.kept.items())

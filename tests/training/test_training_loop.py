@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,43 @@ def test_the_learning_rate_rises_and_falls_to_nothing():
     assert [learning_rate(chosen, p) for p in (0, 0.1, 0.2)] == pytest.approx([0, 0.2, 0.4])
     assert learning_rate(chosen, 0.6) == pytest.approx(0.2) and learning_rate(chosen, 1.0) == pytest.approx(0)
     assert learning_rate(options(learning_rate=0.4, warmup=0.0), 0.0) == 0.4
+
+
+def test_the_learning_rate_is_rewound_to_the_last_part_of_its_schedule():
+    whole, back = options(learning_rate=0.4), options(learning_rate=0.4, rewind=0.25)
+    assert [learning_rate(back, p) for p in (0, 0.5, 1)] == [learning_rate(whole, p) for p in (0.75, 0.875, 1)]
+    assert learning_rate(options(rewind=1.0), 0.3) == pytest.approx(learning_rate(options(), 0.3))
+    assert learning_rate(options(learning_rate=0.4, warmup=0.2, rewind=0.9), 0) == pytest.approx(0.2)
+    for wrong in (0.0, 1.01):
+        with pytest.raises(ConfigError, match="rewind is a part of the schedule"):
+            options(rewind=wrong)
+
+
+def test_a_rewound_training_takes_the_steps_that_ended_the_whole_one(digits, small_cnn, tmp_path):
+    """Without momentum a step depends on the weights, the rate and the batch alone."""
+    batches = list(digits.training(0, 64))[:4]
+    plain = {"momentum": 0.0, "warmup": 0.0, "learning_rate": 0.1}
+    whole, half = small_cnn(), small_cnn()
+    kept = tmp_path / "checkpoint"
+    with pytest.raises(KeyboardInterrupt):  # as if it was killed after two of four epochs
+        train(whole, lambda seed: batches, LOSS, options(epochs=4, **plain), checkpoint=kept, say=stop_after(2))
+    half.load_state_dict(torch.load(kept)["network"])
+    train(whole := small_cnn(), lambda seed: batches, LOSS, options(epochs=4, **plain), checkpoint=kept)
+    train(half, lambda seed: batches, LOSS, options(epochs=2, rewind=0.5, **plain))
+    for name, tensor in whole.state_dict().items():
+        torch.testing.assert_close(half.state_dict()[name], tensor, atol=1e-6, rtol=1e-5)
+
+
+def stop_after(epochs: int) -> Callable[[str], None]:
+    """What is told of epochs, and ends the training after some."""
+    told: list[str] = []
+
+    def say(text: str) -> None:
+        told.append(text)
+        if len(told) == epochs:
+            raise KeyboardInterrupt
+
+    return say
 
 
 def test_a_training_is_a_function_of_its_seed_and_leaves_the_random_state_alone(digits):

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import pickle
-import shutil
-import signal
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,45 +13,19 @@ from torch import nn
 
 import automl
 from agents import TrialState
-from automl import export
 from automl.config import StudyConfig
 from automl.errors import ConfigError, DataError
 from automl.finishing import WEIGHTS
 from automl.setup import Setup
-from automl.store import TrialRecord, open_store
+from automl.store import open_store
 from automl.training.options import DistillationOptions, TrainingOptions
-from automl.zoo import load_model
-from tests.cli.conftest import DIGITS, spawn
 from tests.cli.conftest import automl as command
+from tests.kits.studies import WEIGHTS_FILE, exported, kill, moved, outcome, trials, write
 
 TRAINING = (
     "training: {epochs: 3, batch_size: 32, learning_rate: 0.02, precision: float32, channels_last: true, "
     "distillation: {weight: 0.5}}"
 )
-WEIGHTS_FILE = str(DIGITS.with_name("small_cnn.safetensors"))
-
-
-def write(folder: Path, *more: str) -> Path:
-    """The digits study with few trials and `more` lines."""
-    text = DIGITS.read_text().replace("small_cnn.safetensors", WEIGHTS_FILE).replace("trials: 60", "trials: 4")
-    path = folder / "study.yaml"
-    path.write_text("\n".join([text.replace("baselines: [uniform, random]", "baselines: [random]"), *more, ""]))
-    return path
-
-
-def trials(database: Path) -> list[TrialRecord]:
-    with open_store(database, create=False) as store:
-        return store.trials(store.studies()[0].id)
-
-
-def outcome(database: Path) -> list[tuple]:
-    """What is known of each network as it is reported, times apart."""
-    names = ("refitted_accuracy", "final_accuracy", "final_loss", "test_accuracy", "training_loss")
-    return [
-        (t.agent, t.number, t.point, tuple(t.values.get(name) for name in names))
-        for t in trials(database)
-        if "final_accuracy" in t.values
-    ]
 
 
 @pytest.fixture(scope="module")
@@ -90,54 +60,38 @@ def test_finalists_are_trained_measured_and_kept(searched):
 
 def test_the_winner_that_is_exported_is_the_one_that_was_measured(searched, tmp_path):
     database, _ = searched
-    exported = command("export", "amc-digits", "--storage", database, "--out", tmp_path / "out", "--format=safetensors")
-    assert exported.code == 0, exported.err
-    network = export.load(tmp_path / "out", load_model("small_cnn", {}, WEIGHTS_FILE))
-    told = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    _, told = exported(database, tmp_path / "out")
     assert told["training"]["epochs"] == 3
-    splits = automl.data.load("digits", validation_size=400, calibration_size=256)
-    for batches, metric in ((splits.validation, "accuracy"), (splits.test(), "test_accuracy")):
-        with torch.inference_mode():
-            right = sum(int((network(*x).argmax(1) == y).sum()) for x, y in batches)
-        assert right / sum(len(y) for _, y in batches) == pytest.approx(told["measurements"][metric]["value"])
 
 
 def test_a_finished_study_is_not_trained_again_wherever_its_files_lie(searched, tmp_path):
     database, _ = searched
-    shutil.copy(database, tmp_path / "study.db")
-    shutil.copytree(f"{database}.artifacts", tmp_path / "elsewhere")
-    moved = Path(f"{database}.artifacts").rename(tmp_path / "away")
-    try:
-        ran = command("resume", "amc-digits", "--storage", tmp_path / "study.db", "--artifacts", tmp_path / "elsewhere")
+    with moved(database, tmp_path, "elsewhere") as copy:
+        ran = command("resume", "amc-digits", "--storage", copy, "--artifacts", tmp_path / "elsewhere")
         assert ran.code == 0, ran.err
-        assert "epoch" not in ran.err and outcome(tmp_path / "study.db") == outcome(database)
+        assert "epoch" not in ran.err and outcome(copy) == outcome(database)
         weights = next((tmp_path / "elsewhere" / "amc-digits").glob("*.safetensors"))
         for path in weights.parent.iterdir():
             path.write_bytes(path.read_bytes()[:-4] + b"\0\0\0\1")
-        broken = ("export", "amc-digits", "--storage", tmp_path / "study.db", "--out", tmp_path / "out")
+        broken = ("export", "amc-digits", "--storage", copy, "--out", tmp_path / "out")
         ran = command(*broken, "--artifacts", tmp_path / "elsewhere")
         assert ran.code == 1 and "are not those that were recorded" in ran.err
         ran = command(*broken)
         assert ran.code == 1 and "cannot be read" in ran.err
-    finally:
-        moved.rename(f"{database}.artifacts")
 
 
 def test_a_study_killed_while_it_trains_ends_as_one_that_ran_through(searched, tmp_path):
     through, _ = searched
     database = tmp_path / "study.db"
     path = write(tmp_path, f"finish: {{finalists: 2, {TRAINING}}}")
-    process = spawn("search", path, "--storage", database, cwd=tmp_path)
-    try:
-        said = ""
-        started = time.monotonic()
-        while "network 2 of" not in said or "epoch 1 of 3" not in said.rsplit("network 2 of", 1)[1]:
-            line = process.stderr.readline()
-            assert line and time.monotonic() - started < 120, said
-            said += line
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+    kill(
+        tmp_path,
+        "search",
+        path,
+        "--storage",
+        database,
+        when=lambda said: "epoch 1 of 3" in said.partition("network 2 of")[2],
+    )
     assert list((tmp_path / "study.db.artifacts" / "amc-digits").glob("*.checkpoint"))
     ran = command("resume", "amc-digits", "--storage", database)
     assert ran.code == 0, ran.err

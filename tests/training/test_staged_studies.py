@@ -1,0 +1,268 @@
+"""Studies that train before the search and cut in stages after it: from the file to the exported network."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+import automl
+from automl.artifacts import read_plan
+from automl.config import StudyConfig
+from automl.errors import ConfigError, StudyError
+from automl.finishing import WEIGHTS, reported_plan
+from automl.starting import SPARSE
+from automl.store import ArtifactRecord, open_store
+from automl.study import Study
+from automl.training.distillation import distillation
+from automl.training.options import DistillationOptions, SparsifyOptions
+from automl.training.sparsity import energies
+from automl.zoo import load_model
+from search_spaces import ChannelSpace
+from tests.cli.conftest import automl as command
+from tests.kits.digits import problem
+from tests.kits.studies import WEIGHTS_FILE, exported, kill, moved, outcome, trials, write
+from tests.training.conftest import accuracy
+
+FAST = "batch_size: 32, learning_rate: 0.02, precision: float32, channels_last: true"
+STAGED = (
+    f"finish: {{finalists: 1, stages: {{count: 3}}, training: {{epochs: 2, rewind: 0.8, {FAST}, "
+    "distillation: {weight: 0.5, hints: features}}}",
+    f"sparsify: {{method: group_lasso, strength: 0.05, training: {{epochs: 2, {FAST}}}}}",
+)
+
+
+def study_file(folder: Path) -> Path:
+    return write(folder, *STAGED, trials=2, baselines="", agent="random")
+
+
+def files(database: Path) -> dict[str, ArtifactRecord]:
+    with open_store(database, create=False) as store:
+        return {artifact.kind: artifact for artifact in store.artifacts(store.studies()[0].id)}
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    """The database of a study that ran through, and what was said."""
+    folder = tmp_path_factory.mktemp("staged")
+    ran = command("search", study_file(folder), "--storage", folder / "study.db")
+    assert ran.code == 0, ran.err
+    return folder / "study.db", ran
+
+
+@pytest.fixture
+def study(searched):
+    """The study, gone on with."""
+    database, _ = searched
+    with open_store(database, create=False) as store:
+        yield Study(store, StudyConfig.from_record(store.study("amc-digits").config))
+
+
+def test_the_course_of_all_stages_is_recorded_as_one(searched):
+    database, ran = searched
+    (staged,) = (t for t in trials(database) if "training_s" in t.values)
+    curve = [m for m in staged.measurements if m.metric == "training_validation_accuracy"]
+    assert [m.step for m in curve] == [1, 2, 3, 4, 5, 6]
+    seconds = [m.value for m in staged.measurements if m.metric == "training_s"]
+    assert seconds == sorted(seconds) and curve[-1].value == staged.values["final_accuracy"]
+    told = [line.partition("stage ")[2] for line in ran.err.splitlines() if "stage " in line]
+    assert [line.partition(":")[0] for line in told[1::2]] == [
+        "1 of 3, 49.3% of MACs",
+        "2 of 3, 24.3% of MACs",
+        "3 of 3, 12.0% of MACs",
+    ]
+    assert {path.name for path in Path(f"{database}.artifacts", "amc-digits").iterdir()} == {
+        "sparse.safetensors",
+        f"{staged.point.key}.safetensors",
+    }
+
+
+def test_the_last_stage_has_the_widths_that_the_search_chose(searched, study):
+    database, _ = searched
+    (staged,) = (t for t in trials(database) if "training_s" in t.values)
+    plan = reported_plan(study, staged.point)
+    assert {name: len(kept) for name, kept in plan.kept.items()} == dict(staged.point)
+    assert plan != study.finisher.plan(staged.point), "other channels than those of the network cut at once"
+    assert staged.values["final_macs"] == staged.values["macs"] <= 141_062
+
+
+def test_the_network_that_is_exported_is_the_one_that_was_measured(searched, tmp_path):
+    database, _ = searched
+    _, told = exported(database, tmp_path / "out")
+    assert told["training"]["stages"] == 3 and told["training"]["rewind"] == 0.8
+    assert told["sparsify"]["strength"] == 0.05
+    kept = files(database)[WEIGHTS]
+    assert told["plan"] == json.loads(read_plan(Path(kept.path), kept.sha256).to_json())  # type: ignore[union-attr]
+
+
+def test_the_search_starts_from_the_trained_network_and_compares_with_the_one_given(searched, study):
+    database, ran = searched
+    given = load_model("small_cnn", {}, WEIGHTS_FILE)
+    base, validation = next(t for t in trials(database) if t.agent == "base"), study.setup.problem.validation
+    assert (
+        base.values["final_accuracy"] == accuracy(given, validation) != accuracy(study.setup.space.original, validation)
+    )
+    assert base.values["final_divergence"] == pytest.approx(0, abs=1e-6)
+    for network in (study.finisher.network(study.setup.original_point), study.evaluator.original):
+        assert all(torch.equal(x, given.state_dict()[name]) for name, x in network.state_dict().items())
+    before = energies(ChannelSpace(given, study.setup.problem.example_inputs))
+    there = pickle.loads(pickle.dumps(study.evaluator))
+    assert there(study.setup.original_point).measurements == study.evaluator(study.setup.original_point).measurements
+    norms = [
+        sum(float(e**0.5) for group in found.values() for e in group) for found in (before, energies(study.setup.space))
+    ]
+    assert norms[1] < 0.95 * norms[0]
+    cut = study.setup.space.build(study.evaluator.plan(trials(database)[1].point))
+    rows = list(study.evaluator.plan(trials(database)[1].point).kept["stem.0"])
+    assert torch.equal(
+        cut.get_parameter("stem.0.weight"), study.setup.space.original.get_parameter("stem.0.weight")[rows]
+    )
+    assert "training the original with group_lasso before the search" in ran.err
+
+
+def test_a_study_killed_in_the_middle_of_all_that_ends_as_one_that_ran_through(searched, tmp_path):
+    through, _ = searched
+    database = tmp_path / "study.db"
+    search = ("search", study_file(tmp_path), "--storage", database)
+    kill(tmp_path, *search, when=lambda said: "epoch 1 of 2" in said)
+    assert list(tmp_path.rglob("sparse-group_lasso-0.05.checkpoint"))
+    kill(tmp_path, *search, when=lambda said: "epoch 1 of 2" in said.partition("stage 2 of 3")[2])
+    assert len(list(tmp_path.rglob("*.checkpoint"))) == 2
+    ran = command("resume", "amc-digits", "--storage", database)
+    assert ran.code == 0, ran.err
+    assert "starting from the network that was trained with group_lasso before" in ran.err
+    assert "stage 1 of 3, 49.3% of MACs: epoch" not in ran.err and "epoch 1 of 2" not in ran.err.partition("stage 3")[0]
+    assert not list(tmp_path.rglob("*.checkpoint"))
+    assert outcome(database) == outcome(through)
+    assert {kind: kept.sha256 for kind, kept in files(database).items() if kind in (WEIGHTS, SPARSE)} == {
+        kind: kept.sha256 for kind, kept in files(through).items() if kind in (WEIGHTS, SPARSE)
+    }
+
+
+def test_a_study_goes_on_from_its_own_start_only(searched, tmp_path):
+    database, _ = searched
+    with moved(database, tmp_path, "study.db.artifacts") as copy, open_store(copy, create=False) as store:
+        config = StudyConfig.from_record(store.study("amc-digits").config)
+        Study(store, config)  # the files moved along with the database
+        file = tmp_path / "study.db.artifacts" / "amc-digits" / "sparse.safetensors"
+        file.write_bytes(file.read_bytes()[:-4] + b"\0\0\0\1")
+        with pytest.raises(StudyError, match="are not those that were recorded"):
+            Study(store, config)
+        file.unlink()
+        with pytest.raises(StudyError, match="cannot be read"):
+            Study(store, config)
+
+
+def test_who_teaches_may_have_other_weights_than_what_is_cut():
+    trained = problem("small_cnn")
+    space = ChannelSpace(trained.model, trained.example_inputs)
+    plan, original = space.plan(space.point(space.lowest.tolist())), ChannelSpace(trained.model, trained.example_inputs)
+    with torch.no_grad():
+        for parameter in space.original.parameters():
+            parameter.mul_(0.5)
+    (inputs, _) = trained.calibration[0]
+    for teacher, expected in ((None, space.original), (original.original, original.original)):
+        loss = distillation(trained, space, plan, DistillationOptions(), original=teacher)
+        with torch.inference_mode():
+            torch.testing.assert_close(loss.teacher(inputs)[0], expected(*inputs), atol=1e-4, rtol=1e-4)
+
+
+def batches(seed: int) -> list[tuple[Tensor, Tensor]]:
+    generator = torch.Generator().manual_seed(seed)
+    return [(torch.randn(48, 3, 8, 8, generator=generator), torch.randint(4, (48,), generator=generator))]
+
+
+@pytest.fixture
+def compressed(tmp_path, monkeypatch) -> Callable[..., automl.CompressionResult]:
+    """Compresses a small network, these layers or others, with these sections."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(
+        *layers: nn.Module, learning_rate: float = 0.05, stages: int | None = None, **sections
+    ) -> automl.CompressionResult:
+        torch.manual_seed(0)
+        layers = layers or (nn.Conv2d(3, 12, 3), nn.BatchNorm2d(12), nn.ReLU(), nn.Flatten(), nn.Linear(432, 4))
+        training = {"epochs": 2, "batch_size": 16, "precision": "float32", "learning_rate": learning_rate}
+        finish = {"finalists": 1, "training": training, "stages": stages and {"count": stages}}
+        return automl.compress(
+            nn.Sequential(*layers),
+            batches(0),
+            batches(1),
+            trials=2,
+            agent="random",
+            baselines=(),
+            finish=finish,
+            progress=False,
+            **sections,
+        )
+
+    yield run
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_stage_is_cutting_at_once_and_training(compressed):
+    at_once, staged = compressed(), compressed(stages=1)
+    assert at_once.plan == staged.plan
+    for name, tensor in at_once.network.state_dict().items():
+        assert torch.equal(tensor, staged.network.state_dict()[name]), name
+
+
+def test_a_network_whose_stages_diverge_stays_as_it_was(compressed):
+    result = compressed(learning_rate=1e12, stages=2)
+    assert result.measurements["accuracy"].value == result.measurements["refitted_accuracy"].value
+    assert result.manifest["training"] is None
+
+
+def test_what_starts_a_search_is_forgotten_with_its_study(compressed):
+    short = {"epochs": 1, "batch_size": 16, "precision": "float32"}
+    plain, started = compressed(), compressed(sparsify={"method": "group_decay", "training": short})
+    assert {k: m.value for k, m in plain.base.items() if "latency" not in k} == {
+        k: m.value for k, m in started.base.items() if "latency" not in k
+    }
+    assert plain.measurements["loss"].value != started.measurements["loss"].value
+    assert plain.manifest["sparsify"] is None and started.manifest["sparsify"]["method"] == "group_decay"
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"finish": {"stages": {"count": 3}}}, "set `finish.training` too"),
+        ({"finish": {"stages": {"count": 0}, "training": {}}}, "finish.stages: count is a number of stages"),
+        ({"finish": {"stages": {}, "training": {}}, "space": "depth"}, "out of a space of depth"),
+        ({"finish": {"stages": {}, "training": {}}, "space": "weights", "budget": "params <= 50%"}, "space of weights"),
+        ({"sparsify": {}, "space": "weights", "budget": "params <= 50%"}, "sparsify presses whole channels"),
+        ({"sparsify": {"strength": 0.0}}, "strength must be above 0"),
+        ({"sparsify": {"method": "greg"}}, "expected one of group_lasso, group_decay, got 'greg'"),
+        ({"finish": {"training": {"rewind": 2.0}}}, "rewind is a part of the schedule, above 0 and at most 1"),
+    ],
+)
+def test_sections_that_make_no_sense_are_refused_as_they_are_read(sections, message):
+    with pytest.raises(ConfigError, match=message):
+        StudyConfig.from_dict({"name": "s", "model": "m", "data": "d", "budget": "macs <= 50%", **sections})
+
+
+def test_a_network_that_normalises_over_channels_is_cut_in_one_stage_only(compressed):
+    layers = nn.Conv2d(3, 12, 3), nn.GroupNorm(1, 12), nn.ReLU(), nn.Flatten(), nn.Linear(432, 4)
+    assert compressed(*layers, stages=1).manifest["training"]["stages"] == 1
+    with pytest.raises(ConfigError, match="normalises over channels"):
+        compressed(*layers, stages=2)
+
+
+def test_weights_of_an_earlier_version_have_the_plan_of_their_point(tmp_path):
+    content = safetensors.torch.save({"weight": torch.zeros(2)})
+    (tmp_path / "old.safetensors").write_bytes(content)
+    assert read_plan(tmp_path / "old.safetensors", hashlib.sha256(content).hexdigest()) is None
+
+
+def test_stages_may_be_trained_as_every_trial_was():
+    study = {"name": "s", "model": "m", "data": "d", "budget": "macs <= 50%"}
+    read = StudyConfig.from_dict({**study, "evaluation": {"training": {}}, "finish": {"stages": {}}, "sparsify": {}})
+    assert read.finish.stages is not None and read.finish.stages.count == 3 and read.sparsify == SparsifyOptions()
+    assert StudyConfig.from_record(read.to_record()) == read
