@@ -207,11 +207,16 @@ class Table:
     @cached_property
     def optimum(self) -> float:
         """The best value of the goal within the limits. `TableError` if there is none."""
+        return self.top(0.0)
+
+    def top(self, part: float) -> float:
+        """The value of the goal that the best `part` of the evaluated Points within the limits reach, at least one."""
+        values = self.values[self.goal.metric]
         inside = np.all([self.space.costs[m](self._levels) <= limit for m, limit in self.limits.items()], axis=0)
-        values = self.values[self.goal.metric][inside & ~np.isnan(self.values[self.goal.metric])]
-        if not len(values):
+        best_last = sorted(values[inside & ~np.isnan(values)].tolist(), key=self.goal.utility)
+        if not best_last:
             raise TableError("the table has no evaluated Point within the limits: raise them")
-        return float(values.max() if self.goal.direction == "maximize" else values.min())
+        return best_last[-max(int(part * len(best_last)), 1)]
 
     @cached_property
     def _levels(self) -> np.ndarray:
