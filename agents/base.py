@@ -32,7 +32,7 @@ class Counts:
     def __post_init__(self) -> None:
         for option in fields(self):
             value, least = getattr(self, option.name), option.metadata.get("least", 1)
-            if (value is None and option.default is None) or isinstance(option.default, float):
+            if (value is None and option.default is None) or isinstance(option.default, bool | float):
                 continue
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise AgentError(f"option {option.name!r}: expected an integer >= {least}, got {value!r}")

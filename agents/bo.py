@@ -18,19 +18,26 @@ together keep apart. This is BoTorch's joint improvement (qLogEI with pending po
 alone, which is the same for all candidates. A candidate's part is in closed form, so that what is pending adds no noise
 to it, and one posterior serves all candidates, where BoTorch computes one for each in two to four times the time.
 
-A task has one goal, so there is one objective.
+With the option `front` the objective and the load, the largest of cost / limit, are two goals, as for `nsga2`. Then a
+proposal maximises the logarithm of the expected hypervolume that a candidate adds to the noisy front (Daulton et al.
+2021, arXiv 2105.08195; on a logarithmic scale Ament et al. 2023, arXiv 2310.20708), BoTorch's qLogNEHVI. The load is
+computed, not modelled. What is pending counts as part of the front, draw by draw. The random Points are on random parts
+of the budget, the front is what is mutated, and candidates are not filled up.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
 from scipy.special import logsumexp
 
 from agents.candidates import Acquisition
+from agents.errors import AgentError
+from agents.front import Load, dominators, random_load_point
 from agents.improvement import log_expected_improvement
 from agents.networks import one_thread
 from agents.surrogate import Surrogate, SurrogateOptions, standardised
@@ -50,18 +57,58 @@ FIT_STEPS = 40
 JITTER = 1e-6
 """Least variance, of standardised utilities."""
 
+WORST_LOAD = 1.1
+"""Where the hypervolume ends, so that a Point that uses the budget up has some too. It begins at the worst utility."""
+
+BASELINE = 64
+"""How many told Points may be on the noisy front: those that the fewest others dominate."""
+
+CHUNK = 128
+"""Candidates whose joint posterior with the baseline is computed at a time."""
+
+
+@dataclass(frozen=True)
+class BoOptions(SurrogateOptions):
+    """What may be set."""
+
+    front: bool = False
+    """Whether the front between the objective and the load is looked for, not only the best on the budget."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.front, bool):
+            raise AgentError(f"option 'front': expected true or false, got {self.front!r}")
+
 
 class Bo(Surrogate):
     """The candidate of the largest expected improvement under a Gaussian process."""
 
-    def __init__(self, task: Task, options: SurrogateOptions) -> None:
+    Options: ClassVar[type] = BoOptions
+
+    def __init__(self, task: Task, options: BoOptions) -> None:
         super().__init__(task, options)
         self.encoder = Encoder(task)
+        self.load = Load(self.space, self.limits) if options.front else None
+        if self.load is not None:
+            self.random, self.fills_budget = random_load_point, False
         self._fitted: tuple[int, SingleTaskGP] | None = None
 
     def acquisition(self, number: int, pending: Sequence[Point], rng: np.random.Generator) -> Acquisition:
-        """The expected improvement on the best Point told and on what is pending."""
-        return _LogEI(self, pending, rng)
+        """The expected improvement on the best Point told, or on the front, and on what is pending."""
+        return _LogEI(self, pending, rng) if self.load is None else _LogNEHVI(self, self.load, pending, rng)
+
+    def parents(self) -> list[Point]:
+        """The best trials, or the front, and those that few others dominate."""
+        if self.load is None:
+            return super().parents()
+        dominated, order = self._ranked(self.load)
+        return [self.learnt[i][0] for i in order[: max(self.incumbents, np.count_nonzero(dominated == 0))]]
+
+    def _ranked(self, load: Load) -> tuple[np.ndarray, np.ndarray]:
+        """By how many others each told Point is dominated, and their order by that, then by utility: [n] both."""
+        utilities = np.array([utility for _, utility in self.learnt])
+        dominated = dominators(utilities, [load(point) for point, _ in self.learnt])
+        return dominated, np.lexsort((-utilities, dominated))
 
     def model(self) -> SingleTaskGP:
         """The process fitted to all that has been told; its outcome is the standardised utility."""
@@ -108,6 +155,8 @@ class Encoder:
         self.span = np.array([max(knob.levels[-1] - knob.levels[0], 1) for knob in knobs])
         whole = self.space.point([knob.levels[-1] for knob in knobs])
         self.units = {metric: self.space.cost(whole, metric) or 1.0 for metric in self.space.metrics}
+        self.costs = {metric: len(free) + i for i, metric in enumerate(self.space.metrics)}
+        """The column of each cost, a part of its unit."""
 
     def __call__(self, points: Sequence[Point]) -> np.ndarray:
         """[n, n_bits + n_widths + n_metrics + 2]."""
@@ -163,3 +212,43 @@ class _LogEI:
         best = np.maximum(drawn.max(axis=1, initial=-np.inf), self.best)  # [n_draws]
         each = log_expected_improvement(moved, left, best[:, None])
         return logsumexp(each, axis=0) - np.log(len(each))
+
+
+class _LogNEHVI:
+    """What each of some Points is expected to add to the hypervolume of the front of what is known; a logarithm."""
+
+    def __init__(self, agent: Bo, load: Load, pending: Sequence[Point], rng: np.random.Generator) -> None:
+        from botorch.acquisition.multi_objective.logei import qLogNoisyExpectedHypervolumeImprovement
+        from botorch.acquisition.multi_objective.objective import GenericMCMultiOutputObjective
+        from botorch.sampling import SobolQMCNormalSampler
+
+        self.encoder = agent.encoder
+        utilities = standardised([utility for _, utility in agent.learnt])
+        baseline = [agent.learnt[i][0] for i in agent._ranked(load)[1][:BASELINE]]
+        columns, units = agent.encoder.costs, agent.encoder.units
+        parts = torch.tensor([units[metric] / unit for metric, unit in load.units.items()], dtype=torch.float64)
+
+        def both(samples: torch.Tensor, X: torch.Tensor) -> torch.Tensor:  # noqa: N803
+            """Utility and lack of load: `samples` [..., n, 1] and `X` [n, n_columns] or batches of it, [..., n, 2]."""
+            loads = (X[..., [columns[metric] for metric in load.units]] * parts).amax(dim=-1)
+            return torch.cat([samples, -loads.expand(samples.shape[:-1])[..., None]], dim=-1)
+
+        model = agent.model()
+        with one_thread(), torch.no_grad():
+            self.acquisition = qLogNoisyExpectedHypervolumeImprovement(
+                model,
+                [float(utilities.min()), -WORST_LOAD],
+                self._rows(baseline),
+                sampler=SobolQMCNormalSampler(torch.Size([DRAWS]), seed=int(rng.integers(2**31))),
+                objective=GenericMCMultiOutputObjective(both),
+                X_pending=self._rows(pending) if pending else None,
+            )
+
+    def __call__(self, points: Sequence[Point]) -> np.ndarray:
+        """[n]."""
+        rows = self._rows(points)[:, None]
+        with one_thread(), torch.no_grad():
+            return torch.cat([self.acquisition(chunk) for chunk in rows.split(CHUNK)]).numpy()
+
+    def _rows(self, points: Sequence[Point]) -> torch.Tensor:
+        return torch.from_numpy(self.encoder(points))

@@ -3,7 +3,7 @@
 The operations are those of Cao et al. 2019 (ESNAC, section 3.3), as far as a space has them: a bit is flipped (a layer
 or a skip goes or comes), a width takes a step. What is then over the budget is cut, knob by knob in random order. Only
 the few candidates that look best are filled up to use the whole budget, which takes as long as drawing a hundred; they
-are judged again as they then are.
+are judged again as they then are. For a front, which has points below the budget, they are left as they are.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from agents.random_search import random_point
 from search_spaces import Knob, Point, Space
 
 RESTARTS = 16
-"""How many candidates are random Points on the budget; half as many mutations start from them as from incumbents."""
+"""How many candidates are random Points; half as many mutations start from them as from incumbents."""
 
 FINALISTS = 16
 """How many candidates are filled up and judged again."""
@@ -31,6 +31,9 @@ CHANGES = 2.0
 Acquisition = Callable[[Sequence[Point]], np.ndarray]
 """Points -> how much each promises: [n]."""
 
+RandomPoint = Callable[[Space, Mapping[str, float], np.random.Generator], Point]
+"""Draws a Point within limits."""
+
 
 def best_candidate(
     space: Space,
@@ -40,21 +43,27 @@ def best_candidate(
     acquisition: Acquisition,
     n: int,
     rng: np.random.Generator,
+    *,
+    restart: RandomPoint = random_point,
+    filled: bool = True,
 ) -> Point | None:
     """The Point not `known` of the largest `acquisition` among `n` drawn, within the limits; None if all are known.
 
     Args:
         incumbents: Points worth being near, the best first.
         n: how many are drawn, random restarts among them; there are fewer distinct ones.
+        restart: draws a random Point within the limits.
+        filled: whether the Point has to use the limits up.
     """
-    drawn = list(dict.fromkeys(point for point in draw(space, limits, incumbents, n, rng) if point not in known))
+    all_drawn = draw(space, limits, incumbents, n, rng, restart)
+    drawn = list(dict.fromkeys(point for point in all_drawn if point not in known))
     if not drawn:
         return None
     best_first = np.argsort(-acquisition(drawn), kind="stable")
     finalists = [drawn[i] for i in best_first[:FINALISTS]]
-    if limits:
-        filled = dict.fromkeys(_filled(space, limits, point, rng) for point in finalists)
-        finalists = [point for point in filled if point not in known]
+    if limits and filled:
+        risen = dict.fromkeys(_filled(space, limits, point, rng) for point in finalists)
+        finalists = [point for point in risen if point not in known]
         if not finalists:
             return None
         finalists = [finalists[i] for i in np.argsort(-acquisition(finalists), kind="stable")]
@@ -62,10 +71,15 @@ def best_candidate(
 
 
 def draw(
-    space: Space, limits: Mapping[str, float], incumbents: Sequence[Point], n: int, rng: np.random.Generator
+    space: Space,
+    limits: Mapping[str, float],
+    incumbents: Sequence[Point],
+    n: int,
+    rng: np.random.Generator,
+    restart: RandomPoint = random_point,
 ) -> Iterator[Point]:
-    """`n` candidates within the limits: random Points on the budget, and mutations of them and of `incumbents`."""
-    restarts = [random_point(space, limits, rng) for _ in range(min(RESTARTS, n))]
+    """`n` candidates within the limits: random Points, and mutations of them and of `incumbents`."""
+    restarts = [restart(space, limits, rng) for _ in range(min(RESTARTS, n))]
     yield from restarts
     parents = [*incumbents, *restarts[: max(len(incumbents) // 2, 1)]]
     levels = [[point[knob.name] for knob in space.knobs] for point in parents]

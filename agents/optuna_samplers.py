@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 
 from agents.base import REDRAWS, Counts, NumberedAgent
+from agents.front import Load
 from agents.moves import exchange, within
 from agents.random_search import random_point
 from agents.types import Task, Trial, TrialState
@@ -231,8 +232,7 @@ class Nsga2(_Sampled):
         super().__init__(task, options)
         self.population = options.population or max(round(1.5 * math.sqrt(self.trials)), 2)
         self.startup = self.population
-        whole = self.space.point(self.space.original_levels.tolist())
-        self.units = self.limits or {metric: self.space.cost(whole, metric) for metric in self.space.metrics[:1]}
+        self.load = Load(self.space, self.limits)
 
     def new_sampler(self, seed: int) -> BaseSampler:
         """NSGA-II that has its generations from the study."""
@@ -242,8 +242,7 @@ class Nsga2(_Sampled):
 
     def objectives(self, trial: Trial) -> list[float]:
         """Utility, and load: of the whole network's first cost where there is no limit."""
-        load = max(self.space.cost(trial.point, metric) / unit for metric, unit in self.units.items())
-        return [trial.utility(self.goal), load]
+        return [trial.utility(self.goal), self.load(trial.point)]
 
     def legal(self, keeps: np.ndarray) -> Point:
         """The nearest Point, if it is within the limits."""

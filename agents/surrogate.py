@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from agents.base import REDRAWS, Counts, NumberedAgent
-from agents.candidates import Acquisition, best_candidate
+from agents.candidates import Acquisition, RandomPoint, best_candidate
 from agents.random_search import random_point
 from agents.types import Task, Trial, TrialState
 from search_spaces import Point
@@ -41,6 +41,10 @@ class Surrogate(NumberedAgent):
         super().__init__(task, options)
         self.startup = options.startup or min(max(self.trials // 10, 5), 20)
         self.candidates, self.incumbents = options.candidates, options.incumbents
+        self.random: RandomPoint = random_point
+        """Draws the first Points, and restarts."""
+        self.fills_budget = True
+        """Whether what is proposed has to use the budget up."""
         self.learnt: list[tuple[Point, float]] = []
         """Every Point with a value, and its utility. Stopped trials count with their estimates."""
         self._tried: set[Point] = set()
@@ -49,12 +53,25 @@ class Surrogate(NumberedAgent):
         """A random Point at first, then the best candidate; None if all that were drawn have been tried."""
         rng, known = self.exploring(number), self._tried | taken
         if number < self.startup or len(self.learnt) < 2:
-            points = (random_point(self.space, self.limits, rng) for _ in range(1 + REDRAWS))
+            points = (self.random(self.space, self.limits, rng) for _ in range(1 + REDRAWS))
             return next((point for point in points if point not in known), None)
-        best_first = sorted(self.learnt, key=lambda pair: -pair[1])[: self.incumbents]
         acquisition = self.acquisition(number, sorted(taken, key=lambda point: point.key), rng)
-        incumbents = [point for point, _ in best_first]
-        return best_candidate(self.space, self.limits, incumbents, known, acquisition, self.candidates, rng)
+        return best_candidate(
+            self.space,
+            self.limits,
+            self.parents(),
+            known,
+            acquisition,
+            self.candidates,
+            rng,
+            restart=self.random,
+            filled=self.fills_budget,
+        )
+
+    def parents(self) -> list[Point]:
+        """The trials that are mutated, the best first."""
+        best_first = sorted(self.learnt, key=lambda pair: -pair[1])[: self.incumbents]
+        return [point for point, _ in best_first]
 
     def learn(self, trial: Trial) -> None:
         """Remember the trial; a failed or infeasible one only not to try it again."""

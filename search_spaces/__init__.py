@@ -3,6 +3,7 @@
 from search_spaces.base import CostedSpace
 from search_spaces.blueprint import Blueprint, LayerSlice
 from search_spaces.channels import ChannelSpace
+from search_spaces.conditional import ConditionalSpace
 from search_spaces.depth import DepthSpace
 from search_spaces.errors import InfeasibleBudgetError, SpaceError, TraceError
 from search_spaces.groups import Fixed, Group, Member
@@ -17,6 +18,7 @@ __all__ = [
     "DISTRIBUTION",
     "Blueprint",
     "ChannelSpace",
+    "ConditionalSpace",
     "CostedSpace",
     "DepthSpace",
     "Fixed",

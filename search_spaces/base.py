@@ -78,10 +78,10 @@ class CostedSpace(ABC):
     def sequence(self, point: Point) -> np.ndarray:
         """A row for each knob, its features and the part of its highest level: float32, [n_rows, n_features + 1].
 
-        A bit that stands at 0 has no row.
+        A bit that stands at 0 has no row, nor has an inactive knob.
         """
         levels = self.levels(point)
-        there = (levels > 0) | ~self._bits
+        there = self.active(levels) & ((levels > 0) | ~self._bits)
         return np.column_stack([self._static, levels / self.highest])[there].astype(np.float32)
 
     @cached_property

@@ -32,6 +32,7 @@ from torch import nn
 from search_spaces.analysis import Analysis
 from search_spaces.blocks import Block, alike, tied
 from search_spaces.channels import ChannelSpace, best, scaled
+from search_spaces.conditional import ConditionalSpace
 from search_spaces.errors import SpaceError
 from search_spaces.groups import Group, find_groups
 from search_spaces.layers import LayerSequence
@@ -42,7 +43,7 @@ PATTERNS = 4096
 """For how many sets of removed blocks it is remembered what remains."""
 
 
-class DepthSpace(ChannelSpace):
+class DepthSpace(ConditionalSpace, ChannelSpace):
     """Blocks that may go, widths and skips, conditional on each other, on any network that can be recorded.
 
     Raises `TraceError` if the model cannot be recorded, `SpaceError` for a bad option or if nothing can change.
@@ -226,63 +227,6 @@ class DepthSpace(ChannelSpace):
         if not self._blueprint.without(map(self._blueprint.block, plan.removed)).alive[position]:
             raise SpaceError(f"node {node!r} of the graph went with a removed block: compare other layers, or none")
         return kept
-
-    # The budget's wall
-
-    def bounds(self, prefix: Sequence[int], limits: Mapping[str, float]) -> tuple[int, int]:
-        """As for any space of costed knobs. An inactive knob has one level, and a skip, which costs nothing, both."""
-        t = len(prefix)
-        legal = self.knobs[t].levels
-        levels = self.highest
-        levels[:t] = prefix
-        if not self.active(levels)[t]:
-            return legal[0], legal[0]
-        return (legal[0], legal[-1]) if self.knobs[t].unit == "skip" else super().bounds(prefix, limits)
-
-    def fill(self, levels: Sequence[int], wanted: np.ndarray, limits: Mapping[str, float]) -> Point:
-        """Raise `levels`, which are within `limits`, until no active width can rise any more.
-
-        A block that was removed comes back, the most wanted first, only where all that remains is whole and there is
-        budget left; else a budget that another width could use would undo every removal. Skips stay as they are.
-        """
-        if not limits:
-            return self.point(levels)
-        current = self.levels(super().fill(levels, wanted, limits))
-        while np.array_equal(current[self._amounts(current)], self.highest[self._amounts(current)]):
-            risen = self._risen(current, wanted, limits)
-            if risen is None:
-                break
-            current = self.levels(super().fill(risen.tolist(), wanted, limits))
-        return self.point(current.tolist())
-
-    def _risen(self, levels: np.ndarray, wanted: np.ndarray, limits: Mapping[str, float]) -> np.ndarray | None:
-        """`levels` with the most wanted block back for which there is room; None if there is none."""
-        active = self.active(levels)
-        gone = [t for t in range(self._n_blocks) if active[t] and not levels[t]]
-        for t in sorted(gone, key=lambda t: (-wanted[t], t)):
-            risen = levels.copy()
-            risen[t] = 1
-            if self.within(risen, limits):
-                return risen
-        return None
-
-    def _amounts(self, levels: np.ndarray) -> np.ndarray:
-        """The active widths."""
-        active = self.active(levels).copy()
-        active[: self._n_blocks] = active[self._n_blocks + self._n_groups :] = False
-        return active
-
-    def _decided(self, wanted: np.ndarray, limits: Mapping[str, float]) -> np.ndarray:
-        """Blocks and skips as wanted; of the blocks the least wanted go until the narrowest network is affordable."""
-        levels = self.lowest
-        for t, knob in enumerate(self.knobs):
-            if knob.unit != "channels":
-                levels[t] = knob.nearest(float(wanted[t]))
-        for t in np.argsort(wanted[: self._n_blocks], kind="stable").tolist():
-            if self.within(levels, limits):
-                break
-            levels[t] = 0
-        return self.canonical(levels)
 
     # What an agent may look at
 

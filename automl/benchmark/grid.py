@@ -18,10 +18,11 @@ def choices(
 ) -> Iterator[tuple[int, ...]]:
     """The levels, in knob order, of every Point that costs at most `within` and at least `above`; sorted.
 
-    With `full` only those that use `within` up: no knob can rise. Walks the knobs in order and leaves a branch as
-    soon as its smallest choice exceeds a limit, or its largest does not reach `above`, since costs never fall.
+    With `full` only those that use `within` up: `space.fill` leaves them as they are. An inactive knob stands at its
+    lowest level. Walks the knobs in order and leaves a branch as soon as its smallest choice exceeds a limit, or its
+    largest does not reach `above`, since costs never fall.
     """
-    floors = above or {}
+    floors, whole = above or {}, np.ones(len(space.knobs))
     levels = space.lowest.copy()
 
     def reaches(at: np.ndarray) -> bool:
@@ -29,10 +30,11 @@ def choices(
 
     def walk(t: int) -> Iterator[tuple[int, ...]]:
         if t == len(space.knobs):
-            if not full or not _can_rise(space, levels, within):
+            if not full or space.fill(levels.tolist(), whole, within) == space.point(levels.tolist()):
                 yield tuple(levels.tolist())
             return
-        for level in space.knobs[t].levels:
+        is_active = space.active(np.concatenate([levels[:t], space.highest[t:]]))[t]
+        for level in space.knobs[t].levels if is_active else space.knobs[t].levels[:1]:
             levels[t:] = space.lowest[t:]
             levels[t] = level
             if not space.within(levels, within):
@@ -41,15 +43,3 @@ def choices(
                 yield from walk(t + 1)
 
     yield from walk(0)
-
-
-def _can_rise(space: CostedSpace, levels: np.ndarray, within: Mapping[str, float]) -> bool:
-    """Whether some knob can rise by one level."""
-    for t, knob in enumerate(space.knobs):
-        position = knob.levels.index(int(levels[t])) + 1
-        if position < len(knob.levels):
-            raised = levels.copy()
-            raised[t] = knob.levels[position]
-            if space.within(raised, within):
-                return True
-    return False

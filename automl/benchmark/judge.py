@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,11 +33,9 @@ def judge(
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _lane(name: str, table: Table, seed: int, trials: int, options: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-    goal, optimum = table.goal, table.goal.utility(table.optimum)
-    agent = agent_for(table, name, seed, trials, **options)
-    rows: list[tuple[Any, ...]] = []
-    best = -np.inf
+def play(name: str, table: Table, seed: int, trials: int, options: Mapping[str, Any] | None = None) -> Iterator[Trial]:
+    """The trials of agent `name` on `table`, one after the other, each once the agent has been told of it."""
+    agent = agent_for(table, name, seed, trials, **(options or {}))
     for number in range(trials if agent.max_trials is None else min(trials, agent.max_trials)):
         points = agent.ask(1, [])
         if not points:
@@ -45,12 +43,35 @@ def _lane(name: str, table: Table, seed: int, trials: int, options: Mapping[str,
         outcome = table.evaluate(points[0])
         trial = Trial(number, points[0], outcome.state, outcome.values, outcome.reason)
         agent.tell([trial])
+        yield trial
+
+
+def evaluations_until(
+    name: str, table: Table, value: float, *, seed: int, trials: int, options: Mapping[str, Any] | None = None
+) -> int | None:
+    """How many different Points agent `name` has evaluated when one is at least as good as `value`; None if none is.
+
+    What has been evaluated is in the record, so that a Point proposed again costs a trial and no evaluation.
+    """
+    wanted, goal, seen = table.goal.utility(value), table.goal, set()
+    for trial in play(name, table, seed, trials, options):
+        seen.add(trial.point)
+        if trial.state is TrialState.DONE and trial.utility(goal) >= wanted:
+            return len(seen)
+    return None
+
+
+def _lane(name: str, table: Table, seed: int, trials: int, options: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    goal, optimum = table.goal, table.goal.utility(table.optimum)
+    rows: list[tuple[Any, ...]] = []
+    best = -np.inf
+    for trial in play(name, table, seed, trials, options):
         value = np.nan
         if trial.state is TrialState.DONE:
             value = trial.values[goal.metric]
             best = max(best, goal.utility(value))
         so_far = (goal.utility(best), optimum - best) if np.isfinite(best) else (np.nan, np.nan)
-        rows.append((name, seed, number, trial.state.value, value, *so_far))
+        rows.append((name, seed, trial.number, trial.state.value, value, *so_far))
     return rows
 
 

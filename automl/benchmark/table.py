@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any, NoReturn
 from zipfile import BadZipFile
@@ -18,13 +19,16 @@ from automl.benchmark.costs import CostPolynomial
 from automl.errors import TableError
 from automl.evaluation.certify import excess
 from automl.types import Measurement, Outcome
-from search_spaces import CostedSpace, Knob, Plan, Point, Space, SpaceError
+from search_spaces import ConditionalSpace, CostedSpace, Knob, Plan, Point, Space, SpaceError
 
-FORMAT = 1
-"""Written to every file, and checked when one is read."""
+FORMAT = 2
+"""Written to every file, and checked when one is read. Files of format 1 have no conditional knobs."""
+
+MOST_BLOCKS = 12
+"""That a table of a space of depth can have."""
 
 
-class TableSpace(CostedSpace):
+class TableSpace(ConditionalSpace):
     """The knobs, costs and features of the space that a table was made from. It has no network to plan or build."""
 
     def __init__(
@@ -33,20 +37,42 @@ class TableSpace(CostedSpace):
         costs: Mapping[str, CostPolynomial],
         feature_names: Sequence[str],
         features: np.ndarray,
+        patterns: np.ndarray,
     ) -> None:
-        """`features`: [n_knobs, n_features]."""
+        """`features`: [n_knobs, n_features]; `patterns`: which knobs are active, bool [2^n_blocks, n_knobs].
+
+        The row of a pattern has the levels of the blocks for its binary digits, the first block's highest.
+        """
         self.knobs = tuple(knobs)
         self.costs = dict(costs)
         self.metrics = tuple(costs)
         self.feature_names = tuple(feature_names)
         self._features = np.asarray(features, dtype=float)
+        self.patterns = patterns
+        blocks = self._is_a("block")
+        self._places = np.where(blocks, 2 ** np.cumsum(blocks[::-1])[::-1] // 2, 0)
 
     @classmethod
     def of(cls, space: CostedSpace, levels: np.ndarray, metrics: Sequence[str]) -> TableSpace:
         """The same knobs, features and `metrics`, these exact at `levels`: [n, n_knobs]. Else a `TableError`."""
         assert isinstance(space, Space)  # it has features too
         costs = {metric: CostPolynomial.fit(space, metric, levels) for metric in metrics}
-        return cls(space.knobs, costs, space.feature_names, space.features())
+        blocks = [t for t, knob in enumerate(space.knobs) if knob.unit == "block"]
+        if len(blocks) > MOST_BLOCKS:
+            raise TableError(
+                f"a table keeps what is left without each set of blocks: expected at most {MOST_BLOCKS} blocks, got "
+                f"{len(blocks)}. Exclude some"
+            )
+        patterns = []
+        for bits in product((0, 1), repeat=len(blocks)):
+            at = space.highest
+            at[blocks] = bits
+            patterns.append(space.active(at))
+        return cls(space.knobs, costs, space.feature_names, space.features(), np.array(patterns))
+
+    def active(self, levels: np.ndarray) -> np.ndarray:
+        """Whether each knob makes a difference to the network at `levels` ([n_knobs]): [n_knobs] bool."""
+        return self.patterns[int(levels @ self._places)]
 
     def cost_of_levels(self, levels: np.ndarray, metric: str) -> float:
         """The cost of the network whose knobs, in order, stand at `levels`: [n_knobs]."""
@@ -77,7 +103,7 @@ class Coverage:
     above: Mapping[str, float] = field(default_factory=dict)
     """Cost metric -> lowest cost."""
     full: bool = False
-    """Whether Points are left out that do not use `within` up: those with a knob that could rise."""
+    """Whether Points are left out that do not use `within` up: those that the space would `fill`."""
 
     def __str__(self) -> str:
         terms = [f"{metric} <= {value:,.0f}" for metric, value in self.within.items()]
@@ -181,11 +207,16 @@ class Table:
     @cached_property
     def optimum(self) -> float:
         """The best value of the goal within the limits. `TableError` if there is none."""
+        return self.top(0.0)
+
+    def top(self, part: float) -> float:
+        """The value of the goal that the best `part` of the evaluated Points within the limits reach, at least one."""
+        values = self.values[self.goal.metric]
         inside = np.all([self.space.costs[m](self._levels) <= limit for m, limit in self.limits.items()], axis=0)
-        values = self.values[self.goal.metric][inside & ~np.isnan(self.values[self.goal.metric])]
-        if not len(values):
+        best_last = sorted(values[inside & ~np.isnan(values)].tolist(), key=self.goal.utility)
+        if not best_last:
             raise TableError("the table has no evaluated Point within the limits: raise them")
-        return float(values.max() if self.goal.direction == "maximize" else values.min())
+        return best_last[-max(int(part * len(best_last)), 1)]
 
     @cached_property
     def _levels(self) -> np.ndarray:
@@ -217,7 +248,9 @@ class Table:
         text = np.frombuffer(json.dumps(described).encode(), dtype=np.uint8)
         with Path(path).open("wb") as file:
             columns = {f"value/{name}": column for name, column in self.values.items()}
-            np.savez_compressed(file, allow_pickle=False, described=text, rows=self.rows, **columns)
+            np.savez_compressed(
+                file, allow_pickle=False, described=text, rows=self.rows, patterns=self.space.patterns, **columns
+            )
 
     @classmethod
     def load(cls, path: str | Path) -> Table:
@@ -226,10 +259,11 @@ class Table:
             with np.load(path, allow_pickle=False) as archive:
                 described = json.loads(archive["described"].tobytes())
                 rows = archive["rows"]
+                patterns = archive["patterns"] if "patterns" in archive else np.ones((1, rows.shape[1]), dtype=bool)
                 values = {n.removeprefix("value/"): archive[n] for n in archive.files if n.startswith("value/")}
         except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
             raise TableError(f"cannot read a table from {path}: {error}. Make one with experiments/tabular") from error
-        if described["format"] != FORMAT:
+        if described["format"] not in (1, FORMAT):
             raise TableError(f"expected a table of format {FORMAT} in {path}, got {described['format']}: make it anew")
         knobs = [Knob(**{**knob, "levels": tuple(knob["levels"])}) for knob in described["knobs"]]
         lowest = np.array([knob.levels[0] for knob in knobs])
@@ -240,7 +274,7 @@ class Table:
         sensitivity = described["sensitivity"]
         coverage = Coverage(**described["coverage"])
         return cls(
-            TableSpace(knobs, costs, described["feature_names"], np.array(described["features"])),
+            TableSpace(knobs, costs, described["feature_names"], np.array(described["features"]), patterns),
             rows,
             values,
             Goal(**described["goal"]),

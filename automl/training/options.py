@@ -10,6 +10,7 @@ from automl.errors import ConfigError
 
 _RANGES: dict[str, tuple[float, float, str]] = {
     "epochs": (1, float("inf"), "a whole number of at least 1"),
+    "samples": (1, float("inf"), "a whole number of at least 1, or none"),
     "batch_size": (1, float("inf"), "a whole number of at least 1"),
     "learning_rate": (0, float("inf"), "above 0"),
     "momentum": (0, 1, "at least 0 and below 1"),
@@ -65,6 +66,8 @@ class TrainingOptions:
     """
 
     epochs: int = 30
+    samples: int | None = None
+    """After how many training samples an epoch ends, those first in the data's order; none: all of them."""
     batch_size: int = 128
     """Of built-in data and of lists of batches; a user's own loader comes with its batches."""
     learning_rate: float = 0.05

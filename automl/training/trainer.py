@@ -99,7 +99,7 @@ def train(
     device = _device(options)
     with _own_randomness(device):
         try:
-            training = _Training(network, data, loss, options, device, regularisers)
+            training = _Training(network, _ending_after(data, options.samples), loss, options, device, regularisers)
             return training.run(validate, checkpoint, say)
         finally:
             laid_out(network.cpu().eval(), channels_last=False)
@@ -307,6 +307,23 @@ def _own_randomness(device: torch.device) -> contextlib.AbstractContextManager[N
 def _epoch_seed(seed: int, epoch: int) -> int:
     """The seed of an epoch's data."""
     return int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0])
+
+
+def _ending_after(data: Data, samples: int | None) -> Data:
+    """`data` whose epochs end with the batch that makes `samples` full."""
+    if samples is None:
+        return data
+    enough = samples
+
+    def epoch(seed: int) -> Iterator[Batch]:
+        seen = 0
+        for inputs, targets in data(seed):
+            yield inputs, targets
+            seen += len(targets)
+            if seen >= enough:
+                return
+
+    return epoch
 
 
 def _count(data: Data, seed: int) -> int:

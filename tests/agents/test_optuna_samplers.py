@@ -16,7 +16,7 @@ from scipy.stats import mannwhitneyu
 import agents
 from agents import AgentError, Goal, Trial, TrialState
 from tests.kits.agents import AgentConformance, done, play
-from tests.kits.toy_space import ToyAccuracy, ToySpace, toy_problem
+from tests.kits.toy_space import ToyAccuracy, ToySpace, dominated_area, toy_problem
 
 GOAL = Goal("accuracy", "maximize")
 SAMPLERS = ("tpe", "cmaes", "nsga2")
@@ -224,17 +224,6 @@ def test_it_beats_random_search_at_equal_evaluations(name):
         for agent in (name, "random")
     }
     assert mannwhitneyu(best[name], best["random"], alternative="greater").pvalue < 0.05, best
-
-
-def dominated_area(problem, points):
-    """The part of the square of load and accuracy, both in [0, 1], that is worse than some of `points` in both."""
-    limit = problem.limits["macs"]
-    corners = sorted((problem.space.cost(point, "macs") / limit, problem(point)) for point in points)
-    area, best = 0.0, 0.0
-    for (load, accuracy), (until, _) in zip(corners, [*corners[1:], (1.0, 0.0)], strict=True):
-        best = max(best, accuracy)
-        area += best * (until - load)
-    return area
 
 
 def test_the_front_of_nsga2_beats_that_of_random_points():

@@ -8,10 +8,12 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_map
+from torch.utils.flop_counter import FlopCounterMode
 
-from search_spaces import Blueprint, ChannelSpace, DepthSpace, Plan
+from search_spaces import Blueprint, ChannelSpace, DepthSpace, Plan, Point
 
 
 class Conv(nn.Module):
@@ -348,6 +350,15 @@ def _normalise(x: Tensor, mask: Tensor, dims: tuple[int, ...], eps: float) -> Te
     mean = (x * mask).sum(dims, keepdim=True) / n
     variance = (((x - mean) ** 2) * mask).sum(dims, keepdim=True) / n
     return (x - mean) / torch.sqrt(variance + eps)
+
+
+def assert_costs(space: ChannelSpace, point: Point, small: nn.Module, y: Tensor, seed: int) -> None:
+    """The network `small`, built from `point`, costs what was predicted, by PyTorch's own counts on the batch `y`."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        small(y)
+    assert counter.get_total_flops() / 2 / len(y) == space.cost(point, "macs"), f"seed {seed}"
+    assert sum(p.numel() for p in small.parameters()) == space.cost(point, "params"), f"seed {seed}"
+    assert len(save(small.state_dict())) <= space.cost(point, "size_bytes"), f"seed {seed}"
 
 
 def random_levels(space: ChannelSpace, rng: np.random.Generator) -> Mapping[str, int]:

@@ -104,3 +104,14 @@ class ToyAccuracy:
 def toy_problem() -> ToyAccuracy:
     """Six knobs; early layers are sensitive, late ones redundant, one in the middle cannot be cut at all."""
     return ToyAccuracy(ToySpace(), needed=(0.9, 0.45, 0.9, 0.4, 0.75, 0.3), weights=(3, 1, 4, 1, 2, 1))
+
+
+def dominated_area(problem, points):
+    """The part of the square of load and accuracy, both in [0, 1], that is worse than some of `points` in both."""
+    limit = problem.limits["macs"]
+    corners = sorted((problem.space.cost(point, "macs") / limit, problem(point)) for point in points)
+    area, best = 0.0, 0.0
+    for (load, accuracy), (until, _) in zip(corners, [*corners[1:], (1.0, 0.0)], strict=True):
+        best = max(best, accuracy)
+        area += best * (until - load)
+    return area

@@ -6,11 +6,9 @@ import copy
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save
-from torch.utils.flop_counter import FlopCounterMode
 
 from search_spaces import DepthSpace, SpaceError, trace
-from tests.kits.random_networks import DEEP, RandomNetwork, Reference, masked, random_levels
+from tests.kits.random_networks import DEEP, RandomNetwork, Reference, assert_costs, masked, random_levels
 
 NETWORKS = 120
 CHUNKS = 2
@@ -57,11 +55,7 @@ def check(seed, seen):
         scale = expected.abs().max().clamp_min(1.0)
         assert (got - expected).abs().max() <= 1e-9 * scale, f"seed {seed}: {(got - expected).abs().max()} {plan}"
 
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            small(y)
-        assert counter.get_total_flops() / 2 / len(y) == space.cost(point, "macs"), f"seed {seed}"
-        assert sum(p.numel() for p in small.parameters()) == space.cost(point, "params"), f"seed {seed}"
-        assert len(save(small.state_dict())) <= space.cost(point, "size_bytes"), f"seed {seed}"
+        assert_costs(space, point, small, y, seed)
         assert set(space.slices(plan)) <= {name for name, _ in small.named_modules()}
         rows = space.sequence(point)
         assert rows.dtype == np.float32 and rows.min() >= 0 and rows.max() <= 1

@@ -3,11 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save
-from torch.utils.flop_counter import FlopCounterMode
 
 from search_spaces import ChannelSpace, Point, SpaceError
-from tests.kits.random_networks import RandomNetwork, masked, random_levels
+from tests.kits.random_networks import RandomNetwork, assert_costs, masked, random_levels
 
 NETWORKS = 2000
 CHUNKS = 20
@@ -43,8 +41,4 @@ def check(seed):
     scale = expected.abs().max().clamp_min(1.0)
     assert (got - expected).abs().max() <= 1e-5 * scale, f"seed {seed}: differs by {(got - expected).abs().max()}"
 
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        small(y)
-    assert counter.get_total_flops() / 2 / len(y) == space.cost(point, "macs"), f"seed {seed}"
-    assert sum(p.numel() for p in small.parameters()) == space.cost(point, "params"), f"seed {seed}"
-    assert len(save(small.state_dict())) <= space.cost(point, "size_bytes"), f"seed {seed}"
+    assert_costs(space, point, small, y, seed)

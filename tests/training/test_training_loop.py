@@ -61,6 +61,25 @@ def test_a_network_learns_the_digits(digits, small_cnn, precision):
     assert len(said) == 20 and "left" in said[0] and said[-1].startswith("epoch 20 of 20: loss 0.")
 
 
+def test_an_epoch_can_end_before_the_data_do_and_takes_others_each_time(digits, small_cnn):
+    seen = []
+
+    def watched(seed):
+        for inputs, targets in digits.training(seed, 64):
+            seen.append(targets)
+            yield inputs, targets
+
+    history = train(small_cnn(), watched, LOSS, options(epochs=2, samples=100))
+    assert [epoch.samples for epoch in history.epochs] == [120, 120]
+    assert not torch.equal(torch.cat(seen[-4:-2]), torch.cat(seen[-2:]))
+    whole, cut = small_cnn(16), small_cnn(16)
+    train(whole, epochs(digits), LOSS, options(epochs=1))
+    train(cut, epochs(digits), LOSS, options(epochs=1, samples=897))
+    assert same(whole, cut)
+    with pytest.raises(ConfigError, match="samples is a whole number of at least 1, or none, got 0"):
+        options(samples=0)
+
+
 def test_the_network_of_a_space_is_trained_like_any_other(digits, small_cnn):
     (images,), _ = digits.calibration[0]
     space = ChannelSpace(small_cnn(), (images[:2],))
