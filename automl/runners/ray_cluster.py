@@ -71,6 +71,16 @@ def require_room(cpus: float, gpus: float) -> None:
         )
 
 
+def require_one_machine() -> None:
+    """Fail at once where a worker could not read what another one wrote."""
+    machines = {node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+    if len(machines) > 1:
+        raise StudyError(
+            f"hyperband pauses trials, whose weights wait in files of one machine, and this Ray cluster has "
+            f"{len(machines)}: set `evaluation.scheduler` to asha or median, or `--address {LOCAL}`"
+        )
+
+
 def _same_imports() -> Callable[[], None]:
     """A function that gives a process the search path and folder of this one; nested, to travel without its module.
 

@@ -67,6 +67,10 @@ class Deadlines(Callback):
         """It was in time."""
         self._due.pop(trial.trial_id, None)
 
+    def on_trial_save(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """It pauses; its worker is another's."""
+        self._due.pop(trial.trial_id, None)
+
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """It has ended."""
         self._due.pop(trial.trial_id, None)
