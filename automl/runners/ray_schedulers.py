@@ -122,6 +122,21 @@ def _numpy_seeded(seed: int) -> Iterator[None]:
         np.random.set_state(before)  # noqa: NPY002
 
 
+class _Brackets(HyperBandForBOHB):
+    """Tune's, but a bracket has no more trials than it was made for.
+
+    There new ones take the places of those that have ended: with few workers a bracket is never full again once it has
+    been halved, and takes all that is left of the study.
+    """
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """Into the bracket that is being filled, or the next."""
+        bracket = self._state["bracket"]
+        if bracket is not None and len(bracket._all_trials) >= bracket._n0:
+            self._state["bracket"] = None
+        super().on_trial_add(tune_controller, trial)
+
+
 class Halving(KeepWorkers):
     """HyperBand: the trials of a bracket pause until all have come as far, then the best of them go on.
 
@@ -136,7 +151,7 @@ class Halving(KeepWorkers):
         self, schedule: Schedule, workers: int, reasons: dict[str, str], finished: Sequence[TrialRecord]
     ) -> None:
         super().__init__(workers, reasons)
-        self._brackets = HyperBandForBOHB(
+        self._brackets = _Brackets(
             time_attr=EPOCH,
             metric=UTILITY,
             mode="max",
