@@ -131,7 +131,7 @@ class _Brackets(HyperBandForBOHB):
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """Into the bracket that is being filled, or the next."""
-        bracket = self._state["bracket"]
+        bracket: Any = self._state["bracket"]
         if bracket is not None and len(bracket._all_trials) >= bracket._n0:
             self._state["bracket"] = None
         super().on_trial_add(tune_controller, trial)
