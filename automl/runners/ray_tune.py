@@ -84,7 +84,7 @@ class RayTuneRunner:
         schedule = self._schedule
         searcher = _SessionSearcher(proposer, self._workers, reasons, schedule)
         scheduler = schedule.made(self._workers, reasons, proposer.finished) if schedule else None
-        interrupt = Interrupt()
+        interrupt = Interrupt(lambda: searcher.error is not None)
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(self._workers)  # 1 by default, which starts one by one
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # every outcome reaches the database, with its reason
         with tempfile.TemporaryDirectory(prefix="automl-ray-") as folder:

@@ -11,7 +11,7 @@ import pytest
 
 from agents import TrialState
 from automl.config import StudyConfig
-from automl.errors import ConfigError
+from automl.errors import ConfigError, StudyError
 from automl.setup import Setup
 from automl.store import TrialRecord, open_store
 from automl.study import Study
@@ -114,6 +114,16 @@ def test_hyperband_halves_its_brackets_and_ends_with_all_trials_closed(ray_clust
         ended = expected[trial.number] < 4
         assert trial.state is (TrialState.STOPPED if ended else TrialState.DONE)
         assert trial.reason == (f"stopped by hyperband after {expected[trial.number]} of 4 epochs" if ended else None)
+
+
+def test_hyperband_is_refused_where_a_paused_trial_could_not_be_found_again(ray_cluster, monkeypatch):
+    from automl.runners import ray_cluster as module
+
+    module.require_one_machine()
+    nodes = [{"Alive": True, "NodeManagerAddress": address} for address in ("10.0.0.1", "10.0.0.2", "10.0.0.2")]
+    monkeypatch.setattr(module.ray, "nodes", lambda: nodes)
+    with pytest.raises(StudyError, match=r"hyperband pauses trials, .* this Ray cluster has 2: set .* asha or median"):
+        module.require_one_machine()
 
 
 @pytest.mark.slow
