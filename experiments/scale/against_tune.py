@@ -3,9 +3,8 @@
 Ours: RayTuneRunner, a Session of the agent `tpe`, the SQLite store, Optuna's tables in the background. Tune: Tuner,
 OptunaSearch with Optuna's TPESampler and RDBStorage in SQLite, a class of workers that are reused, snapshots as Tune
 takes them by default. A trial sleeps, and reports five numbers. Ours keeps a budget of half the MACs, which costs it
-time; Optuna's search has none. Tune's loop is left as each has it; both are timed from
-the end of the first trial to the end of the last. The CPU time of the driver says more than its wall time where other
-programs share the machine.
+time; Optuna's search has none. Both are timed from the end of the first trial to the end of the last. Where other
+programs share the machine the driver's CPU time says more than trials a minute.
 
     python experiments/scale/against_tune.py --trials 200 --slow-trials 40 --out experiments/scale/against_tune.md
 """
