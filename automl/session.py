@@ -44,6 +44,10 @@ class Proposer(Protocol):
     """What a runner needs: trials to run, and somewhere to hand their outcomes."""
 
     @property
+    def finished(self) -> Sequence[TrialRecord]:
+        """The trials that have finished, those of earlier processes too."""
+
+    @property
     def done(self) -> bool:
         """Whether nothing is running and nothing will be proposed any more."""
 
@@ -199,6 +203,11 @@ class Lanes:
     def __init__(self, sessions: Sequence[Session]) -> None:
         self.sessions = tuple(sessions)
         self._owner: dict[int, Session] = {}
+
+    @property
+    def finished(self) -> list[TrialRecord]:
+        """The finished trials, session by session."""
+        return [record for session in self.sessions for record in session.finished]
 
     @property
     def done(self) -> bool:

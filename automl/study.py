@@ -25,7 +25,7 @@ from automl.measures import pinned_threads
 from automl.problem import Problem
 from automl.progress import Progress
 from automl.runners import Runner, SerialRunner
-from automl.session import FINAL, Lanes, Observer, Session
+from automl.session import FINAL, Lanes, Observer, Proposer, Session
 from automl.setup import Setup
 from automl.starting import keep_start, starting_network
 from automl.store import LiveProjection, OptunaProjection, Store, StudyNotFoundError, StudyRecord, TrialRecord
@@ -167,18 +167,24 @@ class Study:
         if lanes.done:
             return
         self.evaluator.prepare()
+        # A scheduler compares the trials of a lane with each other, and never with those of another agent or seed.
+        sweeps: Sequence[Proposer] = [lanes] if self.config.evaluation.scheduler is None else lanes.sessions
         runner = self._runner()
         try:
-            runner.run(lanes, self.evaluator)
+            for sweep in sweeps:
+                runner.run(sweep, self.evaluator)
         finally:
             runner.close()
 
     def _runner(self) -> Runner:
-        options = self.config.runner
-        if options.in_this_process:
+        options, evaluation = self.config.runner, self.config.evaluation
+        if options.in_this_process and evaluation.scheduler is None:
             return SerialRunner()
-        from automl.runners.ray_tune import RayTuneRunner
+        from automl.runners.ray_tune import RayTuneRunner, Schedule
 
+        schedule = None
+        if evaluation.scheduler is not None and evaluation.training is not None:
+            schedule = Schedule(evaluation.scheduler, self.config.goal, evaluation.training.epochs)
         return RayTuneRunner(
             options.workers,
             threads=self.setup.threads,
@@ -186,6 +192,7 @@ class Study:
             cpus=options.cpus_per_trial or 1.0,
             gpus=options.gpus_per_trial,
             timeout_s=options.timeout_s,
+            schedule=schedule,
         )
 
     def base(self) -> TrialRecord:

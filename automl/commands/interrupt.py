@@ -9,6 +9,8 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+from automl._at_once import end_at_once
+
 STOPPING = "\nstopping, Ctrl-C again ends at once\n"
 SHOW_CURSOR = "\x1b[?25h"
 
@@ -17,10 +19,9 @@ SHOW_CURSOR = "\x1b[?25h"
 def ends_on_ctrl_c(farewell: str, *, tell: bool = True) -> Iterator[None]:
     """While it lasts the first Ctrl-C raises `KeyboardInterrupt`, the next ends the process with code 130.
 
-    Then nothing is closed: what has finished is in the database, Ray's processes notice sooner or later that the one
-    that started them is gone, and the next driver finds that this one is dead. `farewell` is written to standard
-    error if `tell`. Nothing is changed where Ctrl-C means something else already: it is ignored in the background, or
-    has a handler of its own.
+    Then nothing is closed: what has finished is in the database, a Ray cluster of this process's own is killed, and the
+    next driver finds that this one is dead. `farewell` is written to standard error if `tell`. Nothing is changed where
+    Ctrl-C means something else already: it is ignored in the background, or has a handler of its own.
     """
     usual = threading.current_thread() is threading.main_thread()
     if not usual or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
@@ -36,7 +37,7 @@ def ends_on_ctrl_c(farewell: str, *, tell: bool = True) -> Iterator[None]:
         nonlocal pressed
         if pressed:
             write(f"{SHOW_CURSOR if os.isatty(2) else ''}\n{farewell}\n")
-            os._exit(130)
+            end_at_once(130)
         pressed = True
         write(STOPPING)
         raise KeyboardInterrupt

@@ -205,14 +205,44 @@ class Evaluator:
 
     def __call__(self, point: Point, rival: Point | None = None) -> Outcome:
         """What `point` is worth, to be better than `rival`. A trial that cannot be run, or gives NaN, has a reason."""
+        return self._guarded(lambda: self._trial(point, rival))
+
+    def after(self, point: Point, epochs: int, checkpoint: Path) -> Outcome:
+        """What `point` is worth after `epochs` epochs of the training that trials have; at the last the whole trial.
+
+        The training goes on from `checkpoint`, where it left off or anew, and leaves it there. Before the last epoch
+        the trial is `STOPPED`, unless it has failed; what is measured has the epoch as its step. A network over the
+        budget is no match for others and is trained to the end at once; the original is not trained at all.
+        """
+        return self._guarded(lambda: self._part(point, epochs, checkpoint))
+
+    def _guarded(self, trial: Callable[[], Outcome]) -> Outcome:
         self.prepare()
         start = time.perf_counter()
         with pinned_threads(self.threads):
             try:
-                outcome = self._trial(point, rival)
+                outcome = trial()
             except Exception as error:
                 outcome = Outcome.failed(_reason(error))
         return replace(outcome, wall_s=time.perf_counter() - start)
+
+    def _part(self, point: Point, epochs: int, checkpoint: Path) -> Outcome:
+        assert self._training is not None
+        costs = self._predicted(point)
+        over, changes, last = excess(costs, self.limits), self.changes(point), self._training.epochs
+        if over or not changes:
+            epochs = last
+        network = self._build(point)
+        if changes:
+            self.train(network, point, self._training, checkpoint=checkpoint, until=epochs)
+        _require_finite(network)
+        judged = self._with_objective([*self._score(network)[0].measurements(), *costs])
+        measured = [m if m in costs else replace(m, step=epochs) for m in judged]
+        if over:
+            return Outcome.infeasible(f"over the budget: {over}", measured)
+        if epochs < last:
+            return Outcome.stopped(f"after {epochs} of {last} epochs", measured)
+        return Outcome.done(measured)
 
     def _trial(self, point: Point, rival: Point | None) -> Outcome:
         costs = self._predicted(point)
@@ -313,6 +343,7 @@ class Evaluator:
         plan: Plan | None = None,
         validated: Sequence[str] = (),
         checkpoint: Path | None = None,
+        until: int | None = None,
         regularisers: Sequence[Regulariser] = (),
         say: Callable[[str], None] = lambda text: None,
     ) -> History:
@@ -334,6 +365,7 @@ class Evaluator:
                 options,
                 validate=validate if validated else None,
                 checkpoint=checkpoint,
+                until=until,
                 regularisers=[*self._regularisers(network), *regularisers],
                 say=say,
             )

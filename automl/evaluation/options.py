@@ -8,6 +8,7 @@ from typing import Literal, get_args, get_origin, get_type_hints
 from automl._names import nearest
 from automl.errors import ConfigError
 from automl.training.options import TrainingOptions
+from automl.training.schedulers import SchedulerOptions
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,9 @@ class EvaluationOptions:
     validation samples."""
     training: TrainingOptions | None = None
     """How the network of each trial is trained after its weights are refitted; then there is no race. None: not."""
+    scheduler: SchedulerOptions | None = None
+    """Which of Ray Tune's schedulers ends trials while they are trained; it alone does. None: every trial is trained
+    to its end."""
 
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(type(self)).items():
@@ -38,6 +42,13 @@ class EvaluationOptions:
                 raise ConfigError(f"{name} cannot be {value!r}{nearest(str(value), choices)}")
         if self.race and not 0.5 <= self.race < 1:
             raise ConfigError(f"race is a confidence of at least 0.5 and below 1, or 0 for none, got {self.race}")
+        if self.scheduler is not None:
+            if self.training is None:
+                raise ConfigError(
+                    "a scheduler ends the training of trials, and they are not trained: set `evaluation.training`, or "
+                    "leave `scheduler` out: trials that are not trained end early by their `race`"
+                )
+            self.scheduler.require_useful(self.training.epochs)
 
     @property
     def races(self) -> bool:

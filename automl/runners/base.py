@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -16,6 +18,13 @@ from search_spaces import Point
 
 Evaluate = Callable[[Point, Point | None], Outcome]
 """Judges a Point beside the rival it has to beat, if there is one. Picklable if it is to run in other processes."""
+
+
+class Trains(Protocol):
+    """An `Evaluate` whose trials can be ended after any epoch."""
+
+    def after(self, point: Point, epochs: int, checkpoint: Path) -> Outcome:
+        """What `point` is worth after `epochs` epochs, one more than `checkpoint` holds; `STOPPED` before the last."""
 
 
 class Runner(Protocol):
@@ -40,9 +49,14 @@ class OutOfMemoryError(AutomlError):
 
 def run_trial(evaluate: Evaluate, point: Point, rival: Point | None = None) -> Outcome:
     """The outcome of one trial with the time it took; an exception is a failed trial, but for `OutOfMemoryError`."""
+    return run(partial(evaluate, point, rival))
+
+
+def run(trial: Callable[[], Outcome]) -> Outcome:
+    """The same of a trial, or a part of one, that is only to be called."""
     started = time.perf_counter()
     try:
-        outcome = evaluate(point, rival)
+        outcome = trial()
     except Exception as error:  # one trial ends itself, not the study
         if _lacks_memory(error):
             raise OutOfMemoryError(

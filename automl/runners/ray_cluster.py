@@ -6,6 +6,7 @@ import contextlib
 import logging
 import math
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ os.environ.setdefault("TUNE_FORCE_TRIAL_CLEANUP_S", "2")
 
 import ray
 
+from automl._at_once import at_once
 from automl.errors import StudyError
 
 HOME = Path(__file__).resolve().parents[2]
@@ -60,6 +62,27 @@ def start(workers: int, *, address: str | None = None, cpus: float = 1.0, gpus: 
         raise
 
 
+def kill_own() -> None:
+    """Kill every process of a cluster that this process has started, and wait for none. One it has joined lives on."""
+    node = ray._private.worker._global_node
+    if node is None or not node.is_head():
+        return
+    import psutil  # Ray's own copy, which is found once Ray is imported
+
+    started = [info.process.pid for infos in list(node.all_processes.values()) for info in infos]
+    family = set(started)
+    for pid in started:
+        with contextlib.suppress(psutil.Error, OSError):
+            os.kill(pid, signal.SIGSTOP)  # else it could start others meanwhile
+            family.update(child.pid for child in psutil.Process(pid).children(recursive=True))
+    for pid in family:
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
+
+
+at_once.append(kill_own)
+
+
 def require_room(cpus: float, gpus: float) -> None:
     """Fail at once where a trial would wait for ever."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -68,6 +91,16 @@ def require_room(cpus: float, gpus: float) -> None:
         raise StudyError(
             f"a trial takes {cpus:g} CPUs and {gpus:g} GPUs, and no node of the Ray cluster has as many ({there}): "
             f"lower `runner.cpus_per_trial` or `runner.gpus_per_trial`"
+        )
+
+
+def require_one_machine() -> None:
+    """Fail at once where a worker could not read what another one wrote."""
+    machines = {node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+    if len(machines) > 1:
+        raise StudyError(
+            f"hyperband pauses trials, whose weights wait in files of one machine, and this Ray cluster has "
+            f"{len(machines)}: set `evaluation.scheduler` to asha or median, or `--address {LOCAL}`"
         )
 
 

@@ -6,7 +6,7 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,10 @@ class Deadlines(Callback):
         """It was in time."""
         self._due.pop(trial.trial_id, None)
 
+    def on_trial_save(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """It pauses; its worker is another's."""
+        self._due.pop(trial.trial_id, None)
+
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """It has ended."""
         self._due.pop(trial.trial_id, None)
@@ -81,18 +85,19 @@ class Deadlines(Callback):
 
 
 class Interrupt(Stopper):
-    """Ends the sweep at the first Ctrl-C."""
+    """Ends the sweep at the first Ctrl-C, or once it has failed."""
 
-    def __init__(self) -> None:
+    def __init__(self, failed: Callable[[], bool]) -> None:
         self.pressed = False
+        self._failed = failed
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Not one trial."""
         return False
 
     def stop_all(self) -> bool:
-        """Whether Ctrl-C was pressed."""
-        return self.pressed
+        """Whether it is to end."""
+        return self.pressed or self._failed()
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:

@@ -7,26 +7,27 @@ import logging
 import os
 import sys
 import tempfile
-from collections import deque
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections import defaultdict, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automl.runners.ray_cluster import ray, start  # before anything else of Ray: it sets how Ray is imported
+# Before anything else of Ray: it sets how Ray is imported.
+from automl.runners.ray_cluster import ray, require_one_machine, start
 
 # isort: split
-import torch
 from ray import tune
 from ray.tune.search import Searcher
 
 from agents import TrialState
 from automl.errors import StudyError
-from automl.runners.base import Evaluate, OutOfMemoryError, run_trial
+from automl.runners.base import Evaluate
 from automl.runners.ray_hooks import Deadlines, Interrupt, KeepWorkers
+from automl.runners.ray_schedulers import Schedule
+from automl.runners.ray_worker import worker
 from automl.session import Proposer
 from automl.types import Measurement, Outcome
-from search_spaces import Point
 
 if TYPE_CHECKING:
     from automl.store import TrialRecord
@@ -37,7 +38,11 @@ class RayTuneRunner:
 
     A cluster is started on first use and stopped by `close`; one that runs already in this process is used and left
     alone, and so is one at `address`, or at RAY_ADDRESS. A trial takes `cpus` and `gpus` of it, parts of a GPU
-    included, and computes on `threads` threads. One that takes longer than `timeout_s` seconds loses its worker.
+    included, and computes on `threads` threads. One that takes longer than `timeout_s` seconds loses its worker; the
+    time in which it is paused does not count.
+
+    With a `schedule` the trials are trained, `evaluate` is a `Trains`, and a scheduler of Tune's decides after every
+    epoch which of them go on. All trials of a sweep are compared with each other: it should have one lane.
     """
 
     def __init__(
@@ -49,8 +54,10 @@ class RayTuneRunner:
         cpus: float = 1.0,
         gpus: float = 0.0,
         timeout_s: float | None = None,
+        schedule: Schedule | None = None,
     ) -> None:
         self._workers = workers
+        self._schedule = schedule
         self._threads = threads or max(1, (os.cpu_count() or 1) // workers)
         self._address = address
         self._cpus, self._gpus = cpus, gpus
@@ -66,22 +73,27 @@ class RayTuneRunner:
             if not ray.is_initialized():
                 start(self._workers, address=self._address, cpus=self._cpus, gpus=self._gpus)
                 self._started = True
+            if self._schedule is not None and self._schedule.options.name == "hyperband":
+                require_one_machine()
             self._sweep(proposer, evaluate)
 
     def _sweep(self, proposer: Proposer, evaluate: Evaluate) -> None:
         reference = ray.put(evaluate)
         _require_loadable(reference, self._cpus)
         reasons: dict[str, str] = {}
-        searcher = _SessionSearcher(proposer, self._workers, reasons)
-        interrupt = Interrupt()
+        schedule = self._schedule
+        searcher = _SessionSearcher(proposer, self._workers, reasons, schedule)
+        scheduler = schedule.made(self._workers, reasons, proposer.finished) if schedule else None
+        interrupt = Interrupt(lambda: searcher.error is not None)
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(self._workers)  # 1 by default, which starts one by one
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # every outcome reaches the database, with its reason
         with tempfile.TemporaryDirectory(prefix="automl-ray-") as folder:
+            actor = worker(reference, self._threads, Path(folder, "training"), schedule.goal if schedule else None)
             tuner = tune.Tuner(
-                tune.with_resources(_actor(reference, self._threads), {"cpu": self._cpus, "gpu": self._gpus}),
+                tune.with_resources(actor, {"cpu": self._cpus, "gpu": self._gpus}),
                 tune_config=tune.TuneConfig(
                     search_alg=searcher,
-                    scheduler=KeepWorkers(self._workers, reasons),
+                    scheduler=scheduler or KeepWorkers(self._workers, reasons),
                     num_samples=-1,
                     reuse_actors=True,
                     trial_dirname_creator=lambda trial: trial.trial_id,
@@ -110,45 +122,21 @@ class RayTuneRunner:
             self._started = False
 
 
-def _actor(reference: Any, threads: int) -> type[tune.Trainable]:
-    """The class of the workers, which fetch the evaluator at `reference` once."""
-
-    class TrialActor(tune.Trainable):
-        """A worker: holds the evaluator, and runs one trial a step."""
-
-        def setup(self, config: dict[str, Any]) -> None:
-            torch.set_num_threads(threads)
-            self._evaluate = ray.get(reference)
-            self.reset_config(config)
-
-        def reset_config(self, new_config: dict[str, Any]) -> bool:
-            self._point = Point.from_json(new_config["point"])
-            rival = new_config["rival"]
-            self._rival = Point.from_json(rival) if rival is not None else None
-            return True
-
-        def step(self) -> dict[str, Any]:
-            try:
-                outcome = run_trial(self._evaluate, self._point, self._rival)
-            except OutOfMemoryError as error:
-                return {"outcome": [], "lost": str(error), "done": True}
-            return {"outcome": [asdict(outcome)], "done": True}
-
-    return TrialActor
-
-
 class _SessionSearcher(Searcher):
     """Our session behind Tune's Searcher: only names change.
 
-    No more trials are out at a time than there are workers, however large the cluster: an agent learns from every
-    trial that has ended before it proposes the next.
+    No more trials are out at a time than there are workers, those that are paused apart, however large the cluster: an
+    agent learns from every trial that has ended before it proposes the next.
     """
 
-    def __init__(self, proposer: Proposer, workers: int, reasons: Mapping[str, str]) -> None:
+    def __init__(self, proposer: Proposer, workers: int, reasons: Mapping[str, str], schedule: Schedule | None) -> None:
         super().__init__(metric="outcome", mode="max")
         self._proposer = proposer
         self._workers = workers
         self._reasons = reasons
+        self._scheduler = schedule.options.name if schedule else ""
+        self._paused: set[str] = set()  # Tune's trial ids
+        self._parts: dict[str, list[Outcome]] = defaultdict(list)  # Tune's trial id -> what was reported of it
         self._live: dict[str, int] = {}  # Tune's trial id -> ours
         self._again: deque[TrialRecord] = deque()  # running still, and without a worker
         self.error: Exception | None = None
@@ -160,7 +148,7 @@ class _SessionSearcher(Searcher):
     def suggest(self, trial_id: str) -> Any:
         if self.error is not None:
             return Searcher.FINISHED
-        if len(self._live) >= self._workers:
+        if len(self._live) - len(self._paused) >= self._workers:
             return None
         try:
             record = self._again.popleft() if self._again else self._proposer.propose()
@@ -171,15 +159,38 @@ class _SessionSearcher(Searcher):
         if record is None:
             return Searcher.FINISHED if self._proposer.done else None
         self._live[trial_id] = record.id
-        return {"point": record.point.to_json(), "rival": rival.to_json() if rival is not None else None}
+        return {
+            "id": record.id,
+            "number": record.number,
+            "point": record.point.to_json(),
+            "rival": rival.to_json() if rival is not None else None,
+        }
+
+    def on_pause(self, trial_id: str) -> None:
+        """HyperBand tells that a trial waits for others."""
+        self._paused.add(trial_id)
+
+    def on_unpause(self, trial_id: str) -> None:
+        """The same when it goes on."""
+        self._paused.discard(trial_id)
+
+    def on_trial_result(self, trial_id: str, result: dict) -> None:
+        """Keep what a trial came to that goes on, or pauses."""
+        self._parts[trial_id].append(_outcome(result["outcome"][0]))
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
         ours = self._live.pop(trial_id, None)
+        parts = self._parts.pop(trial_id, [])
+        self._paused.discard(trial_id)
         if ours is None:
             return
         try:
-            if not error and result is not None and result["outcome"]:
-                self._proposer.finish(ours, _outcome(result["outcome"][0]))
+            if result is not None and result["outcome"]:
+                last = _outcome(result["outcome"][0])
+                parts += [last] if last not in parts[-1:] else []  # it may have been told when it paused
+            whole = result is None or result["outcome"]  # of one that was paused nothing more is told
+            if parts and whole and not error:
+                self._proposer.finish(ours, self._joined(parts))
                 return
             stopped = self._reasons.get(trial_id, "Ray Tune stopped it before it ran")
             record = self._proposer.fail_attempt(ours, (result or {}).get("lost", stopped))
@@ -187,6 +198,17 @@ class _SessionSearcher(Searcher):
                 self._again.append(record)
         except Exception as failure:
             self.error = self.error or failure
+
+    def _joined(self, parts: Sequence[Outcome]) -> Outcome:
+        """The outcome of a trial of which so much was reported, epoch by epoch."""
+        last = replace(parts[-1], wall_s=sum(part.wall_s for part in parts))
+        if last.state is TrialState.FAILED:
+            return last
+        earlier = [m for part in parts[:-1] for m in part.measurements if m.step]
+        reason = last.reason
+        if self._scheduler and last.state is TrialState.STOPPED:
+            reason = f"stopped by {self._scheduler} {last.reason}"
+        return replace(last, measurements=(*earlier, *last.measurements), reason=reason)
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles itself for its own restore, which is not used."""

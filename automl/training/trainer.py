@@ -74,6 +74,7 @@ def train(
     *,
     validate: Validate | None = None,
     checkpoint: Path | None = None,
+    until: int | None = None,
     regularisers: Sequence[Regulariser] = (),
     say: Callable[[str], None] = lambda text: None,
 ) -> History:
@@ -87,6 +88,7 @@ def train(
         validate: called after each epoch, only to tell; nothing is chosen by what it gives.
         checkpoint: a file that is written after each epoch. If it is there, the training goes on from it, to the same
             weights as without a break.
+        until: go no further than to the end of this epoch, of those that `options` plan; None: of the last.
         regularisers: called between the backward pass and the step, after gradients are clipped.
         say: told of each epoch in a line.
 
@@ -100,7 +102,7 @@ def train(
     with _own_randomness(device):
         try:
             training = _Training(network, _ending_after(data, options.samples), loss, options, device, regularisers)
-            return training.run(validate, checkpoint, say)
+            return training.run(validate, checkpoint, until or options.epochs, say)
         finally:
             laid_out(network.cpu().eval(), channels_last=False)
 
@@ -144,7 +146,9 @@ class _Training:
         self.epochs: list[Epoch] = []
         self.steps = 0
 
-    def run(self, validate: Validate | None, checkpoint: Path | None, say: Callable[[str], None]) -> History:
+    def run(
+        self, validate: Validate | None, checkpoint: Path | None, until: int, say: Callable[[str], None]
+    ) -> History:
         found = read_checkpoint(checkpoint) if checkpoint is not None else None
         self._seed(0)
         self.options = self._settled(found)
@@ -154,9 +158,9 @@ class _Training:
             if found is not None:
                 self._restore(found, checkpoint)
             before = len(self.epochs)
-            per_epoch = _count(self.data, _epoch_seed(self.options.seed, 0)) if before < self.options.epochs else 0
+            per_epoch = _count(self.data, _epoch_seed(self.options.seed, 0)) if before < until else 0
             start = time.monotonic()
-            for number in range(before, self.options.epochs):
+            for number in range(before, until):
                 epoch = self._epoch(number, per_epoch)
                 self.epochs.append(replace(epoch, validation=self._validated(validate)))
                 if checkpoint is not None:

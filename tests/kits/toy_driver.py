@@ -22,6 +22,7 @@ from automl.commands.interrupt import ends_on_ctrl_c
 from automl.runners import SerialRunner
 from automl.session import Session
 from automl.store import Store, StudyRecord, TrialRecord, open_store
+from automl.training.schedulers import SchedulerOptions
 from automl.types import Measurement, Outcome
 from search_spaces import Point
 from tests.kits.toy_space import ToyAccuracy, toy_problem
@@ -44,6 +45,29 @@ class SleepyEvaluator:
         where = {"process": os.getpid(), "raylet": int(os.environ.get("RAY_RAYLET_PID", 0))}
         values = {"accuracy": self.problem(point), **where}
         return Outcome.done([Measurement(metric, value) for metric, value in values.items()])
+
+
+class TrainedToy:
+    """The made-up accuracy, reached by halves: after epoch k all but 2^-k of it. An epoch takes `wait_s` seconds."""
+
+    def __init__(self, problem: ToyAccuracy, epochs: int, wait_s: float = 0.0) -> None:
+        self.problem, self.epochs, self.wait_s = problem, epochs, wait_s
+
+    def after(self, point: Point, epochs: int, checkpoint: Path) -> Outcome:
+        """Raises unless the checkpoint is one epoch behind."""
+        before = int(checkpoint.read_text()) if checkpoint.exists() else 0
+        if epochs != before + 1:
+            raise ValueError(f"epoch {epochs} after {before}")
+        time.sleep(self.wait_s)
+        checkpoint.write_text(str(epochs))
+        accuracy = Measurement("accuracy", self.problem(point) * (1 - 0.5**epochs), step=epochs)
+        cost = Measurement("macs", self.problem.space.cost(point, "macs"))
+        if epochs < self.epochs:
+            return Outcome.stopped(f"after {epochs} of {self.epochs} epochs", [accuracy, cost])
+        return Outcome.done([accuracy, cost])
+
+    def __call__(self, point: Point, rival: Point | None = None) -> Outcome:
+        raise AssertionError("trials of a schedule are run epoch by epoch")
 
 
 def new_toy_study(store: Store) -> StudyRecord:
@@ -101,6 +125,7 @@ def main() -> None:
     parser.add_argument("--wait-s", type=float, default=0.1)
     parser.add_argument("--address")
     parser.add_argument("--attempts", type=int, default=3)
+    parser.add_argument("--asha", type=int, metavar="EPOCHS", help="train so long, and let ASHA end trials")
     args = parser.parse_args()
 
     out = sys.stdout  # while Ray runs, another takes its place
@@ -111,17 +136,20 @@ def main() -> None:
     with open_store(args.url) as store, ends_on_ctrl_c("ended at once"):
         study = store.study("toy")
         if args.workers:
-            from automl.runners.ray_tune import RayTuneRunner
+            from automl.runners.ray_tune import RayTuneRunner, Schedule
 
-            runner = RayTuneRunner(args.workers, threads=1, address=args.address)
+            schedule = Schedule(SchedulerOptions("asha", reduction=2.0), GOAL, args.asha) if args.asha else None
+            runner = RayTuneRunner(args.workers, threads=1, address=args.address, schedule=schedule)
         else:
             runner = SerialRunner()
         try:
             with store.drive(study.id):
                 session = toy_session(store, study, args.trials, [tell], args.attempts)
                 print(json.dumps("begins"), flush=True)
+                problem = toy_problem()
+                trained = TrainedToy(problem, args.asha, args.wait_s) if args.asha else None
                 try:
-                    runner.run(session, SleepyEvaluator(toy_problem(), args.wait_s))
+                    runner.run(session, trained or SleepyEvaluator(problem, args.wait_s))
                 finally:
                     runner.close()
             print(json.dumps("ends"), flush=True)
