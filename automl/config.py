@@ -114,8 +114,9 @@ class FinishConfig:
 
     finalists: int = 4
     """How many of them are rebuilt with more care; the best of those on the validation data is reported."""
-    reconstruction: Literal["sequential", "as_searched"] = "sequential"
-    """How: refitted layer after layer on their own inputs, without training; or just as the trial was."""
+    reconstruction: Literal["sequential", "blockwise", "as_searched"] = "sequential"
+    """How: refitted layer after layer on their own inputs; the same, and then block after block tuned to make what the
+    original's makes, which needs no labels and takes minutes; or just as the trial was."""
     training: TrainingOptions | None = None
     """How they are trained after that; None: as every trial was (`evaluation.training`), or not at all."""
     stages: StageOptions | None = None
@@ -259,6 +260,11 @@ class StudyConfig:
             raise ConfigError(
                 "sparsify presses whole channels towards zero: leave it out of a space of weights, or set "
                 "`space: channels` or `depth`"
+            )
+        if self.finish.reconstruction == "blockwise" and self.space.name == "weights":
+            raise ConfigError(
+                "finish.reconstruction: blockwise would give removed weights back: leave it out of a space of weights, "
+                "and train instead (`finish.training`)"
             )
         if self.finish.stages is None:
             return

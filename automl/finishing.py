@@ -23,7 +23,7 @@ from automl.types import Measurement
 from search_spaces import ChannelSpace, Plan, Point
 
 WEIGHTS = "trained weights"
-"""The kind of artifact that a trained network is."""
+"""The kind of artifact that a network is whose weights were learnt: trained, or tuned block by block."""
 
 
 def finish(study: Study, say: Callable[[str], None] = lambda text: None) -> None:
@@ -51,7 +51,7 @@ def finish(study: Study, say: Callable[[str], None] = lambda text: None) -> None
 
 
 def reported_network(study: Study, point: Point) -> nn.Module:
-    """The network at `point` as it is reported: with its trained weights if it was trained, or rebuilt."""
+    """The network at `point` as it is reported: with the weights that are kept in a file, or rebuilt."""
     artifact = _artifact(study, point)
     if artifact is None:
         return study.finisher.network(point)
@@ -69,7 +69,7 @@ def reported_plan(study: Study, point: Point) -> Plan:
 
 def was_trained(study: Study, point: Point) -> bool:
     """Whether the network that is reported at `point` has been trained."""
-    return _artifact(study, point) is not None
+    return study.config.training is not None and _artifact(study, point) is not None
 
 
 def _finished(study: Study, record: TrialRecord, say: Callable[[str], None]) -> list[Measurement]:
@@ -79,7 +79,12 @@ def _finished(study: Study, record: TrialRecord, say: Callable[[str], None]) -> 
     if record.agent == BASE:
         return finisher.measure_validation(network, prefix=FINAL)
     finisher.certify(network)
-    if study.config.training is None or not finisher.changes(point):
+    if not finisher.changes(point):
+        return finisher.measure_validation(network, prefix=FINAL)
+    if study.config.training is None:
+        if study.config.finish.reconstruction == "blockwise":  # to tune them takes minutes
+            _keep(study, record, network, finisher.plan(point))
+            network = reported_network(study, point)
         return finisher.measure_validation(network, prefix=FINAL)
     before = finisher.measure(network, study.setup.problem.validation, prefix=REFITTED)
     say(f"trial {record.number} of {record.agent}, seed {record.seed}, {_in_words(before)} before training")
@@ -101,12 +106,17 @@ def _train(study: Study, record: TrialRecord, network: nn.Module, say: Callable[
         histories = [_tune(study, point, network, plan, f"{point.key}.checkpoint", say)]
     else:
         network, plan, histories = _in_stages(study, point, study.config.finish.stages.count, say)
-    path = _folder(study) / f"{point.key}.safetensors"
+    _keep(study, record, network, plan)
+    return _course(histories)
+
+
+def _keep(study: Study, record: TrialRecord, network: nn.Module, plan: Plan) -> None:
+    """Write the weights of `network`, which `plan` made, to a file, and record that."""
+    path = _folder(study) / f"{record.point.key}.safetensors"
     digest = write_weights(network, plan, path)
-    known = _artifact(study, point)
+    known = _artifact(study, record.point)
     if known is None or known.sha256 != digest:
         study.store.add_artifact(study.record.id, record.id, WEIGHTS, path.resolve(), digest)
-    return _course(histories)
 
 
 def _in_stages(

@@ -83,8 +83,8 @@ class Study:
         return self._with_care(Evaluator(self.setup.problem, space, options, threads=self.setup.threads))
 
     def _with_care(self, evaluator: Evaluator) -> Evaluator:
-        as_searched = self.config.finish.reconstruction == "as_searched"
-        return (evaluator if as_searched else evaluator.finishing()).untrained()
+        how = self.config.finish.reconstruction
+        return (evaluator if how == "as_searched" else evaluator.finishing(blockwise=how == "blockwise")).untrained()
 
     def _find(self) -> StudyRecord | None:
         try:
