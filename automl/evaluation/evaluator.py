@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import random
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,21 +11,22 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
-from torch.nn import functional as F
 
 from agents import Goal, Sensitivity
 from automl.batches import compact
-from automl.errors import BudgetError, ConfigError, NotFiniteError
+from automl.errors import BudgetError, ConfigError
 from automl.evaluation.blockwise import BlockReconstruction
 from automl.evaluation.certify import COUNTED, counts, excess
+from automl.evaluation.failures import reason_of, require_finite
 from automl.evaluation.fisher import output_fisher
 from automl.evaluation.gram import Gram, gather_grams, supported
 from automl.evaluation.importance import activation_scores, taylor_scores
-from automl.evaluation.metrics import DIVERGENCE, Scores, measure_metrics
+from automl.evaluation.judge import Judge
+from automl.evaluation.metrics import measure_metrics
 from automl.evaluation.objectives import COMPRESSION_REWARD, with_objective
 from automl.evaluation.options import EvaluationOptions
 from automl.evaluation.precision import choose_dtype, fast, first, formatted
-from automl.evaluation.racing import estimates, hopeless, looks
+from automl.evaluation.racing import estimates
 from automl.evaluation.recalibration import recalibrate
 from automl.evaluation.reconstruction import Reconstruction, kept_in_groups
 from automl.evaluation.sensitivity import sensitivity_curves
@@ -46,9 +45,6 @@ RECALIBRATION_SEED = 0
 RECALIBRATION_SAMPLES = 128
 """How many samples batch norms are re-estimated on. On a pruned ResNet-56 128, 256 and 512 gave the same accuracy to
 0.2 points, and the passes over 512 took longer than measuring it on 1,000."""
-
-RIVALS = 16
-"""How many rivals' scores are remembered: one a lane that is running, and some to spare."""
 
 
 class Evaluator:
@@ -99,10 +95,6 @@ class Evaluator:
         self._reconstruction: Reconstruction | SequentialReconstruction | BlockReconstruction | None = None
         self._recalibration: list[Batch] = []
         self._dtype = torch.float32
-        self._order: list[int] = []
-        self._references: list[Tensor | None] = []
-        self._validation: list[Batch] | None = None
-        self._rivals: OrderedDict[str, Scores] = OrderedDict()
         self._training: TrainingOptions | None = None
         self._original: dict[str, float] | None = None
 
@@ -120,15 +112,13 @@ class Evaluator:
                 draw = self.problem.recalibration
                 drawn = draw(RECALIBRATION_SEED) if draw else self.problem.calibration
                 self._recalibration = formatted(first(drawn, RECALIBRATION_SAMPLES), self._dtype)
-            # What is looked at first should stand for the rest, whatever order the data come in.
-            self._order = list(range(len(self.problem.validation)))
-            random.Random(0).shuffle(self._order)
-            self._references = self._log_probabilities()
+            confidence = self.options.race if self.options.races else 0.0
+            self._judge = Judge(self.problem, self.original, self._dtype, self.goal, confidence)
             if (training := self.options.training) is not None:
                 self._training = settle(self.space.original, self.problem.epochs(training.batch_size), training)
             if self.goal is not None and self.goal.metric == COMPRESSION_REWARD:
                 whole = self.space.point(self.space.original_levels.tolist())
-                measured = [*self._score(self._build(whole))[0].measurements(), *self._predicted(whole)]
+                measured = [*self._judge.score(self._build(whole))[0].measurements(), *self._predicted(whole)]
                 self._original = {m.metric: m.value for m in measured}
         self._prepared = True
 
@@ -176,15 +166,6 @@ class Evaluator:
                 names.append(name)
         return gather_grams(network, names, self.problem.calibration)
 
-    def _log_probabilities(self) -> list[Tensor | None]:
-        """What the original predicts for each validation batch, or None where outputs are not class scores."""
-        if "accuracy" not in self.problem.metrics:
-            return [None] * len(self.problem.validation)
-        quick = fast(self.original, torch.float32)
-        with torch.inference_mode():
-            batches = formatted(self.problem.validation, torch.float32)
-            return [F.log_softmax(quick(*inputs), dim=1) for inputs, _ in batches]
-
     @property
     def original(self) -> fx.GraphModule:
         """The network as it was given: what a Point is that removes nothing, what others are compared with, and learn
@@ -223,7 +204,7 @@ class Evaluator:
             try:
                 outcome = trial()
             except Exception as error:
-                outcome = Outcome.failed(_reason(error))
+                outcome = Outcome.failed(reason_of(error))
         return replace(outcome, wall_s=time.perf_counter() - start)
 
     def _part(self, point: Point, epochs: int, checkpoint: Path) -> Outcome:
@@ -235,8 +216,8 @@ class Evaluator:
         network = self._build(point)
         if changes:
             self.train(network, point, self._training, checkpoint=checkpoint, until=epochs)
-        _require_finite(network)
-        judged = self._with_objective([*self._score(network)[0].measurements(), *costs])
+        require_finite(network)
+        judged = self._with_objective([*self._judge.score(network)[0].measurements(), *costs])
         measured = [m if m in costs else replace(m, step=epochs) for m in judged]
         if over:
             return Outcome.infeasible(f"over the budget: {over}", measured)
@@ -248,51 +229,16 @@ class Evaluator:
         costs = self._predicted(point)
         over = excess(costs, self.limits)
         network = self._made(point)
-        _require_finite(network)
-        theirs = self._rival(rival) if rival is not None and not over else None
-        scores, lost = self._score(network, theirs)
+        require_finite(network)
+        theirs = self._judge.rival(rival, self._build) if rival is not None and not over else None
+        scores, lost = self._judge.score(network, theirs)
         if lost and theirs is not None:
             seen, total = sum(scores.sizes), sum(theirs.sizes)
             reason = f"will not beat the best of its lane, as {seen} of {total} samples show"
             return Outcome.stopped(reason, [*estimates(scores, theirs), *costs])
-        self._remember(point, scores)
+        self._judge.remember(point, scores)
         measured = self._with_objective([*scores.measurements(), *costs])
         return Outcome.infeasible(f"over the budget: {over}", measured) if over else Outcome.done(measured)
-
-    def _score(self, network: nn.Module, rival: Scores | None = None) -> tuple[Scores, bool]:
-        """The scores of `network`, batch after batch, and whether it lost its race on the way."""
-        if self._validation is None:
-            self._validation = formatted(self.problem.validation, self._dtype)
-        quick = fast(network, self._dtype)
-        stops = looks([len(targets) for _, targets in (self._validation[i] for i in self._order)])
-        scores = Scores()
-        for count, i in enumerate(self._order, start=1):
-            scores.add(quick, self._validation[i], self.problem.metrics, self._references[i])
-            if rival is None or self.goal is None or count not in stops:
-                continue
-            if hopeless(scores, rival, self.goal, self.options.race):
-                return scores, True
-        return scores, False
-
-    def _rival(self, rival: Point) -> Scores | None:
-        """The scores of `rival` on every sample; computed again if they are forgotten, as after a resume."""
-        if self.goal is None or not self.options.races or self.goal.metric not in self._raced:
-            return None
-        if rival.key not in self._rivals:
-            self._remember(rival, self._score(self._build(rival))[0])
-        self._rivals.move_to_end(rival.key)
-        return self._rivals[rival.key]
-
-    @property
-    def _raced(self) -> set[str]:
-        """The metrics that a race can be about: those measured on samples."""
-        compared = any(reference is not None for reference in self._references)
-        return {*self.problem.metrics, *([DIVERGENCE] if compared else [])}
-
-    def _remember(self, point: Point, scores: Scores) -> None:
-        self._rivals[point.key] = scores
-        if len(self._rivals) > RIVALS:
-            self._rivals.popitem(last=False)
 
     def _with_objective(self, measured: Sequence[Measurement]) -> list[Measurement]:
         """`measured`, and the goal if that weighs accuracy against cost."""
@@ -418,7 +364,7 @@ class Evaluator:
         other = copy.copy(self)
         other.problem = self.problem  # a copy, like a pickle, has left training data behind
         other.options = replace(self.options, reconstruction="sequential", recalibration="auto")
-        other._recalibration, other._rivals = [], OrderedDict()
+        other._recalibration, other._judge = [], self._judge.on(self.problem.validation)
         original, batches = self.space.original, self.problem.calibration
         with pinned_threads(self.threads):
             other._reconstruction = (
@@ -454,10 +400,7 @@ class Evaluator:
         """
         self.prepare()
         with pinned_threads(self.threads):
-            quick = fast(network, torch.float32)
-            scores = Scores()
-            for batch, reference in zip(self.problem.validation, self._references, strict=True):
-                scores.add(quick, formatted([batch], torch.float32)[0], self.problem.metrics, reference)
+            scores = self._judge.score_exactly(network)
             judged = self._with_objective([*scores.measurements(), *self.counts(network)])
         return [replace(m, metric=prefix + m.metric) for m in judged]
 
@@ -473,30 +416,9 @@ class Evaluator:
             **self.__dict__,
             "problem": problem,
             "_recalibration": compact(self._recalibration),
-            "_validation": None,
-            "_rivals": OrderedDict(),
+            "_judge": self._judge.on(problem.validation),
         }
 
 
 def _unit(metric: str) -> str:
     return {"macs": "MAC", "size_bytes": "B"}.get(metric, "ms" if metric.endswith("_ms") else "")
-
-
-def _require_finite(network: nn.Module) -> None:
-    """Raise `NotFiniteError` for NaN or infinite weights: a fused ReLU turns NaN into 0 and would hide them."""
-    sick = [name for name, parameter in network.named_parameters() if not parameter.isfinite().all()]
-    sick += [name for name, buffer in network.named_buffers() if buffer.isnan().any()]
-    if sick:
-        raise NotFiniteError(f"{sick[0]} is not finite")
-
-
-def _reason(error: Exception) -> str:
-    """Why a trial failed, in one line."""
-    text = " ".join(str(error).split())
-    if isinstance(error, NotFiniteError):
-        return text
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
-        isinstance(error, RuntimeError) and ("out of memory" in text.lower() or "allocate memory" in text.lower())
-    ):
-        return f"out of memory: {text}" if text else "out of memory"
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

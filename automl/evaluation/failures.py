@@ -1,0 +1,28 @@
+"""Why a trial comes to nothing."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from automl.errors import NotFiniteError
+
+
+def require_finite(network: nn.Module) -> None:
+    """Raise `NotFiniteError` for NaN or infinite weights: a fused ReLU turns NaN into 0 and would hide them."""
+    sick = [name for name, parameter in network.named_parameters() if not parameter.isfinite().all()]
+    sick += [name for name, buffer in network.named_buffers() if buffer.isnan().any()]
+    if sick:
+        raise NotFiniteError(f"{sick[0]} is not finite")
+
+
+def reason_of(error: Exception) -> str:
+    """Why a trial failed, in one line."""
+    text = " ".join(str(error).split())
+    if isinstance(error, NotFiniteError):
+        return text
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
+        isinstance(error, RuntimeError) and ("out of memory" in text.lower() or "allocate memory" in text.lower())
+    ):
+        return f"out of memory: {text}" if text else "out of memory"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
