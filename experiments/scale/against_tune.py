@@ -152,7 +152,12 @@ def tunes(folder: str, n: int, workers: int, wait_s: float) -> Clock:
     tuner = tune.Tuner(
         tune.with_resources(TuneSleeps, {"cpu": 1}),
         tune_config=tune.TuneConfig(search_alg=search, num_samples=n, max_concurrent_trials=workers, reuse_actors=True),
-        run_config=tune.RunConfig(name="tune", storage_path=folder, verbose=0),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=folder,
+            verbose=0,
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # there is nothing to keep
+        ),
     )
     with as_tune_has_it():
         results = tuner.fit()
