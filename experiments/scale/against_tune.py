@@ -100,6 +100,21 @@ class Clock:
         return call
 
 
+class TimedSearch(OptunaSearch):
+    """Tells the time it takes to a clock of the class: Tune pickles what an instance has."""
+
+    clock = Clock()
+
+    def suggest(self, trial_id: str) -> Any:
+        return self.clock.timed(super().suggest)(trial_id)
+
+    def on_trial_result(self, trial_id: str, result: dict) -> None:
+        self.clock.timed(super().on_trial_result)(trial_id, result)
+
+    def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
+        self.clock.timed(super().on_trial_complete, ends=True)(trial_id, result, error)
+
+
 def ours(folder: str, n: int, workers: int, wait_s: float) -> Clock:
     clock = Clock()
     with open_store(f"{folder}/ours.db") as store:
@@ -122,11 +137,11 @@ def ours(folder: str, n: int, workers: int, wait_s: float) -> Clock:
 
 
 def tunes(folder: str, n: int, workers: int, wait_s: float) -> Clock:
-    clock = Clock()
+    clock = TimedSearch.clock = Clock()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = optuna.storages.RDBStorage(f"sqlite:///{folder}/tune.db")
     space = {k.name: optuna.distributions.IntDistribution(4, 64, step=4) for k in SPACE.knobs}
-    search: Any = OptunaSearch(
+    search = TimedSearch(
         {**space, "wait_s": optuna.distributions.CategoricalDistribution([wait_s])},
         metric="accuracy",
         mode="max",
@@ -134,12 +149,15 @@ def tunes(folder: str, n: int, workers: int, wait_s: float) -> Clock:
         storage=storage,
         sampler=optuna.samplers.TPESampler(seed=0),
     )
-    search.suggest, search.on_trial_result = clock.timed(search.suggest), clock.timed(search.on_trial_result)
-    search.on_trial_complete = clock.timed(search.on_trial_complete, ends=True)
     tuner = tune.Tuner(
         tune.with_resources(TuneSleeps, {"cpu": 1}),
         tune_config=tune.TuneConfig(search_alg=search, num_samples=n, max_concurrent_trials=workers, reuse_actors=True),
-        run_config=tune.RunConfig(name="tune", storage_path=folder, verbose=0),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=folder,
+            verbose=0,
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # there is nothing to keep
+        ),
     )
     with as_tune_has_it():
         results = tuner.fit()
