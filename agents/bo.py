@@ -228,8 +228,9 @@ class _LogNEHVI:
         columns, units = agent.encoder.costs, agent.encoder.units
         parts = torch.tensor([units[metric] / unit for metric, unit in load.units.items()], dtype=torch.float64)
 
-        def both(samples: torch.Tensor, X: torch.Tensor) -> torch.Tensor:  # noqa: N803
+        def both(samples: torch.Tensor, X: torch.Tensor | None = None) -> torch.Tensor:  # noqa: N803
             """Utility and lack of load: `samples` [..., n, 1] and `X` [n, n_columns] or batches of it, [..., n, 2]."""
+            assert X is not None  # the acquisition always gives it
             loads = (X[..., [columns[metric] for metric in load.units]] * parts).amax(dim=-1)
             return torch.cat([samples, -loads.expand(samples.shape[:-1])[..., None]], dim=-1)
 

@@ -31,7 +31,7 @@ def random_load_point(space: Space, limits: Mapping[str, float], rng: np.random.
     return random_point(space, {m: lowest[m] + part * (limit - lowest[m]) for m, limit in limits.items()}, rng)
 
 
-def dominators(utilities: Sequence[float], loads: Sequence[float]) -> np.ndarray:
+def dominators(utilities: Sequence[float] | np.ndarray, loads: Sequence[float]) -> np.ndarray:
     """How many of the others are at least as good in both, and better in one: [n]. Those with none are the front."""
     utility, load = np.array(utilities), np.array(loads)
     as_good = (utility[:, None] >= utility) & (load[:, None] <= load)  # [n, n]: the row as the column
