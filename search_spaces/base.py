@@ -78,11 +78,12 @@ class CostedSpace(ABC):
     def sequence(self, point: Point) -> np.ndarray:
         """A row for each knob, its features and the part of its highest level: float32, [n_rows, n_features + 1].
 
-        A bit that stands at 0 has no row, nor has an inactive knob.
+        A bit that stands at 0 has no row, nor has an inactive knob; if nothing has, there is one row of zeros.
         """
         levels = self.levels(point)
         there = self.active(levels) & ((levels > 0) | ~self._bits)
-        return np.column_stack([self._static, levels / self.highest])[there].astype(np.float32)
+        rows = np.column_stack([self._static, levels / self.highest])[there]
+        return (rows if len(rows) else np.zeros((1, self._static.shape[1] + 1))).astype(np.float32)
 
     @cached_property
     def _static(self) -> np.ndarray:

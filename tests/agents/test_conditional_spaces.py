@@ -71,4 +71,4 @@ def test_a_sequence_has_a_row_for_what_is_there(problem):
     whole = space.sequence(space.point(space.highest.tolist()))
     assert whole.shape == (9, 4) and whole.dtype == np.float32 and (whole[:, -1] == 1).all()
     least = space.sequence(space.point(space.lowest.tolist()))
-    assert least.shape == (4, 4) and least[:, -1] == pytest.approx(2 / 16)
+    assert least.shape == (1, 4) and not least.any(), "every block is gone, and no width is active"
