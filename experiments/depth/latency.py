@@ -16,11 +16,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import torch
 from torch import Tensor, nn
 
 from automl.export import FORMATS
-from automl.export.subject import Run, Subject
+from automl.export.subject import Subject
 from automl.measures import LatencyComparison, compare_latency
 from automl.zoo import create
 from search_spaces import ChannelSpace, DepthSpace
@@ -95,15 +96,18 @@ def shortened(name: str, part: float) -> tuple[dict[str, nn.Module], list[float]
 
 
 class Session(nn.Module):
-    """A file, run by ONNX Runtime."""
+    """An ONNX file with one input and one output, run by ONNX Runtime on one thread."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, path: Path) -> None:
         super().__init__()
-        self.run = run
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self.input = self.session.get_inputs()[0].name
 
-    def forward(self, x: Tensor) -> list[Tensor]:
+    def forward(self, x: Tensor) -> Tensor:
         """[batch, classes]."""
-        return self.run((x,))
+        return torch.from_numpy(self.session.run(None, {self.input: x.numpy()})[0])
 
 
 def exported(networks: dict[str, nn.Module]) -> dict[str, nn.Module]:
@@ -113,7 +117,8 @@ def exported(networks: dict[str, nn.Module]) -> dict[str, nn.Module]:
         for name, network in networks.items():
             subject, path = Subject(network, INPUTS), Path(folder) / f"{name}.onnx"
             onnx.write(subject, path)
-            out[name] = Session(onnx.read(subject, path))
+            onnx.read(subject, path)  # as every export it is checked
+            out[name] = Session(path)
     return out
 
 
