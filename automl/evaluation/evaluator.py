@@ -17,7 +17,7 @@ from automl.batches import compact
 from automl.errors import BudgetError, ConfigError
 from automl.evaluation.blockwise import BlockReconstruction
 from automl.evaluation.certify import COUNTED, counts, excess
-from automl.evaluation.failures import reason_of, require_finite
+from automl.evaluation.failures import lacks_memory, reason_of, require_finite
 from automl.evaluation.fisher import output_fisher
 from automl.evaluation.gram import Gram, gather_grams, supported
 from automl.evaluation.importance import activation_scores, taylor_scores
@@ -185,7 +185,10 @@ class Evaluator:
         return self._sensitivity
 
     def __call__(self, point: Point, rival: Point | None = None) -> Outcome:
-        """What `point` is worth, to be better than `rival`. A trial that cannot be run, or gives NaN, has a reason."""
+        """What `point` is worth, to be better than `rival`. A trial that cannot be run, or gives NaN, has failed.
+
+        Only a lack of memory is raised.
+        """
         return self._guarded(lambda: self._trial(point, rival))
 
     def after(self, point: Point, epochs: int, checkpoint: Path) -> Outcome:
@@ -204,6 +207,8 @@ class Evaluator:
             try:
                 outcome = trial()
             except Exception as error:
+                if lacks_memory(error):  # that may pass: who runs the trial decides whether it is tried again
+                    raise
                 outcome = Outcome.failed(reason_of(error))
         return replace(outcome, wall_s=time.perf_counter() - start)
 

@@ -16,13 +16,18 @@ def require_finite(network: nn.Module) -> None:
         raise NotFiniteError(f"{sick[0]} is not finite")
 
 
+def lacks_memory(error: Exception) -> bool:
+    """Whether Python, a device, or torch's allocator for the CPU, whose error has no type of its own, ran out of it."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and ("out of memory" in text or "allocate memory" in text)
+    )
+
+
 def reason_of(error: Exception) -> str:
     """Why a trial failed, in one line."""
     text = " ".join(str(error).split())
     if isinstance(error, NotFiniteError):
         return text
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
-        isinstance(error, RuntimeError) and ("out of memory" in text.lower() or "allocate memory" in text.lower())
-    ):
-        return f"out of memory: {text}" if text else "out of memory"
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    kind = "out of memory" if lacks_memory(error) else type(error).__name__
+    return f"{kind}: {text}" if text else kind

@@ -9,9 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-import torch
-
 from automl.errors import AutomlError
+from automl.evaluation.failures import lacks_memory, reason_of
 from automl.session import Proposer
 from automl.types import Outcome
 from search_spaces import Point
@@ -58,16 +57,7 @@ def run(trial: Callable[[], Outcome]) -> Outcome:
     try:
         outcome = trial()
     except Exception as error:  # one trial ends itself, not the study
-        if _lacks_memory(error):
-            raise OutOfMemoryError(
-                f"out of memory: {' '.join(str(error).split())[:300] or type(error).__name__}"
-            ) from None
-        outcome = Outcome.failed(f"{type(error).__name__}: {error}")
+        if lacks_memory(error):
+            raise OutOfMemoryError(reason_of(error)) from None
+        outcome = Outcome.failed(reason_of(error))
     return replace(outcome, wall_s=time.perf_counter() - started)
-
-
-def _lacks_memory(error: Exception) -> bool:
-    """Whether Python, a device, or torch's allocator for the CPU, whose error has no type of its own, ran out of it."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    )

@@ -9,6 +9,7 @@ from automl.errors import BudgetError, ConfigError
 from automl.evaluation import EvaluationOptions, Evaluator
 from automl.measures import count_macs, count_params, size_bytes
 from automl.problem import Problem
+from automl.runners.base import OutOfMemoryError, run_trial
 from search_spaces import ChannelSpace
 
 COSTS = ("macs", "params", "size_bytes")
@@ -147,13 +148,10 @@ def allocating(outputs, targets):
     [
         (lambda outputs, targets: outputs.sum() * float("nan"), "broken is nan"),
         (lambda outputs, targets: outputs.sum() / 0, "inf"),
-        (raising(MemoryError()), "out of memory"),
-        (allocating, "out of memory: .*allocate memory"),
-        (raising(torch.OutOfMemoryError("CUDA out of memory")), "out of memory: CUDA"),
         (raising(KeyError("no such\nthing")), r"KeyError: 'no such\\nthing'"),
         (raising(RuntimeError()), "RuntimeError"),
     ],
-    ids=["nan", "inf", "memory error", "allocator", "accelerator", "any other", "no message"],
+    ids=["nan", "inf", "any other", "no message"],
 )
 def test_a_bad_trial_ends_itself_only(problem, space, metric, reason):
     broken = Problem(problem.model, problem.calibration, problem.validation, metrics={"broken": metric})
@@ -166,6 +164,25 @@ def test_a_bad_trial_ends_itself_only(problem, space, metric, reason):
     broken.metrics.clear()
     broken.metrics.update(problem.metrics)
     assert evaluator(half(space)).state is TrialState.DONE
+
+
+@pytest.mark.parametrize(
+    ("metric", "reason"),
+    [
+        (raising(MemoryError()), "out of memory"),
+        (allocating, "out of memory: .*allocate memory"),
+        (raising(torch.OutOfMemoryError("CUDA out of memory")), "out of memory: CUDA"),
+    ],
+    ids=["memory error", "allocator", "accelerator"],
+)
+def test_a_trial_that_finds_no_memory_may_be_tried_again(problem, space, metric, reason):
+    short = Problem(problem.model, problem.calibration, problem.validation, metrics={"short": metric})
+    evaluator = Evaluator(short, space, EvaluationOptions(reconstruction="none"), threads=1)
+    with pytest.raises(OutOfMemoryError, match=reason):
+        run_trial(evaluator, half(space))
+    short.metrics.clear()
+    short.metrics.update(problem.metrics)
+    assert run_trial(evaluator, half(space)).state is TrialState.DONE
 
 
 def test_nan_weights_fail_the_trial(space, problem):
