@@ -55,9 +55,10 @@ def table(study: Study, results: Results) -> str:
 def summary(study: Study, results: Results) -> str:
     """The budget, what the winner keeps of it, and what the figures in the table mean."""
     winner = results.winner
+    untrained = "tuned block by block" if study.config.finish.reconstruction == "blockwise" else "rebuilt"
     lines = [
         f"* the winner: trial {winner.number} of {winner.agent}, seed {winner.seed}, "
-        f"{'trained' if was_trained(study, winner.point) else 'rebuilt'}{_kept(study, winner)}"
+        f"{'trained' if was_trained(study, winner.point) else untrained}{_kept(study, winner)}"
     ]
     if len(study.config.seeds) > 1:
         lines.append(f"mean ± standard deviation over the seeds {', '.join(map(str, study.config.seeds))}")

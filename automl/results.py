@@ -146,6 +146,7 @@ def manifest(study: Study, record: TrialRecord) -> dict[str, Any]:
         "limits": study.setup.limits,
         "point": dict(record.point),
         "sparsify": asdict(study.config.sparsify) if study.config.sparsify is not None else None,
+        "reconstruction": study.config.finish.reconstruction,
         "training": _training(study, record),
         "measurements": reported(record),
         "base": reported(study.base()),

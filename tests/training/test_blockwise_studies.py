@@ -27,7 +27,8 @@ def test_finalists_are_tuned_kept_and_shipped(tmp_path):
         kept = [a for a in store.artifacts(store.studies()[0].id) if a.kind == WEIGHTS]
     assert {Path(a.path).stem for a in kept} == {t.point.key for t in finished}
     _, told = exported(database, tmp_path / "winner")
-    assert told["training"] is None
+    assert (told["reconstruction"], told["training"]) == ("blockwise", None)
+    assert ", tuned block by block and counted: macs" in ran.out
 
 
 def test_weights_that_were_removed_are_not_tuned_back():
