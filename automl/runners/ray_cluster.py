@@ -20,6 +20,7 @@ os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # the runner has its 
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1000000")
 os.environ.setdefault("TUNE_FORCE_TRIAL_CLEANUP_S", "2")
 
+import psutil
 import ray
 
 from automl._at_once import at_once
@@ -67,8 +68,6 @@ def kill_own() -> None:
     node = ray._private.worker._global_node
     if node is None or not node.is_head():
         return
-    import psutil  # Ray's own copy, which is found once Ray is imported
-
     started = [info.process.pid for infos in list(node.all_processes.values()) for info in infos]
     family = set(started)
     for pid in started:
