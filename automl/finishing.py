@@ -1,7 +1,8 @@
 """The best of each lane made ready to be reported: refitted, trained if the study says so, counted, measured.
 
-A refitted network is rebuilt whenever it is needed. A trained one is kept in a file, which says what it was built
-from; while it is trained a checkpoint of each stage lies beside that, from which a study that was killed goes on.
+A refitted network is rebuilt whenever it is needed. One that was trained, or tuned block by block, is kept in a file,
+which says what it was built from; while it is trained a checkpoint of each stage lies beside that, from which a study
+that was killed goes on.
 """
 
 from __future__ import annotations
@@ -124,8 +125,8 @@ def _in_stages(
 ) -> tuple[nn.Module, Plan, list[History]]:
     """The network at `point`, cut and trained `count` times from the whole one on; its plan; how each training went.
 
-    A stage that was done before a kill is cut again, which is quick and gives the same, and its checkpoint is at its
-    end.
+    A stage that was done before a kill is cut again, which gives the same and is quick unless blocks are tuned; its
+    checkpoint is at its end.
     """
     space = study.setup.space
     assert isinstance(space, ChannelSpace)  # the configuration refuses stages of any other
