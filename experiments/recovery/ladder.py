@@ -2,9 +2,9 @@
 
     python experiments/recovery/ladder.py ROWS.jsonl [...] --out experiments/recovery/ladder
 
-Writes OUT.md and OUT.png. The rows of one file belong to one study; seeds of the same arm and number of epochs are one
-point, at the mean of both, with their standard deviation in the table. A training starts from `sequential`, whose
-seconds come before its own.
+Writes OUT.md and OUT.png. The rows of one file belong to one study; seeds of the same arm, number of epochs and
+learning rate are one point, at the mean of both, with their standard deviation in the table. A training starts from
+`sequential`, whose seconds come before its own.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from statistics import mean, stdev
 from typing import Any
 
 from matplotlib.figure import Figure
+
+Ladder = dict[tuple[str, int, float | None], list[dict[str, Any]]]
+"""(arm, epochs, learning rate) -> its rows, one a seed."""
 
 UNTRAINED = ("sliced", "batch norms", "least squares", "sequential", "blockwise")
 
@@ -33,21 +36,22 @@ def main() -> None:
     draw(ladders, args.out.with_suffix(".png"))
 
 
-def gathered(path: Path) -> dict[tuple[str, int], list[dict[str, Any]]]:
-    """(arm, epochs) -> its rows, one a seed."""
-    found = defaultdict(list)
+def gathered(path: Path) -> Ladder:
+    found: Ladder = defaultdict(list)
     for line in path.read_text().splitlines():
         row = json.loads(line)
-        found[row["arm"], row["epochs"]].append(row)
+        found[row["arm"], row["epochs"], row.get("learning_rate")].append(row)
     return dict(found)
 
 
-def table(ladder: dict[tuple[str, int], list[dict[str, Any]]]) -> str:
-    lines = ["| rung | epochs | seeds | seconds | validation accuracy | test accuracy |", "|" + " --- |" * 6]
-    for (arm, epochs), rows in ladder.items():
+def table(ladder: Ladder) -> str:
+    head = ("rung", "epochs", "learning rate", "seeds", "seconds", "validation accuracy", "test accuracy")
+    lines = [f"| {' | '.join(head)} |", "|" + " --- |" * len(head)]
+    for (arm, epochs, rate), rows in ladder.items():
         seeds = ", ".join(str(row["seed"]) for row in rows)
         seconds = mean(row["seconds"] for row in rows)
-        cells = [arm, str(epochs), seeds, f"{seconds:.1f}", *(percent(rows, split) for split in ("validation", "test"))]
+        cells = [arm, str(epochs), str(rate or ""), seeds, f"{seconds:.1f}"]
+        cells += [percent(rows, split) for split in ("validation", "test")]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -57,12 +61,12 @@ def percent(rows: list[dict[str, Any]], split: str) -> str:
     return f"{mean(values):.2f}" + (f" ± {stdev(values):.2f}" if len(values) > 1 else "")
 
 
-def draw(ladders: dict[str, dict[tuple[str, int], list[dict[str, Any]]]], path: Path) -> None:
+def draw(ladders: dict[str, Ladder], path: Path) -> None:
     figure = Figure(figsize=(6 * len(ladders), 4.5), layout="constrained")
     for place, (name, ladder) in enumerate(ladders.items(), start=1):
         ax = figure.add_subplot(1, len(ladders), place)
         arms = defaultdict(list)
-        for (arm, _), rows in ladder.items():
+        for (arm, *_), rows in ladder.items():
             point = mean(row["seconds"] for row in rows), 100 * mean(row["test"]["accuracy"] for row in rows)
             arms["untrained" if arm in UNTRAINED else arm].append(point)
             if arm in UNTRAINED:

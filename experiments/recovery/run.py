@@ -34,6 +34,9 @@ DISTILLED = {
 """Arm -> how it learns from the original. Further arms: `tune`, on the labels alone, and `scratch`, the same from new
 weights (Liu et al. 2019, "Rethinking the value of network pruning", Scratch-E: as many epochs)."""
 
+SCRATCH_RATE = 0.1
+"""The highest learning rate of new weights, whatever that of the inherited ones: He et al. 2016, section 4.2."""
+
 UNTRAINED = {
     "sliced": EvaluationOptions(reconstruction="none", recalibration="none"),
     "batch norms": EvaluationOptions(reconstruction="none"),
@@ -101,15 +104,17 @@ def climb(study: Study, winner: TrialRecord, out: Path) -> None:
 
 def run(study: Study, winner: TrialRecord, arm: str, options: TrainingOptions, out: Path) -> None:
     """One training, unless it is on record."""
-    row = {"arm": arm, "seed": winner.seed, "epochs": options.epochs}
+    options = replace(options, distillation=DISTILLED.get(arm))
+    if arm == "scratch":
+        options = replace(options, learning_rate=SCRATCH_RATE)
+    row = {"arm": arm, "seed": winner.seed, "epochs": options.epochs, "learning_rate": options.learning_rate}
     if known(out, row):
         return
-    options = replace(options, distillation=DISTILLED.get(arm))
     network = study.finisher.network(winner.point)
     if arm == "scratch":
         network = renewed(network, options.seed)
-    checkpoint = out.with_name(f"{out.stem}-{arm}-{options.epochs}-{winner.seed}.pt")
-    print(f"{arm}, {options.epochs} epochs, seed {winner.seed}", flush=True)
+    checkpoint = out.with_name("-".join(str(part) for part in (out.stem, *row.values())) + ".pt")
+    print(", ".join(f"{key} {value}" for key, value in row.items()), flush=True)
     history = study.finisher.train(
         network,
         winner.point,
@@ -163,7 +168,7 @@ def known(out: Path, row: dict[str, Any]) -> bool:
     if not out.exists():
         return False
     rows = [json.loads(line) for line in out.read_text().splitlines()]
-    return any(all(found[key] == value for key, value in row.items()) for found in rows)
+    return any(all(found.get(key) == value for key, value in row.items()) for found in rows)
 
 
 if __name__ == "__main__":
