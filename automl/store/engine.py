@@ -22,6 +22,7 @@ PATIENCE_S = 120.0
 """How long a server that went away is waited for, in seconds."""
 
 _SCHEMA_LOCK = 0x6175746F  # "auto": the key of PostgreSQL's advisory lock around making or changing the tables
+_IDLE = 1 / 3  # of the time for which a lock is waited for: how long PostgreSQL suffers a transaction that does nothing
 _PAUSES_S = (0.1, 2.0)  # between two looks for a server that is gone: at first, and at most
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -32,7 +33,8 @@ class Database:
 
     `url` is an SQLAlchemy URL ("sqlite:///study.db", "postgresql+psycopg://...") or the path of an SQLite file.
     Tables are made where there are none, unless `create` is False, and those of an earlier version are brought up to
-    date. A lock is waited for up to `timeout_s`, a server that goes away once it has been reached up to `patience_s`.
+    date. A lock is waited for up to `timeout_s`, a server that goes away once it has been reached up to `patience_s`. A
+    process that is suspended in the middle of a transaction loses it sooner than that (PostgreSQL; SQLite cannot).
     """
 
     def __init__(
@@ -211,6 +213,9 @@ def _engine(url: sa.URL, timeout_s: float) -> sa.Engine:
             cursor.execute("PRAGMA synchronous=FULL")
         else:
             cursor.execute(f"SET lock_timeout = {round(timeout_s * 1000)}")
+            # A process that is suspended in the middle of a transaction loses it, so that its locks outlast nobody's
+            # patience.
+            cursor.execute(f"SET idle_in_transaction_session_timeout = {round(timeout_s * 1000 * _IDLE)}")
             connection.commit()
         cursor.close()
 

@@ -35,7 +35,8 @@ _POSTGRES_REFUSALS = {
     "no pg_hba.conf entry": "28000",
     "password": "28P01",
 }
-_LOST = ("08", "57P01", "57P02", "57P03")  # connections; shut down by an administrator, by a crash; not started yet
+_LOST = ("08", "57P01", "57P02", "57P03", "25P03")
+"""Connections; shut down by an administrator, by a crash; not started yet; a transaction that was idle for too long."""
 
 
 def explain(error: exc.DBAPIError, name: str) -> str:

@@ -61,8 +61,8 @@ class DistillationOptions:
 class TrainingOptions:
     """The choices of a training; one that cannot be is a `ConfigError`.
 
-    The defaults fine-tune a pruned ResNet for CIFAR: SGD as He et al. 2016 (section 4.2) trained it, from half their
-    learning rate, along half a cosine (Loshchilov & Hutter 2017, arXiv 1608.03983, equation 5, without restarts).
+    The defaults fine-tune a pruned ResNet for CIFAR: SGD as He et al. 2016 (section 4.2) trained it, from a fifth of
+    their learning rate, along half a cosine (Loshchilov & Hutter 2017, arXiv 1608.03983, equation 5, without restarts).
     """
 
     epochs: int = 30
@@ -70,8 +70,9 @@ class TrainingOptions:
     """After how many training samples an epoch ends, those first in the data's order; none: all of them."""
     batch_size: int = 128
     """Of built-in data and of lists of batches; a user's own loader comes with its batches."""
-    learning_rate: float = 0.05
-    """The highest, after the warm-up; from there it falls along a cosine to 0, step by step."""
+    learning_rate: float = 0.02
+    """The highest, after the warm-up: 0.1 suits new weights, less those that are to be kept. From there it falls along
+    a cosine to 0, step by step."""
     momentum: float = 0.9
     """Nesterov's; 0 for plain SGD."""
     weight_decay: float = 5e-4

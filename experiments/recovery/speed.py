@@ -34,6 +34,7 @@ from automl.training.trainer import settle, train
 from search_spaces import ChannelSpace
 
 BATCH = 128
+RATE = TrainingOptions.learning_rate
 LOSS = SupervisedLoss(F.cross_entropy)
 
 
@@ -58,7 +59,7 @@ class SingleImages(Dataset):
 
 def plain_loop(network: nn.Module, batches: object, steps: int) -> None:
     """The loop of the tutorials."""
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    optimizer = torch.optim.SGD(network.parameters(), lr=RATE, momentum=0.9, nesterov=True, weight_decay=5e-4)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     network.train()
     for images, labels in islice(batches, steps):  # type: ignore[call-overload]

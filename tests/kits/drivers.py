@@ -56,6 +56,16 @@ class Driver:
     def signal(self, number: int) -> None:
         os.kill(self.process.pid, number)
 
+    def suspend(self, store: Store) -> None:
+        """Stop it between two renewals of its lease: in the middle of one it would hold the lock of an SQLite file."""
+        expiry = sa.text("SELECT expires FROM lease")
+        before = store.database.reading(lambda connection: connection.scalar(expiry))
+        until = time.monotonic() + 30
+        while store.database.reading(lambda connection: connection.scalar(expiry)) == before:
+            assert time.monotonic() < until, "it does not renew its lease"
+            time.sleep(0.001)
+        self.signal(signal.SIGSTOP)
+
     def end(self) -> None:
         self.process.kill()
         self.process.join()
@@ -162,7 +172,7 @@ class DrivingConformance:
             time.sleep(1)
             first.order(1)
             assert first.answer == 1, "it renews its lease"
-            first.signal(signal.SIGSTOP)
+            first.suspend(store)
             time.sleep(0.7)
             with store.drive(study.id):
                 mine = add_trial(store, study, "amc", 0, 2)

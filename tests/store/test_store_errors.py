@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from automl.store import StoreError, open_store
+from automl.store.errors import ConnectionLostError
 from automl.store.schema import OPTUNA_TABLES, metadata
 from automl.types import Measurement, Outcome
 from tests.kits.stores import add_trial, new_study, outcome, point
@@ -188,6 +189,17 @@ def test_a_lock_in_postgresql_is_waited_for_then_named(postgres_url):
             assert store.trials(study.id) == []
         assert add_trial(store, study).finish_order == 1
         engine.dispose()
+
+
+def test_a_process_suspended_in_a_transaction_of_postgresql_keeps_nobody_waiting(postgres_url):
+    with open_store(postgres_url, timeout_s=1.5) as store, open_store(postgres_url, timeout_s=30) as other:
+        study = new_study(store)
+        with pytest.raises(ConnectionLostError), store.database.write() as suspended:
+            suspended.execute(sa.text("SELECT * FROM study FOR UPDATE"))
+            with other.drive(study.id):
+                assert add_trial(other, study).finish_order == 1
+            suspended.execute(sa.text("SELECT 1"))
+        assert add_trial(store, study, number=1).finish_order == 2, "it goes on, with another connection"
 
 
 def test_a_full_disk_is_named_and_nothing_is_lost(tmp_path):

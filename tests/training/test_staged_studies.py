@@ -189,7 +189,8 @@ def compressed(tmp_path, monkeypatch) -> Callable[..., automl.CompressionResult]
     ) -> automl.CompressionResult:
         torch.manual_seed(0)
         layers = layers or (nn.Conv2d(3, 12, 3), nn.BatchNorm2d(12), nn.ReLU(), nn.Flatten(), nn.Linear(432, 4))
-        training = {"epochs": 2, "batch_size": 16, "precision": "float32", "learning_rate": learning_rate}
+        form = {"precision": "float32", "channels_last": True}
+        training = {"epochs": 2, "batch_size": 16, **form, "learning_rate": learning_rate}
         finish = {"finalists": 1, "training": training, "stages": stages and {"count": stages}}
         return automl.compress(
             nn.Sequential(*layers),
