@@ -147,13 +147,12 @@ def _tune(
 ) -> History:
     """Train `network`, which `plan` made, in place."""
     assert study.config.training is not None
-    accuracy = [metric for metric in ("accuracy", "loss") if metric in study.setup.problem.metrics][:1]
     return study.finisher.train(
         network,
         point,
         study.config.training,
         plan=plan,
-        validated=accuracy,
+        validated=True,
         checkpoint=_folder(study) / checkpoint,
         say=say,
     )

@@ -66,7 +66,7 @@ def _sparsified(evaluator: Evaluator, options: SparsifyOptions, folder: Path, sa
     network = copy.deepcopy(space.original)
     whole = space.point(space.original_levels.tolist())
     kind = {"group_lasso": OutInGroupLasso, "group_decay": GroupSparseDecay}[options.method]
-    judged = "accuracy" if "accuracy" in problem.metrics else "loss"
+    judged = evaluator.judged.metric
     before = next(m.value for m in evaluator.measure(network, problem.validation) if m.metric == judged)
     penalty = kind(space) if options.strength is None else kind(space, options.strength)
     say(f"validation {judged} {before:.4f} before that")
@@ -75,7 +75,7 @@ def _sparsified(evaluator: Evaluator, options: SparsifyOptions, folder: Path, sa
         whole,
         options.training,
         plan=space.plan(whole),
-        validated=[judged],
+        validated=True,
         checkpoint=folder / f"sparse-{options.method}-{penalty.strength:g}.checkpoint",  # no other penalty goes on
         regularisers=[penalty],
         say=say,

@@ -285,6 +285,15 @@ class Evaluator:
         """Whether the network at `point` is another than the original."""
         return not np.array_equal(self.space.levels(point), self.space.original_levels)
 
+    @property
+    def judged(self) -> Goal:
+        """By what the epochs of a training are compared: the goal where that is a metric of the problem, else accuracy,
+        from which objectives that weigh cost are made too, or loss."""
+        if self.goal is not None and self.goal.metric in self.problem.metrics:
+            return self.goal
+        accuracy = "accuracy" in self.problem.metrics
+        return Goal("accuracy", "maximize") if accuracy else Goal("loss", "minimize")
+
     def train(
         self,
         network: nn.Module,
@@ -292,7 +301,7 @@ class Evaluator:
         options: TrainingOptions,
         *,
         plan: Plan | None = None,
-        validated: Sequence[str] = (),
+        validated: bool = False,
         checkpoint: Path | None = None,
         until: int | None = None,
         regularisers: Sequence[Regulariser] = (),
@@ -300,13 +309,15 @@ class Evaluator:
     ) -> History:
         """Train the network at `point` in place, on the problem's training data, by its loss or by distillation.
 
-        `plan`: what the network was built from, if not as a trial is. `validated`: metrics to measure on the validation
-        data after each epoch, for the history. The rest as of `automl.training.trainer.train`.
+        `plan`: what the network was built from, if not as a trial is. `validated`: measure what epochs are compared
+        by on the validation data after each, even if only the last counts. The rest as of
+        `automl.training.trainer.train`.
         """
+        judged = self.judged
 
         def validate(network: nn.Module) -> dict[str, float]:
             measured = self.measure(network, self.problem.validation)
-            return {m.metric: m.value for m in measured if m.metric in validated}
+            return {m.metric: m.value for m in measured if m.metric == judged.metric}
 
         with pinned_threads(self.threads):
             return train(
@@ -314,7 +325,8 @@ class Evaluator:
                 self.problem.epochs(options.batch_size),
                 self._loss(plan or self.plan(point), options),
                 options,
-                validate=validate if validated else None,
+                validate=validate if validated or options.keep == "best" else None,
+                goal=judged,
                 checkpoint=checkpoint,
                 until=until,
                 regularisers=[*self._regularisers(network), *regularisers],

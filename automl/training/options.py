@@ -89,6 +89,9 @@ class TrainingOptions:
     """What is learnt from the original network beside the labels; none: nothing."""
     ema: float | None = None
     """Decay of an average of the weights over the steps, which is evaluated and kept; none: the last weights."""
+    keep: Literal["last", "best"] = "last"
+    """Whose epoch's weights are kept: the last one's, or those that do best on the validation data, of equal ones the
+    later. The best are flattered by having been chosen there."""
     clip: float | None = None
     """The largest norm of the gradient of all parameters; none: any."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from agents import Goal
 from automl._duration import duration
 from automl._fingerprint import fingerprint
 from automl.errors import ConfigError, DataError, NotFiniteError, StudyError
@@ -28,6 +29,7 @@ from automl.training.form import autocast, laid_out, on_device, settled
 from automl.training.loss import Loss
 from automl.training.options import TrainingOptions
 from automl.training.regularise import Regulariser
+from automl.training.weights import copied, in_place, put
 
 Data = Callable[[int], Iterable[Batch]]
 """Seed of an epoch -> its batches, in random order and augmented if they are to be."""
@@ -59,6 +61,8 @@ class History:
     epochs: tuple[Epoch, ...]
     options: TrainingOptions
     """Those it ran with: nothing is `auto` any more but the device."""
+    kept: int
+    """After which epoch the network had the weights that it comes back with, counted from 1."""
 
     @property
     def wall_s(self) -> float:
@@ -73,19 +77,21 @@ def train(
     options: TrainingOptions,
     *,
     validate: Validate | None = None,
+    goal: Goal | None = None,
     checkpoint: Path | None = None,
     until: int | None = None,
     regularisers: Sequence[Regulariser] = (),
     say: Callable[[str], None] = lambda text: None,
 ) -> History:
-    """Train `network` in place; it comes back on the CPU in eval mode, with averaged weights if they are averaged.
+    """Train `network` in place; it comes back on the CPU in eval mode, with the weights that `options` keep.
 
     Args:
         network: any network; parameters that require no gradient stay as they are.
         data: called once an epoch. Batches that have no length are counted first, in one pass more.
         loss: what is minimised; its own parameters, if it has any, are trained along.
         options: how.
-        validate: called after each epoch, only to tell; nothing is chosen by what it gives.
+        validate: called after each epoch, with the averaged weights if they are averaged.
+        goal: by which epochs are compared, one of the metrics that `validate` gives; needed to keep the best.
         checkpoint: a file that is written after each epoch. If it is there, the training goes on from it, to the same
             weights as without a break.
         until: go no further than to the end of this epoch, of those that `options` plan; None: of the last.
@@ -94,7 +100,7 @@ def train(
 
     Raises:
         NotFiniteError: the loss became NaN or infinite.
-        ConfigError: nothing to train, or no such device.
+        ConfigError: nothing to train, no such device, or nothing to tell the best epoch by.
         StudyError: a checkpoint that cannot be written, or is of another training.
         DataError: an epoch without batches.
     """
@@ -102,7 +108,7 @@ def train(
     with _own_randomness(device):
         try:
             training = _Training(network, _ending_after(data, options.samples), loss, options, device, regularisers)
-            return training.run(validate, checkpoint, until or options.epochs, say)
+            return training.run(validate, goal, checkpoint, until or options.epochs, say)
         finally:
             laid_out(network.cpu().eval(), channels_last=False)
 
@@ -145,10 +151,19 @@ class _Training:
         self.start = fingerprint(network)
         self.epochs: list[Epoch] = []
         self.steps = 0
+        self.kept = 0
+        self.best: list[Tensor] = []
 
     def run(
-        self, validate: Validate | None, checkpoint: Path | None, until: int, say: Callable[[str], None]
+        self,
+        validate: Validate | None,
+        goal: Goal | None,
+        checkpoint: Path | None,
+        until: int,
+        say: Callable[[str], None],
     ) -> History:
+        if self.options.keep == "best" and (validate is None or goal is None):
+            raise ConfigError("keep is best, and nothing is validated to tell by: set `keep: last`")
         found = read_checkpoint(checkpoint) if checkpoint is not None else None
         self._seed(0)
         self.options = self._settled(found)
@@ -162,14 +177,19 @@ class _Training:
             start = time.monotonic()
             for number in range(before, until):
                 epoch = self._epoch(number, per_epoch)
-                self.epochs.append(replace(epoch, validation=self._validated(validate)))
+                with self._averaged():
+                    self.epochs.append(replace(epoch, validation=self._validated(validate)))
+                    self._keep(goal)
                 if checkpoint is not None:
                     write_checkpoint(checkpoint, self._state())
                 left = (time.monotonic() - start) / (number + 1 - before) * (self.options.epochs - number - 1)
                 say(_line(self.epochs, self.options.epochs, left))
-        if self.average is not None:
-            self.average.copy_to(self.network)
-        return History(tuple(self.epochs), self.options)
+        if self.best:
+            say(f"the weights of epoch {self.kept} are kept")
+            put(self.best, self.network)
+        elif self.average is not None:
+            put(self.average.tensors, self.network)
+        return History(tuple(self.epochs), self.options, self.kept)
 
     def _epoch(self, number: int, per_epoch: int) -> Epoch:
         """One pass over the data. What is random in it depends on the seed and its number, and on nothing before."""
@@ -208,14 +228,25 @@ class _Training:
             self.average.update(self.network, self.steps)
         return loss.detach().float()
 
+    def _averaged(self) -> contextlib.AbstractContextManager[None]:
+        """A block in which the network has the averaged weights, if they are averaged."""
+        return in_place(self.average.tensors, self.network) if self.average else contextlib.nullcontext()
+
     def _validated(self, validate: Validate | None) -> Mapping[str, float]:
         if validate is None:
             return {}
-        averaged = self.average.in_place_of(self.network) if self.average else contextlib.nullcontext()
-        with averaged:
-            self.network.eval()
-            network = self.network if self.device.type == "cpu" else copy.deepcopy(self.network).cpu()
-            return dict(validate(network))
+        self.network.eval()
+        network = self.network if self.device.type == "cpu" else copy.deepcopy(self.network).cpu()
+        return dict(validate(network))
+
+    def _keep(self, goal: Goal | None) -> None:
+        """Note the weights after this epoch if they are those to keep, of equal ones the later."""
+        if self.options.keep == "best" and goal is not None:
+            now, best = (goal.utility(self.epochs[i].validation[goal.metric]) for i in (-1, max(self.kept - 1, 0)))
+            if now < best:
+                return
+            self.best = copied(self.network)
+        self.kept = len(self.epochs)
 
     def _make_optimizer(self) -> None:
         """SGD on what requires a gradient, of the network and of the loss; weight decay where there are filters."""
@@ -258,6 +289,8 @@ class _Training:
             "optimizer": self.optimizer.state_dict(),
             "average": self.average.tensors if self.average is not None else [],
             "epochs": [asdict(epoch) for epoch in self.epochs],
+            "kept": self.kept,
+            "best": self.best,
         }
 
     def _restore(self, state: Mapping[str, Any], path: Path | None) -> None:
@@ -274,7 +307,8 @@ class _Training:
                     own.copy_(kept)
             self.optimizer.load_state_dict(state["optimizer"])
             self.epochs = [Epoch(**epoch) for epoch in state["epochs"]]
-            self.steps = state["steps"]
+            self.steps, self.kept = state["steps"], state["kept"]
+            self.best = [tensor.to(self.device) for tensor in state["best"]]
         except (ValueError, RuntimeError, KeyError, TypeError) as error:
             raise StudyError(
                 f"the checkpoint {path} is of another training: {error}. Remove it to train anew"

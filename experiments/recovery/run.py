@@ -119,7 +119,7 @@ def run(study: Study, winner: TrialRecord, arm: str, options: TrainingOptions, o
         network,
         winner.point,
         options,
-        validated=["accuracy"],
+        validated=True,
         checkpoint=checkpoint,
         say=lambda text: print(f"  {text}", flush=True),
     )

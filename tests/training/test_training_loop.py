@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from agents import Goal
 from automl.errors import ConfigError, DataError, NotFiniteError, StudyError
 from automl.training.loss import SupervisedLoss
 from automl.training.options import TrainingOptions
@@ -251,6 +252,38 @@ class WithRegressor:
 
     def __call__(self, network, inputs, targets):
         return F.cross_entropy(network(*inputs) * self.scale, targets)
+
+
+@pytest.mark.parametrize("ema", [None, 0.9])
+def test_the_best_epoch_can_be_kept(digits, small_cnn, tmp_path, ema):
+    """Of four epochs the third is the last of the best; broken off after any of them, it is the best so far."""
+    chosen = options(epochs=4, ema=ema, keep="best")
+    path, worth = tmp_path / "checkpoint", [0.5, 0.7, 0.7, 0.6]
+    kept, said = [], []
+    for until in (1, 2, 3, 4):  # each goes on from where the one before was broken off
+        network = small_cnn()
+        history = train(
+            network,
+            epochs(digits),
+            LOSS,
+            chosen,
+            validate=lambda network, i=until - 1: {"worth": worth[i]},
+            goal=Goal("worth", "maximize"),
+            checkpoint=path,
+            until=until,
+            say=said.append,
+        )
+        kept.append((history.kept, network))
+    assert [number for number, _ in kept] == [1, 2, 3, 3] and said[-1] == "the weights of epoch 3 are kept"
+    assert same(kept[2][1], kept[3][1]) and not same(kept[1][1], kept[2][1])
+    third, fewest = small_cnn(), small_cnn()
+    assert train(third, epochs(digits), LOSS, options(epochs=4, ema=ema), until=3).kept == 3
+    assert same(third, kept[3][1]), "what is kept is the network as it was then, validated or not"
+    falling = iter([0.5, 0.4, 0.6, 0.7])
+    how = {"validate": lambda network: {"loss": next(falling)}, "goal": Goal("loss", "minimize")}
+    assert train(fewest, epochs(digits), LOSS, chosen, **how).kept == 2
+    with pytest.raises(ConfigError, match="nothing is validated to tell by"):
+        train(small_cnn(), epochs(digits), LOSS, chosen)
 
 
 def test_a_loss_may_bring_parameters_and_is_told_when_it_begins_and_ends(digits, small_cnn):

@@ -204,9 +204,10 @@ def model() -> Callable[[], nn.Module]:
     return make
 
 
-def test_compress_trains_what_it_returns(model, tmp_path, monkeypatch):
+@pytest.mark.parametrize("keep", ["last", "best"])
+def test_compress_trains_what_it_returns(model, tmp_path, monkeypatch, keep):
     monkeypatch.chdir(tmp_path)
-    finish = {"finalists": 1, "training": {"epochs": 2, "batch_size": 16, "precision": "float32"}}
+    finish = {"finalists": 1, "training": {"epochs": 2, "batch_size": 16, "precision": "float32", "keep": keep}}
     result = automl.compress(model(), batches(0), batches(1), trials=2, agent="random", finish=finish, progress=False)
     assert result.manifest["training"]["epochs"] == 2 and "refitted_accuracy" in result.measurements
     right = sum(int((result.network(x).argmax(1) == y).sum()) for x, y in batches(1))

@@ -1,0 +1,38 @@
+"""All that a training changes in a network, copied and put back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+def live(network: nn.Module) -> Iterator[Tensor]:
+    """Every parameter, then every buffer, as they are in the network."""
+    yield from network.parameters()
+    yield from network.buffers()
+
+
+def copied(network: nn.Module) -> list[Tensor]:
+    """A copy of each tensor of `live`."""
+    return [tensor.detach().clone() for tensor in live(network)]
+
+
+@torch.no_grad()
+def put(tensors: Sequence[Tensor], network: nn.Module) -> None:
+    """Give `network` these tensors, in the order of `live`."""
+    for tensor, own in zip(tensors, live(network), strict=True):
+        own.copy_(tensor)
+
+
+@contextmanager
+def in_place(tensors: Sequence[Tensor], network: nn.Module) -> Iterator[None]:
+    """Give `network` these tensors for the length of a block."""
+    own = copied(network)
+    put(tensors, network)
+    try:
+        yield
+    finally:
+        put(own, network)
