@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -40,6 +41,9 @@ from automl.training.regularise import Regulariser
 from automl.training.trainer import History, settle, train
 from automl.types import Measurement, Outcome
 from search_spaces import ChannelSpace, Plan, Point
+
+if TYPE_CHECKING:
+    from automl.training.teacher import CachedTeacher
 
 RECALIBRATION_SEED = 0
 RECALIBRATION_SAMPLES = 128
@@ -96,6 +100,7 @@ class Evaluator:
         self._recalibration: list[Batch] = []
         self._dtype = torch.float32
         self._training: TrainingOptions | None = None
+        self._teacher: CachedTeacher | None = None
         self._original: dict[str, float] | None = None
 
     def prepare(self) -> None:
@@ -337,8 +342,12 @@ class Evaluator:
         """What training the network that `plan` made minimises."""
         if options.distillation is None:
             return SupervisedLoss(self.problem.loss, options.label_smoothing)
-        from automl.training.distillation import distillation  # its teacher is made fast by this package
+        # Its teacher is made fast by this package.
+        from automl.training.distillation import distillation
+        from automl.training.teacher import CachedTeacher, Teacher
 
+        if options is self._training and self._teacher is None:  # every trial is shown the same samples
+            self._teacher = CachedTeacher(Teacher(self.original, dtype=self._dtype))
         hard = smoothed(self.problem.loss, options.label_smoothing)
         return distillation(
             self.problem,
@@ -348,6 +357,7 @@ class Evaluator:
             original=self.original,
             hard=hard,
             dtype=self._dtype,
+            teacher=self._teacher if options is self._training else None,
         )
 
     def _regularisers(self, network: nn.Module) -> list[Regulariser]:
@@ -432,6 +442,7 @@ class Evaluator:
         return {
             **self.__dict__,
             "problem": problem,
+            "_teacher": None,
             "_recalibration": compact(self._recalibration),
             "_judge": self._judge.on(problem.validation),
         }

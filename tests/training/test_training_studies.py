@@ -150,6 +150,22 @@ def test_every_trial_may_be_trained_and_an_evaluator_takes_along_what_that_needs
     assert {m.metric: m.value for m in measured}["loss"] == pytest.approx(losses[1], rel=0.02)
 
 
+def test_trials_that_learn_from_the_original_ask_it_once():
+    made = setup(evaluation={"training": {**SHORT, "distillation": {"weight": 0.9}}})
+    points = [made.space.point(levels.tolist()) for levels in (made.space.lowest, made.space.highest)]
+    fewest = made.evaluator(points[0])
+    teacher = made.evaluator._teacher
+    assert teacher is not None and teacher.computed > 897, "in two epochs most samples are seen in two ways"
+    once = teacher.computed
+    again, most = made.evaluator(points[0]), made.evaluator(points[1])
+    assert teacher.computed == once
+    assert fewest.measurements == again.measurements != most.measurements
+    assert pickle.loads(pickle.dumps(made.evaluator))(points[0]).measurements == fewest.measurements
+    thorough = TrainingOptions(**{**SHORT, "seed": 1}, distillation=DistillationOptions())  # type: ignore[arg-type]
+    made.evaluator.train(made.evaluator.network(points[0]), points[0], thorough)
+    assert teacher.computed == once, "what is trained but once has a teacher of its own"
+
+
 def test_networks_that_are_reported_are_trained_as_trials_were_unless_said_otherwise():
     once, thorough = {"training": SHORT}, {"training": {**SHORT, "epochs": 9}}
     assert setup().config.training is None
