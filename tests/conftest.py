@@ -1,6 +1,13 @@
 """How the suite is spread over processes: what shares something that is slow to make stays in one of them."""
 
+import os
+
 import pytest
+
+# Before torch is imported, and for the processes that tests start: more threads than cores get in each other's way.
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    SHARE = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, SHARE)))
 
 TOGETHER = ("runners", "store", "cli")
 """Folders whose tests share a Ray cluster, a PostgreSQL, or a finished study."""

@@ -18,10 +18,8 @@ from automl.batches import compact
 from automl.errors import BudgetError, ConfigError
 from automl.evaluation.blockwise import BlockReconstruction
 from automl.evaluation.certify import COUNTED, counts, excess
+from automl.evaluation.choice import choose, gather, sensitivity
 from automl.evaluation.failures import lacks_memory, reason_of, require_finite
-from automl.evaluation.fisher import output_fisher
-from automl.evaluation.gram import Gram, gather_grams, supported
-from automl.evaluation.importance import activation_scores, taylor_scores
 from automl.evaluation.judge import Judge
 from automl.evaluation.metrics import measure_metrics
 from automl.evaluation.objectives import COMPRESSION_REWARD, with_objective
@@ -29,10 +27,8 @@ from automl.evaluation.options import EvaluationOptions
 from automl.evaluation.precision import choose_dtype, fast, first, formatted
 from automl.evaluation.racing import estimates
 from automl.evaluation.recalibration import recalibrate
-from automl.evaluation.reconstruction import Reconstruction, kept_in_groups
-from automl.evaluation.sensitivity import sensitivity_curves
+from automl.evaluation.reconstruction import Reconstruction
 from automl.evaluation.sequential import QUICK, SequentialReconstruction
-from automl.evaluation.surgeon import Elimination, eliminate
 from automl.measures import pinned_threads
 from automl.problem import Batch, Problem
 from automl.training.loss import Loss, SupervisedLoss, smoothed
@@ -130,46 +126,13 @@ class Evaluator:
     def _prepare_space(self) -> None:
         """Which channels stay, what narrowing costs, and how the rest is refitted."""
         options, network = self.options, self.space.original
-        grams = self._gather()
-        if options.importance == "magnitude":
-            self._scores = self.space.magnitudes
-        elif options.importance == "activation":
-            self._scores = activation_scores(self.space, grams)
-        elif options.importance == "taylor":
-            self._scores = taylor_scores(self.space, self.problem)
-        else:
-            magnitudes = self.space.magnitudes
-            self._scores = {
-                name: found.scores if found is not None else magnitudes[name]
-                for name, found in self._eliminate(grams).items()
-            }
+        grams = gather(self.space, self.problem)
+        choice = choose(self.space, self.problem, options.importance, grams)
+        self._scores, self._sensitivity = choice.scores, choice.sensitivity
         if options.reconstruction == "least_squares":
             self._reconstruction = Reconstruction(network, grams)
         elif options.reconstruction == "sequential":
             self._reconstruction = SequentialReconstruction(network, self.problem.calibration, QUICK)
-
-    def _eliminate(self, grams: Mapping[str, Gram]) -> dict[str, Elimination | None]:
-        """What the surgeon finds for each group; it tells what narrowing a group costs, too."""
-        fisher = output_fisher(self.space.original, list(grams), self.problem)
-        found = {group.name: eliminate(self.space, group, grams, fisher) for group in self.space.groups}
-        if self._has_curves:
-            self._sensitivity = sensitivity_curves(self.space, found)
-        return found
-
-    @property
-    def _has_curves(self) -> bool:
-        """Whether all that is chosen are widths: of what else may change there is no such estimate."""
-        return all(knob.unit == "channels" for knob in self.space.knobs)
-
-    def _gather(self) -> dict[str, Gram]:
-        """Gram matrices of the layers that can lose some of the inputs of a group."""
-        network = self.space.original
-        smallest = self.space.slices(self.space.plan(self.space.point(self.space.narrowest.tolist())))
-        names = []
-        for name, kept in smallest.items():
-            if supported(layer := network.get_submodule(name)) and kept_in_groups(layer, kept.kept_in):
-                names.append(name)
-        return gather_grams(network, names, self.problem.calibration)
 
     @property
     def original(self) -> fx.GraphModule:
@@ -184,9 +147,9 @@ class Evaluator:
     def sensitivity(self) -> Sensitivity | None:
         """What narrowing each knob alone is estimated to cost in loss; None if the space has no such estimate."""
         self.prepare()
-        if self._sensitivity is None and self._has_curves:
+        if self._sensitivity is None:
             with pinned_threads(self.threads):
-                self._eliminate(self._gather())
+                self._sensitivity = sensitivity(self.space, self.problem)
         return self._sensitivity
 
     def __call__(self, point: Point, rival: Point | None = None) -> Outcome:

@@ -10,12 +10,14 @@ from automl.errors import ConfigError
 from automl.training.options import TrainingOptions
 from automl.training.schedulers import SchedulerOptions
 
+Importance = Literal["surgeon", "taylor", "activation", "magnitude"]
+
 
 @dataclass(frozen=True)
 class EvaluationOptions:
     """The choices of an evaluation; a value that does not exist is a `ConfigError`."""
 
-    importance: Literal["surgeon", "taylor", "activation", "magnitude"] = "surgeon"
+    importance: Importance = "surgeon"
     """Which channels of a group stay: those that the others can make up for least; or those with the largest gradient
     times weight, weight times typical activation, or weights."""
     reconstruction: Literal["least_squares", "sequential", "none"] = "least_squares"

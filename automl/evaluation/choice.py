@@ -1,0 +1,71 @@
+"""Which channels of a space stay, and what narrowing costs: worked out once from the calibration samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from agents import Sensitivity
+from automl.evaluation.fisher import output_fisher
+from automl.evaluation.gram import Gram, gather_grams, supported
+from automl.evaluation.importance import activation_scores, taylor_scores
+from automl.evaluation.options import Importance
+from automl.evaluation.reconstruction import kept_in_groups
+from automl.evaluation.sensitivity import sensitivity_curves
+from automl.evaluation.surgeon import Elimination, eliminate
+from automl.problem import Problem
+from search_spaces import ChannelSpace
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was found of the channels of a space."""
+
+    scores: dict[str, np.ndarray]
+    """Group -> what each channel matters: [size]; the highest stay."""
+    sensitivity: Sensitivity | None = None
+    """What narrowing each knob alone costs, where that came along."""
+
+
+def gather(space: ChannelSpace, problem: Problem) -> dict[str, Gram]:
+    """Gram matrices of the layers that can lose some of the inputs of a group."""
+    smallest = space.slices(space.plan(space.point(space.narrowest.tolist())))
+    names = [
+        name
+        for name, kept in smallest.items()
+        if supported(layer := space.original.get_submodule(name)) and kept_in_groups(layer, kept.kept_in)
+    ]
+    return gather_grams(space.original, names, problem.calibration)
+
+
+def choose(space: ChannelSpace, problem: Problem, importance: Importance, grams: Mapping[str, Gram]) -> Choice:
+    """The scores of every group by that importance; the surgeon, who tells what narrowing costs too, tells both."""
+    magnitudes = space.magnitudes
+    if importance == "magnitude":
+        return Choice(magnitudes)
+    if importance == "activation":
+        return Choice(activation_scores(space, grams))
+    if importance == "taylor":
+        return Choice(taylor_scores(space, problem))
+    found = _eliminate(space, problem, grams)
+    scores = {name: magnitudes[name] if one is None else one.scores for name, one in found.items()}
+    return Choice(scores, sensitivity_curves(space, found) if has_curves(space) else None)
+
+
+def sensitivity(space: ChannelSpace, problem: Problem) -> Sensitivity | None:
+    """What narrowing each knob alone costs by the surgeon, whatever the scores are by; None if there is no estimate."""
+    if not has_curves(space):
+        return None
+    return sensitivity_curves(space, _eliminate(space, problem, gather(space, problem)))
+
+
+def has_curves(space: ChannelSpace) -> bool:
+    """Whether all that is chosen are widths: of what else may change there is no such estimate."""
+    return all(knob.unit == "channels" for knob in space.knobs)
+
+
+def _eliminate(space: ChannelSpace, problem: Problem, grams: Mapping[str, Gram]) -> dict[str, Elimination | None]:
+    fisher = output_fisher(space.original, list(grams), problem)
+    return {group.name: eliminate(space, group, grams, fisher) for group in space.groups}
