@@ -13,6 +13,7 @@ from pathlib import Path
 
 from torch import nn
 
+from agents import Goal
 from automl.artifacts import artifacts_folder, file_of, read_plan, read_weights, write_weights
 from automl.errors import NotFiniteError
 from automl.session import FINAL, REFITTED, TRAINING
@@ -96,7 +97,23 @@ def _finished(study: Study, record: TrialRecord, say: Callable[[str], None]) -> 
         return [*before, *finisher.measure_validation(finisher.network(point), prefix=FINAL)]
     network = reported_network(study, point)
     finisher.certify(network)
-    return [*before, *course, *finisher.measure_validation(network, prefix=FINAL)]
+    after = finisher.measure_validation(network, prefix=FINAL)
+    _tell_if_worse(before, after, finisher.judged, say)
+    return [*before, *course, *after]
+
+
+def _tell_if_worse(
+    before: Sequence[Measurement], after: Sequence[Measurement], goal: Goal, say: Callable[[str], None]
+) -> None:
+    """Say so if training took more than it gave. The network counts as trained all the same: validation images that
+    the original has been trained on flatter what is not trained."""
+    was = next(m.value for m in before if m.metric == REFITTED + goal.metric)
+    now = next(m.value for m in after if m.metric == FINAL + goal.metric)
+    if goal.utility(now) < goal.utility(was):
+        say(
+            f"validation {goal.metric} went from {was:.4f} to {now:.4f} in training: a lower learning_rate or more "
+            f"epochs may help"
+        )
 
 
 def _train(study: Study, record: TrialRecord, network: nn.Module, say: Callable[[str], None]) -> list[Measurement]:

@@ -41,7 +41,8 @@ def gathered(path: Path) -> Ladder:
     for line in path.read_text().splitlines():
         row = json.loads(line)
         found[row["arm"], row["epochs"], row.get("learning_rate")].append(row)
-    return dict(found)
+    rungs = [*UNTRAINED, *sorted({arm for arm, *_ in found} - {*UNTRAINED})]
+    return dict(sorted(found.items(), key=lambda item: (item[0][1], rungs.index(item[0][0]), item[0][2] or 0.0)))
 
 
 def table(ladder: Ladder) -> str:

@@ -110,6 +110,16 @@ def test_a_finalist_whose_training_diverges_stays_as_it_was(tmp_path):
     assert "epoch" not in command("resume", "amc-digits", "--storage", tmp_path / "s.db").err
 
 
+def test_training_that_takes_more_than_it_gives_is_named(tmp_path, searched):
+    once = TRAINING.replace("0.02", "1.0").replace("epochs: 3", "epochs: 1")
+    ran = command("search", write(tmp_path, f"finish: {{finalists: 1, {once}}}"), "--storage", tmp_path / "s.db")
+    assert ran.code == 0, ran.err
+    finished = [t.values for t in trials(tmp_path / "s.db") if "refitted_accuracy" in t.values]
+    worse = [values for values in finished if values["final_accuracy"] < values["refitted_accuracy"]]
+    assert worse and ran.err.count("in training: a lower learning_rate or more epochs may help") == len(worse)
+    assert "may help" not in searched[1].err
+
+
 def setup(**sections) -> Setup:
     return Setup(
         StudyConfig.from_dict(
