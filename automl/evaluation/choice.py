@@ -42,26 +42,25 @@ def gather(space: ChannelSpace, problem: Problem) -> dict[str, Gram]:
 
 def choose(space: ChannelSpace, problem: Problem, importance: Importance, grams: Mapping[str, Gram]) -> Choice:
     """The scores of every group by that importance; the surgeon, who tells what narrowing costs too, tells both."""
-    magnitudes = space.magnitudes
     if importance == "magnitude":
-        return Choice(magnitudes)
+        return Choice(space.magnitudes)
     if importance == "activation":
         return Choice(activation_scores(space, grams))
     if importance == "taylor":
         return Choice(taylor_scores(space, problem))
-    found = _eliminate(space, problem, grams)
+    found, magnitudes = _eliminate(space, problem, grams), space.magnitudes
     scores = {name: magnitudes[name] if one is None else one.scores for name, one in found.items()}
-    return Choice(scores, sensitivity_curves(space, found) if has_curves(space) else None)
+    return Choice(scores, sensitivity_curves(space, found) if _has_curves(space) else None)
 
 
 def sensitivity(space: ChannelSpace, problem: Problem) -> Sensitivity | None:
     """What narrowing each knob alone costs by the surgeon, whatever the scores are by; None if there is no estimate."""
-    if not has_curves(space):
+    if not _has_curves(space):
         return None
     return sensitivity_curves(space, _eliminate(space, problem, gather(space, problem)))
 
 
-def has_curves(space: ChannelSpace) -> bool:
+def _has_curves(space: ChannelSpace) -> bool:
     """Whether all that is chosen are widths: of what else may change there is no such estimate."""
     return all(knob.unit == "channels" for knob in space.knobs)
 

@@ -309,7 +309,10 @@ class Evaluator:
         from automl.training.distillation import distillation
         from automl.training.teacher import CachedTeacher, Teacher
 
-        if options is self._training and self._teacher is None:  # every trial is shown the same samples
+        repeats = (
+            options is self._training and options.distillation.hints == "none"
+        )  # as each trial sees the same samples
+        if repeats and self._teacher is None:
             self._teacher = CachedTeacher(Teacher(self.original, dtype=self._dtype))
         hard = smoothed(self.problem.loss, options.label_smoothing)
         return distillation(
@@ -320,7 +323,7 @@ class Evaluator:
             original=self.original,
             hard=hard,
             dtype=self._dtype,
-            teacher=self._teacher if options is self._training else None,
+            teacher=self._teacher if repeats else None,
         )
 
     def _regularisers(self, network: nn.Module) -> list[Regulariser]:

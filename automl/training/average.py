@@ -17,7 +17,7 @@ class Average:
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         self._decay = decay
-        self.tensors: list[Tensor] = copied(network)
+        self.tensors: list[Tensor] = copied(live(network))
         """In the order of the network's parameters and buffers."""
 
     @torch.no_grad()

@@ -116,8 +116,7 @@ def distillation(
         original: who teaches, a network of the shape and names of `space.original`, which is the default.
         hard: the loss with the targets; None: the problem's.
         dtype: of the teacher on a CPU.
-        teacher: who teaches where there are no hints, with what it remembers of trainings on the same samples; None:
-            `original`, anew.
+        teacher: who teaches instead, with what it remembers of trainings on the same samples; not beside hints.
 
     Raises `ConfigError` if outputs are to be softened that are not class scores, or for layers that do not exist.
     """
@@ -131,9 +130,8 @@ def distillation(
             raise ConfigError("hints compare the channels that are kept, and this space keeps all: set `hints: none`")
         hints = Hints(space, plan, options.hints, options.layers)
     nodes: Sequence[str] = hints.nodes if hints is not None else ()
-    taught_by: Teacher | CachedTeacher | None = teacher if hints is None else None
-    if taught_by is None:
-        taught_by = Teacher(original or space.original, nodes, dtype=dtype)
-        if problem.repeats and hints is None:
-            taught_by = CachedTeacher(taught_by)
-    return Distillation(taught_by, hard or problem.loss, options, hints)
+    if teacher is not None:
+        return Distillation(teacher, hard or problem.loss, options, hints)
+    own = Teacher(original or space.original, nodes, dtype=dtype)
+    remembered = problem.repeats and hints is None
+    return Distillation(CachedTeacher(own) if remembered else own, hard or problem.loss, options, hints)

@@ -29,7 +29,7 @@ from automl.training.form import autocast, laid_out, on_device, settled
 from automl.training.loss import Loss
 from automl.training.options import TrainingOptions
 from automl.training.regularise import Regulariser
-from automl.training.weights import copied, in_place, put
+from automl.training.weights import copied, in_place, live, put
 
 Data = Callable[[int], Iterable[Batch]]
 """Seed of an epoch -> its batches, in random order and augmented if they are to be."""
@@ -177,9 +177,8 @@ class _Training:
             start = time.monotonic()
             for number in range(before, until):
                 epoch = self._epoch(number, per_epoch)
-                with self._averaged():
-                    self.epochs.append(replace(epoch, validation=self._validated(validate)))
-                    self._keep(goal)
+                self.epochs.append(replace(epoch, validation=self._validated(validate)))
+                self._keep(goal)
                 if checkpoint is not None:
                     write_checkpoint(checkpoint, self._state())
                 left = (time.monotonic() - start) / (number + 1 - before) * (self.options.epochs - number - 1)
@@ -228,24 +227,22 @@ class _Training:
             self.average.update(self.network, self.steps)
         return loss.detach().float()
 
-    def _averaged(self) -> contextlib.AbstractContextManager[None]:
-        """A block in which the network has the averaged weights, if they are averaged."""
-        return in_place(self.average.tensors, self.network) if self.average else contextlib.nullcontext()
-
     def _validated(self, validate: Validate | None) -> Mapping[str, float]:
         if validate is None:
             return {}
-        self.network.eval()
-        network = self.network if self.device.type == "cpu" else copy.deepcopy(self.network).cpu()
-        return dict(validate(network))
+        averaged = in_place(self.average.tensors, self.network) if self.average else contextlib.nullcontext()
+        with averaged:
+            self.network.eval()
+            network = self.network if self.device.type == "cpu" else copy.deepcopy(self.network).cpu()
+            return dict(validate(network))
 
     def _keep(self, goal: Goal | None) -> None:
         """Note the weights after this epoch if they are those to keep, of equal ones the later."""
         if self.options.keep == "best" and goal is not None:
-            now, best = (goal.utility(self.epochs[i].validation[goal.metric]) for i in (-1, max(self.kept - 1, 0)))
-            if now < best:
+            worth = [goal.utility(epoch.validation[goal.metric]) for epoch in self.epochs]
+            if self.kept and worth[-1] < worth[self.kept - 1]:
                 return
-            self.best = copied(self.network)
+            self.best = copied(self.average.tensors if self.average is not None else live(self.network))
         self.kept = len(self.epochs)
 
     def _make_optimizer(self) -> None:

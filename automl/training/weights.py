@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -15,9 +15,9 @@ def live(network: nn.Module) -> Iterator[Tensor]:
     yield from network.buffers()
 
 
-def copied(network: nn.Module) -> list[Tensor]:
-    """A copy of each tensor of `live`."""
-    return [tensor.detach().clone() for tensor in live(network)]
+def copied(tensors: Iterable[Tensor]) -> list[Tensor]:
+    """A copy of each."""
+    return [tensor.detach().clone() for tensor in tensors]
 
 
 @torch.no_grad()
@@ -30,7 +30,7 @@ def put(tensors: Sequence[Tensor], network: nn.Module) -> None:
 @contextmanager
 def in_place(tensors: Sequence[Tensor], network: nn.Module) -> Iterator[None]:
     """Give `network` these tensors for the length of a block."""
-    own = copied(network)
+    own = copied(live(network))
     put(tensors, network)
     try:
         yield
