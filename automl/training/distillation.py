@@ -84,15 +84,9 @@ class Distillation:
         """What is trained along with the network: the hints' regressors."""
         return self.hint_loss.parameters() if self.hint_loss is not None else iter(())
 
-    def begin(self, network: nn.Module) -> None:
-        """Before the first step, with the network on its device."""
-        if self.hint_loss is not None:
-            self.hint_loss.begin(network)
-
-    def end(self, network: nn.Module) -> None:
-        """After the last step."""
-        if self.hint_loss is not None:
-            self.hint_loss.end(network)
+    def begin(self, network: nn.Module) -> nn.Module:
+        """What to call the loss with: `network`, or where there are hints one that gives its values at their nodes."""
+        return self.hint_loss.begin(network) if self.hint_loss is not None else network
 
 
 def distillation(

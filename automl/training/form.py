@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from automl.errors import ConfigError
 from automl.training.options import TrainingOptions
 
 Form = tuple[Literal["float32", "bfloat16"], bool]
@@ -98,6 +100,24 @@ def on_device(x: Tensor, device: torch.device, channels_last: bool) -> Tensor:
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """The context of a forward pass in `precision`."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def compiled(network: nn.Module) -> nn.Module:
+    """`network` compiled, for each size of batch anew: a last batch that is smaller makes no other slower."""
+    return cast(nn.Module, torch.compile(network, dynamic=False))
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """Around the call of what may be compiled: that it cannot be is a `ConfigError`."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, torch._dynamo.exc.TorchDynamoException):
+            raise
+        raise ConfigError(
+            f"the network cannot be compiled here: {str(error).splitlines()[0]}. Leave `compile` out of the training"
+        ) from error
 
 
 def _scalar(outputs: Any) -> Tensor:

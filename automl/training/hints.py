@@ -144,17 +144,14 @@ class HintLoss:
         """`teacher`: one that gives the values of the nodes of `hints`."""
         self._teacher = teacher
         self._hints = hints
-        self._student: tuple[nn.Module, fx.GraphModule] | None = None
 
-    def __call__(self, network: nn.Module, inputs: tuple[Tensor, ...], targets: Tensor) -> Tensor:
+    def __call__(self, student: nn.Module, inputs: tuple[Tensor, ...], targets: Tensor) -> Tensor:
         """The hints' term for a batch; the targets do not matter."""
-        return self.run(network, inputs)[2]
+        return self.run(student, inputs)[2]
 
-    def run(self, network: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor]:
-        """Outputs of the network, outputs of the teacher, and the hints' term, from one run of each."""
-        if self._student is None or self._student[0] is not network:
-            self._student = network, tapped(network, self._hints.nodes)
-        outputs, ours = self._student[1](*inputs)
+    def run(self, student: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor]:
+        """Outputs of `student`, which `begin` gave, and of the teacher, and the hints' term, from one run of each."""
+        outputs, ours = student(*inputs)
         reference, theirs = self._teacher(inputs)
         return outputs, reference, self._hints.compare(ours, theirs)
 
@@ -162,10 +159,7 @@ class HintLoss:
         """Those of the regressors."""
         return self._hints.regressors.parameters()
 
-    def begin(self, network: nn.Module) -> None:
-        """Move the regressors to the network's device."""
+    def begin(self, network: nn.Module) -> nn.Module:
+        """`network` so that it gives its values at the nodes too; the regressors go to its device."""
         self._hints.regressors.to(next(network.parameters()).device)
-
-    def end(self, network: nn.Module) -> None:
-        """Let go of the network."""
-        self._student = None
+        return tapped(network, self._hints.nodes)

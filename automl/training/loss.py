@@ -14,8 +14,9 @@ from automl.errors import ConfigError
 Loss = Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]
 """(network, inputs, targets) -> a scalar; it runs the forward itself, under autocast if the training does.
 
-An object may also have `parameters()`, trained along with the network's, and `begin(network)` and `end(network)`,
-called before the first step (the network is on its device by then) and after the last one, or after an error.
+An object may also have `parameters()`, trained along with the network's, and `begin(network)`, called before the first
+step, when the network is on its device, which returns the module that the loss is to be called with: the network, or
+one of the same weights that gives more of it.
 """
 
 

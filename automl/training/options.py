@@ -98,6 +98,9 @@ class TrainingOptions:
     """bfloat16: autocast, with weights and their sums in float32. auto: what is fastest here, as a few steps show."""
     channels_last: Literal["auto", True, False] = "auto"
     """Whether images and filters lie in memory pixel by pixel; auto: what is fastest here, as a few steps show."""
+    compile: bool = False
+    """Whether the network is compiled first (`torch.compile`), which needs a C++ compiler on a CPU. It takes seconds to
+    a minute a network and so suits trainings that take longer than some minutes, not those of trials."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: a CUDA device if there is one."""
     seed: int = 0

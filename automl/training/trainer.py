@@ -25,7 +25,7 @@ from automl.errors import ConfigError, DataError, NotFiniteError, StudyError
 from automl.problem import Batch
 from automl.training.average import Average
 from automl.training.checkpoint import read_checkpoint, write_checkpoint
-from automl.training.form import autocast, laid_out, on_device, settled
+from automl.training.form import autocast, compiled, explained, laid_out, on_device, settled
 from automl.training.loss import Loss
 from automl.training.options import TrainingOptions
 from automl.training.regularise import Regulariser
@@ -168,21 +168,21 @@ class _Training:
         self._seed(0)
         self.options = self._settled(found)
         laid_out(self.network.to(self.device).train(), bool(self.options.channels_last))
-        with self._begun():
-            self._make_optimizer()
-            if found is not None:
-                self._restore(found, checkpoint)
-            before = len(self.epochs)
-            per_epoch = _count(self.data, _epoch_seed(self.options.seed, 0)) if before < until else 0
-            start = time.monotonic()
-            for number in range(before, until):
-                epoch = self._epoch(number, per_epoch)
-                self.epochs.append(replace(epoch, validation=self._validated(validate)))
-                self._keep(goal)
-                if checkpoint is not None:
-                    write_checkpoint(checkpoint, self._state())
-                left = (time.monotonic() - start) / (number + 1 - before) * (self.options.epochs - number - 1)
-                say(_line(self.epochs, self.options.epochs, left))
+        self._make_student()
+        self._make_optimizer()
+        if found is not None:
+            self._restore(found, checkpoint)
+        before = len(self.epochs)
+        per_epoch = _count(self.data, _epoch_seed(self.options.seed, 0)) if before < until else 0
+        start = time.monotonic()
+        for number in range(before, until):
+            epoch = self._epoch(number, per_epoch)
+            self.epochs.append(replace(epoch, validation=self._validated(validate)))
+            self._keep(goal)
+            if checkpoint is not None:
+                write_checkpoint(checkpoint, self._state())
+            left = (time.monotonic() - start) / (number + 1 - before) * (self.options.epochs - number - 1)
+            say(_line(self.epochs, self.options.epochs, left))
         if self.best:
             say(f"the weights of epoch {self.kept} are kept")
             put(self.best, self.network)
@@ -213,8 +213,8 @@ class _Training:
         for group in self.optimizer.param_groups:  # the rate in the middle of the step: neither the first nor last is 0
             group["lr"] = learning_rate(self.options, progress + half_step)
         batch = tuple(on_device(x, self.device, bool(self.options.channels_last)) for x in inputs)
-        with autocast(self.device, self.options.precision):
-            loss = self.loss(self.network, batch, targets.to(self.device, non_blocking=True))
+        with autocast(self.device, self.options.precision), explained():
+            loss = self.loss(self.student, batch, targets.to(self.device, non_blocking=True))
         self.optimizer.zero_grad()
         loss.backward()
         if self.options.clip is not None:
@@ -245,6 +245,11 @@ class _Training:
             self.best = copied(self.average.tensors if self.average is not None else live(self.network))
         self.kept = len(self.epochs)
 
+    def _make_student(self) -> None:
+        """What the loss is called with: the network, or what the loss makes of it, compiled if that is asked for."""
+        student: nn.Module = getattr(self.loss, "begin", lambda network: network)(self.network)
+        self.student = compiled(student) if self.options.compile else student
+
     def _make_optimizer(self) -> None:
         """SGD on what requires a gradient, of the network and of the loss; weight decay where there are filters."""
         self.extra: list[Tensor] = list(getattr(self.loss, "parameters", list)())
@@ -258,15 +263,6 @@ class _Training:
         momentum = self.options.momentum
         self.optimizer = torch.optim.SGD(groups, self.options.learning_rate, momentum, nesterov=momentum > 0)
         self.average = Average(self.network, self.options.ema) if self.options.ema is not None else None
-
-    @contextlib.contextmanager
-    def _begun(self) -> Iterator[None]:
-        """Between the loss's `begin` and `end`, if it has them."""
-        try:
-            getattr(self.loss, "begin", lambda network: None)(self.network)
-            yield
-        finally:
-            getattr(self.loss, "end", lambda network: None)(self.network)
 
     def _settled(self, found: Mapping[str, Any] | None) -> TrainingOptions:
         """The options with precision and order of memory as in the checkpoint, or as a few steps find them."""

@@ -6,7 +6,7 @@ Both train a ResNet-20 for CIFAR-10 with the same SGD, schedule and augmentation
 loop is what one writes first: float32 tensors in the order PyTorch makes them, a Dataset of single images cropped and
 flipped one at a time, a DataLoader without processes of its own, an optimizer and a scheduler. Between the two stand
 both parts of the difference alone: the plain loop fed with the trainer's batches, and the trainer in float32. The time
-to choose the trainer's form is told apart: it is paid once a training.
+to choose the trainer's form, and to compile the network, is told apart: it is paid once a training.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import copy
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from torch.utils.data import DataLoader, Dataset
 from automl import data, zoo
 from automl.data import ImageSet, Splits
 from automl.measures import count_macs, cpu_name
+from automl.problem import Batch
 from automl.training.loss import SupervisedLoss
 from automl.training.options import TrainingOptions
 from automl.training.trainer import settle, train
@@ -57,12 +59,12 @@ class SingleImages(Dataset):
         return image.flip(2) if torch.rand(()) < 0.5 else image, self.images.labels[i]
 
 
-def plain_loop(network: nn.Module, batches: object, steps: int) -> None:
+def plain_loop(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], steps: int) -> None:
     """The loop of the tutorials."""
     optimizer = torch.optim.SGD(network.parameters(), lr=RATE, momentum=0.9, nesterov=True, weight_decay=5e-4)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     network.train()
-    for images, labels in islice(batches, steps):  # type: ignore[call-overload]
+    for images, labels in islice(batches, steps):
         optimizer.zero_grad()
         loss = F.cross_entropy(network(images), labels)
         loss.backward()
@@ -71,8 +73,8 @@ def plain_loop(network: nn.Module, batches: object, steps: int) -> None:
         loss.item()
 
 
-def contenders(network: nn.Module, splits: Splits, steps: int) -> dict[str, Callable[[], None]]:
-    """Name -> a round of `steps` steps on a fresh copy of the network."""
+def contenders(network: nn.Module, splits: Splits, steps: int) -> dict[str, Callable[[], float]]:
+    """Name -> a round of `steps` steps on a fresh copy of the network, which gives their seconds."""
     loader = DataLoader(SingleImages(splits.train), BATCH, shuffle=True)
     options = TrainingOptions(epochs=1, batch_size=BATCH, device="cpu")
     start = time.perf_counter()
@@ -81,18 +83,26 @@ def contenders(network: nn.Module, splits: Splits, steps: int) -> dict[str, Call
           f"{time.perf_counter() - start:.1f} s", flush=True)  # fmt: skip
     exact = TrainingOptions(epochs=1, batch_size=BATCH, device="cpu", precision="float32", channels_last=True)
 
-    def trained(options: TrainingOptions) -> None:
-        train(copy.deepcopy(network), lambda seed: list(islice(splits.training(seed, BATCH), steps)), LOSS, options)
+    def batches(seed: int) -> list[Batch]:
+        return list(islice(splits.training(seed, BATCH), steps))
 
-    def resident() -> None:
-        batches = ((inputs[0], labels) for inputs, labels in splits.training(0, BATCH))
+    def plain(batches: Iterable[tuple[Tensor, Tensor]]) -> float:
+        start = time.perf_counter()
         plain_loop(copy.deepcopy(network), batches, steps)
+        return time.perf_counter() - start
+
+    def trained(options: TrainingOptions) -> float:
+        history = train(copy.deepcopy(network), batches, LOSS, replace(options, epochs=1 + options.compile))
+        if options.compile:  # in the first epoch
+            print(f"  compiled in {history.epochs[0].wall_s - history.epochs[1].wall_s:.1f} s", flush=True)
+        return history.epochs[-1].wall_s
 
     return {
-        "plain loop": lambda: plain_loop(copy.deepcopy(network), loader, steps),
-        "plain loop, the trainer's batches": resident,
+        "plain loop": lambda: plain(loader),
+        "plain loop, the trainer's batches": lambda: plain((x, labels) for (x,), labels in splits.training(0, BATCH)),
         "trainer, float32": lambda: trained(exact),
         "trainer": lambda: trained(chosen),
+        "trainer, compiled": lambda: trained(replace(chosen, compile=True)),
     }
 
 
@@ -119,10 +129,9 @@ def main() -> None:
     runs = contenders(small, splits, options.steps)
     for turn in range(options.rounds + 1):
         for name, run in runs.items():
-            start = time.perf_counter()
-            run()
+            seconds = run()
             if turn:  # the first round allocates
-                rounds.setdefault(name, []).append(options.steps * BATCH / (time.perf_counter() - start))
+                rounds.setdefault(name, []).append(options.steps * BATCH / seconds)
     base = rounds["plain loop"]
     for name, speeds in rounds.items():
         ratios = [speed / other for speed, other in zip(speeds, base, strict=True)]

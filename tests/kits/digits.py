@@ -52,13 +52,14 @@ def train(
     optimizer = torch.optim.SGD(parameters, rate, momentum=0.9, nesterov=True)
     steps = epochs * len(train_batches(0))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    student = own.begin(network) if hasattr(own, "begin") else network
     network.train()
     total, step = 0.0, 0
     for epoch in range(epochs):
         total = 0.0
         for inputs, targets in train_batches(epoch):
             optimizer.zero_grad()
-            value = loss(network, inputs, targets)
+            value = loss(student, inputs, targets)
             value.backward()
             if regulariser is not None:
                 regulariser(network, step / steps)

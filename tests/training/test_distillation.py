@@ -134,7 +134,7 @@ def test_outputs_are_remembered_only_where_samples_come_again_and_nothing_inside
     def teacher(options, repeats):
         loss = distillation(replace(trained, repeats=repeats), space, plan, options)
         for _ in range(3):
-            loss(space.build(plan), (X,), Y)
+            loss(loss.begin(space.build(plan)), (X,), Y)
         return loss.teacher
 
     remembering = teacher(DistillationOptions(), repeats=True)

@@ -140,18 +140,17 @@ def test_hints_are_added_to_the_loss_and_lessen(pruned, kind):
     without = distillation(trained, space, plan, DistillationOptions())
     alone = with_hints.hint_loss
     assert isinstance(alone, HintLoss)
-    term = alone(student, (X,), Y)
+    looked_into = with_hints.begin(student)
+    term = alone(looked_into, (X,), Y)
     total = without(student, (X,), Y) + 2 * term
-    torch.testing.assert_close(with_hints(student, (X,), Y), total, rtol=1e-4, atol=1e-4)
-    with_hints.begin(student)
+    torch.testing.assert_close(with_hints(looked_into, (X,), Y), total, rtol=1e-4, atol=1e-4)
     assert len(list(with_hints.parameters())) == (2 * len(stage_ends(space.original)) if kind == "fitnets" else 0)
     before = [parameter.clone() for parameter in with_hints.parameters()]
     rate = {"fitnets": 0.05, "attention": 1.0, "features": 0.02}[kind]
     train(student, alone, 4, rate)
     with torch.no_grad():
-        assert alone(student, (X,), Y) < 0.7 * term
+        assert alone(looked_into, (X,), Y) < 0.7 * term
     assert all(not torch.equal(a, b) for a, b in zip(before, with_hints.parameters(), strict=True))
-    with_hints.end(student)
 
 
 def test_hints_alone_leave_what_comes_later_alone(pruned):
@@ -159,7 +158,8 @@ def test_hints_alone_leave_what_comes_later_alone(pruned):
     _, space, plan, student = pruned
     student = copy.deepcopy(student)
     hints = Hints(space, plan, "fitnets", stage_ends(space.original)[:1])
-    HintLoss(Teacher(space.original, hints.nodes), hints)(student, (X,), Y).backward()
+    loss = HintLoss(Teacher(space.original, hints.nodes), hints)
+    loss(loss.begin(student), (X,), Y).backward()
     assert student.get_parameter("linear.weight").grad is None
     first = next(iter(student.parameters())).grad
     assert first is not None and first.any()
@@ -203,4 +203,4 @@ def test_in_place_steps_and_shared_outputs():
     assert len(nodes) >= 4
     hints = Hints(space, plan, "features", nodes)
     loss = HintLoss(Teacher(space.original, hints.nodes), hints)
-    assert loss(space.build(plan), (X,), Y).detach() < 1e-6
+    assert loss(loss.begin(space.build(plan)), (X,), Y).detach() < 1e-6

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -235,22 +237,21 @@ def test_gradients_are_clipped_before_they_are_regularised(digits, small_cnn):
 
 
 class WithRegressor:
-    """A loss with a parameter of its own, a hook, and a record of its life."""
+    """A loss with a parameter of its own, which is called with a module that it has made."""
 
     def __init__(self) -> None:
         self.scale = nn.Parameter(torch.ones(1))
-        self.life: list[str] = []
+        self.made: list[nn.Module] = []
 
     def parameters(self):
         return [self.scale]
 
-    def begin(self, network: nn.Module) -> None:
-        self.life.append("begin")
-
-    def end(self, network: nn.Module) -> None:
-        self.life.append("end")
+    def begin(self, network: nn.Module) -> nn.Module:
+        self.made.append(nn.Sequential(network))
+        return self.made[-1]
 
     def __call__(self, network, inputs, targets):
+        assert network is self.made[-1]
         return F.cross_entropy(network(*inputs) * self.scale, targets)
 
 
@@ -286,13 +287,32 @@ def test_the_best_epoch_can_be_kept(digits, small_cnn, tmp_path, ema):
         train(small_cnn(), epochs(digits), LOSS, chosen)
 
 
-def test_a_loss_may_bring_parameters_and_is_told_when_it_begins_and_ends(digits, small_cnn):
-    loss = WithRegressor()
-    train(small_cnn(), epochs(digits), loss, options(epochs=1))
-    assert loss.scale.item() != 1 and loss.life == ["begin", "end"]
-    with pytest.raises(NotFiniteError):
-        train(small_cnn(), epochs(digits), loss, options(epochs=1, learning_rate=1e12))
-    assert loss.life == ["begin", "end"] * 2
+def test_a_loss_may_bring_parameters_and_make_the_module_that_it_is_called_with(digits, small_cnn):
+    loss, network = WithRegressor(), small_cnn()
+    train(network, epochs(digits), loss, options(epochs=1))
+    assert loss.scale.item() != 1 and loss.made[0][0] is network and len(loss.made) == 1
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
+def test_a_compiled_training_is_the_same_training(digits, small_cnn, tmp_path, monkeypatch):
+    """With a last batch that is smaller, an average, and a break."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
+    plain, chosen = small_cnn(16), options(epochs=2, ema=0.9)
+    expected = train(plain, epochs(digits), LOSS, chosen)
+    for until in (1, 2):
+        quick, path = small_cnn(16), tmp_path / "checkpoint"
+        history = train(quick, epochs(digits), LOSS, replace(chosen, compile=True), checkpoint=path, until=until)
+    for ours, theirs in zip(quick.state_dict().values(), plain.state_dict().values(), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=1e-3)
+    assert history.epochs[-1].loss == pytest.approx(expected.epochs[-1].loss, rel=1e-3)
+    assert type(quick) is type(plain) and quick.state_dict().keys() == plain.state_dict().keys()
+
+
+def test_a_network_that_cannot_be_compiled_is_one_error(digits, small_cnn, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, "/no/compiler"))
+    with pytest.raises(ConfigError, match=r"cannot be compiled here: .*compiler.*Leave `compile` out"):
+        train(small_cnn(), epochs(digits), LOSS, options(epochs=1, compile=True))
 
 
 def test_a_loss_that_is_not_finite_is_one_error_and_the_network_comes_back(digits, small_cnn):
