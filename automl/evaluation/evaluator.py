@@ -309,21 +309,20 @@ class Evaluator:
         from automl.training.distillation import distillation
         from automl.training.teacher import CachedTeacher, Teacher
 
-        repeats = (
-            options is self._training and options.distillation.hints == "none"
-        )  # as each trial sees the same samples
-        if repeats and self._teacher is None:
-            self._teacher = CachedTeacher(Teacher(self.original, dtype=self._dtype))
-        hard = smoothed(self.problem.loss, options.label_smoothing)
+        teacher = None
+        if options is self._training and options.distillation.hints == "none":  # all trials see the same samples
+            if self._teacher is None:
+                self._teacher = CachedTeacher(Teacher(self.original, dtype=self._dtype))
+            teacher = self._teacher
         return distillation(
             self.problem,
             self.space,
             plan,
             options.distillation,
             original=self.original,
-            hard=hard,
+            hard=smoothed(self.problem.loss, options.label_smoothing),
             dtype=self._dtype,
-            teacher=self._teacher if repeats else None,
+            teacher=teacher,
         )
 
     def _regularisers(self, network: nn.Module) -> list[Regulariser]:
