@@ -45,6 +45,7 @@ from agents.errors import AgentError
 from agents.random_search import random_point
 from agents.replay import Replay, Transitions
 from agents.types import Task, Trial, TrialState
+from agents.uniform import uniform_point
 from search_spaces import Point
 
 FINAL_NOISE = 0.02
@@ -153,7 +154,7 @@ class Amc(NumberedAgent):
 
     def starting_point(self, task: Task) -> Point:
         """Where an anchored walk starts: the uniform Point on the budget; without one, half of everything."""
-        return self.space.project(np.full(len(self.knobs), 1.0 if self.limits else 0.5), self.limits)
+        return uniform_point(self.space, self.limits)
 
     def propose(self, number: int, taken: set[Point]) -> Point | None:
         """The start or a random Point during warm-up, else a walk of the noisy actor."""

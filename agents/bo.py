@@ -11,12 +11,14 @@ that a network of half the size is worth less, wherever it lost the rest. All is
 standardised utilities, anew from the same start whenever more has been told, and only when a proposal needs it: so a
 history told again is learnt from once.
 
-A proposal maximises the logarithm of the expected improvement over candidates drawn as in `agents.candidates`, which
-keep the limits. Where trials are running, it is what the candidate adds to the best of what is known and of what they
-may turn out to be worth, on average over draws of that (Snoek et al. 2012, section 3.2), so that Points asked for
-together keep apart. This is BoTorch's joint improvement (qLogEI with pending points) less that of the pending points
-alone, which is the same for all candidates. A candidate's part is in closed form, so that what is pending adds no noise
-to it, and one posterior serves all candidates, where BoTorch computes one for each in two to four times the time.
+The first Point is the uniform one on the budget, which needs no search and is often near to better ones; a few random
+ones follow. Then a proposal maximises the logarithm of the expected improvement over candidates drawn as in
+`agents.candidates`, which keep the limits. Where trials are running, it is what the candidate adds to the best of what
+is known and of what they may turn out to be worth, on average over draws of that (Snoek et al. 2012, section 3.2), so
+that Points asked for together keep apart. This is BoTorch's joint improvement (qLogEI with pending points) less that of
+the pending points alone, which is the same for all candidates. A candidate's part is in closed form, so that what is
+pending adds no noise to it, and one posterior serves all candidates, where BoTorch computes one for each in two to four
+times the time.
 
 With the option `front` the objective and the load, the largest of cost / limit, are two goals, as for `nsga2`. Then a
 proposal maximises the logarithm of the expected hypervolume that a candidate adds to the noisy front (Daulton et al.
@@ -27,7 +29,7 @@ of the budget, the front is what is mutated, and candidates are not filled up.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -42,6 +44,7 @@ from agents.improvement import log_expected_improvement
 from agents.networks import one_thread
 from agents.surrogate import Surrogate, SurrogateOptions, standardised
 from agents.types import Task
+from agents.uniform import uniform_point
 from search_spaces import Point
 
 if TYPE_CHECKING:
@@ -96,6 +99,12 @@ class Bo(Surrogate):
     def acquisition(self, number: int, pending: Sequence[Point], rng: np.random.Generator) -> Acquisition:
         """The expected improvement on the best Point told, or on the front, and on what is pending."""
         return _LogEI(self, pending, rng) if self.load is None else _LogNEHVI(self, self.load, pending, rng)
+
+    def first(self, number: int, rng: np.random.Generator) -> Iterator[Point]:
+        """The uniform Point, then random ones."""
+        if number == 0:
+            yield uniform_point(self.space, self.limits)
+        yield from super().first(number, rng)
 
     def parents(self) -> list[Point]:
         """The best trials, or the front, and those that few others dominate."""

@@ -31,6 +31,7 @@ from agents.front import Load
 from agents.moves import exchange, within
 from agents.random_search import random_point
 from agents.types import Task, Trial, TrialState
+from agents.uniform import uniform_point
 from search_spaces import Point
 
 if TYPE_CHECKING:
@@ -198,7 +199,7 @@ class CmaEs(_Sampled):
     def __init__(self, task: Task, options: CmaEsOptions) -> None:
         super().__init__(task, options)
         self.population = options.population
-        uniform = self.space.project(np.full(len(self.space.knobs), 1.0 if self.limits else 0.5), self.limits)
+        uniform = uniform_point(self.space, self.limits)
         for knob in self.free:
             middle, (low, high) = knob.keep(uniform[knob.name]), self.ranges[knob.name]
             half = max(middle - low, high - middle) + 1e-9  # both ends must stay within when rounded

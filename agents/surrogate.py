@@ -7,7 +7,7 @@ and not one a trial, and asking changes nothing.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -53,8 +53,7 @@ class Surrogate(NumberedAgent):
         """A random Point at first, then the best candidate; None if all that were drawn have been tried."""
         rng, known = self.exploring(number), self._tried | taken
         if number < self.startup or len(self.learnt) < 2:
-            points = (self.random(self.space, self.limits, rng) for _ in range(1 + REDRAWS))
-            return next((point for point in points if point not in known), None)
+            return next((point for point in self.first(number, rng) if point not in known), None)
         acquisition = self.acquisition(number, sorted(taken, key=lambda point: point.key), rng)
         return best_candidate(
             self.space,
@@ -67,6 +66,11 @@ class Surrogate(NumberedAgent):
             restart=self.random,
             filled=self.fills_budget,
         )
+
+    def first(self, number: int, rng: np.random.Generator) -> Iterator[Point]:
+        """What trial `number` may try before anything is modelled: random Points."""
+        for _ in range(1 + REDRAWS):
+            yield self.random(self.space, self.limits, rng)
 
     def parents(self) -> list[Point]:
         """The trials that are mutated, the best first."""

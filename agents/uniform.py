@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
 
 from agents.base import NumberedAgent
 from agents.types import Trial
-from search_spaces import Point
+from search_spaces import Point, Space
+
+
+def uniform_point(space: Space, limits: Mapping[str, float]) -> Point:
+    """The same keep fraction everywhere, the largest that the limits allow; half of everything without limits."""
+    return space.project(np.full(len(space.knobs), 1.0 if limits else 0.5), limits)
 
 
 class Uniform(NumberedAgent):

@@ -12,7 +12,7 @@ from agents.bo import _LogEI
 from agents.improvement import log_expected_improvement
 from agents.random_search import random_point
 from agents.surrogate import standardised
-from tests.kits.agents import AgentConformance, done, play
+from tests.kits.agents import AgentConformance, done, play, seeds_differ_after_the_first
 from tests.kits.toy_depth import ToyDepthAccuracy, ToyDepthSpace
 
 GOAL = Goal("accuracy", "maximize")
@@ -21,6 +21,7 @@ GOAL = Goal("accuracy", "maximize")
 class TestBo(AgentConformance):
     agent_name = "bo"
     options = {"startup": 12, "candidates": 64}
+    test_seeds_differ = seeds_differ_after_the_first
 
 
 @pytest.fixture(scope="module")
