@@ -89,6 +89,7 @@ def row_of(study: Study, agent: str, seed: int) -> Row:
         "trained_test": winner.values["test_accuracy"],
         "macs": winner.values["macs"] / base.values["macs"],
         "params": winner.values["params"] / base.values["params"],
+        "latency": winner.values["latency_ratio"],
         "layers": sum(isinstance(module, nn.Conv2d | nn.Linear) for module in trained.modules()),
         "lane_s": sum(trial.wall_s or 0.0 for trial in trials),
         "code": study.record.code_version,
@@ -117,6 +118,7 @@ def table(lanes: dict[str, list[Row]]) -> str:
         "f, trained": lambda rows: spread([row["trained"][COMPRESSION_REWARD] for row in rows], 4),
         "MACs": lambda rows: percent([row["macs"] for row in rows], 1),
         "parameters": lambda rows: percent([row["params"] for row in rows], 1),
+        "latency": lambda rows: percent([row["latency"] for row in rows], 0),
         "layers": lambda rows: ", ".join(str(row["layers"]) for row in rows),
         "a lane": lambda rows: f"{mean(row['lane_s'] for row in rows) / 60:.1f} min",
     }
