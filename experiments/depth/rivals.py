@@ -154,7 +154,10 @@ def draw(lanes: dict[str, list[Row]], objective: str, path: Path) -> None:
             continue
         courses = [list(accumulate((value or 0.0 for value in row["course"]), max)) for row in rows]
         means = [mean(values) for values in zip(*courses, strict=False)]
-        axes.plot(range(1, len(means) + 1), means, label=agent, linestyle="--" if agent == "random" else "-")
+        if len(means) == 1:  # a rule
+            axes.axhline(means[0], label=agent, linestyle=":", color="black")
+        else:
+            axes.plot(range(1, len(means) + 1), means, label=agent, linestyle="--" if agent == "random" else "-")
     axes.set(xlabel="evaluations", ylabel=f"best {objective} so far")
     axes.legend()
     axes.grid(alpha=0.3)
