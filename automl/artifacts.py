@@ -41,8 +41,9 @@ def write_weights(network: nn.Module, plan: Plan, path: Path) -> str:
     Errors: `StudyError`.
     """
     content = save(state_tensors(network)[0], {PLAN: plan.to_json()})
-    with replacing(path, "the trained weights") as file:
-        file.write(content)
+    with replacing(path, "the trained weights") as partial:
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(content)
     return hashlib.sha256(content).hexdigest()
 
 

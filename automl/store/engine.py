@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy import exc
 
+from automl.store import sqlite_files
 from automl.store.errors import ConnectionLostError, StoreError
 from automl.store.explain import explain, is_lost
 from automl.store.migrate import create_tables, recorded_version, upgrade
@@ -220,10 +221,23 @@ def _engine(url: sa.URL, timeout_s: float) -> sa.Engine:
         cursor.close()
 
     if is_sqlite:
-
-        @sa.event.listens_for(engine, "begin")
-        def begin(connection: sa.Connection) -> None:
-            write = connection.get_execution_options().get("automl_write", False)
-            connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
-
+        _begin_ourselves(engine, None if str(url.database).startswith("file:") else Path(str(url.database)))
     return engine
+
+
+def _begin_ourselves(engine: sa.Engine, path: Path | None) -> None:
+    """Begin transactions of SQLite as their kind wants it, on the file that was opened first and on no other."""
+    opened: list[sqlite_files.Identity] = []
+
+    @sa.event.listens_for(engine, "connect")
+    def remember(_connection: Any, record: Any) -> None:
+        record.info["file"] = None if path is None else sqlite_files.identity(path)
+        opened.append(record.info["file"])
+
+    @sa.event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        write = connection.get_execution_options().get("automl_write", False)
+        if path is not None and sqlite_files.identity(path) != opened[0]:
+            held = write and connection.connection.info["file"] == opened[0]
+            raise sqlite_files.gone(path, connection.connection.driver_connection if held else None)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")

@@ -11,12 +11,10 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import os
 import sqlite3
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
-from automl.store import schema
+from automl._files import replacing
+from automl.store import schema, sqlite_files
 from automl.store.errors import StoreError, StudyExistsError, StudyNotFoundError
 from automl.store.store import Store, study_name
 
@@ -43,17 +42,19 @@ def export_studies(store: Store, file: str | Path, names: Sequence[str] = ()) ->
     replaced once the new one is whole. `StudyNotFoundError`, `StoreError`.
     """
     chosen = [store.study(name) for name in names] if names else store.studies()
-    with _replacing(Path(file)) as partial, partial.open("wb") as raw:
-        with gzip.GzipFile("", "wb", 6, raw, mtime=0) as out, store.database.read() as connection:
-            digest, lines = hashlib.sha256(), 0
-            for line in _lines(connection, [study.id for study in chosen]):
-                text = (json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n").encode()
-                digest.update(text)
-                out.write(text)
-                lines += 1
-            out.write((json.dumps({"end": lines, "sha256": digest.hexdigest()}) + "\n").encode())
-        raw.flush()
-        os.fsync(raw.fileno())
+    with (
+        replacing(Path(file), "the studies to", StoreError) as partial,
+        partial.open("wb") as raw,
+        gzip.GzipFile("", "wb", 6, raw, mtime=0) as out,
+        store.database.read() as connection,
+    ):
+        digest, lines = hashlib.sha256(), 0
+        for line in _lines(connection, [study.id for study in chosen]):
+            text = (json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n").encode()
+            digest.update(text)
+            out.write(text)
+            lines += 1
+        out.write((json.dumps({"end": lines, "sha256": digest.hexdigest()}) + "\n").encode())
     return [study.name for study in chosen]
 
 
@@ -85,36 +86,15 @@ def backup_sqlite(store: Store, file: str | Path) -> None:
 
     One state of it, compact, as durable as the disk. A server has tools of its own, and `export_studies`.
     """
-    copy = Path(file)
+    target = Path(file)
     if not store.database.is_sqlite:
         raise StoreError(f"{store.name} is no SQLite file. Use `automl db export`, or PostgreSQL's own pg_dump")
-    if copy.exists():
-        raise StoreError(f"{copy} exists already and is left as it is. Name a new file")
-    with _replacing(copy) as partial:
-        with store.database.engine.connect() as connection:
-            driver = connection.connection.driver_connection
-            assert isinstance(driver, sqlite3.Connection)
-            driver.execute("VACUUM INTO ?", (str(partial),))
-        with closing(sqlite3.connect(partial)) as made:
-            made.execute("PRAGMA journal_mode=WAL")
-        with partial.open("rb") as written:
-            os.fsync(written.fileno())
-
-
-@contextmanager
-def _replacing(file: Path) -> Iterator[Path]:
-    """A file beside `file` to write to, which takes its name once it is whole."""
-    partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
-    try:
-        yield partial
-        partial.replace(file)
-    except (OSError, sqlite3.Error) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        raise StoreError(
-            f"cannot write {file}: {reason}. Name a file in a folder that is there and writable"
-        ) from error
-    finally:
-        partial.unlink(missing_ok=True)
+    if target.exists():
+        raise StoreError(f"{target} exists already and is left as it is. Name a new file")
+    with store.database.engine.connect() as connection:
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        sqlite_files.copy(driver, target, "the copy")
 
 
 def _lines(connection: sa.Connection, studies: Sequence[int]) -> Iterator[dict[str, Any]]:

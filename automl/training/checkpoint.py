@@ -15,8 +15,10 @@ VERSION = 1
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write `state`, plain data and tensors. Errors: `StudyError`."""
-    with replacing(path, "the checkpoint") as file:
-        torch.save({"version": VERSION, **state}, file)
+    with replacing(path, "the checkpoint") as partial:
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:  # with a path, torch.save would have errors of its own
+            torch.save({"version": VERSION, **state}, file)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any] | None:

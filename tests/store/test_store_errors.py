@@ -255,6 +255,54 @@ def test_a_missing_file_of_a_uri_is_named(tmp_path):
     refused(f"sqlite:///file:{tmp_path}/no/study.db?uri=true", "cannot be opened", "--storage")
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_file_that_is_deleted_or_replaced_while_it_is_in_use_is_rescued(tmp_path, replaced):
+    path = tmp_path / "study.db"
+    with open_store(path) as store, open_store(path) as reader:
+        study = new_study(store)
+        with store.drive(study.id):
+            add_trial(store, study)
+            left = store.open_trial(study.id, "amc", 0, 0, point())
+            for file in tmp_path.glob("study.db*"):
+                file.unlink()
+            if replaced:
+                open_store(path).close()
+            for _ in range(2):
+                with pytest.raises(StoreError, match=r"study\.db was deleted, .*rescued-\d+: move that.*automl resume"):
+                    store.close_trial(left.id, outcome())
+        with pytest.raises(StoreError, match="start again"):
+            reader.studies()
+    rescued = [p for p in tmp_path.iterdir() if "rescued" in p.name]
+    assert len(rescued) == 1
+    rescued[0].replace(path)
+    with open_store(path, create=False) as store:
+        assert sorted(t.state.value for t in store.trials(store.study("digits").id)) == ["done", "running"]
+
+
+def test_a_file_that_is_replaced_but_for_its_log_is_refused(tmp_path):
+    path = tmp_path / "study.db"
+    with open_store(path) as store:
+        study = new_study(store)
+        path.unlink()
+        open_store(path).close()
+        with pytest.raises(StoreError, match=r"study\.db was deleted, moved or replaced"):
+            add_trial(store, study)
+    with open_store(path, create=False) as store:
+        assert store.studies() == []
+
+
+def test_the_records_of_a_deleted_file_are_not_said_to_be_rescued_where_they_could_not_be(tmp_path, monkeypatch):
+    path = tmp_path / "study.db"
+    with open_store(path) as store:
+        study = new_study(store)
+        path.unlink()
+        monkeypatch.setattr("os.getpid", lambda: 7)
+        (tmp_path / "study.db.rescued-7.7.partial").write_text("in the way")
+        with pytest.raises(StoreError, match=r"cannot write what it held to .*from a copy") as caught:
+            add_trial(store, study)
+        assert "What it held is in" not in str(caught.value)
+
+
 def test_foreign_keys_hold(any_url):
     with open_store(any_url) as store:
         closed = add_trial(store, new_study(store))
