@@ -86,13 +86,17 @@ class AmcOptions:
     standardise: bool = True
     """Measure rewards in standard deviations from their mean, not from a moving average."""
     hidden: int = 64
+    """Units in each of the two hidden layers of actor and critic."""
     actor_lr: float = 1e-3
+    """Learning rate of the actor."""
     critic_lr: float = 1e-3
+    """Learning rate of the critic."""
     tau: float = 0.01
     """How far the slow networks follow at each update, in [0, 1]."""
     discount: float = 0.0
     """0 makes Q the reward of the episode; the paper's 1 adds it up over the steps left."""
     batch_size: int = 64
+    """Transitions in a gradient step."""
     updates_per_step: int = 1
     """Gradient steps for each transition told, once the warm-up is over."""
     replay_size: int | None = None

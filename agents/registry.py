@@ -41,6 +41,11 @@ def check_options(name: str, options: Mapping[str, object]) -> None:
     _options(_load(name), name, options)
 
 
+def options(name: str) -> type:
+    """The dataclass whose fields are the options of agent `name`."""
+    return _load(name).Options
+
+
 def uses_sensitivity(name: str) -> bool:
     """Whether agent `name` can make use of a `Sensitivity`."""
     return _load(name).uses_sensitivity

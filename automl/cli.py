@@ -75,6 +75,9 @@ def parser() -> argparse.ArgumentParser:
     inspect.add_argument("file", metavar="FILE", help="study file (YAML)")
     overrides(inspect)
 
+    keys = command("keys", "keys", "list what a study file may hold, each key with default and meaning", storage=False)
+    keys.add_argument("what", metavar="WHAT", nargs="?", help="a section or an agent (default: the whole file)")
+
     trials = command("trials", "trials", "show or write the trials of a study")
     trials.add_argument("name", metavar="NAME", help="name of the study")
     trials.add_argument("--format", choices=TRIAL_FORMATS, default="table", help="default: %(default)s")

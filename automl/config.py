@@ -37,6 +37,7 @@ class ModelConfig:
     """The network: a built-in name or `module:function`, and its weights."""
 
     name: str
+    """Built in, or `module:function` of your own, looked for beside the study file."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments of the function that makes the network."""
     weights: str | None = None
@@ -48,6 +49,7 @@ class DataConfig:
     """The data: a built-in name, or `module:function` that returns batches."""
 
     name: str
+    """Built in, or `module:function` of your own."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments of the function, for `module:function` only."""
     root: str | None = None
@@ -57,8 +59,11 @@ class DataConfig:
     calibration_size: int = 512
     """Images that scores, reconstruction and recalibration may use."""
     batch_size: int = 250
+    """Of an evaluation; a training has its own."""
     split_seed: int = 0
+    """Which images are held out, and which serve for calibration."""
     augment: bool = True
+    """Whether training images are moved and mirrored, as far as suits the data set."""
     cutout: int | None = None
     """Side of the square that is blanked in each training image, in pixels; none by default."""
 
@@ -132,7 +137,7 @@ class AgentConfig:
     """How to choose."""
 
     name: str = "amc_warm"
-    """A study file that names none gets this, and `DEPTH_AGENT` in a space of depth."""
+    """Where none is named it is this one, and `bo` in a space of depth."""
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -180,30 +185,43 @@ class StudyConfig:
     """A whole study file."""
 
     name: str
+    """Of the study in the database."""
     model: ModelConfig
+    """The network. A text is its name; so it is for `data`, `space` and `agent`."""
     data: DataConfig
+    """What it is judged on, refitted and trained on."""
     budget: tuple[str, ...] = ()
-    """May be missing where the objective weighs accuracy against cost: `error_log_macs`, `error_log_params`,
-    `compression_reward`."""
+    """Upper limits on `macs`, `params`, `size` and `latency`, one or more: of the original's, `macs <= 50%`, or
+    absolute, `params <= 120k`, `size <= 200 KB`, `latency <= 3.5 ms`. May be missing where the objective weighs accuracy against
+    cost: `error_log_macs`, `error_log_params`, `compression_reward`."""
     space: SpaceConfig = SpaceConfig()
+    """What may be chosen."""
     agent: AgentConfig = AgentConfig()
+    """How it is chosen. The agent's own options stand beside its name."""
     baselines: tuple[str, ...] = ("uniform", "random")
     """Agents that run beside the agent, with as many trials each."""
     objective: Literal["accuracy", "loss", "divergence", "error_log_macs", "error_log_params", "compression_reward"] = (
         "accuracy"
     )
+    """What is sought: of divergence from the original's predictions, of loss and of the errors the least, of accuracy
+    and of compression_reward, C (2 - C) times accuracy over the original's with C the part of the parameters that is
+    gone, the most."""
     guarantee: str | None = None
     """Accuracy that a network must have to be reported, `accuracy >= 90%` or `accuracy drop <= 1%` (in points)."""
     trials: int = 100
     """Trials of each agent and seed."""
     seeds: tuple[int, ...] = (0,)
+    """Each is a search of its own, by every agent."""
     evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
+    """How each trial is judged."""
     sparsify: SparsifyOptions | None = None
     """How the network is trained before the search to need fewer channels; None: not at all."""
     finish: FinishConfig = FinishConfig()
+    """What becomes of the best trials of each agent and seed before they are reported."""
     latency: LatencyOptions | None = None
     """How latency is measured for a budget on it."""
     runner: RunnerConfig = RunnerConfig()
+    """How the trials are run; changes no result but which trials fail."""
     artifacts: str | None = None
     """The folder for trained weights, relative to the study file; None: beside the database."""
     folder: str | None = None

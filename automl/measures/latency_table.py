@@ -43,6 +43,7 @@ class LatencyOptions:
     batch: int = 1
     """Samples in a forward pass."""
     threads: int = 1
+    """Of the forward pass."""
     widths: int = 7
     """Widths of a group that are timed, the smallest and the whole one among them; between them is interpolated."""
 

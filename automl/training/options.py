@@ -66,6 +66,7 @@ class TrainingOptions:
     """
 
     epochs: int = 30
+    """How often the training data is gone through."""
     samples: int | None = None
     """After how many training samples an epoch ends, those first in the data's order; none: all of them."""
     batch_size: int = 128
@@ -104,6 +105,7 @@ class TrainingOptions:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: a CUDA device if there is one."""
     seed: int = 0
+    """Of the order of the samples, their augmentation and dropout."""
 
     def __post_init__(self) -> None:
         for name, (low, high, expected) in _RANGES.items():
