@@ -37,7 +37,7 @@ class ModelConfig:
     """The network: a built-in name or `module:function`, and its weights."""
 
     name: str
-    """Built in, or `module:function` of your own, looked for beside the study file."""
+    """One that is built in, or `module:function` of your own, looked for beside the study file."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments of the function that makes the network."""
     weights: str | None = None
@@ -49,7 +49,7 @@ class DataConfig:
     """The data: a built-in name, or `module:function` that returns batches."""
 
     name: str
-    """Built in, or `module:function` of your own."""
+    """One that is built in, or `module:function` of your own, which returns batches."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments of the function, for `module:function` only."""
     root: str | None = None

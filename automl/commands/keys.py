@@ -23,8 +23,12 @@ from automl.errors import ConfigError
 
 WIDTH = 110
 
-_BUILT_IN = {ModelConfig: zoo.names, DataConfig: data.names, AgentConfig: agents.names}
-"""Sections whose `name` may be one of these."""
+_NAMES = {
+    ModelConfig: ("Built in:", zoo.names),
+    DataConfig: ("Built in:", data.names),
+    AgentConfig: ("One of", agents.names),
+}
+"""Section -> what its `name` may be."""
 
 _NOT_TO_BE_SET = {(StudyConfig, "folder"), (AgentConfig, "options")}  # options stand beside the agent's name
 
@@ -74,7 +78,7 @@ def _lines(cls: type) -> Iterator[str]:
     for field, hint in _fields(cls):
         about = docs.get(field.name, "")
         if choices := _choices(cls, field, hint):
-            about = f"{about} One of {choices}.".strip()
+            about = f"{about} {choices}.".strip()
         yield from textwrap.wrap(about, WIDTH, initial_indent="# ", subsequent_indent="# ")
         default = _default(field)
         if isinstance(hint, type) and is_dataclass(hint):
@@ -92,10 +96,12 @@ def _fields(cls: type) -> list[tuple[Field[Any], Any]]:
 
 
 def _choices(cls: type, field: Field[Any], hint: Any) -> str:
-    if field.name == "name" and cls in _BUILT_IN:
-        return ", ".join(_BUILT_IN[cls]())
+    """What a key may be, in words; "" where that is no short list."""
+    if field.name == "name" and cls in _NAMES:
+        words, names = _NAMES[cls]
+        return f"{words} {', '.join(names())}"
     literal = next((h for h in (hint, *_union(hint)) if get_origin(h) is Literal), None)
-    return ", ".join(map(_yaml, get_args(literal))) if literal is not None else ""
+    return f"One of {', '.join(map(_yaml, get_args(literal)))}" if literal is not None else ""
 
 
 def _union(hint: Any) -> tuple[Any, ...]:
