@@ -2,9 +2,10 @@
 
     python experiments/depth/rivals.py STUDY --storage A.db B.db ... --out experiments/depth/STUDY
 
-STUDY is the name of a finished study; each database has some of its seeds. What they say goes to OUT.jsonl, one row a
-lane, and is completed by what the search does not measure: the test accuracy of the winner's network as its trial left
-it, which nothing is chosen by. Without `--storage` the rows are read as they are. Writes OUT.md and OUT.png.
+STUDY is the name of a study; each database has some of its seeds. What they say goes to OUT.jsonl, one row a lane, and
+is completed by what the search does not measure: the test accuracy of the winner's network as its trial left it, which
+nothing is chosen by. A lane whose winner has not been trained yet is told as far as it has come. Without `--storage`
+the rows are read as they are. Writes OUT.md and OUT.png.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def gathered(name: str, storage: str, known: set[tuple[str, int]]) -> list[Row]:
 
 
 def row_of(study: Study, agent: str, seed: int) -> Row:
-    """What a lane's winner is worth as its trial left it, refitted, and trained; and the lane's course."""
+    """What a lane's winner is worth as its trial left it, refitted, and trained if it was; and the lane's course."""
     winner, base = study.best(agent, seed), study.base()
     assert winner is not None
     trials = study.store.trials(study.record.id, agent=agent, seed=seed)
@@ -74,7 +75,8 @@ def row_of(study: Study, agent: str, seed: int) -> Row:
     problem = study.setup.problem
     assert problem.test is not None
     searched = study.evaluator.network(winner.point)
-    trained = reported_network(study, winner.point)
+    trained = "test_accuracy" in winner.values
+    reported = reported_network(study, winner.point) if trained else searched
     return {
         "agent": agent,
         "seed": seed,
@@ -85,12 +87,12 @@ def row_of(study: Study, agent: str, seed: int) -> Row:
         "searched": rewarded(winner, base, ""),
         "searched_test": study.evaluator.measure(searched, problem.test())[0].value,
         "refitted": winner.values.get(f"{REFITTED}accuracy"),
-        "trained": rewarded(winner, base, FINAL),
-        "trained_test": winner.values["test_accuracy"],
+        "trained": rewarded(winner, base, FINAL) if trained else None,
+        "trained_test": winner.values.get("test_accuracy"),
         "macs": winner.values["macs"] / base.values["macs"],
         "params": winner.values["params"] / base.values["params"],
-        "latency": winner.values["latency_ratio"],
-        "layers": sum(isinstance(module, nn.Conv2d | nn.Linear) for module in trained.modules()),
+        "latency": winner.values.get("latency_ratio"),
+        "layers": sum(isinstance(module, nn.Conv2d | nn.Linear) for module in reported.modules()),
         "lane_s": sum(trial.wall_s or 0.0 for trial in trials),
         "code": study.record.code_version,
     }
@@ -105,7 +107,15 @@ def rewarded(record: TrialRecord, base: TrialRecord, prefix: str) -> dict[str, f
 
 
 def table(lanes: dict[str, list[Row]]) -> str:
-    """One line an agent, mean and standard deviation over seeds; by what its winners are worth when trained."""
+    """One line an agent, mean and standard deviation over seeds; by what its winners are worth when trained, or as
+    searched if some are not trained."""
+    every = [row for rows in lanes.values() for row in rows]
+    trained = all(row["trained"] for row in every)
+
+    def worth(row: Row) -> float:
+        value: float = row["trained_test"] if trained else row["searched"][row["objective"]]
+        return value
+
     columns: dict[str, Callable[[list[Row]], str]] = {
         "agent": lambda rows: rows[0]["agent"],
         "seeds": lambda rows: str(len(rows)),
@@ -113,17 +123,17 @@ def table(lanes: dict[str, list[Row]]) -> str:
         "test, searched": lambda rows: percent([row["searched_test"] for row in rows]),
         "f, searched": lambda rows: spread([row["searched"][COMPRESSION_REWARD] for row in rows], 4),
         "p": lambda rows: p_value(rows, lanes.get("random", [])),
-        "validation, trained": lambda rows: percent([row["trained"]["accuracy"] for row in rows]),
-        "test, trained": lambda rows: percent([row["trained_test"] for row in rows]),
-        "f, trained": lambda rows: spread([row["trained"][COMPRESSION_REWARD] for row in rows], 4),
+        "validation, trained": lambda rows: percent([row["trained"]["accuracy"] for row in rows if row["trained"]]),
+        "test, trained": lambda rows: percent([row["trained_test"] for row in rows if row["trained"]]),
+        "f, trained": lambda rows: spread([row["trained"][COMPRESSION_REWARD] for row in rows if row["trained"]], 4),
         "MACs": lambda rows: percent([row["macs"] for row in rows], 1),
         "parameters": lambda rows: percent([row["params"] for row in rows], 1),
-        "latency": lambda rows: percent([row["latency"] for row in rows], 0),
+        "latency": lambda rows: percent([row["latency"] for row in rows if row["latency"]], 0),
         "layers": lambda rows: ", ".join(str(row["layers"]) for row in rows),
         "a lane": lambda rows: f"{mean(row['lane_s'] for row in rows) / 60:.1f} min",
     }
     lines = [f"| {' | '.join(columns)} |", "|" + " --- |" * len(columns)]
-    for rows in sorted(lanes.values(), key=lambda rows: -mean(row["trained_test"] for row in rows)):
+    for rows in sorted(lanes.values(), key=lambda rows: -mean(map(worth, rows))):
         lines.append(f"| {' | '.join(cell(rows) for cell in columns.values())} |")
     return "\n".join(lines)
 
@@ -141,6 +151,8 @@ def percent(values: Sequence[float], digits: int = 2) -> str:
 
 
 def spread(values: Sequence[float], digits: int) -> str:
+    if not values:
+        return ""
     text = f"{mean(values):.{digits}f}"
     return f"{text} ± {stdev(values):.{digits}f}" if len(values) > 1 else text
 

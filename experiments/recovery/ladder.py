@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 
 Ladder = dict[tuple[str, int, float | None], list[dict[str, Any]]]
@@ -75,6 +76,11 @@ def draw(ladders: dict[str, Ladder], path: Path) -> None:
         for arm, points in arms.items():
             ax.plot(*zip(*sorted(points), strict=True), marker="o", label=arm)
         ax.set(title=name, xscale="log", xlabel="seconds of one core", ylabel="test accuracy, %")
+        # By the logarithm of the error: a point of accuracy near the top is worth more than one at the bottom.
+        ax.set_yscale("function", functions=(lambda y: -np.log(100 - np.minimum(y, 99.9)), lambda y: 100 - np.exp(-y)))
+        ax.set_yticks([20, 40, 60, 70, 80, 85, 90, 91, 92, 93])
+        ax.grid(axis="y", alpha=0.3)
+        ax.margins(x=0.12)
         ax.legend()
     figure.savefig(path, dpi=110)
 
