@@ -107,14 +107,15 @@ def rewarded(record: TrialRecord, base: TrialRecord, prefix: str) -> dict[str, f
 
 
 def table(lanes: dict[str, list[Row]]) -> str:
-    """One line an agent, mean and standard deviation over seeds; by what its winners are worth when trained, or as
-    searched if some are not trained."""
+    """One line an agent, mean and standard deviation over seeds; by what its winners are worth when trained (test
+    accuracy, or f if that was sought), or as searched if some are not trained."""
     every = [row for rows in lanes.values() for row in rows]
     trained = all(row["trained"] for row in every)
 
     def worth(row: Row) -> float:
-        value: float = row["trained_test"] if trained else row["searched"][row["objective"]]
-        return value
+        if trained and row["objective"] != COMPRESSION_REWARD:
+            return float(row["trained_test"])
+        return float(row["trained" if trained else "searched"][row["objective"]])
 
     columns: dict[str, Callable[[list[Row]], str]] = {
         "agent": lambda rows: rows[0]["agent"],
