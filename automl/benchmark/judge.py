@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 import agents
 from agents import Agent, Trial, TrialState
 from automl.benchmark.table import Table
+from search_spaces import Point
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,11 +34,21 @@ def judge(
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def play(name: str, table: Table, seed: int, trials: int, options: Mapping[str, Any] | None = None) -> Iterator[Trial]:
-    """The trials of agent `name` on `table`, one after the other, each once the agent has been told of it."""
+def play(
+    name: str,
+    table: Table,
+    seed: int,
+    trials: int,
+    options: Mapping[str, Any] | None = None,
+    start: Sequence[Point] = (),
+) -> Iterator[Trial]:
+    """The trials of agent `name` on `table`, one after the other, each once the agent has been told of it.
+
+    Those at `start` come first, and the agent is told of them as if it had proposed them.
+    """
     agent = agent_for(table, name, seed, trials, **(options or {}))
     for number in range(trials if agent.max_trials is None else min(trials, agent.max_trials)):
-        points = agent.ask(1, [])
+        points = start[number : number + 1] or agent.ask(1, [])
         if not points:
             break
         outcome = table.evaluate(points[0])
@@ -47,14 +58,22 @@ def play(name: str, table: Table, seed: int, trials: int, options: Mapping[str, 
 
 
 def evaluations_until(
-    name: str, table: Table, value: float, *, seed: int, trials: int, options: Mapping[str, Any] | None = None
+    name: str,
+    table: Table,
+    value: float,
+    *,
+    seed: int,
+    trials: int,
+    options: Mapping[str, Any] | None = None,
+    start: Sequence[Point] = (),
 ) -> int | None:
     """How many different Points agent `name` has evaluated when one is at least as good as `value`; None if none is.
 
-    What has been evaluated is in the record, so that a Point proposed again costs a trial and no evaluation.
+    What has been evaluated is in the record, so that a Point proposed again costs a trial and no evaluation. Points at
+    `start` are evaluated first and count.
     """
     wanted, goal, seen = table.goal.utility(value), table.goal, set()
-    for trial in play(name, table, seed, trials, options):
+    for trial in play(name, table, seed, trials, options, start):
         seen.add(trial.point)
         if trial.state is TrialState.DONE and trial.utility(goal) >= wanted:
             return len(seen)

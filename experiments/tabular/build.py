@@ -176,7 +176,7 @@ def provenance(setup: Setup) -> dict[str, Any]:
         "space": described["space"],
         "evaluation": asdict(setup.config.evaluation),
         "budget": setup.config.parsed_budget.text,
-        "original": setup.without_limits()(setup.original_point).values,
+        "original": setup.without_limits()(setup.space.original_point).values,
         "code_version": code_version(),
         "environment": environment(setup.threads),
     }

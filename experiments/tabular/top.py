@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import mannwhitneyu
 
+from agents.uniform import uniform_point
 from automl.benchmark import Table, evaluations_until
 
 AGENTS = ("bo", "esnac", "n2n", "random", "evolution", "tpe")
@@ -29,10 +30,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--trials", type=int, default=100, help="planned, and the most")
     parser.add_argument("--part", type=float, default=0.01)
+    parser.add_argument("--uniform-first", action="store_true", help="every agent begins with the uniform Point")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args(argv)
-    jobs = [(args.table, name, seed, args.trials, args.part) for name, seed in product(args.agents, range(args.seeds))]
+    lanes = product(args.agents, range(args.seeds))
+    jobs = [(args.table, name, seed, args.trials, args.part, args.uniform_first) for name, seed in lanes]
     with ProcessPoolExecutor(args.workers) as pool:
         found = list(pool.map(needed, *zip(*jobs, strict=True)))
     each = dict(zip(args.agents, np.array(found).reshape(len(args.agents), args.seeds), strict=True))
@@ -44,10 +47,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         draw(each, args.trials, args.out.with_suffix(".png"))
 
 
-def needed(path: Path, name: str, seed: int, trials: int, part: float) -> int:
+def needed(path: Path, name: str, seed: int, trials: int, part: float, uniform_first: bool) -> int:
     """Evaluations of one lane; `trials` + 1 if it has found none."""
     table = Table.load(path)
-    found = evaluations_until(name, table, table.top(part), seed=seed, trials=trials)
+    start = [uniform_point(table.space, table.limits)] if uniform_first else []
+    found = evaluations_until(name, table, table.top(part), seed=seed, trials=trials, start=start)
     return trials + 1 if found is None else found
 
 
@@ -55,7 +59,8 @@ def heading(table: Table, args: argparse.Namespace) -> Iterator[str]:
     yield f"{args.table.name}: {len(table):,} Points with {table.coverage}."
     yield (
         f"Evaluations until the best {args.part:.0%} in {table.goal.metric}, {table.top(args.part):.4f} or better; "
-        f"the best Point has {table.optimum:.4f}. {args.seeds} seeds, {args.trials} trials planned."
+        f"the best Point has {table.optimum:.4f}. {args.seeds} seeds, {args.trials} trials planned"
+        f"{', the first the uniform Point' if args.uniform_first else ''}."
     )
     yield ""
 

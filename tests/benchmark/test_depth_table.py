@@ -14,6 +14,7 @@ import agents
 from agents import TrialState
 from automl.benchmark import Coverage, Table, TableSpace, evaluations_until, judge
 from automl.benchmark.grid import choices
+from automl.benchmark.judge import play
 from automl.errors import TableError
 from automl.zoo import create
 from search_spaces import DepthSpace
@@ -79,6 +80,15 @@ def test_what_agents_propose_is_in_the_table(table, name):
     options = {"candidates": 60} if name == "bo" else {"candidates": 20, "steps": 5} if name == "esnac" else {}
     judged = judge(name, table, seeds=[0], trials=24, options=options)
     assert (judged["state"] == TrialState.DONE.value).all()
+
+
+def test_points_at_the_start_are_tried_first_told_and_count(table):
+    start = agents.create("random", space=table.space, goal=GOAL, limits=table.limits, seed=9, trials=2).ask(2, [])
+    for name in ("tpe", "bo", "n2n"):
+        tried = [trial.point for trial in play(name, table, 0, 12, start=start)]
+        assert tried[:2] == start and not set(tried[2:]) & set(start), "an agent does not repeat what it was told"
+    value = table.evaluate(start[1]).values[table.goal.metric]
+    assert evaluations_until("tpe", table, value, seed=0, trials=12, start=start) <= 2
 
 
 def test_several_at_a_time_are_in_the_table_too(table):
