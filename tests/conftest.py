@@ -1,6 +1,7 @@
 """How the suite is spread over processes: what shares something that is slow to make stays in one of them."""
 
 import os
+import signal
 
 import pytest
 
@@ -8,6 +9,10 @@ import pytest
 if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
     SHARE = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, SHARE)))
+
+# A script that runs the suite in the background has it ignore Ctrl-C, and so would the programs that tests press it in.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TOGETHER = ("runners", "store", "cli")
 """Folders whose tests share a Ray cluster, a PostgreSQL, or a finished study."""
