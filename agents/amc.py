@@ -266,7 +266,7 @@ class Amc(NumberedAgent):
         """The cost the state speaks of: the one whose limit is the smallest part of the original's."""
         if not self.limits:
             return self.space.metrics[0]
-        original = self.space.point(self.space.original_levels.tolist())
+        original = self.space.original_point
         return min(self.limits, key=lambda metric: self.limits[metric] / self.space.cost(original, metric))
 
     def _default_decay(self) -> float:

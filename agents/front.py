@@ -15,8 +15,7 @@ class Load:
 
     def __init__(self, space: Space, limits: Mapping[str, float]) -> None:
         self.space = space
-        whole = space.point(space.original_levels.tolist())
-        self.units = dict(limits) or {metric: space.cost(whole, metric) for metric in space.metrics[:1]}
+        self.units = dict(limits) or {metric: space.cost(space.original_point, metric) for metric in space.metrics[:1]}
 
     def __call__(self, point: Point) -> float:
         """Known exactly, before anything is tried."""

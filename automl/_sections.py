@@ -84,12 +84,9 @@ def build(cls: type[T], raw: Any, source: Source, path: tuple[str, ...] = ()) ->
 
 def convert(hint: Any, value: Any, source: Source, path: tuple[str, ...]) -> Any:
     """`value` as the type `hint`; a whole number may stand for a float and one item for a list of one."""
+    if (wanted := unless_none(hint)) is not hint:
+        return None if value is None else convert(wanted, value, source, path)
     origin = get_origin(hint)
-    if origin in (Union, types.UnionType):
-        if value is None and type(None) in get_args(hint):
-            return None
-        hint = next(choice for choice in get_args(hint) if choice is not type(None))
-        return convert(hint, value, source, path)
     if origin is Literal:
         if value not in get_args(hint):
             choices = ", ".join(map(str, get_args(hint)))
@@ -109,6 +106,13 @@ def convert(hint: Any, value: Any, source: Source, path: tuple[str, ...]) -> Any
     if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):
         raise source.error(path, f"expected {_WORDS[hint]}, got {_describe(value)}")
     return value
+
+
+def unless_none(hint: Any) -> Any:
+    """What a value must be that is not None, where it may be: `X` of `X | None`; any other hint as it is."""
+    if get_origin(hint) not in (Union, types.UnionType):
+        return hint
+    return next(choice for choice in get_args(hint) if choice is not type(None))
 
 
 def _describe(value: Any) -> str:

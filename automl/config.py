@@ -28,9 +28,6 @@ IN_MEMORY = "in memory"
 DEPTH_AGENT = "bo"
 """Where an agent that starts from error curves is no default: of removed blocks there are none."""
 
-FREE = ("trials", "runner", "folder", "artifacts", "data.root", "model.weights")
-"""What may differ when a study is resumed. Weights and folder are where files lie; what the network holds is bound."""
-
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -380,21 +377,6 @@ def _of_weights(given: Any, source: Source) -> Any:
         return sparse_settings(given)
     except ConfigError as error:
         raise source.error(("evaluation",), str(error)) from None
-
-
-def first_differences(recorded: Mapping[str, Any], wanted: Mapping[str, Any], *, limit: int = 3) -> list[str]:
-    """The first keys, with both values, in which two recorded configurations differ, `FREE` ones apart."""
-    old, new = dict(_flat(recorded)), dict(_flat(wanted))
-    keys = [key for key in dict.fromkeys((*old, *new)) if old.get(key) != new.get(key)]
-    bound = [key for key in keys if not any(key == free or key.startswith(free + ".") for free in FREE)]
-    return [f"{key} (recorded {old.get(key)!r}, now {new.get(key)!r})" for key in bound[:limit]]
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    pairs: list[tuple[str, Any]] = []
-    for key, value in tree.items():
-        pairs += _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(f"{prefix}{key}", value)]
-    return pairs
 
 
 def _plain(value: Any) -> Any:

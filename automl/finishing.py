@@ -147,7 +147,7 @@ def _in_stages(
     """
     space = study.setup.space
     assert isinstance(space, ChannelSpace)  # the configuration refuses stages of any other
-    whole, goal = ({"macs": space.cost(p, "macs")} for p in (study.setup.original_point, point))
+    whole, goal = ({"macs": space.cost(p, "macs")} for p in (study.setup.space.original_point, point))
     budgets = stages(whole, goal, count)
     histories: list[History] = []
 

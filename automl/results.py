@@ -122,7 +122,7 @@ def _checked(study: Study, record: TrialRecord, say: Callable[[str], None]) -> t
     if certified(term) in record.values:
         return network, record.values[certified(term)] / term.value
     say(f"timing trial {record.number} of {record.agent}, seed {record.seed}, beside the original network")
-    original = reported_network(study, study.setup.original_point)
+    original = reported_network(study, study.setup.space.original_point)
     measured = certificate(network, original, term, problem.example_inputs, study.setup.latency_options)
     study.store.add_measurements(record.id, [measured])
     return network, measured.value / term.value

@@ -17,7 +17,6 @@ from automl.evaluation import Evaluator
 from automl.evaluation.certify import COUNTED
 from automl.evaluation.metrics import DIVERGENCE
 from automl.evaluation.objectives import WEIGHED
-from automl.evaluation.sparsity import SparsityEvaluator
 from automl.export.subject import largest_difference, run_module
 from automl.loading import load_problem
 from automl.measures.latency_table import PREDICTED, LatencyOptions, LatencyTable, measure_latency_table
@@ -56,7 +55,6 @@ class Setup:
         self._require_trainable()
         self.threads = _threads(config.runner)
         self.space = self._space()
-        self.original_point = self.space.point(self.space.original_levels.tolist())
         self.latency_options = config.latency or LatencyOptions()
         self.latency_table: LatencyTable | None = None
         """What a budget on latency is kept by, if there is one."""
@@ -65,7 +63,7 @@ class Setup:
             self.latency_table = self._latency_table(self.space, recorded, say)
             self.space.add_cost(PREDICTED, self.latency_table)
         self.limits = config.parsed_budget.limits(
-            {metric: self.space.cost(self.original_point, metric) for metric in self.space.metrics}
+            {metric: self.space.cost(self.space.original_point, metric) for metric in self.space.metrics}
         )
         self.space.require_feasible(self.limits)
         self._require_stages()
@@ -76,8 +74,7 @@ class Setup:
             original = copy.deepcopy(self.space.original.state_dict())
             self.space.original.load_state_dict(network.state_dict())
         self.start = fingerprint(self.space.original) if start is not None else None
-        kind: Any = SparsityEvaluator if isinstance(self.space, WeightSpace) else Evaluator
-        self.evaluator: Evaluator = kind(
+        self.evaluator = Evaluator(
             self.problem, self.space, config.evaluation, self.limits, self.threads, config.goal, original
         )
 

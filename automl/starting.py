@@ -50,7 +50,7 @@ def keep_start(store: Store, config: StudyConfig, study: StudyRecord, space: Cha
     folder = artifacts_folder(store, config)
     if _kept(store, study) is None:
         path = folder / "sparse.safetensors"
-        digest = write_weights(space.original, space.plan(space.point(space.original_levels.tolist())), path)
+        digest = write_weights(space.original, space.plan(space.original_point), path)
         store.add_artifact(study.id, None, SPARSE, path.resolve(), digest)
     for checkpoint in folder.glob("sparse-*.checkpoint"):
         checkpoint.unlink()
@@ -64,7 +64,7 @@ def _sparsified(evaluator: Evaluator, options: SparsifyOptions, folder: Path, sa
     """A copy of the original network of the evaluator's space, all of it still there, trained with the penalty."""
     space, problem = evaluator.space, evaluator.problem
     network = copy.deepcopy(space.original)
-    whole = space.point(space.original_levels.tolist())
+    whole = space.original_point
     kind = {"group_lasso": OutInGroupLasso, "group_decay": GroupSparseDecay}[options.method]
     judged = evaluator.judged.metric
     before = next(m.value for m in evaluator.measure(network, problem.validation) if m.metric == judged)

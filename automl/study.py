@@ -17,7 +17,8 @@ import torch
 
 import agents
 from agents import Agent, Trial, TrialState
-from automl.config import AgentConfig, StudyConfig, first_differences
+from automl._differences import first_differences
+from automl.config import AgentConfig, StudyConfig
 from automl.errors import StudyError
 from automl.evaluation import Evaluator
 from automl.evaluation.certify import certified
@@ -118,7 +119,7 @@ class Study:
         observers: list[Observer] = [projection.record, *([progress] if progress else [])]
         # Agents learn alike on any machine: on one thread. Evaluations use threads of their own.
         with self.drive(), closing(projection), pinned_threads(1):
-            base = self._session(BASE, 0, _Original(self.setup.original_point), observers)
+            base = self._session(BASE, 0, _Original(self.setup.space.original_point), observers)
             lanes = [
                 self._session(agent.name, seed, self._agent(agent, seed), observers)
                 for agent, seed in self.config.lanes

@@ -110,6 +110,11 @@ class CostedSpace(ABC):
         """The levels at which the original is left unchanged: [n_knobs]."""
         return np.array([knob.original for knob in self.knobs], dtype=np.int64)
 
+    @property
+    def original_point(self) -> Point:
+        """The Point that leaves the original unchanged."""
+        return self.point(self.original_levels.tolist())
+
     def within(self, levels: np.ndarray, limits: Mapping[str, float]) -> bool:
         """Whether no limit is exceeded."""
         return all(self.cost_of_levels(levels, metric) <= limit for metric, limit in limits.items())

@@ -159,6 +159,10 @@ class Space(Protocol):
         """The levels at which the original is left unchanged: [n_knobs]."""
 
     @property
+    def original_point(self) -> Point:
+        """The Point that leaves the original unchanged."""
+
+    @property
     def metrics(self) -> tuple[str, ...]:
         """The costs that `cost` predicts, e.g. `("macs", "params", "size_bytes")`."""
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from automl._differences import first_differences
 from automl.benchmark.judge import agent_for
 from automl.benchmark.table import Table
-from automl.config import first_differences
 from automl.errors import StudyError
 from automl.runners import SerialRunner
 from automl.session import Lanes, Session

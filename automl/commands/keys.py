@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import argparse
 import textwrap
-import types
 from collections.abc import Iterator
 from dataclasses import MISSING, Field, fields, is_dataclass
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -18,6 +17,7 @@ import agents
 from automl import data, zoo
 from automl._field_docs import field_docs
 from automl._names import nearest
+from automl._sections import unless_none
 from automl.config import AgentConfig, DataConfig, ModelConfig, StudyConfig
 from automl.errors import ConfigError
 
@@ -60,8 +60,8 @@ def optional_sections(cls: type, path: str = "") -> dict[str, tuple[list[str], t
     """Section that is none by default -> every place where it may stand, and its dataclass."""
     found: dict[str, tuple[list[str], type]] = {}
     for field, hint in _fields(cls):
-        section = next((inner for inner in (hint, *get_args(hint)) if is_dataclass(inner)), None)
-        if section is None:
+        section = unless_none(hint)
+        if not is_dataclass(section):
             continue
         assert isinstance(section, type)
         place = f"{path}{field.name}"
@@ -100,12 +100,8 @@ def _choices(cls: type, field: Field[Any], hint: Any) -> str:
     if field.name == "name" and cls in _NAMES:
         words, names = _NAMES[cls]
         return f"{words} {', '.join(names())}"
-    literal = next((h for h in (hint, *_union(hint)) if get_origin(h) is Literal), None)
-    return f"One of {', '.join(map(_yaml, get_args(literal)))}" if literal is not None else ""
-
-
-def _union(hint: Any) -> tuple[Any, ...]:
-    return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else ()
+    wanted = unless_none(hint)
+    return f"One of {', '.join(map(_yaml, get_args(wanted)))}" if get_origin(wanted) is Literal else ""
 
 
 def _default(field: Field[Any]) -> Any:

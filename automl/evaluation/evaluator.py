@@ -7,18 +7,16 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
 from agents import Goal, Sensitivity
 from automl.batches import compact
 from automl.errors import BudgetError, ConfigError
-from automl.evaluation.blockwise import BlockReconstruction
-from automl.evaluation.certify import COUNTED, counts, excess
-from automl.evaluation.choice import choose, gather, sensitivity
+from automl.evaluation.builder import Builder
+from automl.evaluation.certify import COUNTED, excess
 from automl.evaluation.failures import lacks_memory, reason_of, require_finite
 from automl.evaluation.judge import Judge
 from automl.evaluation.metrics import measure_metrics
@@ -26,9 +24,7 @@ from automl.evaluation.objectives import COMPRESSION_REWARD, with_objective
 from automl.evaluation.options import EvaluationOptions
 from automl.evaluation.precision import choose_dtype, fast, first, formatted
 from automl.evaluation.racing import estimates
-from automl.evaluation.recalibration import recalibrate
-from automl.evaluation.reconstruction import Reconstruction
-from automl.evaluation.sequential import QUICK, SequentialReconstruction
+from automl.evaluation.sparsity import SparseBuilder
 from automl.measures import pinned_threads
 from automl.problem import Batch, Problem
 from automl.training.loss import Loss, SupervisedLoss, smoothed
@@ -36,15 +32,10 @@ from automl.training.options import TrainingOptions
 from automl.training.regularise import Regulariser
 from automl.training.trainer import History, settle, train
 from automl.types import Measurement, Outcome
-from search_spaces import ChannelSpace, Plan, Point
+from search_spaces import ChannelSpace, Plan, Point, WeightSpace
 
 if TYPE_CHECKING:
     from automl.training.teacher import CachedTeacher
-
-RECALIBRATION_SEED = 0
-RECALIBRATION_SAMPLES = 128
-"""How many samples batch norms are re-estimated on. On a pruned ResNet-56 128, 256 and 512 gave the same accuracy to
-0.2 points, and the passes over 512 took longer than measuring it on 1,000."""
 
 
 class Evaluator:
@@ -65,7 +56,7 @@ class Evaluator:
     def __init__(
         self,
         problem: Problem,
-        space: ChannelSpace,
+        space: ChannelSpace | WeightSpace,
         options: EvaluationOptions | None = None,
         limits: Mapping[str, float] | None = None,
         threads: int | None = None,
@@ -84,16 +75,13 @@ class Evaluator:
         self.limits = dict(limits or {})
         self.threads = threads
         self.goal = goal
-        self._given = original
         known = tuple(dict.fromkeys((*COUNTED, *space.metrics)))
         unknown = sorted(self.limits.keys() - set(known))
         if unknown:
             raise ConfigError(f"no limit on {unknown[0]!r} can be kept: expected {', '.join(known)}")
         self._prepared = False
-        self._scores: dict[str, np.ndarray] = {}
-        self._sensitivity: Sensitivity | None = None
-        self._reconstruction: Reconstruction | SequentialReconstruction | BlockReconstruction | None = None
-        self._recalibration: list[Batch] = []
+        builder: Any = SparseBuilder if isinstance(space, WeightSpace) else Builder
+        self._builder: Builder = builder(space, self.options, original)
         self._dtype = torch.float32
         self._training: TrainingOptions | None = None
         self._teacher: CachedTeacher | None = None
@@ -104,53 +92,36 @@ class Evaluator:
         if self._prepared:
             return
         with pinned_threads(self.threads):
-            self._prepare_space()
             if self.options.precision == "auto":
                 self._dtype = choose_dtype(self.space.original, self.problem.validation, self.problem.metrics)
             else:
                 self._dtype = getattr(torch, self.options.precision)
-            if self.options.recalibrates:
-                draw = self.problem.recalibration
-                drawn = draw(RECALIBRATION_SEED) if draw else self.problem.calibration
-                self._recalibration = formatted(first(drawn, RECALIBRATION_SAMPLES), self._dtype)
+            self._builder.prepare(self.problem, self._dtype)
             confidence = self.options.race if self.options.races else 0.0
             self._judge = Judge(self.problem, self.original, self._dtype, self.goal, confidence)
             if (training := self.options.training) is not None:
                 self._training = settle(self.space.original, self.problem.epochs(training.batch_size), training)
             if self.goal is not None and self.goal.metric == COMPRESSION_REWARD:
-                whole = self.space.point(self.space.original_levels.tolist())
-                measured = [*self._judge.score(self._build(whole))[0].measurements(), *self._predicted(whole)]
+                whole = self.space.original_point
+                scores, _ = self._judge.score(self._builder.build(whole))
+                measured = [*scores.measurements(), *self._predicted(whole)]
                 self._original = {m.metric: m.value for m in measured}
         self._prepared = True
-
-    def _prepare_space(self) -> None:
-        """Which channels stay, what narrowing costs, and how the rest is refitted."""
-        options, network = self.options, self.space.original
-        grams = gather(self.space, self.problem)
-        choice = choose(self.space, self.problem, options.importance, grams)
-        self._scores, self._sensitivity = choice.scores, choice.sensitivity
-        if options.reconstruction == "least_squares":
-            self._reconstruction = Reconstruction(network, grams)
-        elif options.reconstruction == "sequential":
-            self._reconstruction = SequentialReconstruction(network, self.problem.calibration, QUICK)
 
     @property
     def original(self) -> fx.GraphModule:
         """The network as it was given: what a Point is that removes nothing, what others are compared with, and learn
         from. That of the space unless it was trained before the search."""
-        if self._given is None:
-            return self.space.original
-        network = copy.deepcopy(self.space.original)
-        network.load_state_dict(self._given)
-        return network
+        return self._builder.original
 
     def sensitivity(self) -> Sensitivity | None:
-        """What narrowing each knob alone is estimated to cost in loss; None if the space has no such estimate."""
+        """What narrowing each knob alone is estimated to cost in loss; None if the space has no such estimate.
+
+        The first call needs the calibration data.
+        """
         self.prepare()
-        if self._sensitivity is None:
-            with pinned_threads(self.threads):
-                self._sensitivity = sensitivity(self.space, self.problem)
-        return self._sensitivity
+        with pinned_threads(self.threads):
+            return self._builder.sensitivity(self.problem)
 
     def __call__(self, point: Point, rival: Point | None = None) -> Outcome:
         """What `point` is worth, to be better than `rival`. A trial that cannot be run, or gives NaN, has failed.
@@ -186,7 +157,7 @@ class Evaluator:
         over, changes, last = excess(costs, self.limits), self.changes(point), self._training.epochs
         if over or not changes:
             epochs = last
-        network = self._build(point)
+        network = self._builder.build(point)
         if changes:
             self.train(network, point, self._training, checkpoint=checkpoint, until=epochs)
         require_finite(network)
@@ -203,7 +174,7 @@ class Evaluator:
         over = excess(costs, self.limits)
         network = self._made(point)
         require_finite(network)
-        theirs = self._judge.rival(rival, self._build) if rival is not None and not over else None
+        theirs = self._judge.rival(rival, self._builder.build) if rival is not None and not over else None
         scores, lost = self._judge.score(network, theirs)
         if lost and theirs is not None:
             seen, total = sum(scores.sizes), sum(theirs.sizes)
@@ -226,7 +197,7 @@ class Evaluator:
 
     def counts(self, network: nn.Module) -> list[Measurement]:
         """The costs counted on a built network."""
-        return counts(network, self.problem.example_inputs)
+        return self._builder.counts(network, self.problem.example_inputs)
 
     def certify(self, network: nn.Module) -> list[Measurement]:
         """The counts of a finished network; a `BudgetError` if one exceeds a limit, whatever was predicted."""
@@ -244,14 +215,14 @@ class Evaluator:
 
     def _made(self, point: Point) -> nn.Module:
         """The network at `point`, refitted, and trained if trials are."""
-        network = self._build(point)
+        network = self._builder.build(point)
         if self._training is not None and self.changes(point):
             self.train(network, point, self._training)
         return network
 
     def changes(self, point: Point) -> bool:
         """Whether the network at `point` is another than the original."""
-        return not np.array_equal(self.space.levels(point), self.space.original_levels)
+        return self._builder.changes(point)
 
     @property
     def judged(self) -> Goal:
@@ -297,7 +268,7 @@ class Evaluator:
                 goal=judged,
                 checkpoint=checkpoint,
                 until=until,
-                regularisers=[*self._regularisers(network), *regularisers],
+                regularisers=[*self._builder.regularisers(network), *regularisers],
                 say=say,
             )
 
@@ -325,55 +296,35 @@ class Evaluator:
             teacher=teacher,
         )
 
-    def _regularisers(self, network: nn.Module) -> list[Regulariser]:
-        """What keeps a trained network in the space."""
-        return []
-
-    def _build(self, point: Point) -> nn.Module:
-        plan = self.space.plan(point, self._scores)
-        network: fx.GraphModule = self.space.build(plan).eval()
-        if not self.changes(point):
-            if self._given is not None:
-                network.load_state_dict(self._given)
-            return network
-        if self._reconstruction:
-            self._reconstruction.apply(network, self.space.slices(plan))
-        recalibrate(network, self._recalibration, self._dtype)
-        return network
-
     def plan(self, point: Point) -> Plan:
         """Which channels a trial at `point` keeps."""
         self.prepare()
-        return self.space.plan(point, self._scores)
+        return self._builder.plan(point)
 
     def finishing(self, *, blockwise: bool = False) -> Evaluator:
         """An evaluator that keeps the same channels and fits them sequentially and thoroughly.
 
         For the few networks that are reported: it takes seconds where a trial takes tenths, and minutes if blocks are
-        tuned too (`blockwise`). Needs the calibration data, which a pickled evaluator has left behind.
+        tuned too (`blockwise`). Needs the calibration data, which a pickled evaluator has left behind. Of single
+        weights nothing is refitted, and the networks reported are those of the trials.
         """
         self.prepare()
-        other = copy.copy(self)
-        other.problem = self.problem  # a copy, like a pickle, has left training data behind
-        other.options = replace(self.options, reconstruction="sequential", recalibration="auto")
-        other._recalibration, other._judge = [], self._judge.on(self.problem.validation)
-        original, batches = self.space.original, self.problem.calibration
         with pinned_threads(self.threads):
-            other._reconstruction = (
-                BlockReconstruction(original, batches, dtype=self._dtype)
-                if blockwise
-                else SequentialReconstruction(original, batches)
-            )
-        return other
+            builder = self._builder.thorough(self.problem, blockwise=blockwise)
+        return self._varied(_builder=builder)
 
     def untrained(self) -> Evaluator:
         """This evaluator without the training of each trial, for networks that are trained in another way."""
         if self.options.training is None:
             return self
         self.prepare()
-        other = copy.copy(self)
-        other.problem = self.problem  # a copy, like a pickle, has left training data behind
-        other.options, other._training = replace(self.options, training=None), None
+        return self._varied(options=replace(self.options, training=None), _training=None)
+
+    def _varied(self, **changes: Any) -> Evaluator:
+        """This evaluator with other attributes; it has all data, unlike a pickle, and remembers no trial."""
+        other = object.__new__(type(self))
+        forgotten = {"_judge": self._judge.on(self.problem.validation), "_teacher": None}
+        other.__dict__.update({**self.__dict__, **forgotten, **changes})
         return other
 
     def measure(self, network: nn.Module, batches: Sequence[Batch], *, prefix: str = "") -> list[Measurement]:
@@ -408,7 +359,6 @@ class Evaluator:
             **self.__dict__,
             "problem": problem,
             "_teacher": None,
-            "_recalibration": compact(self._recalibration),
             "_judge": self._judge.on(problem.validation),
         }
 

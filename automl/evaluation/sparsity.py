@@ -1,4 +1,4 @@
-"""Evaluation of a Point of a `WeightSpace`: which single weights of each layer stay, and what the network is worth."""
+"""From a Point of a `WeightSpace` to its network: which single weights of each layer stay, and what it costs."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ from torch.nn.modules.conv import _ConvNd
 
 from agents import Sensitivity
 from automl.errors import ConfigError
-from automl.evaluation.evaluator import Evaluator
+from automl.evaluation.builder import Builder
 from automl.evaluation.fisher import output_fisher
 from automl.evaluation.gram import watch_inputs
-from automl.evaluation.recalibration import recalibrate
 from automl.export.sparse import packed_bytes
-from automl.measures import count_macs, pinned_threads
-from automl.problem import Batch
+from automl.measures import count_macs
+from automl.problem import Batch, Problem
 from automl.training.regularise import KeepZeros, Regulariser
 from automl.types import Measurement
-from search_spaces import Plan, Point, WeightSpace
+from search_spaces import WeightSpace
 from search_spaces.packing import stored
 from search_spaces.tensors import WeightTensor, along_inputs, along_outputs
 
@@ -42,8 +41,8 @@ def sparse_settings(given: Mapping[str, Any]) -> dict[str, Any]:
     return {**DEFAULTS, **given}
 
 
-class SparsityEvaluator(Evaluator):
-    """Evaluates Points of a space of single weights; the same Point and rival always give the same values.
+class SparseBuilder(Builder):
+    """Builds the networks of a space of single weights; the same Point always gives the same network.
 
     In each tensor the weights of the highest score stay: their magnitude, or |weight| times the root mean square of
     the input channel it reads, over the calibration samples (Sun et al. 2024, "Wanda", arXiv 2306.11695, equation 1;
@@ -56,56 +55,27 @@ class SparsityEvaluator(Evaluator):
 
     space: WeightSpace  # type: ignore[assignment]
 
-    def _prepare_space(self) -> None:
+    def _gather(self, problem: Problem) -> None:
         options = self.options
         sparse_settings({"importance": options.importance, "reconstruction": options.reconstruction})
         if options.importance == "activation":
-            self._scores = input_scales(self.space, self.problem.calibration)
+            self._scores = input_scales(self.space, problem.calibration)
 
-    def _build(self, point: Point) -> nn.Module:
-        network = self.space.build(self.space.plan(point, self._scores)).eval()
-        if self.changes(point):
-            recalibrate(network, self._recalibration, self._dtype)
-        return network
-
-    def _regularisers(self, network: nn.Module) -> list[Regulariser]:
-        return [KeepZeros(network, [tensor.name for tensor in self.space.tensors])]
-
-    def counts(self, network: nn.Module) -> list[Measurement]:
-        """MACs per sample of the dense network, parameters that are not zero, bytes of the packed file."""
-        return [
-            Measurement("macs", count_macs(network, self.problem.example_inputs), "MAC"),
-            Measurement("params", sum(int(stored(parameter).sum()) for parameter in network.parameters())),
-            Measurement("size_bytes", packed_bytes(network), "B"),
-        ]
-
-    def plan(self, point: Point) -> Plan:
-        """How many weights of each tensor a trial at `point` keeps, and by which score."""
-        self.prepare()
-        return self.space.plan(point, self._scores)
-
-    def finishing(self, *, blockwise: bool = False) -> Evaluator:
-        """This evaluator: with nothing to refit, the networks reported are those of the trials."""
-        return self
-
-    def sensitivity(self) -> Sensitivity | None:
+    def sensitivity(self, problem: Problem) -> Sensitivity | None:
         """Tensor -> what the weights removed at each level are worth, each by itself: [n_levels].
 
         The sum over the weights removed of F[out] * weight^2 * E[x_in^2], with the Fisher information of its output
         and the mean square of its input: twice the rise of the loss, if their errors were independent. The first call
-        takes a pass back over calibration samples; it needs the calibration data.
+        takes a pass back over calibration samples.
         """
-        self.prepare()
         if self._sensitivity is None:
-            with pinned_threads(self.threads):
-                self._sensitivity = self._curves()
+            self._sensitivity = self._curves(problem)
         return self._sensitivity
 
-    def _curves(self) -> dict[str, np.ndarray]:
-        network = self.space.original
-        scales = input_scales(self.space, self.problem.calibration)
+    def _curves(self, problem: Problem) -> dict[str, np.ndarray]:
+        scales = input_scales(self.space, problem.calibration)
         layers = [layer for tensor in self.space.tensors for layer in tensor.layers]
-        fisher = output_fisher(network, layers, self.problem)
+        fisher = output_fisher(self.space.original, layers, problem)
         curves = {}
         for tensor, knob in zip(self.space.tensors, self.space.knobs, strict=True):
             worth = self._worth(tensor, scales, fisher)
@@ -122,6 +92,22 @@ class SparsityEvaluator(Evaluator):
             worth = worth * along_inputs(layer, torch.from_numpy(scales[tensor.name]).square())
         known = [fisher[name] for name in tensor.layers if name in fisher]
         return worth * along_outputs(layer, torch.stack(known).sum(0)) if known else worth
+
+    def regularisers(self, network: nn.Module) -> list[Regulariser]:
+        """Zeros stay zeros."""
+        return [KeepZeros(network, [tensor.name for tensor in self.space.tensors])]
+
+    def counts(self, network: nn.Module, example_inputs: Sequence[Tensor]) -> list[Measurement]:
+        """MACs per sample of the dense network, parameters that are not zero, bytes of the packed file."""
+        return [
+            Measurement("macs", count_macs(network, example_inputs), "MAC"),
+            Measurement("params", sum(int(stored(parameter).sum()) for parameter in network.parameters())),
+            Measurement("size_bytes", packed_bytes(network), "B"),
+        ]
+
+    def thorough(self, problem: Problem, *, blockwise: bool) -> Builder:
+        """This builder: it refits nothing, so that there is nothing to refit with care."""
+        return self
 
 
 def input_scales(space: WeightSpace, batches: Sequence[Batch]) -> dict[str, np.ndarray]:

@@ -22,7 +22,6 @@ from scipy.stats import spearmanr
 from agents.random_search import random_point
 from automl.config import StudyConfig
 from automl.evaluation import EvaluationOptions, Evaluator
-from automl.evaluation.metrics import Scores
 from automl.evaluation.precision import fast
 from automl.evaluation.recalibration import recalibrate
 from automl.problem import Batch
@@ -94,30 +93,27 @@ def rebatched(batches: list[Batch]) -> list[Batch]:
 
 def where_time_goes(evaluator: Evaluator, point: Point) -> dict[str, float]:
     """Milliseconds that each part of one trial takes, all validation samples included."""
-    space, parts, last = evaluator.space, {}, time.perf_counter()
+    parts, last = {}, time.perf_counter()
 
     def tick(name: str) -> None:
         nonlocal last
         now = time.perf_counter()
         parts[name], last = 1000 * (now - last), now
 
-    plan = space.plan(point, evaluator._scores)
-    network = space.build(plan).eval()
+    builder = evaluator._builder
+    plan = builder.plan(point)
+    network = builder.space.build(plan).eval()
     tick("surgery")
-    evaluator._reconstruction.apply(network, space.slices(plan))
+    builder._reconstruction.apply(network, builder.space.slices(plan))
     tick("least squares")
-    recalibrate(network, evaluator._recalibration, evaluator._dtype)
+    recalibrate(network, builder._recalibration, evaluator._dtype)
     tick("batch norms")
     evaluator.counts(network)
     tick("counting")
-    quick = fast(network, evaluator._dtype)
+    fast(network, evaluator._dtype)
     tick("folding and fusing")
-    scores = Scores()
-    for count, i in enumerate(evaluator._order):
-        scores.add(quick, evaluator._validation[i], evaluator.problem.metrics, evaluator._references[i])
-        if count == 0:
-            tick("first eighth of the images")
-    tick("other images")
+    evaluator._judge.score(network)
+    tick("that again, and all images")
     return parts
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from agents import Goal
-from automl.config import RunnerConfig, StudyConfig, first_differences
+from automl._differences import first_differences
+from automl.config import RunnerConfig, StudyConfig
 from automl.errors import ConfigError
 
 MINIMAL = {"name": "s", "model": "small_cnn", "data": "digits", "budget": "macs <= 50%"}

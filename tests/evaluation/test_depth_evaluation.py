@@ -32,7 +32,7 @@ def network_of(problem, space, point, how):
 def test_the_original_point_is_the_original(problem, space):
     evaluator = Evaluator(problem, space, threads=1)
     assert evaluator.sensitivity() is None
-    network = evaluator.network(space.point(space.original_levels.tolist()))
+    network = evaluator.network(space.original_point)
     (x,), _ = problem.validation[0]
     with torch.no_grad():
         assert torch.equal(network(x), space.original.eval()(x))

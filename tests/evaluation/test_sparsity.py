@@ -11,8 +11,8 @@ from torch import nn
 
 from agents import Goal, TrialState
 from automl.errors import BudgetError, ConfigError
-from automl.evaluation import EvaluationOptions
-from automl.evaluation.sparsity import SparsityEvaluator, input_scales
+from automl.evaluation import EvaluationOptions, Evaluator
+from automl.evaluation.sparsity import input_scales
 from automl.export.sparse import packed_bytes
 from search_spaces import Plan, WeightSpace
 
@@ -27,7 +27,7 @@ def space(problem):
 
 @pytest.fixture(scope="module")
 def evaluator(problem, space):
-    return SparsityEvaluator(problem, space, ACTIVATION, threads=1, goal=Goal("accuracy", "maximize"))
+    return Evaluator(problem, space, ACTIVATION, threads=1, goal=Goal("accuracy", "maximize"))
 
 
 def at(space, keep):
@@ -84,7 +84,7 @@ def test_a_pickled_evaluator_gives_the_same(evaluator, space):
 def test_activations_choose_better_than_magnitude(problem, space, evaluator):
     # One trained network and fixed seeds: what is compared does not vary from run to run.
     def mean_loss(options):
-        judge = SparsityEvaluator(problem, space, options, threads=1)
+        judge = Evaluator(problem, space, options, threads=1)
         return np.mean([judge(at(space, keep)).values["loss"] for keep in (0.15, 0.2, 0.25, 0.3)])
 
     assert mean_loss(ACTIVATION) < mean_loss(MAGNITUDE)
@@ -140,7 +140,7 @@ def test_sensitivity_falls_to_zero_and_ranks_networks(evaluator, space):
 
 def test_a_network_over_the_budget_is_infeasible_and_is_not_certified(problem, space):
     limits = {"size_bytes": space.cost(at(space, 0.3), "size_bytes")}
-    judge = SparsityEvaluator(problem, space, MAGNITUDE, limits, threads=1)
+    judge = Evaluator(problem, space, MAGNITUDE, limits, threads=1)
     within, over = at(space, 0.3), at(space, 0.4)
     assert judge(within).state is TrialState.DONE
     outcome = judge(over)
@@ -159,4 +159,4 @@ def test_a_race_against_a_far_better_rival_ends_early(evaluator, space):
 @pytest.mark.parametrize("options", [EvaluationOptions(), EvaluationOptions("magnitude", "least_squares")])
 def test_options_for_channels_are_refused(options, problem, space):
     with pytest.raises(ConfigError, match="with `space: weights`, which keeps weights one by one"):
-        SparsityEvaluator(problem, space, options).prepare()
+        Evaluator(problem, space, options).prepare()

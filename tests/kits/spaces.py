@@ -123,7 +123,7 @@ class SpaceConformance:
         for t, knob in enumerate(space.knobs):
             low = knob.levels[0 if free[t] else -1]
             assert space.bounds(space.highest[:t].tolist(), limits) == (low, knob.levels[-1])
-        assert space.project(np.ones(len(space.knobs)), limits) == space.point(space.original_levels.tolist())
+        assert space.project(np.ones(len(space.knobs)), limits) == space.original_point
 
     def test_a_budget_nobody_can_meet_is_refused_with_what_can_be_met(self, space):
         with pytest.raises(InfeasibleBudgetError, match=r"the smallest has .*%"):
@@ -191,7 +191,7 @@ class BuildingSpaceConformance(SpaceConformance):
         """And the same levels but for inactive ones are the same network."""
         rng = np.random.default_rng(6)
         seen: dict[tuple, Point] = {}
-        points = [*self.points(space, 20), space.point(space.original_levels.tolist())]
+        points = [*self.points(space, 20), space.original_point]
         for knob in space.knobs[:6]:  # and some that differ from the original in one place only
             levels = space.original_levels
             levels[space.knobs.index(knob)] = int(rng.choice(knob.levels))

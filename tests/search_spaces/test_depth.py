@@ -254,7 +254,7 @@ class TestSequence:
         return {name for name, value in zip(COLUMNS, table[i], strict=True) if value == 1}
 
     def test_the_original_is_a_row_for_each_layer_and_sum(self, space):
-        table = space.sequence(space.point(space.original_levels.tolist()))
+        table = space.sequence(space.original_point)
         assert table.shape == (19 + 9 + 1, len(COLUMNS)) and table.dtype == np.float32
         assert {"convolution", "norm", "activation", "kernel"} <= self.row(table, 0)
         assert {"sum", "activation", "link_1", "link_3"} <= self.row(table, 3)

@@ -110,11 +110,14 @@ def test_the_search_starts_from_the_trained_network_and_compares_with_the_one_gi
         base.values["final_accuracy"] == accuracy(given, validation) != accuracy(study.setup.space.original, validation)
     )
     assert base.values["final_divergence"] == pytest.approx(0, abs=1e-6)
-    for network in (study.finisher.network(study.setup.original_point), study.evaluator.original):
+    for network in (study.finisher.network(study.setup.space.original_point), study.evaluator.original):
         assert all(torch.equal(x, given.state_dict()[name]) for name, x in network.state_dict().items())
     before = energies(ChannelSpace(given, study.setup.problem.example_inputs))
     there = pickle.loads(pickle.dumps(study.evaluator))
-    assert there(study.setup.original_point).measurements == study.evaluator(study.setup.original_point).measurements
+    assert (
+        there(study.setup.space.original_point).measurements
+        == study.evaluator(study.setup.space.original_point).measurements
+    )
     norms = [
         sum(float(e**0.5) for group in found.values() for e in group) for found in (before, energies(study.setup.space))
     ]

@@ -146,7 +146,7 @@ def test_every_trial_may_be_trained_and_an_evaluator_takes_along_what_that_needs
         made.evaluator.prepare()
         sizes.append(len(pickle.dumps(made.evaluator)))
         there = pickle.loads(pickle.dumps(made.evaluator))
-        one, other, elsewhere = made.evaluator(point), made.evaluator(point, made.original_point), there(point)
+        one, other, elsewhere = made.evaluator(point), made.evaluator(point, made.space.original_point), there(point)
         assert one.state is elsewhere.state is TrialState.DONE and one.measurements == elsewhere.measurements
         losses.append({m.metric: m.value for m in one.measurements}["loss"])
         raced = made is plain
