@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from automl.runners import SerialRunner
 from automl.store import Store, StudyRecord, open_store
-from tests.kits.ray_nodes import finished, raylet_of, workers_of
+from tests.kits.ray_nodes import finished, lose_node, raylet_of, workers_of
 from tests.kits.toy_driver import SleepyEvaluator, course, new_toy_study, spawn_driver, told, toy_session
 from tests.kits.toy_space import toy_problem
 
@@ -187,6 +187,5 @@ def _replace_node(nodes: Cluster, rng: random.Random) -> None:
     """Kill a node, one on which trials run if there is one, and add another."""
     every = sorted(nodes.worker_nodes, key=raylet_of)
     node = rng.choice([node for node in every if workers_of(raylet_of(node))] or every)
-    os.kill(raylet_of(node), signal.SIGKILL)
-    nodes.remove_node(node, allow_graceful=False)
+    lose_node(nodes, node)
     nodes.add_node(num_cpus=1)

@@ -7,14 +7,14 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import automl.runners.ray_cluster  # noqa: F401  before anything of Ray: it sets how Ray is imported
 from agents import TrialState
 from automl.store import Store, StudyRecord, open_store
-from tests.kits.toy_driver import new_toy_study, spawn_driver
+from tests.kits.toy_driver import held, new_toy_study, spawn_driver
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
@@ -51,18 +51,16 @@ def workers_of(raylet: int) -> list[int]:
     return found
 
 
-def replace_a_busy_node(nodes: Cluster, within_s: float = 60.0) -> tuple[int, int]:
-    """Kill a node on which a trial runs and add another; the raylets of both."""
-    until = time.monotonic() + within_s
-    while time.monotonic() < until:
-        for node in list(nodes.worker_nodes):
-            if workers_of(raylet_of(node)):
-                lost = raylet_of(node)
-                os.kill(lost, signal.SIGKILL)
-                nodes.remove_node(node, allow_graceful=False)
-                return lost, raylet_of(nodes.add_node(num_cpus=1))
-        time.sleep(0.1)
-    raise TimeoutError("no node works")
+def lose_node(nodes: Cluster, node: object) -> None:
+    """End a node at once, with the processes in which its trials run: as when a machine is gone.
+
+    Those outlive a raylet that is killed alone by about a second, in which they may finish what they have.
+    """
+    raylet = raylet_of(node)
+    for process in [raylet, *workers_of(raylet)]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+    nodes.remove_node(node, allow_graceful=False)
 
 
 def finished(store: Store, study: StudyRecord) -> int:
@@ -70,40 +68,48 @@ def finished(store: Store, study: StudyRecord) -> int:
 
 
 def lose_and_gain(nodes: Cluster, folder: Path, trials: int, wait_s: float, workers: int = 2) -> dict:
-    """What became of a study on the cluster, of which a node is taken away midway and another added."""
+    """What became of a study on the cluster, of which a node is taken away midway and another added.
+
+    A trial runs on the node that is lost: from the third part of the study on, trials are held until that is done.
+    """
+    hold = folder / "hold"
     with open_store(folder / "study.db") as store:
         study = new_toy_study(store)
         began = time.monotonic()
-        driver = spawn_driver(
-            store.url,
-            "--address",
-            nodes.address,
-            "--workers",
-            workers,
-            "--trials",
-            trials,
-            "--wait-s",
-            wait_s,
-            cwd=folder,
-        )
-        try:
-            while finished(store, study) < trials // 3 and driver.poll() is None:
+        options = ("--workers", workers, "--trials", trials, "--wait-s", wait_s, "--hold", hold)
+        driver = spawn_driver(store.url, "--address", nodes.address, *options, cwd=folder)
+
+        def await_(found: Callable[[], object]) -> None:
+            until = time.monotonic() + 120
+            while not found() and driver.poll() is None and time.monotonic() < until:
                 time.sleep(0.05)
-            lost, added = replace_a_busy_node(nodes)
+
+        try:
+            await_(lambda: finished(store, study) >= trials // 3)
+            hold.touch()
+            await_(lambda: held(hold))
+            node = next(node for node in nodes.worker_nodes if raylet_of(node) in held(hold))
+            lost = raylet_of(node)
+            lose_node(nodes, node)
             killed_at = finished(store, study)
+            added = raylet_of(nodes.add_node(num_cpus=1))
+            hold.unlink()
             _, said = driver.communicate(timeout=300)
         finally:
             driver.kill()
         assert driver.returncode == 0, said
         records = store.trials(study.id)
         orders = sorted(record.finish_order or 0 for record in records)
-        where = Counter(int(record.values["raylet"]) for record in records if record.values)
+        ran_on = {record.id: int(record.values["raylet"]) for record in records if record.values}
+        where = Counter(ran_on.values())
+        attempts = store.attempts(study.id)
         return {
             "trials": len(records),
             "done": sum(record.state is TrialState.DONE for record in records),
             "each finished once": orders == list(range(1, trials + 1)),
-            "tried again": [attempt.reason[:60] for attempt in store.attempts(study.id)],
-            "finished when the node was killed": killed_at,
+            "tried again": [attempt.reason[:60] for attempt in attempts],
+            "and finished elsewhere": all(ran_on[attempt.trial_id] != lost for attempt in attempts),
+            "finished when the node was lost": killed_at,
             "trials by node": sorted(where.values(), reverse=True),
             "on the lost node": where[lost],
             "on the added node": where[added],

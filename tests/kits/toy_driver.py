@@ -34,17 +34,26 @@ ROOT = Path(__file__).resolve().parents[2]
 class SleepyEvaluator:
     """The made-up accuracy after `wait_s` seconds; with the process, and the raylet (the Ray node) that it belongs to.
 
-    Those two are no part of what an agent chooses by.
+    Those two are no part of what an agent chooses by. While the file `hold` is there, a trial does not end, and
+    another file beside it says on which raylet (see `held`).
     """
 
-    def __init__(self, problem: ToyAccuracy, wait_s: float) -> None:
-        self.problem, self.wait_s = problem, wait_s
+    def __init__(self, problem: ToyAccuracy, wait_s: float, hold: Path | None = None) -> None:
+        self.problem, self.wait_s, self.hold = problem, wait_s, hold
 
     def __call__(self, point: Point, rival: Point | None = None) -> Outcome:
         time.sleep(self.wait_s)
         where = {"process": os.getpid(), "raylet": int(os.environ.get("RAY_RAYLET_PID", 0))}
+        while self.hold is not None and self.hold.exists():
+            self.hold.with_suffix(f".{where['raylet']}").touch()
+            time.sleep(0.05)
         values = {"accuracy": self.problem(point), **where}
         return Outcome.done([Measurement(metric, value) for metric, value in values.items()])
+
+
+def held(hold: Path) -> set[int]:
+    """The raylets on which trials wait for `hold` to go."""
+    return {int(path.suffix[1:]) for path in hold.parent.glob(f"{hold.stem}.*")}
 
 
 class TrainedToy:
@@ -123,6 +132,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=0, help="0 for a serial run, else Ray")
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--wait-s", type=float, default=0.1)
+    parser.add_argument("--hold", type=Path, metavar="FILE", help="while it exists, no trial ends")
     parser.add_argument("--address")
     parser.add_argument("--attempts", type=int, default=3)
     parser.add_argument("--asha", type=int, metavar="EPOCHS", help="train so long, and let ASHA end trials")
@@ -149,7 +159,7 @@ def main() -> None:
                 problem = toy_problem()
                 trained = TrainedToy(problem, args.asha, args.wait_s) if args.asha else None
                 try:
-                    runner.run(session, trained or SleepyEvaluator(problem, args.wait_s))
+                    runner.run(session, trained or SleepyEvaluator(problem, args.wait_s, args.hold))
                 finally:
                     runner.close()
             print(json.dumps("ends"), flush=True)

@@ -30,7 +30,7 @@ def test_a_node_is_taken_away_and_one_is_added_midway(nodes, tmp_path):
     found = lose_and_gain(nodes, tmp_path, trials=14, wait_s=0.5)
     assert found["done"] == found["trials"] == 14 and found["each finished once"]
     assert len(found["tried again"]) == 1 and found["tried again"][0].startswith("the worker was lost: ")
-    assert 2 <= len(found["trials by node"]) <= 4 and found["on the lost node"] >= 1
+    assert found["and finished elsewhere"]
 
 
 def test_nothing_is_lost_or_doubled_whoever_is_killed(nodes, tmp_path):
