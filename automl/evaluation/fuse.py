@@ -39,22 +39,24 @@ class FusedConv(nn.Module):
         return call.binary(x, other, *layer, "add", 1.0, self.activation, self.scalars, None)
 
 
-def available() -> bool:
-    """Whether this PyTorch has the fused operators for this processor."""
+def available(dtype: torch.dtype) -> bool:
+    """Whether this PyTorch has the fused operators for this processor and `dtype`."""
     return (
         platform.machine() in ("x86_64", "AMD64")
         and torch.backends.mkldnn.is_available()
         and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+        # Without AVX-512 they refuse what plain convolutions compute.
+        and (dtype != torch.bfloat16 or torch.ops.mkldnn._is_mkldnn_bf16_supported())
     )
 
 
-def fuse(network: nn.Module) -> nn.Module:
-    """`network`, changed in place: fewer passes over memory, the same result to rounding.
+def fuse(network: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """`network`, that is to run in `dtype`, changed in place: fewer passes over memory, the same result to rounding.
 
     A step is taken in where nothing else uses the value before it. Only convolutions of a recorded network, whose
     nodes carry `meta["shape"]`; anything else stays as it is.
     """
-    if not isinstance(network, fx.GraphModule) or not available():
+    if not isinstance(network, fx.GraphModule) or not available(dtype):
         return network
     nodes = list(network.graph.nodes)
     place = {node: i for i, node in enumerate(nodes)}

@@ -25,7 +25,7 @@ LOSS_TOLERANCE = 0.01
 
 def fast(network: nn.Module, dtype: torch.dtype) -> nn.Module:
     """A copy of `network` for evaluation in `dtype`: batch norms folded, steps fused, channels last."""
-    return converted(fuse(folded(network)), dtype)
+    return converted(fuse(folded(network), dtype), dtype)
 
 
 def converted(network: nn.Module, dtype: torch.dtype) -> nn.Module:

@@ -77,7 +77,7 @@ class Teacher:
         self._device = x.device
         quick: Any = copy.deepcopy(self._folded).requires_grad_(False)
         if x.device.type == "cpu":
-            self._quick = converted(fuse(quick), self._dtype)
+            self._quick = converted(fuse(quick, self._dtype), self._dtype)
             return
         last = x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
         self._quick = quick.to(x.device, memory_format=torch.channels_last if last else torch.preserve_format)

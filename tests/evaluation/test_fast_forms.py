@@ -131,8 +131,8 @@ def test_any_geometry(conv):
 def test_norms_and_steps_are_gone():
     network = folded(prepared(Joints(JOINS["residual"])))
     assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
-    if available():
-        fuse(network)
+    if available(torch.float32):
+        fuse(network, torch.float32)
         assert isinstance(network.get_submodule("second"), FusedConv)
         assert [node.op for node in network.graph.nodes] == ["placeholder", *["call_module"] * 3, "output"]
 

@@ -330,6 +330,26 @@ def masked(model: nn.Module, space: ChannelSpace | Blueprint, plan: Plan) -> nn.
     return model
 
 
+@torch.no_grad()
+def in_double(network: nn.Module, *inputs: Tensor) -> Tensor:
+    """What a copy of `network` computes in float64.
+
+    Norms of few values and sums upon sums blow up rounding: float32 would hide small mistakes, and on one processor or
+    another fail without one.
+    """
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)  # for constants that the network makes as it runs
+    try:
+        return copy.deepcopy(network).double()(*(x.double() for x in inputs))
+    finally:
+        torch.set_default_dtype(default)
+
+
+def agree(ours: Tensor, theirs: Tensor) -> bool:
+    """Whether outputs in float64 are the same but for rounding."""
+    return ours.shape == theirs.shape and bool((ours - theirs).abs().max() <= 1e-9 * theirs.abs().max().clamp_min(1.0))
+
+
 def _masked_norm(removed: np.ndarray):
     def hook(layer: nn.Module, args: tuple[Tensor], out: Tensor) -> Tensor:
         x = args[0]

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from automl import zoo
 from automl.errors import ConfigError
 from automl.training.greedy import global_greedy
 from automl.training.sparsity import (
@@ -184,38 +185,64 @@ def test_greedy_takes_the_least_of_all_groups_first():
     assert space.levels(global_greedy(space, scores, {})).tolist() == [6, 6]
 
 
+PARTS = (0.9, 0.8, 0.7, 0.6)
+"""Of the MACs: the budgets of the cuts."""
+
+
 @pytest.fixture(scope="module")
 def small():
-    """The small network's space, 60 % of its MACs, and a plain training's accuracy after each of two cuts to that."""
-    trained = problem("small_cnn")
-    space = ChannelSpace(trained.model, trained.example_inputs)
-    limits = {"macs": 0.6 * space.cost_of_levels(space.highest, "macs")}
-    plan = space.plan(global_greedy(space, energies(space), limits), energies(space))
-    network = copy.deepcopy(space.original)
-    train(network, hard, 8)
-    return space, limits, plan, network
+    """Four spaces of small networks; each with a plan for 60 % of its MACs, and the network trained plainly.
+
+    Four, since how much one network loses by one cut is chance, and another on another processor.
+    """
+    found = []
+    for seed in range(4):
+        torch.manual_seed(seed)
+        network = zoo.create("small_cnn", width=12)
+        train(network, hard, 6)
+        space = ChannelSpace(network, problem("small_cnn").example_inputs)
+        plan = space.plan(global_greedy(space, energies(space), budget(space, 0.6)), energies(space))
+        train(network := copy.deepcopy(space.original), hard, 8)
+        found.append((space, plan, network))
+    return found
 
 
-def after_greedy_cut(space, limits, network):
+def budget(space, part):
+    return {"macs": part * space.cost_of_levels(space.highest, "macs")}
+
+
+def lost_by_greedy_cuts(space, network):
+    """Accuracy that the network loses when its channels of least energy go, on average over `PARTS`."""
     whole = space.narrowed(network, space.plan(space.point(space.highest.tolist())))
     scores = energies(whole)
-    return accuracy(whole.build(whole.plan(global_greedy(whole, scores, limits), scores)))
+    plans = [whole.plan(global_greedy(whole, scores, budget(space, part)), scores) for part in PARTS]
+    return accuracy(network) - np.mean([accuracy(whole.build(plan)) for plan in plans])
 
 
-@pytest.mark.parametrize(("make", "strength"), [(OutInGroupLasso, 0.1), (GroupSparseDecay, 0.01)])
-def test_a_cut_loses_less_after_regularised_training(small, make, strength):
-    """Accuracy after a cut, untuned: 0.56 without a regulariser, 0.87 and 0.97 with. Seeds are fixed."""
-    space, limits, _, plain = small
-    network = copy.deepcopy(space.original)
-    train(network, hard, 8, regulariser=make(space, strength))
-    assert accuracy(network) > 0.9
-    assert after_greedy_cut(space, limits, network) > after_greedy_cut(space, limits, plain) + 0.2
-
-
-def test_a_cut_of_what_was_pressed_out_loses_nothing(small):
-    space, _, plan, plain = small
-    network = copy.deepcopy(space.original)
-    train(network, hard, 8, regulariser=GrowingDecay(space, plan))
+def lost_by_planned_cut(space, plan, network):
+    """Accuracy that the network loses when the channels go that were chosen before it was trained."""
     whole = space.plan(space.point(space.highest.tolist()))
-    assert accuracy(space.narrowed(network, whole).build(plan)) > accuracy(network) - 0.01 > 0.95
-    assert accuracy(space.narrowed(plain, whole).build(plan)) < 0.8
+    return accuracy(network) - accuracy(space.narrowed(network, whole).build(plan))
+
+
+@pytest.mark.parametrize(("make", "strength"), [(OutInGroupLasso, 0.07), (GroupSparseDecay, 0.01)])
+def test_a_cut_loses_less_after_regularised_training(small, make, strength):
+    """Untuned, a plainly trained network loses 0.30 on average; 0.09 and 0.00 are lost with a regulariser."""
+    spared = []
+    for space, _, plain in small:
+        network = copy.deepcopy(space.original)
+        train(network, hard, 8, regulariser=make(space, strength))
+        assert accuracy(network) > 0.9
+        spared.append(lost_by_greedy_cuts(space, plain) - lost_by_greedy_cuts(space, network))
+    assert np.mean(spared) > 0.1, spared
+
+
+def test_a_cut_of_what_was_pressed_out_loses_next_to_nothing(small):
+    """On average 0.02 of the accuracy, and 0.75 without the regulariser."""
+    pressed, kept = [], []
+    for space, plan, plain in small:
+        network = copy.deepcopy(space.original)
+        train(network, hard, 8, regulariser=GrowingDecay(space, plan))
+        pressed.append(lost_by_planned_cut(space, plan, network))
+        kept.append(lost_by_planned_cut(space, plan, plain))
+    assert np.mean(pressed) < 0.1 < 0.4 < np.mean(kept), (pressed, kept)
