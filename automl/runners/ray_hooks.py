@@ -15,6 +15,9 @@ from ray.tune import Callback, Stopper
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 
+NOT_STARTED = "the worker could not start"
+"""So begins the reason of an attempt whose worker could not load itself or the evaluator."""
+
 
 class KeepWorkers(FIFOScheduler):
     """Keeps the workers alive; and hears why a trial has failed, just before Tune's Searcher is told that it has.
@@ -45,9 +48,13 @@ class KeepWorkers(FIFOScheduler):
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Note the reason, unless it is known."""
         _, _, text = Path(trial.error_file).read_text("utf-8").partition("\n")  # the first line only dates it
-        reason = " ".join(text.split())[:400]
-        memory = "OutOfMemoryError" in reason or "running low on memory" in reason
-        self._reasons.setdefault(trial.trial_id, f"{'out of memory' if memory else 'the worker was lost'}: {reason}")
+        reason = " ".join(text.split())
+        kind, told = "the worker was lost", reason[:400]
+        if "OutOfMemoryError" in reason or "running low on memory" in reason:
+            kind = "out of memory"
+        elif "raised in its creation task" in reason:
+            kind, told = NOT_STARTED, reason[-400:]  # what was raised stands last
+        self._reasons.setdefault(trial.trial_id, f"{kind}: {told}")
 
 
 class Deadlines(Callback):

@@ -23,7 +23,7 @@ from ray.tune.search import Searcher
 from agents import TrialState
 from automl.errors import StudyError
 from automl.runners.base import Evaluate
-from automl.runners.ray_hooks import Deadlines, Interrupt, KeepWorkers
+from automl.runners.ray_hooks import NOT_STARTED, Deadlines, Interrupt, KeepWorkers
 from automl.runners.ray_schedulers import Schedule
 from automl.runners.ray_worker import worker
 from automl.session import Proposer
@@ -79,7 +79,6 @@ class RayTuneRunner:
 
     def _sweep(self, proposer: Proposer, evaluate: Evaluate) -> None:
         reference = ray.put(evaluate)
-        _require_loadable(reference, self._cpus)
         reasons: dict[str, str] = {}
         schedule = self._schedule
         searcher = _SessionSearcher(proposer, self._workers, reasons, schedule)
@@ -139,8 +138,9 @@ class _SessionSearcher(Searcher):
         self._parts: dict[str, list[Outcome]] = defaultdict(list)  # Tune's trial id -> what was reported of it
         self._live: dict[str, int] = {}  # Tune's trial id -> ours
         self._again: deque[TrialRecord] = deque()  # running still, and without a worker
+        self._worked = False  # any worker
         self.error: Exception | None = None
-        """What went wrong in this process, such as a full disk. Tune would take it for a failure of the trial."""
+        """What ends the sweep and is no trial's fault, such as a full disk. Tune would take it for the trial's."""
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict, **spec: Any) -> bool:
         return True
@@ -176,6 +176,7 @@ class _SessionSearcher(Searcher):
 
     def on_trial_result(self, trial_id: str, result: dict) -> None:
         """Keep what a trial came to that goes on, or pauses."""
+        self._worked = True
         self._parts[trial_id].append(_outcome(result["outcome"][0]))
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
@@ -185,6 +186,11 @@ class _SessionSearcher(Searcher):
         if ours is None:
             return
         try:
+            stopped = self._reasons.get(trial_id, "Ray Tune stopped it before it ran")
+            if stopped.startswith(NOT_STARTED) and not self._worked:
+                self.error = self.error or _not_loadable(stopped)
+                return
+            self._worked |= result is not None
             if result is not None and result["outcome"]:
                 last = _outcome(result["outcome"][0])
                 parts += [last] if last not in parts[-1:] else []  # it may have been told when it paused
@@ -192,7 +198,6 @@ class _SessionSearcher(Searcher):
             if parts and whole and not error:
                 self._proposer.finish(ours, self._joined(parts))
                 return
-            stopped = self._reasons.get(trial_id, "Ray Tune stopped it before it ran")
             record = self._proposer.fail_attempt(ours, (result or {}).get("lost", stopped))
             if not record.state.finished:
                 self._again.append(record)
@@ -226,17 +231,9 @@ def _outcome(fields: dict[str, Any]) -> Outcome:
     return Outcome(TrialState(fields["state"]), measurements, fields["reason"], fields["wall_s"])
 
 
-def _is_callable(evaluate: Evaluate) -> bool:
-    return callable(evaluate)
-
-
-def _require_loadable(reference: Any, cpus: float) -> None:
-    """Fail once with a reason, not every trial, if a worker cannot load what it must run."""
-    probe = ray.remote(num_cpus=cpus)(_is_callable)
-    try:
-        ray.get(probe.remote(reference))
-    except ray.exceptions.RayError as error:
-        raise StudyError(
-            f"the Ray workers cannot load the evaluator: {' '.join(str(error).split())[-400:]}. Every module that "
-            f"the model and the data come from must be importable from {Path.cwd()} or PYTHONPATH"
-        ) from None
+def _not_loadable(reason: str) -> StudyError:
+    """What to say once, rather than of every trial, where a worker cannot load what it must run."""
+    return StudyError(
+        f"the Ray workers cannot load the evaluator: {reason.removeprefix(NOT_STARTED + ': ')}. Every module that "
+        f"the model and the data come from must be importable from {Path.cwd()} or PYTHONPATH"
+    )

@@ -101,4 +101,5 @@ def test_an_evaluator_that_workers_cannot_load_is_one_clear_error(make_runner, t
         study = new_study(store, problem)
         with pytest.raises(StudyError, match=r"cannot load the evaluator.*models_of_mine"):
             make_runner(2).run(new_session(store, study, problem), Unloadable())
-        assert store.trials(study.id) == []
+        assert {record.state.value for record in store.trials(study.id)} == {"running"}, "to be resumed, and no failure"
+        assert store.attempts(study.id) == []
