@@ -67,11 +67,11 @@ def test_workers_have_their_share_of_threads(make_runner, tmp_path):
 def test_every_worker_works_and_none_is_started_anew(make_runner, tmp_path):
     problem = toy_problem()
     with open_store(tmp_path / "study.db") as store:
-        session = new_session(store, new_study(store, problem), problem, trials=16)
+        session = new_session(store, new_study(store, problem), problem, trials=24)
         make_runner(2, threads=1).run(session, TellsProcess())
         processes = Counter(record.values["process"] for record in session.finished)
-    assert len(processes) == 2  # trials are far shorter than the start of a process
-    assert min(processes.values()) >= 4
+    # Trials are far shorter than the start of a process. One of the two may be there some seconds before the other.
+    assert len(processes) == 2 and min(processes.values()) >= 2
 
 
 def test_a_trial_that_takes_too_long_is_tried_again_and_the_others_go_on(make_runner, tmp_path):
