@@ -14,6 +14,7 @@ for every number b of buckets of cost.
 - **Several limits.** The programme knows one cost, so it is solved for each limit's and for the sum of all, each as
   a part of its limit. Every answer is repaired to all limits and filled, and the one of least loss is taken.
 - **Without a limit** that binds, the network stays whole.
+- **Blocks and skips** need no curves. Without, they stand as in the uniform Point, and only widths are allocated.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import numpy as np
 from agents.base import NumberedAgent
 from agents.errors import AgentError
 from agents.types import Sensitivity, Task, Trial
-from search_spaces import Point, Space
+from search_spaces import Knob, Point, Space
 
 BUCKETS = 10_000
 """The most buckets the budget is cut into; the paper's figure."""
@@ -44,7 +45,7 @@ class Allocation(NumberedAgent):
     def __init__(self, task: Task, options: object) -> None:
         super().__init__(task, options)
         allocator = Allocator(self.space, self.limits, task.sensitivity)
-        self.point = allocator.solve(np.ones(len(self.space.knobs)))
+        self.point = allocator.plain()
 
     def propose(self, number: int, taken: set[Point]) -> Point | None:
         """The allocation, once."""
@@ -57,10 +58,17 @@ class Allocation(NumberedAgent):
 class Allocator:
     """Finds the Point of least weighted loss within the limits. Everything but the weights is fixed."""
 
+    knobs: tuple[Knob, ...]
+    """Those that are allocated: all but bits without a curve."""
+    losses: list[np.ndarray]
+    """Theirs: n_knobs times [n_levels]."""
+
     def __init__(self, space: Space, limits: Mapping[str, float], sensitivity: Sensitivity | None) -> None:
         self.space = space
-        self.knobs = space.knobs
-        self.losses = _checked(space, sensitivity)  # n_knobs times [n_levels]
+        curves = _checked(space, sensitivity)
+        self._uniform = space.project(np.ones(len(space.knobs)), limits)
+        self.knobs = tuple(knob for knob in space.knobs if knob.name in curves)
+        self.losses = [curves[knob.name] for knob in self.knobs]
         self._metrics = tuple(limits)
         self._limits = np.array([limits[metric] for metric in limits])  # [n_limits]
         highest = np.array([len(knob.levels) - 1 for knob in self.knobs])
@@ -68,14 +76,19 @@ class Allocator:
         # Differences of cost never fall when other knobs rise: if they are equal at both ends, costs add up.
         low, high = self._differences(np.zeros_like(highest)), self._differences(highest)
         self.separable = all(np.allclose(a, b, rtol=1e-9) for a, b in zip(low, high, strict=True))
-        ones = np.ones(len(self.knobs))
-        self._begin_at(space.project(ones, limits))
-        self._begin_at(self.solve(ones))
+        self._begin_at(self._uniform)
+        self._begin_at(self.plain())
+
+    def plain(self) -> Point:
+        """The Point of least loss as the curves have it."""
+        return self.solve(np.ones(len(self.knobs)))
 
     def solve(self, weights: np.ndarray) -> Point:
         """The Point of least sum of weight * loss within the limits, all budget used: `weights` [n_knobs], >= 0."""
         if self._whole is not None:
             return self._whole
+        if not self.knobs:
+            return self._point(self._start)
         losses = [weight * loss for weight, loss in zip(weights, self.losses, strict=True)]
         found = [self._fill(self._start, losses)]
         for share in self._shares():
@@ -89,7 +102,7 @@ class Allocator:
         return self._point(min(found, key=lambda answer: total(losses, answer)))
 
     def indices(self, point: Point) -> np.ndarray:
-        """The positions of a Point's levels among those of their knobs: [n_knobs]."""
+        """The positions of a Point's levels among those of the knobs: [n_knobs]."""
         return np.array([knob.levels.index(point[knob.name]) for knob in self.knobs])
 
     def _begin_at(self, point: Point) -> None:
@@ -161,7 +174,8 @@ class Allocator:
         return np.array([self.space.cost(point, metric) for metric in self._metrics])
 
     def _point(self, indices: np.ndarray) -> Point:
-        return self.space.point([knob.levels[i] for knob, i in zip(self.knobs, indices, strict=True)])
+        chosen = {knob.name: knob.levels[i] for knob, i in zip(self.knobs, indices, strict=True)}
+        return self.space.point([chosen.get(knob.name, self._uniform[knob.name]) for knob in self.space.knobs])
 
 
 def allocate(losses: Sequence[np.ndarray], costs: Sequence[np.ndarray], budget: float) -> np.ndarray:
@@ -214,20 +228,22 @@ def _moved(indices: np.ndarray, t: int, by: int) -> np.ndarray:
     return moved
 
 
-def _checked(space: Space, sensitivity: Sensitivity | None) -> list[np.ndarray]:
-    """The losses in the order of the knobs: n_knobs times [n_levels]."""
+def _checked(space: Space, sensitivity: Sensitivity | None) -> dict[str, np.ndarray]:
+    """Knob -> its losses, [n_levels]; a bit may have none."""
     if sensitivity is None:
         raise AgentError(
             "this agent allocates by error curves, and was given none: pass `sensitivity`, knob name -> loss at "
             "each level, or choose an agent that does without (random, evolution, amc)"
         )
-    losses = []
+    losses = {}
     for knob in space.knobs:
+        if knob.is_bit and knob.name not in sensitivity:
+            continue
         loss = np.asarray(sensitivity.get(knob.name, ()), dtype=np.float64)
         if loss.shape != (len(knob.levels),) or not np.isfinite(loss).all() or (loss < 0).any():
             raise AgentError(
                 f"expected the sensitivity of knob {knob.name!r} as {len(knob.levels)} finite losses >= 0, one for "
                 f"each level, got {loss.shape[0] if loss.ndim == 1 else loss.shape} values: {loss.ravel()[:3]}..."
             )
-        losses.append(loss)
+        losses[knob.name] = loss
     return losses

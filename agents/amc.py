@@ -297,7 +297,7 @@ class AmcWarm(Amc):
         """The Point of least loss by the curves within the limits; `AgentError` if there are no curves."""
         if not self.limits:  # the least loss is the whole network's, from where there is one way only
             return super().starting_point(task)
-        return Allocator(self.space, self.limits, task.sensitivity).solve(np.ones(len(self.knobs)))
+        return Allocator(self.space, self.limits, task.sensitivity).plain()
 
 
 def truncated_normal(mean: float, sigma: float, rng: np.random.Generator) -> float:

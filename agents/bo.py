@@ -11,14 +11,14 @@ that a network of half the size is worth less, wherever it lost the rest. All is
 standardised utilities, anew from the same start whenever more has been told, and only when a proposal needs it: so a
 history told again is learnt from once.
 
-The first Point is the uniform one on the budget, which needs no search and is often near to better ones; a few random
-ones follow. Then a proposal maximises the logarithm of the expected improvement over candidates drawn as in
-`agents.candidates`, which keep the limits. Where trials are running, it is what the candidate adds to the best of what
-is known and of what they may turn out to be worth, on average over draws of that (Snoek et al. 2012, section 3.2), so
-that Points asked for together keep apart. This is BoTorch's joint improvement (qLogEI with pending points) less that of
-the pending points alone, which is the same for all candidates. A candidate's part is in closed form, so that what is
-pending adds no noise to it, and one posterior serves all candidates, where BoTorch computes one for each in two to four
-times the time.
+The first Point is the uniform one on the budget, which needs no search and is often near to better ones; the second,
+where there are error curves, the exact allocation by them (`agents.allocation`). A few random ones follow. Then a
+proposal maximises the logarithm of the expected improvement over candidates drawn as in `agents.candidates`, which keep
+the limits. Where trials are running, it is what the candidate adds to the best of what is known and of what they may
+turn out to be worth, on average over draws of that (Snoek et al. 2012, section 3.2), so that Points asked for together
+keep apart. This is BoTorch's joint improvement (qLogEI with pending points) less that of the pending points alone,
+which is the same for all candidates. A candidate's part is in closed form, so that what is pending adds no noise to it,
+and one posterior serves all candidates, where BoTorch computes one for each in two to four times the time.
 
 With the option `front` the objective and the load, the largest of cost / limit, are two goals, as for `nsga2`. Then a
 proposal maximises the logarithm of the expected hypervolume that a candidate adds to the noisy front (Daulton et al.
@@ -37,6 +37,7 @@ import numpy as np
 import torch
 from scipy.special import logsumexp
 
+from agents.allocation import Allocator
 from agents.candidates import Acquisition
 from agents.errors import AgentError
 from agents.front import Load, dominators, random_load_point
@@ -87,10 +88,12 @@ class Bo(Surrogate):
     """The candidate of the largest expected improvement under a Gaussian process."""
 
     Options: ClassVar[type] = BoOptions
+    uses_sensitivity: ClassVar[bool] = True
 
     def __init__(self, task: Task, options: BoOptions) -> None:
         super().__init__(task, options)
         self.encoder = Encoder(task)
+        self.sensitivity = task.sensitivity
         self.load = Load(self.space, self.limits) if options.front else None
         if self.load is not None:
             self.random, self.fills_budget = random_load_point, False
@@ -101,9 +104,11 @@ class Bo(Surrogate):
         return _LogEI(self, pending, rng) if self.load is None else _LogNEHVI(self, self.load, pending, rng)
 
     def first(self, number: int, rng: np.random.Generator) -> Iterator[Point]:
-        """The uniform Point, then random ones."""
+        """The uniform Point, then the allocation by error curves, then random ones."""
         if number == 0:
             yield uniform_point(self.space, self.limits)
+        if number == 1 and self.sensitivity is not None and self.limits:  # else the allocation is the original
+            yield Allocator(self.space, self.limits, self.sensitivity).plain()
         yield from super().first(number, rng)
 
     def parents(self) -> list[Point]:

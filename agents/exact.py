@@ -43,7 +43,7 @@ class Exact(NumberedAgent):
     def __init__(self, task: Task, options: object) -> None:
         super().__init__(task, options)
         self.allocator = Allocator(self.space, self.limits, task.sensitivity)
-        self.n = len(self.space.knobs)
+        self.n = len(self.allocator.knobs)
         self.random = 1 + min(MOST_RANDOM, int(RANDOM_SHARE * self.trials))
         """The first trial of the local search."""
         self.best = -math.inf

@@ -52,8 +52,7 @@ class Thompson(NumberedAgent):
     def __init__(self, task: Task, options: object) -> None:
         super().__init__(task, options)
         self.allocator = Allocator(self.space, self.limits, task.sensitivity)
-        plain = self.allocator.solve(np.ones(len(self.space.knobs)))
-        self.unit = float(self._losses(plain).sum()) or 1.0
+        self.unit = float(self._losses(self.allocator.plain()).sum()) or 1.0
         """The summed loss of the plain allocation, in which losses are measured."""
         self.posterior: Posterior | None = None
         self._rows: list[np.ndarray] = []  # of each trial with a value, the losses of its levels: [n_knobs]
@@ -74,7 +73,7 @@ class Thompson(NumberedAgent):
 
     def coefficients(self, number: int, redraw: int, rng: np.random.Generator) -> np.ndarray:
         """What trial `number` multiplies the losses by, if `redraw` draws led nowhere new: [n_knobs]."""
-        n = len(self.space.knobs)
+        n = len(self.allocator.knobs)
         if number == redraw == 0:
             return np.ones(n)
         if self.posterior is None:

@@ -62,7 +62,8 @@ class Trial:
 
 Sensitivity = Mapping[str, np.ndarray]
 """Knob name -> how much is lost, by a closed-form estimate, when that knob alone stands at each of its levels:
-[n_levels], in the order of `Knob.levels`, never rising, 0 at the highest. Losses of different knobs are in one unit."""
+[n_levels], in the order of `Knob.levels`, never rising, 0 at the highest. Losses of different knobs are in one unit.
+Bits, such as whether a block remains, may have none."""
 
 
 @dataclass(frozen=True)

@@ -100,8 +100,8 @@ class Builder:
         recalibrate(network, self._recalibration, self._dtype)
         return network
 
-    def sensitivity(self, problem: Problem) -> Sensitivity | None:
-        """What narrowing each knob alone is estimated to cost in loss; None if the space has no such estimate."""
+    def sensitivity(self, problem: Problem) -> Sensitivity:
+        """What narrowing each group alone is estimated to cost in loss."""
         if self._sensitivity is None:
             self._sensitivity = sensitivity(self.space, problem)
         return self._sensitivity

@@ -26,7 +26,7 @@ class Choice:
     scores: dict[str, np.ndarray]
     """Group -> what each channel matters: [size]; the highest stay."""
     sensitivity: Sensitivity | None = None
-    """What narrowing each knob alone costs, where that came along."""
+    """What narrowing each group alone costs, where that came along."""
 
 
 def gather(space: ChannelSpace, problem: Problem) -> dict[str, Gram]:
@@ -50,19 +50,12 @@ def choose(space: ChannelSpace, problem: Problem, importance: Importance, grams:
         return Choice(taylor_scores(space, problem))
     found, magnitudes = _eliminate(space, problem, grams), space.magnitudes
     scores = {name: magnitudes[name] if one is None else one.scores for name, one in found.items()}
-    return Choice(scores, sensitivity_curves(space, found) if _has_curves(space) else None)
+    return Choice(scores, sensitivity_curves(space, found))
 
 
-def sensitivity(space: ChannelSpace, problem: Problem) -> Sensitivity | None:
-    """What narrowing each knob alone costs by the surgeon, whatever the scores are by; None if there is no estimate."""
-    if not _has_curves(space):
-        return None
+def sensitivity(space: ChannelSpace, problem: Problem) -> Sensitivity:
+    """What narrowing each group alone costs by the surgeon, whatever the scores are by."""
     return sensitivity_curves(space, _eliminate(space, problem, gather(space, problem)))
-
-
-def _has_curves(space: ChannelSpace) -> bool:
-    """Whether all that is chosen are widths: of what else may change there is no such estimate."""
-    return all(knob.unit == "channels" for knob in space.knobs)
 
 
 def _eliminate(space: ChannelSpace, problem: Problem, grams: Mapping[str, Gram]) -> dict[str, Elimination | None]:

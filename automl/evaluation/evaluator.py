@@ -114,8 +114,8 @@ class Evaluator:
         from. That of the space unless it was trained before the search."""
         return self._builder.original
 
-    def sensitivity(self) -> Sensitivity | None:
-        """What narrowing each knob alone is estimated to cost in loss; None if the space has no such estimate.
+    def sensitivity(self) -> Sensitivity:
+        """What narrowing each knob alone is estimated to cost in loss; of blocks and skips there is no such estimate.
 
         The first call needs the calibration data.
         """

@@ -61,7 +61,7 @@ class SparseBuilder(Builder):
         if options.importance == "activation":
             self._scores = input_scales(self.space, problem.calibration)
 
-    def sensitivity(self, problem: Problem) -> Sensitivity | None:
+    def sensitivity(self, problem: Problem) -> Sensitivity:
         """Tensor -> what the weights removed at each level are worth, each by itself: [n_levels].
 
         The sum over the weights removed of F[out] * weight^2 * E[x_in^2], with the Fisher information of its output

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import agents
 from agents.amc import PAPER
-from tests.kits.agents import AgentConformance, seeds_differ_after_the_first
+from tests.kits.agents import AgentConformance, seeds_differ_after
 
 
 class TestUniform(AgentConformance):
@@ -19,13 +19,13 @@ class TestRandom(AgentConformance):
 class TestAmc(AgentConformance):
     agent_name = "amc"
     options = {"hidden": 32}
-    test_seeds_differ = seeds_differ_after_the_first
+    test_seeds_differ = seeds_differ_after(1)
 
 
 class TestAmcWarm(AgentConformance):
     agent_name = "amc_warm"
     options = {"hidden": 32}
-    test_seeds_differ = seeds_differ_after_the_first
+    test_seeds_differ = seeds_differ_after(1)
 
 
 class TestAmcOfThePaper(AgentConformance):

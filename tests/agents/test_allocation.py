@@ -12,8 +12,9 @@ from agents import AgentError, Goal, Trial, TrialState
 from agents.allocation import Allocator, allocate, total
 from agents.thompson import regress
 from search_spaces import Point
-from tests.kits.agents import AgentConformance, assert_budget_used_up, done, play, seeds_differ_after_the_first
+from tests.kits.agents import AgentConformance, assert_budget_used_up, done, play, seeds_differ_after
 from tests.kits.blocks import BlockProblem
+from tests.kits.toy_depth import ToyDepthAccuracy, ToyDepthSpace
 from tests.kits.toy_space import ToySpace, toy_problem
 
 GOAL = Goal("accuracy", "maximize")
@@ -25,12 +26,12 @@ class TestAllocation(AgentConformance):
 
 class TestExact(AgentConformance):
     agent_name = "exact"
-    test_seeds_differ = seeds_differ_after_the_first
+    test_seeds_differ = seeds_differ_after(1)
 
 
 class TestThompson(AgentConformance):
     agent_name = "thompson"
-    test_seeds_differ = seeds_differ_after_the_first
+    test_seeds_differ = seeds_differ_after(1)
 
 
 def create(problem, name="exact", seed=0, trials=40, **changes):
@@ -140,6 +141,27 @@ def test_without_curves_that_fit_there_is_nothing_to_allocate(name):
         create(problem, name, sensitivity=problem.sensitivity | {"conv0": np.zeros(3)})
     with pytest.raises(AgentError, match="knob 'conv5'"):
         create(problem, name, sensitivity=problem.sensitivity | {"conv5": np.full(59, np.nan)})
+
+
+@pytest.mark.parametrize("name", ["allocation", "exact", "thompson"])
+@pytest.mark.parametrize("budget", [204.0, 100.0, 55.0])
+def test_bits_without_a_curve_stand_as_in_the_uniform_point(name, budget):
+    """At the smaller budgets it has removed some blocks, or all."""
+    problem, limits = ToyDepthAccuracy(ToyDepthSpace(), needed=(1, 3)), {"macs": budget}
+    space, agent = problem.space, create(problem, name, limits=limits, trials=12)
+    uniform = space.project(np.ones(len(space.knobs)), limits)
+    points = [trial.point for trial in play(agent, problem, 12, limits=limits)]
+    for point in points:
+        levels = space.levels(point)
+        assert space.within(levels, limits) and space.fill(levels.tolist(), np.ones(len(levels)), limits) == point
+        assert all(point[knob.name] == uniform[knob.name] for knob in space.knobs if knob.is_bit)
+    assert len(set(points)) >= (10 if name != "allocation" and budget > 200 else 1)
+
+
+def test_only_bits_may_go_without_a_curve():
+    problem = ToyDepthAccuracy(ToyDepthSpace(), needed=(1, 3))
+    with pytest.raises(AgentError, match="knob 'width2' as 15 finite losses >= 0, one for each level, got 0 values"):
+        create(problem, sensitivity={k: v for k, v in problem.sensitivity.items() if k != "width2"})
 
 
 @pytest.mark.parametrize("name", ["exact", "thompson", "amc_warm"])

@@ -8,12 +8,15 @@ from scipy.stats import mannwhitneyu, norm
 
 import agents
 from agents import AgentError, Goal, Trial, TrialState
+from agents.allocation import Allocator
 from agents.bo import _LogEI
 from agents.improvement import log_expected_improvement
 from agents.random_search import random_point
 from agents.surrogate import standardised
-from tests.kits.agents import AgentConformance, done, play, seeds_differ_after_the_first
+from agents.uniform import uniform_point
+from tests.kits.agents import AgentConformance, done, play, seeds_differ_after
 from tests.kits.toy_depth import ToyDepthAccuracy, ToyDepthSpace
+from tests.kits.toy_space import toy_problem
 
 GOAL = Goal("accuracy", "maximize")
 
@@ -21,7 +24,7 @@ GOAL = Goal("accuracy", "maximize")
 class TestBo(AgentConformance):
     agent_name = "bo"
     options = {"startup": 12, "candidates": 64}
-    test_seeds_differ = seeds_differ_after_the_first
+    test_seeds_differ = seeds_differ_after(2)
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +32,9 @@ def problem():
     return ToyDepthAccuracy(ToyDepthSpace(), needed=(1, 3))
 
 
-def create(problem, name="bo", seed=0, trials=24, limits=None, **options):
+def create(problem, name="bo", seed=0, trials=24, limits=None, **others):
     limits = problem.limits if limits is None else limits
-    return agents.create(name, space=problem.space, goal=GOAL, limits=limits, seed=seed, trials=trials, **options)
+    return agents.create(name, space=problem.space, goal=GOAL, limits=limits, seed=seed, trials=trials, **others)
 
 
 def taught(problem, n=20, **options):
@@ -131,6 +134,17 @@ def test_telling_fits_nothing_and_a_proposal_fits_once(problem):
     assert agent.model() is fitted
     agent.tell([Trial(agent.told, random_points(problem, 40, seed=3)[-1], TrialState.FAILED, {}, "made to")])
     assert agent.model() is not fitted
+
+
+def test_it_begins_at_the_uniform_point_and_the_allocation():
+    problem = toy_problem()
+    space, limits, curves = problem.space, problem.limits, problem.sensitivity
+    allocation = Allocator(space, limits, curves).plain()
+    assert uniform_point(space, limits) != allocation
+    points = [create(problem, sensitivity=curves).ask(6, []), create(problem).ask(6, [])]
+    assert points[0][:2] == [uniform_point(space, limits), allocation]
+    assert points[1][0] == points[0][0] and allocation not in points[1] and points[1][2:] == points[0][2:]
+    assert space.original_point not in create(problem, limits={}, sensitivity=curves).ask(6, [])
 
 
 def test_equal_values_are_survived(problem):

@@ -9,7 +9,7 @@ from agents import AgentError, Goal
 from agents.bo import WORST_LOAD, _LogNEHVI
 from agents.front import Load, dominators, random_load_point
 from agents.surrogate import standardised
-from tests.kits.agents import AgentConformance, done, play, seeds_differ_after_the_first
+from tests.kits.agents import AgentConformance, done, play, seeds_differ_after
 from tests.kits.toy_depth import ToyDepthAccuracy, ToyDepthSpace
 from tests.kits.toy_space import dominated_area
 
@@ -22,7 +22,7 @@ class TestBoFront(AgentConformance):
     agent_name = "bo"
     options = {"startup": 12, "candidates": 64, "front": True}
     fills_budget = False
-    test_seeds_differ = seeds_differ_after_the_first
+    test_seeds_differ = seeds_differ_after(2)
 
 
 @pytest.fixture(scope="module")

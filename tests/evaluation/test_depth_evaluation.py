@@ -1,5 +1,6 @@
 """Trials of a space of depth: layers that remain make up for those that are gone, as far as the fit is told to."""
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -31,11 +32,19 @@ def network_of(problem, space, point, how):
 
 def test_the_original_point_is_the_original(problem, space):
     evaluator = Evaluator(problem, space, threads=1)
-    assert evaluator.sensitivity() is None
     network = evaluator.network(space.original_point)
     (x,), _ = problem.validation[0]
     with torch.no_grad():
         assert torch.equal(network(x), space.original.eval()(x))
+
+
+def test_only_widths_have_error_curves(problem, space):
+    curves = Evaluator(problem, space, threads=1).sensitivity()
+    assert list(curves) == [knob.name for knob in space.knobs if knob.unit == "channels"]
+    for knob in space.knobs:
+        if knob.name in curves:
+            curve = curves[knob.name]
+            assert curve.shape == (len(knob.levels),) and curve[-1] == 0 and (np.diff(curve) <= 0).all()
 
 
 @pytest.mark.parametrize("block", ["conv1", "depthwise"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -61,11 +61,15 @@ def assert_budget_used_up(space: CostedSpace, point: Point, limits: Mapping[str,
             assert not space.within(raised, limits), f"{knob.name} could rise from {levels[t]} to {higher[0]}"
 
 
-def seeds_differ_after_the_first(kit: AgentConformance, problem: ToyAccuracy) -> None:
-    """In place of `test_seeds_differ`, for an agent whose first trial is a rule."""
-    asked = [list(kit.create(problem, seed).ask(3, [])) for seed in range(4)]
-    assert len({points[0] for points in asked}) == 1
-    assert len({point for points in asked for point in points[1:]}) == 8
+def seeds_differ_after(rules: int) -> Callable[[AgentConformance, ToyAccuracy], None]:
+    """In place of `test_seeds_differ`, for an agent whose first `rules` trials are rules."""
+
+    def test_seeds_differ(kit: AgentConformance, problem: ToyAccuracy) -> None:
+        asked = [list(kit.create(problem, seed).ask(rules + 2, [])) for seed in range(4)]
+        assert len({tuple(points[:rules]) for points in asked}) == 1
+        assert len({point for points in asked for point in points[rules:]}) == 8
+
+    return test_seeds_differ
 
 
 class AgentConformance:

@@ -101,6 +101,12 @@ class ToyDepthAccuracy:
         """The budget at which the needed blocks, `width` wide, are the best choice."""
         return {"macs": 60.0 + 9 * self.width * len(self.needed)}
 
+    @property
+    def sensitivity(self) -> dict[str, np.ndarray]:
+        """Error curves of the widths, which know nothing of what is needed, and none of the bits: [n_levels]."""
+        widths = [knob for knob in self.space.knobs if not knob.is_bit]
+        return {knob.name: (1 - np.array(knob.levels) / knob.size) ** 2 for knob in widths}
+
     def __call__(self, point: Point) -> float:
         lost = [max(1 - point[f"width{i}"] / self.width, 0.0) if point[f"block{i}"] else 1.0 for i in self.needed]
         return self.best - 0.15 * sum(lost)
