@@ -91,7 +91,7 @@ def climb(study: Study, winner: TrialRecord, out: Path) -> None:
         for name, options in UNTRAINED.items()
     }
     ladder["sequential"] = lambda: study.finisher
-    ladder["blockwise"] = lambda: study.evaluator.finishing(blockwise=True)
+    ladder["blockwise"] = lambda: study.evaluator.untrained().finishing(blockwise=True)
     for name, make in ladder.items():
         row = {"arm": name, "seed": winner.seed, "epochs": 0}
         if not known(out, row):
