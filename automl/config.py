@@ -145,7 +145,8 @@ class RunnerConfig:
     workers: int = 1
     """1 runs in this process, unless a key below needs one of its own; more are a Ray Tune sweep."""
     threads: int | None = None
-    """Threads of each worker; None shares the machine's cores evenly, or is `cpus_per_trial`."""
+    """Threads of each worker; None shares those that PyTorch would use evenly (OMP_NUM_THREADS, or the cores that this
+    process may have), or is `cpus_per_trial`."""
     address: str | None = None
     """A Ray cluster to run on, such as `auto` or `host:6379`; None for RAY_ADDRESS, `local` for this machine."""
     cpus_per_trial: float | None = None

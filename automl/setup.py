@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+import torch
 from torch import nn
 
 from automl._fingerprint import fingerprint
@@ -168,9 +168,12 @@ class Setup:
 
 
 def _threads(runner: RunnerConfig) -> int:
-    """Threads of each worker: no more in all than there are cores."""
+    """Threads of each worker: no more in all than torch would use here, by OMP_NUM_THREADS or the cores it may have.
+
+    Every operator waits for its last thread: two threads where one core is free take two to four times as long as one.
+    """
     if runner.threads is not None:
         return runner.threads
     if runner.cpus_per_trial is not None:
         return max(1, int(runner.cpus_per_trial))
-    return max(1, (os.cpu_count() or 1) // runner.workers)
+    return max(1, torch.get_num_threads() // runner.workers)

@@ -10,6 +10,9 @@ if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
     SHARE = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, SHARE)))
 
+# Ray's workers give way to all others (niceness 15), so where the cores are busy with other tests, time limits pass.
+os.environ.setdefault("RAY_worker_niceness", "0")
+
 # A script that runs the suite in the background has it ignore Ctrl-C, and so would the programs that tests press it in.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

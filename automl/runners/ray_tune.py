@@ -49,7 +49,7 @@ class RayTuneRunner:
         self,
         workers: int,
         *,
-        threads: int | None = None,
+        threads: int = 1,
         address: str | None = None,
         cpus: float = 1.0,
         gpus: float = 0.0,
@@ -58,7 +58,7 @@ class RayTuneRunner:
     ) -> None:
         self._workers = workers
         self._schedule = schedule
-        self._threads = threads or max(1, (os.cpu_count() or 1) // workers)
+        self._threads = threads
         self._address = address
         self._cpus, self._gpus = cpus, gpus
         self._timeout_s = timeout_s

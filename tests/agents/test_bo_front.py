@@ -123,7 +123,7 @@ def test_it_dominates_more_of_the_known_front_than_random_points(problem):
     areas = {
         "bo": [
             dominated_area(problem, [t.point for t in play(create(problem, seed, candidates=100), problem, 24)]) / whole
-            for seed in range(5)
+            for seed in range(3)
         ],
         "random": [dominated_area(problem, random_points(problem, 24, seed)) / whole for seed in range(30)],
     }
