@@ -19,7 +19,8 @@ def end_at_once(code: int) -> NoReturn:
     """Call what is in `at_once`, and end the process."""
     deadline = threading.Timer(PATIENCE_S, os._exit, (code,))
     deadline.daemon = True
-    deadline.start()
+    with contextlib.suppress(RuntimeError):  # Python, when it shuts down, starts no thread
+        deadline.start()
     for call in at_once:
         with contextlib.suppress(Exception):
             call()

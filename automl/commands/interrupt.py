@@ -23,8 +23,10 @@ def ends_on_ctrl_c(farewell: str, *, tell: bool = True) -> Iterator[None]:
     """While it lasts the first Ctrl-C raises `KeyboardInterrupt`, the next ends the process with code 130.
 
     Then nothing is closed: what has finished is in the database, a Ray cluster of this process's own is killed, and the
-    next driver finds that this one is dead. `farewell` is written to standard error if `tell`. Nothing is changed where
-    Ctrl-C means something else already: it is ignored in the background, or has a handler of its own.
+    next driver finds that this one is dead. `farewell` is written to standard error if `tell`. After the first Ctrl-C
+    the process is taken to be on its way out: the next ends it at once also when this no longer lasts, without a word,
+    for the default handler would print tracebacks while Python shuts down. Nothing is changed where Ctrl-C means
+    something else already: it is ignored in the background, or has a handler of its own.
 
     A signal may arrive while a finaliser or the callback of a weak reference runs, whose exceptions Python only prints:
     such a KeyboardInterrupt is raised again a moment later.
@@ -33,7 +35,7 @@ def ends_on_ctrl_c(farewell: str, *, tell: bool = True) -> Iterator[None]:
     if not usual or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
         return
-    pressed = lost = False
+    pressed = lost = over = False
     unraisable = sys.unraisablehook
 
     def write(text: str) -> None:
@@ -46,7 +48,8 @@ def ends_on_ctrl_c(farewell: str, *, tell: bool = True) -> Iterator[None]:
             lost = False
             raise KeyboardInterrupt
         if pressed:
-            write(f"{SHOW_CURSOR if os.isatty(2) else ''}\n{farewell}\n")
+            if not over:
+                write(f"{SHOW_CURSOR if os.isatty(2) else ''}\n{farewell}\n")
             end_at_once(130)
         pressed = True
         write(STOPPING)
@@ -66,4 +69,6 @@ def ends_on_ctrl_c(farewell: str, *, tell: bool = True) -> Iterator[None]:
         yield
     finally:
         sys.unraisablehook = unraisable
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        over = True
+        if not pressed:
+            signal.signal(signal.SIGINT, signal.default_int_handler)

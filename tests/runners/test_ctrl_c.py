@@ -77,7 +77,8 @@ def test_a_study_that_was_interrupted_goes_on_as_if_it_had_not_been(through, tmp
                 except ProcessLookupError:
                     assert not workers
             rest, said = process.communicate(timeout=30)
-            assert process.returncode == 130, said
+            # A second one may find it all but gone, where Python leaves signals to the system: a shell sees 130 too.
+            assert process.returncode in ((130, -signal.SIGINT) if (workers, presses) == (0, 2) else (130,)), said
             if presses == 2 and workers:
                 assert "ended at once" in said
             assert rest == "" and "Traceback" not in said
