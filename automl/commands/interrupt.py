@@ -35,7 +35,7 @@ def ends_on_ctrl_c(farewell: str, *, tell: bool = True) -> Iterator[None]:
     if not usual or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
         return
-    pressed = lost = over = False
+    pressed = lost = False
     unraisable = sys.unraisablehook
 
     def write(text: str) -> None:
@@ -48,8 +48,7 @@ def ends_on_ctrl_c(farewell: str, *, tell: bool = True) -> Iterator[None]:
             lost = False
             raise KeyboardInterrupt
         if pressed:
-            if not over:
-                write(f"{SHOW_CURSOR if os.isatty(2) else ''}\n{farewell}\n")
+            write(f"{SHOW_CURSOR if os.isatty(2) else ''}\n{farewell}\n")
             end_at_once(130)
         pressed = True
         write(STOPPING)
@@ -69,6 +68,6 @@ def ends_on_ctrl_c(farewell: str, *, tell: bool = True) -> Iterator[None]:
         yield
     finally:
         sys.unraisablehook = unraisable
-        over = True
+        tell = False
         if not pressed:
             signal.signal(signal.SIGINT, signal.default_int_handler)
