@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from automl._imports import check_packages
+from automl.util.packages import check_packages
 
 check_packages()
 

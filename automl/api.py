@@ -10,14 +10,14 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from automl.config import IN_MEMORY, StudyConfig
+from automl.config.study import IN_MEMORY, StudyConfig
 from automl.export import Artifact, export
-from automl.problem import Problem
-from automl.progress import Progress
-from automl.report import summary, table
-from automl.results import Results, conclude, manifest
+from automl.lanes.progress import Progress
+from automl.report.table import summary, table
 from automl.store import open_store
-from automl.study import Study
+from automl.study.conclude import Results, conclude, manifest
+from automl.study.study import Study
+from automl.tasks.problem import Problem
 from automl.types import Measurement
 from search_spaces import Plan, Point
 

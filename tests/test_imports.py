@@ -141,6 +141,40 @@ def test_no_module_imports_itself_through_others():
         pytest.fail(f"import cycle: {' <- '.join(error.args[1])}")
 
 
+def folders(graph: dict[str, set[str]]) -> dict[str, set[str]]:
+    """Folder -> folders that its modules import; a package's own `__init__` and loose modules stand for themselves."""
+    packages = {name for name in graph if any(other.startswith(f"{name}.") for other in graph)}
+
+    def folder(name: str) -> str:
+        return name if name in packages else name.rpartition(".")[0] if name.count(".") > 1 else name
+
+    out: dict[str, set[str]] = {}
+    for name, targets in graph.items():
+        out.setdefault(folder(name), set()).update(folder(target) for target in targets)
+    return {name: {target for target in targets if target != name} for name, targets in out.items()}
+
+
+def test_no_folder_imports_itself_through_others():
+    graph = folders(dependencies({name: file.read_text() for name, file in modules().items()}))
+    assert {"automl.fit", "automl.config", "search_spaces.graph"} <= graph.keys()
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"import cycle of folders: {' <- '.join(error.args[1])}")
+
+
+def test_a_cycle_of_folders_is_noticed():
+    sources = {"p.a": "", "p.a.x": "from p.b import y", "p.b": "", "p.b.y": "", "p.b.z": "import p.a.w", "p.a.w": ""}
+    with pytest.raises(CycleError):
+        TopologicalSorter(folders(dependencies(sources))).prepare()
+    TopologicalSorter(dependencies(sources)).prepare()
+
+
+def test_files_lie_in_folders():
+    loose = {file.stem for file in (ROOT / "automl").glob("*.py")}
+    assert loose == {"__init__", "api", "cli", "errors", "types"}
+
+
 @pytest.mark.parametrize(
     ("path", "source"),
     [

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from automl._differences import first_differences
 from automl.benchmark.judge import agent_for
 from automl.benchmark.table import Table
 from automl.errors import StudyError
+from automl.lanes.session import Lanes, Session
 from automl.runners import SerialRunner
-from automl.session import Lanes, Session
 from automl.store import Store, StudyNotFoundError, StudyRecord
-from automl.study import code_version
+from automl.study.differences import first_differences
+from automl.study.study import code_version
 
 
 def record(

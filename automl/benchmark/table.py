@@ -14,11 +14,11 @@ from zipfile import BadZipFile
 import numpy as np
 
 from agents import Goal, Sensitivity
-from automl._names import nearest
 from automl.benchmark.costs import CostPolynomial
 from automl.errors import TableError
-from automl.evaluation.certify import excess
+from automl.measures.counts import excess
 from automl.types import Measurement, Outcome
+from automl.util.names import nearest
 from search_spaces import ConditionalSpace, CostedSpace, Knob, Plan, Point, Space, SpaceError
 
 FORMAT = 2

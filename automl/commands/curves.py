@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from automl.curves import draw_curves
+from automl.report.curves import draw_curves
 from automl.store import open_store
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from agents import TrialState
 from automl.commands.search import located
-from automl.config import RunnerConfig, StudyConfig
+from automl.config.study import RunnerConfig, StudyConfig
 from automl.errors import StudyError
 from automl.export import export
-from automl.finishing import reported_plan
-from automl.results import certified_network, certified_winner, manifest
 from automl.store import TrialRecord, open_store
-from automl.study import Study
+from automl.study.conclude import certified_network, certified_winner, manifest
+from automl.study.finishing import reported_plan
+from automl.study.study import Study
 
 
 def run(args: argparse.Namespace) -> int:

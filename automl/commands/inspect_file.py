@@ -9,13 +9,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from automl._duration import duration
 from automl.commands.search import overridden
-from automl.config import StudyConfig
-from automl.evaluation.certify import shown
-from automl.report import align
+from automl.config.study import StudyConfig
+from automl.measures.counts import shown
+from automl.report.table import align
 from automl.runners import run_trial
-from automl.setup import Setup
+from automl.study.setup import Setup
+from automl.util.duration import duration
 from search_spaces import DepthSpace, WeightSpace
 
 

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from automl._at_once import end_at_once
+from automl.util.at_once import end_at_once
 
 AGAIN_S = 0.01
 """After what time a KeyboardInterrupt that was lost is raised again, in seconds."""

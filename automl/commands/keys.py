@@ -15,11 +15,11 @@ import yaml
 
 import agents
 from automl import data, zoo
-from automl._field_docs import field_docs
-from automl._names import nearest
-from automl._sections import unless_none
-from automl.config import AgentConfig, DataConfig, ModelConfig, StudyConfig
+from automl.config.field_docs import field_docs
+from automl.config.parse import unless_none
+from automl.config.study import AgentConfig, DataConfig, ModelConfig, StudyConfig
 from automl.errors import ConfigError
+from automl.util.names import nearest
 
 WIDTH = 110
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from automl.commands.search import overridden, run_study
-from automl.config import StudyConfig
+from automl.config.study import StudyConfig
 from automl.store import open_store
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from automl.cli import DEFAULT_STORAGE
 from automl.commands.interrupt import ends_on_ctrl_c
-from automl.config import StudyConfig
-from automl.curves import draw_curves
-from automl.progress import Form, Progress
-from automl.report import draw, summary, table
-from automl.results import conclude
+from automl.config.study import StudyConfig
+from automl.lanes.progress import Form, Progress
+from automl.report.curves import draw_curves
+from automl.report.table import draw, summary, table
 from automl.store import Store, open_store
-from automl.study import Study
+from automl.study.conclude import conclude
+from automl.study.study import Study
 
 
 def run(args: argparse.Namespace) -> int:

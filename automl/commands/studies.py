@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from automl.report import align
+from automl.report.table import align
 from automl.store import open_store
 
 

@@ -10,12 +10,12 @@ from typing import Literal
 import numpy as np
 import torch
 
-from automl._names import nearest
 from automl.data.download import Download, fetch
 from automl.data.images import ImageSet
 from automl.data.order import stratified_order
 from automl.data.readers import read_cifar, read_mnist
 from automl.errors import DataError
+from automl.util.names import nearest
 
 Split = Literal["train", "test"]
 Arrays = tuple[np.ndarray, np.ndarray]

@@ -2,37 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from torch import Tensor, nn
 
-from automl.budget import Term
-from automl.measures import count_macs, count_params, size_bytes
-from automl.measures.latency_table import LatencyOptions, batch_of, compare_closely
+from automl.config.budget import Term
+from automl.config.latency import LatencyOptions
+from automl.measures.latency_model import batch_of, compare_closely
 from automl.types import Measurement
-
-COUNTED = ("macs", "params", "size_bytes")
-
-
-def counts(network: nn.Module, example_inputs: Sequence[Tensor]) -> list[Measurement]:
-    """MACs per sample, parameters and bytes of the safetensors file of `network`, counted on it."""
-    return [
-        Measurement("macs", count_macs(network, example_inputs), "MAC"),
-        Measurement("params", count_params(network)),
-        Measurement("size_bytes", size_bytes(network), "B"),
-    ]
-
-
-def excess(measured: Sequence[Measurement], limits: Mapping[str, float]) -> str | None:
-    """Which of `limits` (metric -> upper limit) the measurements exceed, in words, or None."""
-    over = [m for m in measured if m.metric in limits and m.value > limits[m.metric]]
-    return ", ".join(f"{m.metric} {shown(m.value)} > {shown(limits[m.metric])}" for m in over) or None
-
-
-def shown(cost: float) -> str:
-    """A count whole, a time in ms to the microsecond."""
-    return f"{cost:,.0f}" if cost >= 1000 else f"{round(cost, 3):,.12g}"
 
 
 def certificate(

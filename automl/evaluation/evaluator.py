@@ -13,25 +13,25 @@ import torch
 from torch import Tensor, fx, nn
 
 from agents import Goal, Sensitivity
-from automl.batches import compact
+from automl.config.evaluation import EvaluationOptions
+from automl.config.training import TrainingOptions
 from automl.errors import BudgetError, ConfigError
-from automl.evaluation.builder import Builder
-from automl.evaluation.certify import COUNTED, excess
 from automl.evaluation.failures import lacks_memory, reason_of, require_finite
 from automl.evaluation.judge import Judge
-from automl.evaluation.metrics import measure_metrics
-from automl.evaluation.objectives import COMPRESSION_REWARD, with_objective
-from automl.evaluation.options import EvaluationOptions
-from automl.evaluation.precision import choose_dtype, fast, first, formatted
 from automl.evaluation.racing import estimates
-from automl.evaluation.sparsity import SparseBuilder
-from automl.measures import pinned_threads
-from automl.problem import Batch, Problem
+from automl.fast.precision import choose_dtype, fast, first, formatted
+from automl.fit.builder import Builder
+from automl.fit.sparsity import SparseBuilder
+from automl.measures.counts import COUNTED, excess
+from automl.tasks.batches import compact
+from automl.tasks.metrics import measure_metrics
+from automl.tasks.objectives import COMPRESSION_REWARD, with_objective
+from automl.tasks.problem import Batch, Problem
 from automl.training.loss import Loss, SupervisedLoss, smoothed
-from automl.training.options import TrainingOptions
-from automl.training.regularise import Regulariser
+from automl.training.methods.base import Regulariser
 from automl.training.trainer import History, settle, train
 from automl.types import Measurement, Outcome
+from automl.util.threads import pinned_threads
 from search_spaces import ChannelSpace, Plan, Point, WeightSpace
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from agents import Goal
-from automl.evaluation.metrics import DIVERGENCE, Scores
-from automl.evaluation.precision import fast, formatted
 from automl.evaluation.racing import hopeless, looks
-from automl.problem import Batch, Problem
+from automl.fast.precision import fast, formatted
+from automl.tasks.metrics import DIVERGENCE, Scores
+from automl.tasks.problem import Batch, Problem
 from search_spaces import Point
 
 RIVALS = 16

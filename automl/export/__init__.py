@@ -2,6 +2,6 @@
 
 from automl.export.bundle import Artifact, export, load
 from automl.export.formats import FORMATS
-from automl.export.sparse import unpack
+from automl.export.packed import unpack
 
 __all__ = ["FORMATS", "Artifact", "export", "load", "unpack"]

@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from automl._names import nearest
 from automl.errors import ExportError
 from automl.export.formats import FORMATS, PACKED, Format, load_tensors
-from automl.export.sparse import sparsity
+from automl.export.packed import sparsity
 from automl.export.subject import Subject, largest_difference, run_module
 from automl.measures import state_tensors
+from automl.util.names import nearest
 from search_spaces import Blueprint, Plan, trace
 
 MANIFEST = "manifest.json"
@@ -58,7 +58,7 @@ def export(
     programs take any batch size, and all are in float32 and eval mode. Each file is loaded again and compared with
     the network on the example batch, on one of one sample more, and on a single sample; only when all agree do the
     files appear in `out`, the manifest last. `network` is not changed. Where the plan keeps single weights,
-    `model.safetensors` is a packed file (`automl.export.sparse`); the other files store the zeros.
+    `model.safetensors` is a packed file (`automl.export.packed`); the other files store the zeros.
 
     Args:
         network: the compressed network.

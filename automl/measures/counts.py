@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,7 +10,11 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from automl.measures.modes import evaluating
+from automl.types import Measurement
+from automl.util.modes import evaluating
+
+COUNTED = ("macs", "params", "size_bytes")
+"""The costs that are counted on a built network."""
 
 
 def count_macs(network: nn.Module, inputs: Sequence[Tensor]) -> int:
@@ -42,6 +46,26 @@ def size_bytes(network: nn.Module) -> int:
     from safetensors.torch import save
 
     return len(save(state_tensors(network)[0]))
+
+
+def counts(network: nn.Module, example_inputs: Sequence[Tensor]) -> list[Measurement]:
+    """MACs per sample, parameters and bytes of the safetensors file of `network`, counted on it."""
+    return [
+        Measurement("macs", count_macs(network, example_inputs), "MAC"),
+        Measurement("params", count_params(network)),
+        Measurement("size_bytes", size_bytes(network), "B"),
+    ]
+
+
+def excess(measured: Sequence[Measurement], limits: Mapping[str, float]) -> str | None:
+    """Which of `limits` (metric -> upper limit) the measurements exceed, in words, or None."""
+    over = [m for m in measured if m.metric in limits and m.value > limits[m.metric]]
+    return ", ".join(f"{m.metric} {shown(m.value)} > {shown(limits[m.metric])}" for m in over) or None
+
+
+def shown(cost: float) -> str:
+    """A count whole, a time in ms to the microsecond."""
+    return f"{cost:,.0f}" if cost >= 1000 else f"{round(cost, 3):,.12g}"
 
 
 def state_tensors(network: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:

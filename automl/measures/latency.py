@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from automl.measures.modes import evaluating
-from automl.measures.threads import cpu_name, pinned_threads
 from automl.types import Measurement
+from automl.util.modes import evaluating
+from automl.util.threads import cpu_name, pinned_threads
 
 STEADY = 0.10
 """The reference's times may drift or spread by this fraction before a comparison is called unsteady."""

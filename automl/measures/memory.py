@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from automl.measures.modes import evaluating
+from automl.util.modes import evaluating
 
 
 def peak_activation_bytes(network: nn.Module, inputs: Sequence[Tensor]) -> int:

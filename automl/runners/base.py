@@ -11,7 +11,7 @@ from typing import Protocol
 
 from automl.errors import AutomlError
 from automl.evaluation.failures import lacks_memory, reason_of
-from automl.session import Proposer
+from automl.lanes.session import Proposer
 from automl.types import Outcome
 from search_spaces import Point
 

@@ -23,8 +23,8 @@ os.environ.setdefault("TUNE_FORCE_TRIAL_CLEANUP_S", "2")
 import psutil
 import ray
 
-from automl._at_once import at_once
 from automl.errors import StudyError
+from automl.util.at_once import at_once
 
 HOME = Path(__file__).resolve().parents[2]
 """Where our packages lie, side by side."""

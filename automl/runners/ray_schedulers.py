@@ -13,8 +13,8 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, HyperBandForBOHB, MedianStoppingRule, TrialScheduler
 
 from agents import Goal, TrialState
+from automl.config.schedulers import SchedulerOptions
 from automl.runners.ray_hooks import KeepWorkers
-from automl.training.schedulers import SchedulerOptions
 
 if TYPE_CHECKING:
     from automl.store import TrialRecord

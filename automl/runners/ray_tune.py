@@ -22,11 +22,11 @@ from ray.tune.search import Searcher
 
 from agents import TrialState
 from automl.errors import StudyError
+from automl.lanes.session import Proposer
 from automl.runners.base import Evaluate
 from automl.runners.ray_hooks import NOT_STARTED, Deadlines, Interrupt, KeepWorkers
 from automl.runners.ray_schedulers import Schedule
 from automl.runners.ray_worker import worker
-from automl.session import Proposer
 from automl.types import Measurement, Outcome
 
 if TYPE_CHECKING:

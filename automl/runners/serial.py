@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from automl.lanes.session import Proposer
 from automl.runners.base import Evaluate, OutOfMemoryError, run_trial
-from automl.session import Proposer
 
 
 class SerialRunner:

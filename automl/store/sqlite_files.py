@@ -11,8 +11,8 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from automl._files import replacing
 from automl.store.errors import StoreError
+from automl.util.files import replacing
 
 Identity = tuple[int, int] | None
 """Which file a path leads to; None if to none."""

@@ -13,7 +13,6 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from agents import TrialState
-from automl._names import nearest
 from automl.store import leases, schema, writes
 from automl.store.engine import PATIENCE_S, Database
 from automl.store.errors import StoreError, StudyExistsError, StudyNotFoundError
@@ -28,6 +27,7 @@ from automl.store.rows import (
     within,
 )
 from automl.types import Measurement, Outcome
+from automl.util.names import nearest
 from search_spaces import Point
 
 

@@ -22,10 +22,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
-from automl._files import replacing
 from automl.store import schema, sqlite_files
 from automl.store.errors import StoreError, StudyExistsError, StudyNotFoundError
 from automl.store.store import Store, study_name
+from automl.util.files import replacing
 
 FORMAT = "automl-compress studies"
 FORMAT_VERSION = 1

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from automl._names import nearest
 from automl.errors import ConfigError, ExportError
 from automl.store.store import Store
+from automl.util.names import nearest
 
 if TYPE_CHECKING:
     import pandas as pd

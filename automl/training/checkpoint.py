@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from automl._files import replacing
 from automl.errors import StudyError
+from automl.util.files import replacing
 
 VERSION = 1
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+from automl.config.training import DistillationOptions
 from automl.errors import ConfigError
-from automl.problem import Problem
+from automl.tasks.problem import Problem
 from automl.training.hints import HintLoss, Hints
-from automl.training.options import DistillationOptions
 from automl.training.teacher import CachedTeacher, Teacher
 from search_spaces import ChannelSpace, Plan, WeightSpace
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from automl.config.training import TrainingOptions
 from automl.errors import ConfigError
-from automl.training.options import TrainingOptions
 
 Form = tuple[Literal["float32", "bfloat16"], bool]
 """Arithmetic, and whether memory is in the order of channels last."""

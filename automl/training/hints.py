@@ -13,9 +13,9 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from torch.nn.utils import skip_init
 
-from automl._names import nearest
 from automl.errors import ConfigError
 from automl.training.teacher import Teacher, tapped
+from automl.util.names import nearest
 from search_spaces import ChannelSpace, Plan
 
 Kind = Literal["fitnets", "attention", "features"]

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, fx, nn
 
 from automl.errors import ModelError
-from automl.evaluation.fold import folded
-from automl.evaluation.fuse import fuse
-from automl.evaluation.precision import converted, formatted
+from automl.fast.fold import folded
+from automl.fast.fuse import fuse
+from automl.fast.precision import converted, formatted
 
 CACHE_BYTES = 2**28
 """What a `CachedTeacher` may remember: the outputs of 6.7 million samples of 10 classes, or of 67,000 of 1,000."""

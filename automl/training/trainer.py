@@ -19,17 +19,17 @@ import torch
 from torch import Tensor, nn
 
 from agents import Goal
-from automl._duration import duration
-from automl._fingerprint import fingerprint
+from automl.config.training import TrainingOptions
 from automl.errors import ConfigError, DataError, NotFiniteError, StudyError
-from automl.problem import Batch
+from automl.tasks.problem import Batch
 from automl.training.average import Average
 from automl.training.checkpoint import read_checkpoint, write_checkpoint
 from automl.training.form import autocast, compiled, explained, laid_out, on_device, settled
 from automl.training.loss import Loss
-from automl.training.options import TrainingOptions
-from automl.training.regularise import Regulariser
+from automl.training.methods.base import Regulariser
 from automl.training.weights import copied, in_place, live, put
+from automl.util.duration import duration
+from automl.util.fingerprint import fingerprint
 
 Data = Callable[[int], Iterable[Batch]]
 """Seed of an epoch -> its batches, in random order and augmented if they are to be."""

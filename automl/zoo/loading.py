@@ -11,8 +11,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from automl._names import nearest
 from automl.errors import ModelError
+from automl.util.names import nearest
 from automl.zoo.registry import create
 
 

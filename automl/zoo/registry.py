@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from automl._names import nearest
 from automl.errors import ModelError
+from automl.util.names import nearest
 from automl.zoo.mobilenet import mobilenet_v1, mobilenet_v2
 from automl.zoo.resnet import plain20, resnet20, resnet32, resnet44, resnet56, resnet110
 from automl.zoo.small_cnn import small_cnn

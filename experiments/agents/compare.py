@@ -15,9 +15,9 @@ from statistics import fmean, stdev
 
 from scipy.stats import mannwhitneyu
 
-from automl.session import FINAL
+from automl.lanes.session import FINAL
 from automl.store import Store, StudyRecord, TrialRecord, open_store
-from automl.study import BASE, final
+from automl.study.study import BASE, final
 
 
 def main() -> None:

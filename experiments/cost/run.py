@@ -20,13 +20,14 @@ import torch
 from scipy.stats import spearmanr
 
 from agents.random_search import random_point
-from automl.config import StudyConfig
-from automl.evaluation import EvaluationOptions, Evaluator
-from automl.evaluation.precision import fast
-from automl.evaluation.recalibration import recalibrate
-from automl.problem import Batch
-from automl.setup import Setup
-from automl.study import code_version
+from automl.config.evaluation import EvaluationOptions
+from automl.config.study import StudyConfig
+from automl.evaluation import Evaluator
+from automl.fast.precision import fast
+from automl.fit.recalibration import recalibrate
+from automl.study.setup import Setup
+from automl.study.study import code_version
+from automl.tasks.problem import Batch
 from experiments.cost.reference import BATCH, IMAGES, reward
 from search_spaces import Point
 

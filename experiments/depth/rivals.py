@@ -24,12 +24,12 @@ from matplotlib.figure import Figure
 from scipy.stats import mannwhitneyu
 from torch import nn
 
-from automl.config import StudyConfig
-from automl.evaluation.objectives import COMPRESSION_REWARD, with_objective
-from automl.finishing import reported_network
-from automl.session import FINAL, REFITTED
+from automl.config.study import StudyConfig
+from automl.lanes.session import FINAL, REFITTED
 from automl.store import TrialRecord, open_store
-from automl.study import BASE, Study
+from automl.study.finishing import reported_network
+from automl.study.study import BASE, Study
+from automl.tasks.objectives import COMPRESSION_REWARD, with_objective
 from automl.types import Measurement
 
 Row = dict[str, Any]

@@ -19,11 +19,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from automl.config import RunnerConfig, StudyConfig
-from automl.evaluation import EvaluationOptions, Evaluator
+from automl.config.evaluation import EvaluationOptions
+from automl.config.study import RunnerConfig, StudyConfig
+from automl.config.training import DistillationOptions, TrainingOptions
+from automl.evaluation import Evaluator
 from automl.store import TrialRecord, open_store
-from automl.study import Study, code_version
-from automl.training.options import DistillationOptions, TrainingOptions
+from automl.study.study import Study, code_version
 
 DISTILLED = {
     "distil": DistillationOptions(),

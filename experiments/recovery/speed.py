@@ -27,12 +27,13 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from automl import data, zoo
+from automl.config.training import TrainingOptions
 from automl.data import ImageSet, Splits
-from automl.measures import count_macs, cpu_name
-from automl.problem import Batch
+from automl.measures import count_macs
+from automl.tasks.problem import Batch
 from automl.training.loss import SupervisedLoss
-from automl.training.options import TrainingOptions
 from automl.training.trainer import settle, train
+from automl.util.threads import cpu_name
 from search_spaces import ChannelSpace
 
 BATCH = 128

@@ -33,8 +33,8 @@ from ray.tune.search.optuna import OptunaSearch
 from study import GOAL
 
 import agents
+from automl.lanes.session import Session
 from automl.runners.ray_tune import RayTuneRunner
-from automl.session import Session
 from automl.store import LiveProjection, OptunaProjection, open_store
 from automl.types import Measurement, Outcome
 from search_spaces import Point

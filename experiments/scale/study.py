@@ -13,7 +13,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from agents import Goal, Trial, TrialState
-from automl.session import Session
+from automl.lanes.session import Session
 from automl.store import Store, StudyRecord, schema
 from automl.store.rows import measurement_rows
 from automl.types import Measurement, Outcome

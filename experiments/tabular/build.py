@@ -22,14 +22,14 @@ from pathlib import Path
 from typing import Any
 
 from agents import TrialState
-from automl._duration import duration
 from automl.benchmark import Coverage, Table
 from automl.benchmark.grid import choices
-from automl.config import RunnerConfig, StudyConfig
+from automl.config.study import RunnerConfig, StudyConfig
 from automl.evaluation import Evaluator
-from automl.evaluation.certify import COUNTED
-from automl.setup import Setup
-from automl.study import code_version, environment
+from automl.measures.counts import COUNTED
+from automl.study.setup import Setup
+from automl.study.study import code_version, environment
+from automl.util.duration import duration
 
 CHUNK = 50
 _evaluator: Evaluator

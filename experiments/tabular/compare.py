@@ -19,7 +19,7 @@ from scipy.stats import mannwhitneyu
 
 import agents
 from automl.benchmark import Table, judge, regret_after
-from automl.budget import parse_budget
+from automl.config.budget import parse_budget
 
 AFTER = (25, 50, 100, 200, 400)
 TESTED = (100, 400)

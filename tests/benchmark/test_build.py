@@ -10,8 +10,8 @@ import pytest
 
 from agents import TrialState
 from automl.benchmark import Table
-from automl.config import StudyConfig
-from automl.setup import Setup
+from automl.config.study import StudyConfig
+from automl.study.setup import Setup
 from experiments.tabular import build, compare
 
 ROOT = Path(__file__).resolve().parents[2]

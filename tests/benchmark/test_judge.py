@@ -11,10 +11,10 @@ import pytest
 import agents
 from agents import TrialState
 from automl.benchmark import judge, record, regret_after
-from automl.curves import draw_curves
 from automl.errors import StudyError
+from automl.lanes.session import Session
+from automl.report.curves import draw_curves
 from automl.runners import SerialRunner
-from automl.session import Session
 from automl.store import open_store
 
 TRIALS = 20

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from agents import Goal, TrialState
-from automl.curves import Search, best_so_far, draw_curves, over_seeds, picture
 from automl.errors import StudyError
+from automl.report.curves import Search, best_so_far, draw_curves, over_seeds, picture
 from automl.store import open_store
 from automl.types import Measurement, Outcome
 from tests.cli.conftest import TRIALS

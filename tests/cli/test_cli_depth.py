@@ -7,7 +7,7 @@ import json
 import pytest
 import yaml
 
-from automl.config import StudyConfig
+from automl.config.study import StudyConfig
 from automl.errors import ConfigError
 from tests.cli.conftest import DIGITS
 from tests.cli.conftest import automl as command

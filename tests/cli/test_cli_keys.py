@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 import agents
-from automl._field_docs import field_docs
 from automl.commands.keys import optional_sections
-from automl.config import StudyConfig
+from automl.config.field_docs import field_docs
+from automl.config.study import StudyConfig
 from tests.cli.conftest import automl
 
 SECTIONS = optional_sections(StudyConfig)

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import automl.export
-from automl.config import StudyConfig
+from automl.config.study import StudyConfig
 from automl.errors import ConfigError
-from automl.export.sparse import packed_bytes
+from automl.export.packed import packed_bytes
 from automl.store import open_store
 from automl.zoo import load_model
 from tests.cli.conftest import DIGITS

@@ -10,7 +10,7 @@ from datetime import datetime
 
 import pytest
 
-from automl.progress import Progress, duration
+from automl.lanes.progress import Progress, duration
 from automl.store import open_store
 from automl.types import Measurement, Outcome
 from tests.kits.runners import GOAL, new_session, new_study

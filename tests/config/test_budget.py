@@ -2,7 +2,7 @@
 
 import pytest
 
-from automl.budget import parse_budget, parse_guarantee
+from automl.config.budget import parse_budget, parse_guarantee
 from automl.errors import ConfigError
 
 BASE = {"macs": 40_000_000.0, "params": 270_000.0, "size_bytes": 1_100_000.0, "predicted_latency_ms": 8.0}

@@ -2,9 +2,9 @@
 
 import pytest
 
-from automl.config import StudyConfig
-from automl.measures import pinned_threads
-from automl.setup import Setup
+from automl.config.study import StudyConfig
+from automl.study.setup import Setup
+from automl.util.threads import pinned_threads
 from tests.cli.conftest import DIGITS
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from agents import Goal
-from automl._differences import first_differences
-from automl.config import RunnerConfig, StudyConfig
+from automl.config.study import RunnerConfig, StudyConfig
 from automl.errors import ConfigError
+from automl.study.differences import first_differences
 
 MINIMAL = {"name": "s", "model": "small_cnn", "data": "digits", "budget": "macs <= 50%"}
 FULL = """\

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from automl.problem import Problem
+from automl.tasks.problem import Problem
 
 
 class Residual(nn.Module):

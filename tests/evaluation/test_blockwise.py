@@ -5,8 +5,8 @@ import copy
 import pytest
 import torch
 
-from automl.evaluation.blockwise import BlockReconstruction
-from automl.evaluation.sequential import SequentialReconstruction
+from automl.fit.blockwise import BlockReconstruction
+from automl.fit.sequential import SequentialReconstruction
 from search_spaces import ChannelSpace
 from tests.kits import digits
 

@@ -5,9 +5,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from automl.config.evaluation import EvaluationOptions
+from automl.config.latency import LatencyOptions
 from automl.errors import ConfigError
-from automl.evaluation import EvaluationOptions, Evaluator
-from automl.measures.latency_table import LatencyOptions, measure_latency_table
+from automl.evaluation import Evaluator
+from automl.measures.latency_model import measure_latency_table
 from search_spaces import DepthSpace
 from tests.evaluation.test_sequential import loss_of
 

@@ -5,11 +5,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from agents import TrialState
+from automl.config.evaluation import EvaluationOptions
 from automl.errors import BudgetError, ConfigError
-from automl.evaluation import EvaluationOptions, Evaluator
+from automl.evaluation import Evaluator
 from automl.measures import count_macs, count_params, size_bytes
-from automl.problem import Problem
 from automl.runners.base import OutOfMemoryError, run_trial
+from automl.tasks.problem import Problem
 from search_spaces import ChannelSpace
 
 COSTS = ("macs", "params", "size_bytes")

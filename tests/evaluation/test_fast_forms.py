@@ -5,10 +5,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from automl.evaluation.fold import folded
-from automl.evaluation.fuse import FusedConv, available, fuse
-from automl.evaluation.precision import choose_dtype, fast, formatted, native_bfloat16
-from automl.problem import Problem
+from automl.fast.fold import folded
+from automl.fast.fuse import FusedConv, available, fuse
+from automl.fast.precision import choose_dtype, fast, formatted, native_bfloat16
+from automl.tasks.problem import Problem
 from search_spaces import ChannelSpace
 
 X = torch.randn(6, 3, 12, 12, generator=torch.Generator().manual_seed(0))

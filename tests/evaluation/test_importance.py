@@ -2,8 +2,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from automl.evaluation.gram import gather_grams
-from automl.evaluation.importance import activation_scores
+from automl.fit.gram import gather_grams
+from automl.fit.importance import activation_scores
 from search_spaces import ChannelSpace
 
 X = torch.randn(40, 3, 6, 6, generator=torch.Generator().manual_seed(0))

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from automl.evaluation import gram as gram_module
-from automl.evaluation.gram import gather_grams, supported
-from automl.evaluation.reconstruction import kept_in_groups, least_squares
+from automl.fit import gram as gram_module
+from automl.fit.gram import gather_grams, supported
+from automl.fit.reconstruction import kept_in_groups, least_squares
 
 LAYERS = {
     "3x3": nn.Conv2d(6, 5, 3, padding=1),

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from automl.evaluation.objectives import WEIGHED, with_objective
+from automl.tasks.objectives import WEIGHED, with_objective
 from automl.types import Measurement
 
 MEASURED = [

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from agents import Goal, TrialState
+from automl.config.evaluation import EvaluationOptions
 from automl.errors import ConfigError
-from automl.evaluation import EvaluationOptions, Evaluator
-from automl.evaluation.metrics import Scores
+from automl.evaluation import Evaluator
 from automl.evaluation.racing import LOOKS, estimates, hopeless, looks
+from automl.tasks.metrics import Scores
 from search_spaces import ChannelSpace
 
 LOSS = Goal("loss", "minimize")

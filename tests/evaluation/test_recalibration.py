@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from automl.evaluation.precision import formatted
-from automl.evaluation.recalibration import recalibrate
+from automl.fast.precision import formatted
+from automl.fit.recalibration import recalibrate
 
 X = torch.randn(30, 2, 6, 6, generator=torch.Generator().manual_seed(0)) * 2 + 1
 

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from automl.evaluation.gram import gather_grams
-from automl.evaluation.reconstruction import Reconstruction, lone_norms
+from automl.fast.fold import lone_norms
+from automl.fit.gram import gather_grams
+from automl.fit.reconstruction import Reconstruction
 from search_spaces import ChannelSpace, Plan
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -131,7 +132,7 @@ def test_the_original_is_untouched_and_repeats_are_exact():
 
 
 def test_cache_of_solutions_is_bounded(monkeypatch):
-    from automl.evaluation import reconstruction as module
+    from automl.fit import reconstruction as module
 
     monkeypatch.setattr(module, "CACHE_BYTES", 2_000)
     network = with_redundant_channels()

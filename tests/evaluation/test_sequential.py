@@ -8,8 +8,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from automl.evaluation import EvaluationOptions, Evaluator
-from automl.evaluation.sequential import SequentialReconstruction
+from automl.config.evaluation import EvaluationOptions
+from automl.evaluation import Evaluator
+from automl.fit.sequential import SequentialReconstruction
 from search_spaces import ChannelSpace
 
 

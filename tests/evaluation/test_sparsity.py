@@ -10,10 +10,11 @@ from scipy.stats import spearmanr
 from torch import nn
 
 from agents import Goal, TrialState
+from automl.config.evaluation import EvaluationOptions
 from automl.errors import BudgetError, ConfigError
-from automl.evaluation import EvaluationOptions, Evaluator
-from automl.evaluation.sparsity import input_scales
-from automl.export.sparse import packed_bytes
+from automl.evaluation import Evaluator
+from automl.export.packed import packed_bytes
+from automl.fit.sparsity import input_scales
 from search_spaces import Plan, WeightSpace
 
 ACTIVATION = EvaluationOptions(importance="activation", reconstruction="none", precision="float32")

@@ -5,12 +5,13 @@ import pytest
 import torch
 from torch import nn
 
-from automl.evaluation import EvaluationOptions, Evaluator
-from automl.evaluation.fisher import output_fisher
-from automl.evaluation.gram import gather_grams
-from automl.evaluation.sensitivity import sensitivity_curves
-from automl.evaluation.surgeon import eliminate
-from automl.problem import Problem
+from automl.config.evaluation import EvaluationOptions
+from automl.evaluation import Evaluator
+from automl.fit.fisher import output_fisher
+from automl.fit.gram import gather_grams
+from automl.fit.sensitivity import sensitivity_curves
+from automl.fit.surgeon import eliminate
+from automl.tasks.problem import Problem
 from search_spaces import ChannelSpace
 
 X = torch.randn(300, 2, 5, 5, generator=torch.Generator().manual_seed(0))

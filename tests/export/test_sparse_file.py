@@ -12,7 +12,7 @@ from torch import nn
 
 from automl.errors import ExportError
 from automl.export import export, load, unpack
-from automl.export.sparse import pack, packed_bytes
+from automl.export.packed import pack, packed_bytes
 from automl.measures import size_bytes
 from search_spaces import WeightSpace
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from automl import zoo
-from automl.problem import Batch, Problem
+from automl.tasks.problem import Batch, Problem
 from automl.zoo.resnet import ResNet
 
 

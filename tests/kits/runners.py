@@ -14,8 +14,8 @@ import torch
 
 import agents
 from agents import Goal, TrialState
+from automl.lanes.session import Lanes, Session
 from automl.runners import Runner
-from automl.session import Lanes, Session
 from automl.store import Store, StudyRecord, TrialRecord, open_store
 from automl.types import Measurement, Outcome
 from search_spaces import Point

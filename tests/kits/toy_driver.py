@@ -19,10 +19,10 @@ from pathlib import Path
 import agents
 from agents import Goal
 from automl.commands.interrupt import ends_on_ctrl_c
+from automl.config.schedulers import SchedulerOptions
+from automl.lanes.session import Session
 from automl.runners import SerialRunner
-from automl.session import Session
 from automl.store import Store, StudyRecord, TrialRecord, open_store
-from automl.training.schedulers import SchedulerOptions
 from automl.types import Measurement, Outcome
 from search_spaces import Point
 from tests.kits.toy_space import ToyAccuracy, toy_problem

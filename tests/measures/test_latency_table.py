@@ -8,16 +8,15 @@ import pytest
 import torch
 from torch import nn
 
-from automl.budget import parse_budget
+from automl.config.budget import parse_budget
+from automl.config.latency import PREDICTED, LatencyOptions
 from automl.errors import ConfigError, StudyError
 from automl.evaluation.certify import certificate
-from automl.measures.latency_table import (
+from automl.measures.latency_model import (
     BLOCK,
     MAX_ROUNDS,
     PRECISION,
-    PREDICTED,
     Curve,
-    LatencyOptions,
     LatencyTable,
     batch_of,
     compare_closely,

@@ -4,7 +4,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from automl.errors import DataError
-from automl.problem import Problem, accuracy
+from automl.tasks.problem import Problem, accuracy
 
 X, Y = torch.randn(30, 4), torch.arange(30) % 3
 

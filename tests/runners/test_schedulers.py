@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from agents import TrialState
-from automl.config import StudyConfig
+from automl.config.schedulers import SchedulerOptions
+from automl.config.study import StudyConfig
 from automl.errors import ConfigError, StudyError
-from automl.setup import Setup
 from automl.store import TrialRecord, open_store
-from automl.study import Study
-from automl.training.schedulers import SchedulerOptions
+from automl.study.setup import Setup
+from automl.study.study import Study
 from tests.cli.conftest import DIGITS
 from tests.kits.runners import new_session, new_study, proposals
 from tests.kits.toy_driver import GOAL, TrainedToy, course, new_toy_study, spawn_driver, toy_session

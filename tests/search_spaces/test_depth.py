@@ -11,7 +11,7 @@ from torch import nn
 from automl.measures import count_macs, count_params, size_bytes
 from automl.zoo import create
 from search_spaces import Blueprint, ChannelSpace, DepthSpace, Plan, SpaceError, trace
-from search_spaces.layers import COLUMNS
+from search_spaces.spaces.layers import COLUMNS
 from tests.kits.spaces import BuildingSpaceConformance
 
 

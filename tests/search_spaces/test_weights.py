@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from automl.export.sparse import packed_bytes
+from automl.export.packed import packed_bytes
 from search_spaces import ChannelSpace, Plan, SpaceError, WeightSpace
 from tests.kits.spaces import BuildingSpaceConformance
 

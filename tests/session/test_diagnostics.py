@@ -8,7 +8,7 @@ import pytest
 
 import agents
 from agents import TrialState
-from automl.session import Session
+from automl.lanes.session import Session
 from automl.store import OptunaProjection, StoreError, frame, open_store
 from automl.types import Measurement, Outcome
 from tests.kits.runners import GOAL, ToyEvaluator, new_study

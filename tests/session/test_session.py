@@ -8,8 +8,8 @@ import pytest
 
 import agents
 from agents import TrialState
+from automl.lanes.session import Lanes, Session
 from automl.runners import run_trial
-from automl.session import Lanes, Session
 from automl.store import StudyRecord, open_store
 from automl.types import Measurement, Outcome
 from search_spaces import Point

@@ -15,8 +15,8 @@ import pytest
 
 import agents
 from agents import TrialState
+from automl.lanes.session import Session
 from automl.runners import SerialRunner
-from automl.session import Session
 from automl.store import LiveProjection, OptunaProjection, open_store
 from tests.kits.postgres import restart
 from tests.kits.runners import GOAL, ToyEvaluator, new_study

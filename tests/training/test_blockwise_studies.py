@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from automl.config import StudyConfig
+from automl.config.study import StudyConfig
 from automl.errors import ConfigError
-from automl.finishing import WEIGHTS
 from automl.store import open_store
+from automl.study.finishing import WEIGHTS
 from tests.cli.conftest import automl as command
 from tests.kits.studies import exported, trials, write
 

@@ -8,11 +8,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from automl._sections import Source, build
+from automl.config.parse import Source, build
+from automl.config.training import DistillationOptions
 from automl.errors import ConfigError, ModelError
-from automl.problem import Problem
+from automl.tasks.problem import Problem
 from automl.training.distillation import Distillation, distillation, regression_loss, softened_loss
-from automl.training.options import DistillationOptions
 from automl.training.teacher import CachedTeacher, Teacher
 from experiments.recovery.run import renewed
 from search_spaces import ChannelSpace

@@ -9,8 +9,8 @@ from torch import nn
 
 from automl import zoo
 from automl.errors import ConfigError
-from automl.training.greedy import global_greedy
-from automl.training.sparsity import (
+from automl.study.greedy import global_greedy
+from automl.training.methods.group_lasso import (
     CoupledChannels,
     GroupSparseDecay,
     GrowingDecay,

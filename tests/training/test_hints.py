@@ -7,10 +7,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from automl.config.training import DistillationOptions
 from automl.errors import ConfigError, ModelError
 from automl.training.distillation import distillation
 from automl.training.hints import HintLoss, Hints, attention, features, hint, node_of, stage_ends
-from automl.training.options import DistillationOptions
 from automl.training.teacher import Teacher, tapped
 from experiments.recovery.run import renewed
 from search_spaces import ChannelSpace

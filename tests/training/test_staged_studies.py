@@ -14,16 +14,16 @@ import torch
 from torch import Tensor, nn
 
 import automl
-from automl.artifacts import read_plan
-from automl.config import StudyConfig
+from automl.config.study import StudyConfig
+from automl.config.training import DistillationOptions, SparsifyOptions
 from automl.errors import ConfigError, StudyError
-from automl.finishing import WEIGHTS, reported_plan
-from automl.starting import SPARSE
 from automl.store import ArtifactRecord, open_store
-from automl.study import Study
+from automl.study.artifacts import read_plan
+from automl.study.finishing import WEIGHTS, reported_plan
+from automl.study.prelude import SPARSE
+from automl.study.study import Study
 from automl.training.distillation import distillation
-from automl.training.options import DistillationOptions, SparsifyOptions
-from automl.training.sparsity import energies
+from automl.training.methods.group_lasso import energies
 from automl.zoo import load_model
 from search_spaces import ChannelSpace
 from tests.cli.conftest import automl as command

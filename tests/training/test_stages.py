@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
+from automl.config.training import StageOptions
 from automl.errors import ConfigError
 from automl.evaluation import Evaluator
-from automl.training.greedy import global_greedy
-from automl.training.options import StageOptions
-from automl.training.sparsity import energies
-from automl.training.stages import cut_greedily, cut_towards, prune_in_stages, stages, towards
+from automl.study.greedy import global_greedy
+from automl.study.stages import cut_greedily, cut_towards, prune_in_stages, stages, towards
+from automl.training.methods.group_lasso import energies
 from experiments.recovery.run import renewed
 from search_spaces import ChannelSpace
 from tests.kits.digits import accuracy, hard, problem, train

@@ -19,10 +19,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from agents import Goal
+from automl.config.training import TrainingOptions
 from automl.errors import ConfigError, DataError, NotFiniteError, StudyError
 from automl.training.loss import SupervisedLoss
-from automl.training.options import TrainingOptions
-from automl.training.regularise import KeepZeros
+from automl.training.methods.base import KeepZeros
 from automl.training.trainer import learning_rate, train
 from search_spaces import ChannelSpace
 from tests.training.conftest import accuracy
@@ -365,7 +365,7 @@ from torch.nn import functional as F
 from automl import zoo
 from automl.data import load
 from automl.training.loss import SupervisedLoss
-from automl.training.options import TrainingOptions
+from automl.config.training import TrainingOptions
 from automl.training.trainer import train
 from safetensors.torch import save_file
 from torch import nn

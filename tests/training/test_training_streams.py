@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from automl.data import load
 from automl.errors import DataError
-from automl.problem import Problem
+from automl.tasks.problem import Problem
 
 X, Y = torch.arange(30.0)[:, None].repeat(1, 4), torch.arange(30) % 3
 

@@ -13,12 +13,12 @@ from torch import nn
 
 import automl
 from agents import TrialState
-from automl.config import StudyConfig
+from automl.config.study import StudyConfig
+from automl.config.training import DistillationOptions, TrainingOptions
 from automl.errors import ConfigError, DataError
-from automl.finishing import WEIGHTS
-from automl.setup import Setup
 from automl.store import open_store
-from automl.training.options import DistillationOptions, TrainingOptions
+from automl.study.finishing import WEIGHTS
+from automl.study.setup import Setup
 from tests.cli.conftest import automl as command
 from tests.kits.studies import WEIGHTS_FILE, exported, kill, moved, outcome, trials, write
 
@@ -260,7 +260,7 @@ def test_training_that_cannot_be_is_one_error_before_the_search(model):
 
 
 def test_where_trained_weights_lie(tmp_path):
-    from automl.artifacts import artifacts_folder
+    from automl.study.artifacts import artifacts_folder
 
     file = write(tmp_path, "artifacts: kept")
     with open_store(tmp_path / "study.db") as store:

@@ -1,0 +1,1 @@
+"""What a study file may hold: frozen options, read and checked in one place."""

@@ -1,0 +1,145 @@
+"""Budgets and guarantees as a user writes them, `macs <= 50%`, and what they mean for a network."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from automl.config.latency import PREDICTED
+from automl.errors import ConfigError
+from automl.util.names import nearest
+
+METRICS = {
+    "macs": ("macs", 1.0),
+    "flops": ("macs", 0.5),  # one multiply-accumulate is two floating-point operations
+    "params": ("params", 1.0),
+    "size": ("size_bytes", 1.0),
+    "size_bytes": ("size_bytes", 1.0),
+    "latency": (PREDICTED, 1.0),
+}
+"""What a budget may name -> (cost metric, factor from the named unit to the metric's)."""
+
+_COUNT_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
+_TIME_UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
+_BYTE_UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+_TERM = re.compile(
+    r"\s*(?P<name>\w+)\s*(?P<sign><=|≤)\s*(?P<number>[\d_]*\.?\d+(?:[eE]\d+)?)\s*(?P<unit>%|[A-Za-z]*)\s*"
+)
+_EXAMPLES = "for example `macs <= 50%`, `params <= 120k`, `size <= 200 KB` or `latency <= 3.5 ms`"
+_FLOOR = re.compile(r"\s*accuracy\s*(?P<drop>drop\s*<=|>=)\s*(?P<number>\d*\.?\d+)\s*%\s*", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Term:
+    """One upper limit, absolute in the metric's unit or relative to the original network."""
+
+    metric: str
+    value: float
+    relative: bool
+
+    def limit(self, base: float) -> float:
+        """The upper limit in the metric's unit, for an original network that costs `base`."""
+        return self.value * base if self.relative else self.value
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Upper limits that a network must meet all at once."""
+
+    terms: tuple[Term, ...]
+    text: str
+    """As the user wrote it."""
+
+    def limits(self, base: Mapping[str, float]) -> dict[str, float]:
+        """Cost metric -> upper limit in the metric's unit, given what the original network costs."""
+        return {term.metric: term.limit(base[term.metric]) for term in self.terms}
+
+    @property
+    def latency(self) -> Term | None:
+        """The limit on latency, if there is one; its metric is the predicted latency, which a search keeps to."""
+        return next((term for term in self.terms if term.metric == PREDICTED), None)
+
+
+NO_BUDGET = Budget((), "no budget")
+
+
+@dataclass(frozen=True)
+class Guarantee:
+    """The validation accuracy that a network must have to be reported, absolute or relative to the original's."""
+
+    value: float
+    """The least accuracy, or for `relative` the most that may be lost; a fraction."""
+    relative: bool
+    text: str
+    """As the user wrote it."""
+
+    def floor(self, base: float) -> float:
+        """The least accuracy, for an original network of accuracy `base`; fractions."""
+        return base - self.value if self.relative else self.value
+
+
+def parse_budget(budget: str | Sequence[str]) -> Budget:
+    """Read `"macs <= 50%"`, `"params <= 120k, size <= 200 KB"` or a list of such terms.
+
+    Metrics are `macs`, `flops` (2 a MAC), `params`, `size` and `latency`; counts take k, M and G, sizes take B, KB, MB,
+    GB (powers of 1000) and KiB, MiB, GiB, latencies take us, ms and s. A percentage is of the original network.
+    Errors: `ConfigError`.
+    """
+    texts = [budget] if isinstance(budget, str) else list(budget)
+    terms = [_parse_term(part) for text in texts for part in text.split(",")]
+    if not terms:
+        raise ConfigError(f"expected a budget, {_EXAMPLES}, got none")
+    metrics = [term.metric for term in terms]
+    twice = sorted({metric for metric in metrics if metrics.count(metric) > 1})
+    if twice:
+        raise ConfigError(f"the budget limits {twice[0]} more than once; keep the tighter limit")
+    return Budget(tuple(terms), ", ".join(text.strip() for text in texts))
+
+
+def _parse_term(text: str) -> Term:
+    match = _TERM.fullmatch(text)
+    if match is None:
+        raise ConfigError(f"expected a budget, {_EXAMPLES}, got {text.strip()!r}")
+    name, unit = match["name"].lower(), match["unit"].lower()
+    if name not in METRICS:
+        raise ConfigError(f"no budget on {match['name']!r}{nearest(name, METRICS)}")
+    metric, factor = METRICS[name]
+    number = float(match["number"].replace("_", ""))
+    if unit == "%":
+        if not 0 < number <= 100:
+            raise ConfigError(f"a relative budget is above 0 and at most 100 %, got {text.strip()!r}")
+        return Term(metric, number / 100, relative=True)
+    units, expected = _units(metric)
+    if unit not in units:
+        raise ConfigError(f"expected the unit of {name} to be %, {expected}, got {text.strip()!r}")
+    value = number * units[unit] * factor
+    if value <= 0 or (value < 1 and metric != PREDICTED):
+        least = "above 0" if metric == PREDICTED else "at least 1"
+        raise ConfigError(f"a budget is {least}, got {text.strip()!r}; for a share write it with %")
+    return Term(metric, value, relative=False)
+
+
+def _units(metric: str) -> tuple[Mapping[str, float], str]:
+    """Unit -> factor to the metric's own, and the units in words."""
+    if metric == PREDICTED:
+        return _TIME_UNITS, "us, ms or s"
+    if metric == "size_bytes":
+        return _BYTE_UNITS, "B, KB, MB, GB, KiB, MiB, GiB"
+    return _COUNT_UNITS, "k, M, G or none"
+
+
+def parse_guarantee(text: str) -> Guarantee:
+    """Read `accuracy >= 90%` or `accuracy drop <= 1%`, a drop in points of the original's validation accuracy.
+
+    Errors: `ConfigError`.
+    """
+    match = _FLOOR.fullmatch(text.replace("≤", "<=").replace("≥", ">="))
+    if match is None:
+        raise ConfigError(
+            f"expected a guarantee, `accuracy >= 90%` or `accuracy drop <= 1%` (in points), got {text.strip()!r}"
+        )
+    value = float(match["number"]) / 100
+    if value > 1:
+        raise ConfigError(f"an accuracy is at most 100 %, got {text.strip()!r}")
+    return Guarantee(value, match["drop"] != ">=", text.strip())

@@ -1,0 +1,27 @@
+"""How latency is measured for a budget on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from automl.errors import ConfigError
+
+PREDICTED = "predicted_latency_ms"
+"""The metric of a `LatencyTable`: not `latency_ms`, which is measured on the network itself."""
+
+
+@dataclass(frozen=True)
+class LatencyOptions:
+    """How latency is measured for a budget on it."""
+
+    batch: int = 1
+    """Samples in a forward pass."""
+    threads: int = 1
+    """Of the forward pass."""
+    widths: int = 7
+    """Widths of a group that are timed, the smallest and the whole one among them; between them is interpolated."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("batch", 1), ("threads", 1), ("widths", 2)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} must be at least {least}, got {getattr(self, name)}")

@@ -1,0 +1,1 @@
+"""How a network is rebuilt from a Point: what stays is chosen from data, and weights are refitted."""

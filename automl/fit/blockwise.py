@@ -1,0 +1,170 @@
+"""Block-wise reconstruction: blocks of a refitted network are tuned to make what the original's make at their ends.
+
+Least squares fits one layer at a time, and every channel that stays is to remain what it was. Here the layers of a
+block change together, by gradient, so that channels may become others as long as what the block makes stays the same
+(BRECQ: Li et al. 2021, arXiv 2102.05426, section 3.2, there for rounded weights). No label is looked at, and no loss at
+the end of the network: a block sees what the network tuned so far gives it, its target is what the original has at the
+same place, and the distance is the mean square.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx, nn
+
+from automl.fast.precision import formatted
+from automl.fit.sequential import SequentialReconstruction, affordable, refitted_sites
+from automl.tasks.problem import Batch
+from automl.training.form import laid_out
+from automl.util.modes import differentiating, evaluating
+from search_spaces import LayerSlice
+
+STEPS = 500
+"""Of each block."""
+BATCH = 64
+LEARNING_RATE = 1e-3
+"""Of Adam (Kingma & Ba 2015); it falls along half a cosine to 0."""
+PASS = 250
+"""Samples at once where nothing is learnt."""
+
+
+class BlockReconstruction:
+    """Refits a rebuilt network by sequential least squares, and then tunes it block after block, in place.
+
+    A block ends where a layer that can be refitted makes a value, its shortcut added, that alone is handed on, in the
+    network and in the original alike; but for the last it has at least two such layers. So residual blocks are tuned
+    one by one, a plain chain two layers at a time, and a classifier alone, to make the original's logits. A block that
+    does not get closer to its target keeps its weights. Norms keep their statistics, not their weights and biases.
+    """
+
+    def __init__(
+        self,
+        original: fx.GraphModule,
+        batches: Sequence[Batch],
+        *,
+        dtype: torch.dtype = torch.float32,
+        steps: int = STEPS,
+        seed: int = 0,
+    ) -> None:
+        """`dtype`: bfloat16 for autocast to it in the forward passes that learn."""
+        self._refit = SequentialReconstruction(original, batches, seed=seed)
+        self._original = original
+        self._sites = refitted_sites(original)
+        self._dtype, self._steps, self._seed = dtype, steps, seed
+        parts = zip(*(inputs for inputs, _ in formatted(batches, torch.float32)), strict=True)
+        inputs = tuple(torch.cat(part) for part in parts)
+        self._inputs = tuple(x[: affordable(original, inputs)] for x in inputs)
+
+    def apply(self, network: fx.GraphModule, slices: Mapping[str, LayerSlice]) -> None:
+        """Overwrite weights of `network`, built with these `slices`. The same each time on as many threads."""
+        self._refit.apply(network, slices)
+        made_by = {site.total: site for site in self._sites.values() if site.layer in slices}
+        kept = {name: torch.from_numpy(slices[site.layer].kept_out) for name, site in made_by.items()}
+        generator = torch.Generator().manual_seed(self._seed)
+        theirs = ours = self._inputs
+        laid_out(network, channels_last=True)
+        with evaluating(self._original), differentiating(network):
+            for whole, block in _blocks(self._original, network, kept, self._sites):
+                theirs = (whole.on_all(theirs),)
+                target = theirs[0][:, kept[block.nodes[-1].name]]
+                made, before = block.on_all(ours), [parameter.detach().clone() for parameter in block.parameters]
+                self._tune(block, ours, target, generator)
+                tuned = block.on_all(ours)
+                if not _distance(tuned, target) < _distance(made, target):  # there was nothing to gain
+                    _restore(block.parameters, before)
+                    tuned = made
+                ours = (tuned,)
+        laid_out(network, channels_last=False)
+
+    def _tune(self, block: _Segment, inputs: tuple[Tensor, ...], target: Tensor, generator: torch.Generator) -> None:
+        """Minimise the mean square of what `block` makes of `inputs` less `target`, [n, channels, ...]."""
+        optimizer = torch.optim.Adam(block.parameters, LEARNING_RATE)
+        for step in range(self._steps):
+            optimizer.param_groups[0]["lr"] = LEARNING_RATE * (1 + math.cos(math.pi * step / self._steps)) / 2
+            drawn = torch.randint(len(target), (BATCH,), generator=generator)
+            with torch.autocast(target.device.type, self._dtype, enabled=self._dtype is not torch.float32):
+                made = block(tuple(x[drawn] for x in inputs))
+            _distance(made.float(), target[drawn]).backward()
+            optimizer.step()
+            optimizer.zero_grad()  # nothing is left behind in the end
+
+
+@dataclass(frozen=True)
+class _Segment:
+    """Calls of a recorded network that are given one value, or its inputs, and make one."""
+
+    network: fx.GraphModule
+    given: tuple[fx.Node, ...]
+    nodes: tuple[fx.Node, ...]
+    """In order; the last makes what is handed on."""
+
+    def __call__(self, values: tuple[Tensor, ...]) -> Tensor:
+        runner = fx.Interpreter(self.network, garbage_collect_values=False)
+        runner.env = dict(zip(self.given, values, strict=True))
+        for node in self.nodes:
+            runner.env[node] = runner.run_node(node)
+        made: Tensor = runner.env[self.nodes[-1]]
+        return made
+
+    def on_all(self, values: tuple[Tensor, ...]) -> Tensor:
+        """The same for many samples, without gradients."""
+        with torch.no_grad():
+            return torch.cat([self(part) for part in zip(*(x.split(PASS) for x in values), strict=True)])
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """Those of the modules that are called."""
+        modules = [self.network.get_submodule(str(node.target)) for node in self.nodes if node.op == "call_module"]
+        return list(dict.fromkeys(parameter for module in modules for parameter in module.parameters()))
+
+
+def _distance(made: Tensor, target: Tensor) -> Tensor:
+    return (made - target).square().mean()
+
+
+@torch.no_grad()
+def _restore(parameters: Sequence[nn.Parameter], values: Sequence[Tensor]) -> None:
+    for parameter, value in zip(parameters, values, strict=True):
+        parameter.copy_(value)
+
+
+def _blocks(
+    original: fx.GraphModule, network: fx.GraphModule, ends: Collection[str], fitted: Collection[str]
+) -> Iterator[tuple[_Segment, _Segment]]:
+    """The blocks of both, in order: they end at nodes of the same name out of `ends`; all but the last have at least
+    two of the `fitted`."""
+    theirs = {node.name: node for node in _bridges(original) if node.name in ends}
+    pairs = [(theirs[node.name], node) for node in _bridges(network) if node.name in theirs]
+    start: tuple[fx.Node, fx.Node] | None = None
+    for pair in pairs:
+        whole, block = (_segment(*of) for of in zip((original, network), start or (None, None), pair, strict=True))
+        if pair == pairs[-1] or sum(node.name in fitted for node in block.nodes) > 1:
+            yield whole, block
+            start = pair
+
+
+def _bridges(network: fx.GraphModule) -> list[fx.Node]:
+    """The nodes after which their own value is the only one that is still used."""
+    order = {node: position for position, node in enumerate(network.graph.nodes)}
+    last_use = {node: max((order[user] for user in node.users), default=-1) for node in order}
+    found, open_until = [], -1  # the last use of all values made before, but for constants
+    for node, position in order.items():
+        if open_until <= position < last_use[node]:
+            found.append(node)
+        if node.op != "get_attr":
+            open_until = max(open_until, last_use[node])
+    return found
+
+
+def _segment(network: fx.GraphModule, start: fx.Node | None, end: fx.Node) -> _Segment:
+    """What lies between the two; from the inputs if there is no `start`."""
+    nodes = list(network.graph.nodes)
+    constants = [node for node in nodes if node.op == "get_attr"]
+    given = [node for node in nodes if node.op == "placeholder"] if start is None else [start]
+    between = nodes[0 if start is None else nodes.index(start) + 1 : nodes.index(end) + 1]
+    calls = [node for node in between if node.op not in ("get_attr", "placeholder")]
+    return _Segment(network, tuple(given), (*constants, *calls))

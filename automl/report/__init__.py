@@ -1,0 +1,1 @@
+"""Results for people: the table and the pictures."""

@@ -1,0 +1,183 @@
+"""The results of a study for people: a table, and a picture of what was kept layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING
+
+from automl.config.latency import PREDICTED
+from automl.evaluation.certify import certified
+from automl.lanes.session import REFITTED
+from automl.measures.counts import shown
+from automl.report.pictures import fraction_kept, picture_path, record_picture
+from automl.store import TrialRecord
+from automl.study.conclude import Results, Row
+from automl.study.finishing import was_trained
+from automl.study.study import BASE, Study, final
+from automl.tasks.objectives import WEIGHED
+from automl.util.duration import duration
+from search_spaces import Point
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Column = tuple[str, Callable[[Row], str]]
+
+
+def table(study: Study, results: Results) -> str:
+    """One row a network: the original, then the best of each agent, mean ± standard deviation over its seeds."""
+    original = results.rows[0].best[0]
+    shown_metrics = ("accuracy", study.config.objective)
+    metrics = [name for name in ("accuracy", "loss", "divergence") if name in original.values and name in shown_metrics]
+    columns: list[Column] = [("network", lambda row: _name(row, results.winner))]
+    for metric in metrics:
+        columns.append((f"validation {metric}", partial(_quality, metric=metric)))
+        if metric != "divergence":
+            if study.config.training is not None:
+                columns.append(("untrained", partial(_quality, metric=f"{REFITTED}{metric}")))
+            columns.append((f"test {metric}", partial(_quality, metric=f"test_{metric}")))
+    if study.config.objective in WEIGHED:
+        columns.append((study.config.objective, partial(_quality, metric=study.config.objective)))
+    columns += [
+        ("MACs", lambda row: _share(row, "macs", final(original, "macs"))),
+        ("params", lambda row: _share(row, "params", final(original, "params"))),
+        ("size", lambda row: _bytes(_mean(row, "size_bytes"))),
+        ("latency", lambda row: _latency(row.shown(study))),
+        ("trials", lambda row: str(row.trials)),
+        ("time", lambda row: duration(row.wall_s)),
+    ]
+    lines = [[title for title, _ in columns], *([cell(row) for _, cell in columns] for row in results.rows)]
+    return align(lines)
+
+
+def summary(study: Study, results: Results) -> str:
+    """The budget, what the winner keeps of it, and what the figures in the table mean."""
+    winner = results.winner
+    untrained = "tuned block by block" if study.config.finish.reconstruction == "blockwise" else "rebuilt"
+    lines = [
+        f"* the winner: trial {winner.number} of {winner.agent}, seed {winner.seed}, "
+        f"{'trained' if was_trained(study, winner.point) else untrained}{_kept(study, winner)}"
+    ]
+    if len(study.config.seeds) > 1:
+        lines.append(f"mean ± standard deviation over the seeds {', '.join(map(str, study.config.seeds))}")
+    lines.append("latency: median of one sample on one thread, and its ratio to the original in the same run")
+    if study.config.space.name == "weights":
+        lines.append("size: of the packed file. Zeros save nothing else: MACs and speed are those of a dense network")
+    return "\n".join([*lines, *(f"note: {note}" for note in results.notes)])
+
+
+def _kept(study: Study, winner: TrialRecord) -> str:
+    """What the winner keeps of the budget and the guarantee."""
+    counted = study.setup.counted_limits.items()
+    parts = [f"{name} {shown(final(winner, name))} of {shown(limit)} allowed" for name, limit in counted]
+    text = f" and counted: {', '.join(parts)}" if parts else ""
+    term, table = study.config.parsed_budget.latency, study.setup.latency_table
+    if term is not None and table is not None:
+        predicted = winner.values[PREDICTED]
+        taken = (
+            winner.values[certified(term)],
+            term.value,
+            predicted / table.original_ms if term.relative else predicted,
+        )
+        measured, allowed, promised = (f"{part:.1%}" if term.relative else f"{part:.3g} ms" for part in taken)
+        text += (
+            f" and timed beside the original (batch {table.options.batch}, threads {table.options.threads}): "
+            f"{measured} of {allowed} allowed, {promised} predicted"
+        )
+    if study.config.guarantee is not None:
+        text += f", accuracy {final(winner, 'accuracy'):.2%} where {study.config.guarantee!r} is guaranteed"
+    return text
+
+
+def align(lines: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> str:
+    """Cells in columns, those of `left` to the left, the others to the right; a rule below the first line."""
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    texts = []
+    for line in lines:
+        cells = enumerate(zip(line, widths, strict=True))
+        texts.append("  ".join(cell.ljust(w) if i in left else cell.rjust(w) for i, (cell, w) in cells).rstrip())
+    return "\n".join([texts[0], "-" * max(map(len, texts)), *texts[1:]])
+
+
+def draw(study: Study, results: Results) -> Path:
+    """Draw what was kept of every group by the winner and by uniform (or the agent), and record the file.
+
+    Errors: `ExportError`.
+    """
+    points = {_title(results.winner): results.winner.point}
+    beside = "uniform" if results.winner.agent != "uniform" else study.config.agent.name
+    points |= {_title(row.shown(study)): row.shown(study).point for row in results.rows if row.agent == beside}
+    path = picture_path(study.store, study.record, "kept")
+    record_picture(study.store, study.record, results.winner.id, path, _bars(study, points))
+    return path
+
+
+def _bars(study: Study, points: dict[str, Point]) -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    knobs = study.setup.space.knobs
+    figure = Figure(figsize=(8, 1.6 + 0.28 * len(knobs)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    height = 0.8 / len(points)
+    for i, (title, point) in enumerate(points.items()):
+        places = [y + (i - (len(points) - 1) / 2) * height for y in range(len(knobs))]
+        axes.barh(places, [knob.keep(point[knob.name]) for knob in knobs], height, label=title)
+    axes.set_yticks(range(len(knobs)), [f"{knob.name} ({knob.size})" for knob in knobs], fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1)
+    axes.set_xlabel(fraction_kept(knobs))
+    axes.set_title(f"{study.record.name}: {study.config.parsed_budget.text}", fontsize=10)
+    axes.grid(axis="x", alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=len(points), fontsize=8)
+    return figure
+
+
+def _title(record: TrialRecord) -> str:
+    quality = f", accuracy {final(record, 'accuracy'):.4f}" if "accuracy" in record.values else ""
+    return f"{record.agent}, seed {record.seed}, trial {record.number}{quality}"
+
+
+def _name(row: Row, winner: TrialRecord) -> str:
+    return f"{row.agent} *" if row.agent != BASE and row.agent == winner.agent else row.agent
+
+
+def _mean(row: Row, metric: str) -> float:
+    return fmean(final(record, metric) for record in row.best)
+
+
+def _quality(row: Row, metric: str) -> str:
+    """Mean and, over several seeds, standard deviation; accuracies in percent."""
+    values = [final(record, metric) for record in row.best if metric in record.values]
+    if not values:
+        return "-"
+    scale, unit, digits = (100, " %", 2) if metric.endswith("accuracy") else (1, "", 4)
+    text = f"{fmean(values) * scale:.{digits}f}"
+    if len(values) > 1:
+        text += f" ± {stdev(values) * scale:.{digits}f}"
+    return text + unit
+
+
+def _share(row: Row, metric: str, base: float) -> str:
+    value = _mean(row, metric)
+    return f"{_short(value)}  {value / base:6.1%}"
+
+
+def _short(value: float) -> str:
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.2f} {letter}"
+    return f"{value:.0f}"
+
+
+def _bytes(value: float) -> str:
+    return f"{value / 1e6:.2f} MB" if value >= 1e6 else f"{value / 1e3:.1f} KB"
+
+
+def _latency(record: TrialRecord) -> str:
+    values = record.values
+    return f"{values['latency_ms']:.3f} ms  {values['latency_ratio']:.2f}x" if "latency_ratio" in values else "-"

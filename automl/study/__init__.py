@@ -1,0 +1,1 @@
+"""A study put together, run, finished and concluded."""

@@ -1,0 +1,74 @@
+"""Trained weights in files beside the database: what cannot be rebuilt from the record is kept whole, and checked."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from safetensors import safe_open
+from safetensors.torch import load, save
+from torch import nn
+
+from automl.config.study import StudyConfig
+from automl.errors import StudyError
+from automl.measures import state_tensors
+from automl.store import ArtifactRecord, Store
+from automl.util.files import replacing
+from search_spaces import Plan
+
+PLAN = "plan"
+"""The key under which a file of weights says which channels they belong to."""
+
+
+def artifacts_folder(store: Store, config: StudyConfig) -> Path:
+    """Where a study keeps its files: the folder it names, or one beside the database file or in the working folder."""
+    if config.artifacts is not None:
+        return Path(config.artifacts) / config.name
+    if store.url.startswith("sqlite"):
+        return Path(f"{store.name}.artifacts") / config.name
+    return Path.cwd() / f"{config.name}.artifacts"
+
+
+def file_of(artifact: ArtifactRecord, folder: Path) -> Path:
+    """Where the file of an artifact lies: as recorded, or in `folder` if the database has moved with its files."""
+    recorded = Path(artifact.path)
+    return recorded if recorded.exists() else folder / recorded.name
+
+
+def write_weights(network: nn.Module, plan: Plan, path: Path) -> str:
+    """Write the state of `network`, which `plan` made, as safetensors, whole or not at all; the file's SHA-256.
+
+    Errors: `StudyError`.
+    """
+    content = save(state_tensors(network)[0], {PLAN: plan.to_json()})
+    with replacing(path, "the trained weights") as partial:
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def read_plan(path: Path, sha256: str) -> Plan | None:
+    """What the network whose weights `write_weights` wrote was built from; None in a file of an earlier version, which
+    has the plan of its Point. Errors: `StudyError`."""
+    _content(path, sha256)
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata() or {}
+    return Plan.from_json(metadata[PLAN]) if PLAN in metadata else None
+
+
+def read_weights(network: nn.Module, path: Path, sha256: str) -> None:
+    """Load what `write_weights` wrote into a network of the same structure. Errors: `StudyError`."""
+    tensors = load(_content(path, sha256))
+    aliases = state_tensors(network)[1]
+    network.load_state_dict({**tensors, **{key: tensors[kept] for key, kept in aliases.items()}})
+
+
+def _content(path: Path, sha256: str) -> bytes:
+    """The bytes of a file of weights, if they are those that were recorded."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise StudyError(f"the trained weights {path} cannot be read: {error.strerror}. Put the file back") from error
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise StudyError(f"the trained weights {path} are not those that were recorded. Put the file back as it was")
+    return content

@@ -1,0 +1,214 @@
+"""What a study has found: the best trial of each lane, measured once on what the search never saw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from torch import nn
+
+from automl.config.budget import Term
+from automl.errors import BudgetError
+from automl.evaluation.certify import certificate, certified
+from automl.lanes.session import FINAL
+from automl.measures import compare_latency, peak_activation_bytes
+from automl.store import TrialRecord
+from automl.study.finishing import finish, reported_network, reported_plan, was_trained
+from automl.study.study import BASE, Study, final
+from automl.types import Measurement
+from search_spaces import Plan
+
+CANDIDATES = 10
+"""How many of the best networks are timed in search of one that keeps a limit on latency."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One kind of network in the table: the original, or the best of one agent for each of its seeds."""
+
+    agent: str
+    best: tuple[TrialRecord, ...]
+    """The best trial of each seed that has one."""
+    trials: int
+    """Trials of the agent, over all seeds."""
+    wall_s: float
+    """Time spent on them."""
+
+    def shown(self, study: Study) -> TrialRecord:
+        """The best of the best: the one whose latency is measured."""
+        goal = study.config.goal
+        return max(self.best, key=lambda record: goal.utility(final(record, goal.metric)))
+
+
+@dataclass(frozen=True)
+class Results:
+    """The outcome of a study."""
+
+    rows: tuple[Row, ...]
+    """The original first, then the agents in the order in which they ran; agents without a done trial left out."""
+    winner: TrialRecord
+    network: nn.Module
+    """The winner's network, rebuilt and counted to be within the budget."""
+    plan: Plan
+    notes: tuple[str, ...]
+    """What a reader of the numbers should know."""
+
+
+def conclude(study: Study, say: Callable[[str], None] = lambda text: None) -> Results:
+    """Rebuild the winner, certify it, measure what has not been measured yet, and record that.
+
+    Test metrics are measured on the best trial of each lane, latency and peak memory on the best of each agent,
+    each once: when they are in the database they are not measured again. `BudgetError` if no network keeps the
+    budget, `StudyError` if no trial is done, or none keeps the guarantee.
+    """
+    finish(study, say)
+    winner, network = certified_winner(study, say)
+    rows = _rows(study)
+    _measure_test(study, [record for row in rows for record in row.best], say)
+    notes = _measure_speed(study, [row.shown(study) for row in rows], say)
+    table = study.setup.latency_table
+    if table is not None and table.unsteady:
+        notes = (*notes, table.unsteady)
+    rows = _rows(study)
+    winner = next(record for row in rows for record in row.best if record.id == winner.id)
+    return Results(rows, winner, network, reported_plan(study, winner.point), notes)
+
+
+def certified_winner(study: Study, say: Callable[[str], None] = lambda text: None) -> tuple[TrialRecord, nn.Module]:
+    """The best trial whose network, rebuilt, keeps the budget as counted and, for a limit on latency, as timed.
+
+    `BudgetError` if the best network is over what is counted, or the `CANDIDATES` best all take too long.
+    """
+    tried: dict[str, float] = {}
+    for record in study.ranking():
+        if record.point.key not in tried:
+            network, tried[record.point.key] = _checked(study, record, say)
+            if tried[record.point.key] <= 1:
+                return record, network
+        if len(tried) == CANDIDATES:
+            break
+    term, least = study.config.parsed_budget.latency, min(tried.values())
+    assert term is not None
+    raise BudgetError(
+        f"the {len(tried)} best networks were timed, and none keeps {study.config.parsed_budget.text!r}: the fastest "
+        f"takes {_limit(term, least)}. The latency table promised more than there was; ask for "
+        f"`latency <= {_limit(term, 0.99 / least)}` under another name"
+    )
+
+
+def certified_network(study: Study, record: TrialRecord, say: Callable[[str], None] = lambda text: None) -> nn.Module:
+    """The trial's network, rebuilt; a `BudgetError` if it exceeds the budget as counted or timed."""
+    network, used = _checked(study, record, say)
+    term = study.config.parsed_budget.latency
+    if term is not None and used > 1:
+        raise BudgetError(
+            f"the network exceeds its budget: it was timed at {_limit(term, used)}, {_limit(term, 1)} are allowed. "
+            f"Nothing should be shipped from this trial"
+        )
+    return network
+
+
+def _checked(study: Study, record: TrialRecord, say: Callable[[str], None]) -> tuple[nn.Module, float]:
+    """The trial's network, counted to be within the budget, and the part it takes of the latency allowed, or 0.
+
+    What it was timed at is recorded, so that the same network wins when it is asked for again.
+    """
+    problem, term = study.setup.problem, study.config.parsed_budget.latency
+    network = reported_network(study, record.point)
+    study.finisher.certify(network)
+    if term is None:
+        return network, 0.0
+    if certified(term) in record.values:
+        return network, record.values[certified(term)] / term.value
+    say(f"timing trial {record.number} of {record.agent}, seed {record.seed}, beside the original network")
+    original = reported_network(study, study.setup.space.original_point)
+    measured = certificate(network, original, term, problem.example_inputs, study.setup.latency_options)
+    study.store.add_measurements(record.id, [measured])
+    return network, measured.value / term.value
+
+
+def _limit(term: Term, factor: float) -> str:
+    """`factor` times the limit, as it is written in a budget."""
+    value = factor * term.value
+    return f"{value:.1%}" if term.relative else f"{value:.3g} ms"
+
+
+def manifest(study: Study, record: TrialRecord) -> dict[str, Any]:
+    """What an export says about where its network came from."""
+    return {
+        "study": study.record.name,
+        "code_version": study.record.code_version,
+        "agent": record.agent,
+        "seed": record.seed,
+        "trial": record.number,
+        "budget": study.config.parsed_budget.text,
+        "limits": study.setup.limits,
+        "point": dict(record.point),
+        "sparsify": asdict(study.config.sparsify) if study.config.sparsify is not None else None,
+        "reconstruction": study.config.finish.reconstruction,
+        "training": _training(study, record),
+        "measurements": reported(record),
+        "base": reported(study.base()),
+    }
+
+
+def _training(study: Study, record: TrialRecord) -> dict[str, Any] | None:
+    """How the network was trained, and in how many stages cut, or None if it was not."""
+    options, stages = study.config.training, study.config.finish.stages
+    if options is None or not was_trained(study, record.point):
+        return None
+    return {**asdict(options), "stages": stages.count if stages is not None else 1}
+
+
+def reported(record: TrialRecord) -> dict[str, Measurement]:
+    """What is told of a trial's network, by metric: as it was finished, and as searched where it was not finished."""
+    measured = {m.metric: m for m in record.measurements}
+    finished = {name.removeprefix(FINAL): m for name, m in measured.items() if name.startswith(FINAL)}
+    searched = {name: m for name, m in measured.items() if not name.startswith(FINAL)}
+    return {**searched, **{name: replace(m, metric=name) for name, m in finished.items()}}
+
+
+def _rows(study: Study) -> tuple[Row, ...]:
+    rows = []
+    lanes = [(BASE, 0), *((agent.name, seed) for agent, seed in study.config.lanes)]
+    for agent in dict.fromkeys(name for name, _ in lanes):
+        trials = study.store.trials(study.record.id, agent=agent)
+        bests = (study.best(agent, seed) for name, seed in lanes if name == agent)
+        best = tuple(record for record in bests if record is not None)
+        if best:
+            rows.append(Row(agent, best, len(trials), sum(trial.wall_s or 0.0 for trial in trials)))
+    return tuple(rows)
+
+
+def _measure_test(study: Study, records: Sequence[TrialRecord], say: Callable[[str], None]) -> None:
+    """Test metrics of each record that has none; equal Points are measured once."""
+    problem = study.setup.problem
+    missing = [record for record in records if not any(m.metric.startswith("test_") for m in record.measurements)]
+    if problem.test is None or not missing:
+        return
+    say(f"measuring {len(missing)} networks on the test data")
+    batches = problem.test()
+    measured: dict[str, list[Measurement]] = {}
+    for record in missing:
+        key = record.point.key
+        if key not in measured:
+            measured[key] = study.finisher.measure(reported_network(study, record.point), batches, prefix="test_")
+        study.store.add_measurements(record.id, measured[key])
+
+
+def _measure_speed(study: Study, records: Sequence[TrialRecord], say: Callable[[str], None]) -> tuple[str, ...]:
+    """Latency of one sample on one thread and peak activation memory, of all beside the original in one run."""
+    if all("latency_ratio" in record.values for record in records):
+        return ()
+    say("measuring latency beside the original network")
+    points = {record.point.key: record.point for record in records}  # the original is the first
+    networks = {key: reported_network(study, point) for key, point in points.items()}
+    inputs = tuple(x[:1] for x in study.setup.problem.example_inputs)
+    comparison = compare_latency(networks, inputs)
+    peaks = {key: peak_activation_bytes(network, inputs) for key, network in networks.items()}
+    for record in records:
+        key = record.point.key
+        peak = Measurement("peak_activation_bytes", peaks[key], "B")
+        study.store.add_measurements(record.id, [comparison.latency(key), comparison.ratio(key), peak])
+    return (comparison.unsteady,) if comparison.unsteady else ()

@@ -1,0 +1,98 @@
+"""From the names in a study file to a network and its data."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from automl.config.study import IN_MEMORY, DataConfig, StudyConfig
+from automl.data import load, names
+from automl.errors import ConfigError, DataError, StudyError
+from automl.tasks.problem import Problem
+from automl.util.names import nearest
+from automl.zoo import load_model
+
+DEFAULT_VALIDATION_SIZE = 1000
+
+
+def load_problem(config: StudyConfig) -> Problem:
+    """The network and the data that `config` names. Errors: `ModelError`, `DataError`, `StudyError`.
+
+    Data named `module:function` is what the function, called with the options, returns: a mapping with the
+    iterables of batches `train` and `validation`, and `test` if there is one.
+    """
+    if IN_MEMORY in (config.model.name, config.data.name):
+        raise StudyError(
+            f"study {config.name!r} compresses a network that was handed over in Python. Go on with it there: "
+            f"automl.compress(..., name={config.name!r}, storage=...)"
+        )
+    if config.folder is not None and config.folder not in sys.path:
+        sys.path.insert(0, config.folder)  # where `module:function` lies
+    model = load_model(config.model.name, config.model.options, config.model.weights)
+    return _own_data(config.data, model) if ":" in config.data.name else _built_in(config.data, model)
+
+
+def _built_in(data: DataConfig, model: nn.Module) -> Problem:
+    if data.name not in names():
+        raise DataError(
+            f"unknown data set {data.name!r}{nearest(data.name, names())}, or your own as 'module:function'"
+        )
+    splits = load(
+        data.name,
+        root=data.root,
+        validation_size=data.validation_size or DEFAULT_VALIDATION_SIZE,
+        calibration_size=data.calibration_size,
+        batch_size=data.batch_size,
+        split_seed=data.split_seed,
+        augment=data.augment,
+        cutout=data.cutout or 0,
+    )
+    return Problem(
+        model,
+        splits.calibration,
+        splits.validation,
+        splits.recalibration,
+        splits.test,
+        splits.training,
+        repeats=not data.augment and not data.cutout,
+        name=f"{data.name} data",
+    )
+
+
+def _own_data(data: DataConfig, model: nn.Module) -> Problem:
+    made = _call(data.name, data.options)
+    expected = "a mapping with `train` and `validation` (and perhaps `test`), each an iterable of batches (x, y)"
+    if not isinstance(made, Mapping) or not {"train", "validation"} <= made.keys():
+        got = f"a mapping with {', '.join(map(str, made))}" if isinstance(made, Mapping) else type(made).__name__
+        raise DataError(f"{data.name} must return {expected}, got {got}")
+    return Problem.from_iterables(
+        model,
+        made["train"],
+        made["validation"],
+        made.get("test"),
+        calibration_size=data.calibration_size,
+        validation_size=data.validation_size,
+        name=data.name,
+    )
+
+
+def _call(spec: str, options: Mapping[str, Any]) -> Any:
+    module_name, _, function_name = spec.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # a user's module raises whatever it likes
+        raise DataError(
+            f"cannot import {module_name!r} for data {spec!r}: {type(error).__name__}: {error}. "
+            f"The module must lie beside the study file or be installed"
+        ) from error
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        raise ConfigError(f"module {module_name!r} has no function {function_name!r} for data {spec!r}")
+    try:
+        return function(**options)
+    except Exception as error:
+        raise DataError(f"{spec} called with options {dict(options)} raised {type(error).__name__}: {error}") from error

@@ -1,0 +1,180 @@
+"""What a study's configuration means before anything runs: problem, space, limits, evaluator."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import nn
+
+from automl.config.latency import PREDICTED, LatencyOptions
+from automl.config.study import RunnerConfig, StudyConfig
+from automl.errors import ConfigError
+from automl.evaluation import Evaluator
+from automl.export.subject import largest_difference, run_module
+from automl.measures.counts import COUNTED
+from automl.measures.latency_model import LatencyTable, measure_latency_table
+from automl.study.loading import load_problem
+from automl.tasks.metrics import DIVERGENCE
+from automl.tasks.objectives import WEIGHED
+from automl.tasks.problem import Problem
+from automl.training.loss import SupervisedLoss
+from automl.util.fingerprint import fingerprint
+from search_spaces import ChannelSpace, DepthSpace, WeightSpace
+
+SAME = 1e-3
+"""How far outputs may differ, as a fraction of the largest, that are computed in another order."""
+
+Start = Callable[[Evaluator], nn.Module]
+"""An evaluator of the original network -> the network of the same shape and names that a search starts from."""
+
+
+class Setup:
+    """What a configuration means before anything runs: problem, space, limits. Raises if the budget cannot be met.
+
+    A budget on latency takes a latency table. It is measured here, which `say` is told of, unless the study has one on
+    record: agents that are told of their trials anew must meet the same wall.
+    """
+
+    def __init__(
+        self,
+        config: StudyConfig,
+        problem: Problem | None = None,
+        *,
+        recorded: Mapping[str, Any] | None = None,
+        start: Start | None = None,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        """`recorded`: what an earlier `to_record` gave, if the study is in the database. `start`: gives the network
+        that the search starts from, if it is not the original."""
+        self.config = config
+        self.problem = problem or load_problem(config)
+        self._require_metrics()
+        self._require_trainable()
+        self.threads = _threads(config.runner)
+        self.space = self._space()
+        self.latency_options = config.latency or LatencyOptions()
+        self.latency_table: LatencyTable | None = None
+        """What a budget on latency is kept by, if there is one."""
+        if config.parsed_budget.latency is not None:
+            assert isinstance(self.space, ChannelSpace)  # the configuration refuses it for any other
+            self.latency_table = self._latency_table(self.space, recorded, say)
+            self.space.add_cost(PREDICTED, self.latency_table)
+        self.limits = config.parsed_budget.limits(
+            {metric: self.space.cost(self.space.original_point, metric) for metric in self.space.metrics}
+        )
+        self.space.require_feasible(self.limits)
+        self._require_stages()
+        original = None
+        if start is not None:
+            assert isinstance(self.space, ChannelSpace)  # the configuration refuses to train what starts any other
+            network = start(Evaluator(self.problem, self.space, threads=self.threads))
+            original = copy.deepcopy(self.space.original.state_dict())
+            self.space.original.load_state_dict(network.state_dict())
+        self.start = fingerprint(self.space.original) if start is not None else None
+        self.evaluator = Evaluator(
+            self.problem, self.space, config.evaluation, self.limits, self.threads, config.goal, original
+        )
+
+    def _space(self) -> ChannelSpace | WeightSpace:
+        options, model, inputs = self.config.space, self.problem.model, self.problem.example_inputs
+        if options.name == "weights":
+            return WeightSpace(model, inputs, min_keep=options.min_keep, exclude=options.exclude)
+        widths: dict[str, Any] = {
+            "min_keep": options.min_keep,
+            "round_to": options.round_to,
+            "steps": options.steps,
+            "exclude": options.exclude,
+        }
+        if options.name == "depth":
+            return DepthSpace(model, inputs, **widths, skips=options.skips, max_skips=options.max_skips)
+        return ChannelSpace(model, inputs, **widths)
+
+    def _require_metrics(self) -> None:
+        """Raise `ConfigError` unless the problem has what the objective and the guarantee speak of."""
+        of_classes = self.config.objective in (*WEIGHED, DIVERGENCE)
+        wanted = {"accuracy" if of_classes else self.config.objective: "objective"}
+        if self.config.guarantee is not None:
+            wanted.setdefault("accuracy", "guarantee")
+        for metric, key in wanted.items():
+            if metric not in self.problem.metrics:
+                remedy = "Set `objective: loss`" if key == "objective" else "Leave it out"
+                raise ConfigError(
+                    f"the {key} {getattr(self.config, key)!r} needs a network whose outputs are class scores; this one "
+                    f"has {', '.join(self.problem.metrics)}. {remedy}"
+                )
+
+    def _require_trainable(self) -> None:
+        """Raise `DataError` or `ConfigError` if training is asked for that this problem does not allow."""
+        sparsify = self.config.sparsify.training if self.config.sparsify is not None else None
+        for options in (self.config.finish.training, self.config.evaluation.training, sparsify):
+            if options is not None:
+                self.problem.epochs(options.batch_size)
+                SupervisedLoss(self.problem.loss, options.label_smoothing)
+
+    def _require_stages(self) -> None:
+        """Raise `ConfigError` if the network is to be cut in stages and, cut once, cannot be cut again: one that
+        normalises over channels does not compute the same with zeros for those that are gone."""
+        stages, space = self.config.finish.stages, self.space
+        if stages is None or stages.count == 1:
+            return
+        assert isinstance(space, ChannelSpace)  # the configuration refuses stages of any other
+        plan = space.plan(space.point(space.lowest.tolist()))
+        small = space.build(plan).eval()
+        widened = space.narrowed(small, plan).original.eval()
+        inputs = self.problem.example_inputs
+        if not largest_difference(run_module(widened, inputs), run_module(small, inputs)) < SAME:
+            raise ConfigError(
+                "this network normalises over channels (LayerNorm, or GroupNorm with groups that are cut), and what is "
+                "left after a stage cannot be cut by a second: leave out finish.stages"
+            )
+
+    def _latency_table(
+        self, space: ChannelSpace, recorded: Mapping[str, Any] | None, say: Callable[[str], None]
+    ) -> LatencyTable:
+        if recorded is not None and "latency_table" in recorded:
+            return LatencyTable.from_record(recorded["latency_table"], space)
+        table = measure_latency_table(space, self.problem.example_inputs, self.latency_options, say)
+        if table.unsteady:
+            say(table.unsteady)
+        return table
+
+    @property
+    def counted_limits(self) -> dict[str, float]:
+        """The limits that a finished network is counted against; one on latency is measured."""
+        return {metric: limit for metric, limit in self.limits.items() if metric in COUNTED}
+
+    def without_limits(self) -> Evaluator:
+        """The evaluator for the original network, which the budget rules out; shares what has been prepared."""
+        self.evaluator.prepare()
+        unlimited = copy.copy(self.evaluator)
+        unlimited.limits = {}
+        return unlimited
+
+    def to_record(self) -> dict[str, Any]:
+        """The configuration with what it came to, as the database holds it."""
+        knobs = [asdict(knob) | {"levels": list(knob.levels)} for knob in self.space.knobs]
+        return {
+            **self.config.to_record(),
+            "network": fingerprint(self.problem.model),
+            **({"start": self.start} if self.start else {}),
+            "knobs": knobs,
+            "goal": asdict(self.config.goal),
+            "limits": self.limits,
+            **({"latency_table": self.latency_table.to_record()} if self.latency_table else {}),
+        }
+
+
+def _threads(runner: RunnerConfig) -> int:
+    """Threads of each worker: no more in all than torch would use here, by OMP_NUM_THREADS or the cores it may have.
+
+    Every operator waits for its last thread: two threads where one core is free take two to four times as long as one.
+    """
+    if runner.threads is not None:
+        return runner.threads
+    if runner.cpus_per_trial is not None:
+        return max(1, int(runner.cpus_per_trial))
+    return max(1, torch.get_num_threads() // runner.workers)

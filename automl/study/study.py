@@ -1,0 +1,330 @@
+"""A study: everything that its configuration means, put together, run lane by lane, resumed from the database."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, closing
+from dataclasses import replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+
+import agents
+from agents import Agent, Trial, TrialState
+from automl.config.study import AgentConfig, StudyConfig
+from automl.errors import StudyError
+from automl.evaluation import Evaluator
+from automl.evaluation.certify import certified
+from automl.lanes.progress import Progress
+from automl.lanes.session import FINAL, Lanes, Observer, Proposer, Session
+from automl.runners import Runner, SerialRunner
+from automl.store import LiveProjection, OptunaProjection, Store, StudyNotFoundError, StudyRecord, TrialRecord
+from automl.study.differences import first_differences
+from automl.study.prelude import keep_start, starting_network
+from automl.study.setup import Setup
+from automl.tasks.problem import Problem
+from automl.util.threads import pinned_threads
+from search_spaces import ChannelSpace, Point
+
+BASE = "base"
+"""The lane of the original network: one trial."""
+
+LONG_QUEUE = 100
+"""More trials than that take Optuna seconds to add."""
+
+
+class Study:
+    """A study in the database: new, or gone on with if it is there with the same configuration.
+
+    Raises `StudyError` if the name is taken by another configuration.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        config: StudyConfig,
+        problem: Problem | None = None,
+        *,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        """`say`: told of what takes long before the first trial."""
+        self.store = store
+        self.config = config
+        found = self._find()
+        if found is not None:  # before anything is measured for a study that cannot go on
+            wanted = config.to_record()
+            self._require_same(found, {key: value for key, value in _completed(found).items() if key in wanted}, wanted)
+        start = partial(starting_network, store, config, found, say=say) if config.sparsify is not None else None
+        self.setup = Setup(config, problem, recorded=found.config if found else None, start=start, say=say)
+        self.record = self._same_or_new(found)
+        if isinstance(self.setup.space, ChannelSpace) and config.sparsify is not None:
+            keep_start(store, config, self.record, self.setup.space)
+
+    @property
+    def evaluator(self) -> Evaluator:
+        """Judges Points within the budget."""
+        return self.setup.evaluator
+
+    @cached_property
+    def finisher(self) -> Evaluator:
+        """Rebuilds the networks that are reported; what is trained after that is kept in files (`finishing.py`)."""
+        return self._with_care(self.evaluator)
+
+    def finisher_of(self, space: ChannelSpace) -> Evaluator:
+        """The same for the study's space as it is, or narrowed to a network that has been cut and trained."""
+        if space is self.setup.space:
+            return self.finisher
+        options = replace(self.config.evaluation, training=None)
+        return self._with_care(Evaluator(self.setup.problem, space, options, threads=self.setup.threads))
+
+    def _with_care(self, evaluator: Evaluator) -> Evaluator:
+        how = self.config.finish.reconstruction
+        return (evaluator if how == "as_searched" else evaluator.finishing(blockwise=how == "blockwise")).untrained()
+
+    def _find(self) -> StudyRecord | None:
+        try:
+            return self.store.study(self.config.name)
+        except StudyNotFoundError:
+            return None
+
+    def _same_or_new(self, found: StudyRecord | None) -> StudyRecord:
+        wanted = self.setup.to_record()
+        if found is None:
+            return self.store.create_study(
+                self.config.name, wanted, code_version=code_version(), environment=environment(self.setup.threads)
+            )
+        self._require_same(found, _completed(found), wanted)
+        return found
+
+    def _require_same(self, found: StudyRecord, recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+        differences = first_differences(recorded, wanted)
+        if differences:
+            raise StudyError(
+                f"study {found.name!r} in {self.store.name} has another configuration: {'; '.join(differences)}. "
+                f"Give the new study another name, or put these back to go on with the old one"
+            )
+
+    def run(self, progress: Progress | None = None) -> None:
+        """Run every trial that is not finished yet: the original network, then the lanes of all agents and seeds.
+
+        `StudyBusyError` if another process does.
+        """
+        projection = LiveProjection(OptunaProjection.of(self.store, self.record))
+        observers: list[Observer] = [projection.record, *([progress] if progress else [])]
+        # Agents learn alike on any machine: on one thread. Evaluations use threads of their own.
+        with self.drive(), closing(projection), pinned_threads(1):
+            base = self._session(BASE, 0, _Original(self.setup.space.original_point), observers)
+            lanes = [
+                self._session(agent.name, seed, self._agent(agent, seed), observers)
+                for agent, seed in self.config.lanes
+            ]
+            if progress:
+                progress.plan([base, *lanes], self.setup.limits)
+            if not base.done:
+                SerialRunner().run(base, self.setup.without_limits())
+            if base.best(self.config.goal) is None:
+                raise StudyError(f"the original network cannot be evaluated: {base.finished[0].reason}")
+            self._run_lanes(Lanes(lanes))
+            if progress and projection.behind > LONG_QUEUE:
+                progress.say(f"copying {projection.behind} trials into Optuna's tables")
+            projection.sync()
+
+    def drive(self) -> AbstractContextManager[None]:
+        """While it lasts no other process runs the study: `Store.drive`."""
+        return self.store.drive(self.record.id)
+
+    def _session(self, name: str, seed: int, agent: Agent, observers: Sequence[Observer]) -> Session:
+        return Session(
+            self.store,
+            self.record,
+            name,
+            seed,
+            agent,
+            self.config.trials,
+            goal=self.config.goal if self.config.evaluation.races else None,
+            observers=observers,
+            max_attempts=1 + self.config.runner.retries,
+        )
+
+    def _agent(self, agent: AgentConfig, seed: int) -> Agent:
+        return agents.create(
+            agent.name,
+            space=self.setup.space,
+            goal=self.config.goal,
+            limits=self.setup.limits,
+            seed=seed,
+            trials=self.config.trials,
+            sensitivity=self.evaluator.sensitivity() if agents.uses_sensitivity(agent.name) else None,
+            **agent.options,
+        )
+
+    def _run_lanes(self, lanes: Lanes) -> None:
+        if lanes.done:
+            return
+        self.evaluator.prepare()
+        # A scheduler compares the trials of a lane with each other, and never with those of another agent or seed.
+        sweeps: Sequence[Proposer] = [lanes] if self.config.evaluation.scheduler is None else lanes.sessions
+        runner = self._runner()
+        try:
+            for sweep in sweeps:
+                runner.run(sweep, self.evaluator)
+        finally:
+            runner.close()
+
+    def _runner(self) -> Runner:
+        options, evaluation = self.config.runner, self.config.evaluation
+        if options.in_this_process and evaluation.scheduler is None:
+            return SerialRunner()
+        from automl.runners.ray_tune import RayTuneRunner, Schedule
+
+        schedule = None
+        if evaluation.scheduler is not None and evaluation.training is not None:
+            schedule = Schedule(evaluation.scheduler, self.config.goal, evaluation.training.epochs)
+        return RayTuneRunner(
+            options.workers,
+            threads=self.setup.threads,
+            address=options.address,
+            cpus=options.cpus_per_trial or 1.0,
+            gpus=options.gpus_per_trial,
+            timeout_s=options.timeout_s,
+            schedule=schedule,
+        )
+
+    def base(self) -> TrialRecord:
+        """The trial of the original network. `StudyError` if it is not done yet."""
+        base = self.best(BASE, 0)
+        if base is None:
+            raise StudyError(f"study {self.record.name!r} has not started: `automl resume {self.record.name}`")
+        return base
+
+    def best(self, agent: str, seed: int) -> TrialRecord | None:
+        """The best trial of a lane that may be reported, the earlier of two as good; the original always may.
+
+        A trial may be if it keeps the guarantee and its network has not been timed to be over the budget.
+        """
+        trials = self.store.trials(self.record.id, agent=agent, seed=seed)
+        if agent != BASE:
+            refused = self._refused()
+            trials = [record for record in self.guaranteed(trials) if record.point.key not in refused]
+        return next(iter(self._best_first(trials)), None)
+
+    def finalists(self, agent: str, seed: int) -> list[TrialRecord]:
+        """The trials of a lane that are to be finished, best first as the search saw them; equal networks once."""
+        trials = self.store.trials(self.record.id, agent=agent, seed=seed)
+        done = [record for record in trials if record.state is TrialState.DONE]
+        best_first = sorted(done, key=lambda record: -record.to_trial().utility(self.config.goal))
+        distinct = {record.point.key: record for record in reversed(best_first)}
+        return list(reversed(distinct.values()))[: self.config.finish.finalists]
+
+    def _best_first(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
+        """The finished ones of `records` by their final values; before any is finished, all as the search saw them."""
+        goal = self.config.goal
+        finished = [record for record in records if FINAL + goal.metric in record.values]
+        if not finished:
+            return sorted(records, key=lambda record: -record.to_trial().utility(goal))
+        return sorted(finished, key=lambda record: -goal.utility(record.values[FINAL + goal.metric]))
+
+    def _refused(self) -> set[str]:
+        """Keys of the Points whose networks exceed the limit on latency by their certificates."""
+        term = self.config.parsed_budget.latency
+        if term is None:
+            return set()
+        metric = certified(term)
+        trials = self.store.trials(self.record.id)
+        return {record.point.key for record in trials if record.values.get(metric, 0.0) > term.value}
+
+    def guaranteed(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
+        """Those of `records` that are done and as accurate as the guarantee wants."""
+        done = [record for record in records if record.state is TrialState.DONE]
+        guarantee = self.config.parsed_guarantee
+        if guarantee is None or not done:
+            return done
+        floor = guarantee.floor(self.base().values["accuracy"])
+        return [record for record in done if final(record, "accuracy") >= floor]
+
+    def ranking(self) -> list[TrialRecord]:
+        """The trials of all lanes that keep the guarantee, best first, of several as good that of the first lane.
+
+        `StudyError` if there is none.
+        """
+        lanes = [self.store.trials(self.record.id, agent=agent.name, seed=seed) for agent, seed in self.config.lanes]
+        records = [record for lane in lanes for record in lane]
+        kept = self.guaranteed(records)
+        if not kept:
+            raise StudyError(self._why_none(records))
+        return self._best_first(kept)
+
+    def winner(self) -> TrialRecord:
+        """The first of `ranking`."""
+        return self.ranking()[0]
+
+    def _why_none(self, records: Sequence[TrialRecord]) -> str:
+        accuracies = [final(record, "accuracy") for record in records if record.state is TrialState.DONE]
+        if accuracies and self.config.guarantee is not None:
+            return (
+                f"no trial of study {self.record.name!r} keeps {self.config.guarantee!r}: the best has "
+                f"{max(accuracies):.2%}, the original {self.base().values['accuracy']:.2%}. Guarantee less, raise the "
+                f"budget, or add trials with `automl resume {self.record.name} --trials N`"
+            )
+        reasons = list(dict.fromkeys(record.reason for record in records if record.reason))
+        return (
+            f"no trial of study {self.record.name!r} is done: "
+            f"{'; '.join(reasons[:3]) or f'go on with `automl resume {self.record.name}`'}"
+        )
+
+
+def _completed(found: StudyRecord) -> dict[str, Any]:
+    """What is recorded of a study, with the defaults of the keys that did not exist when it was begun."""
+    return {**found.config, **StudyConfig.from_record(found.config).to_record()}
+
+
+def final(record: TrialRecord, metric: str) -> float:
+    """What the trial's network is worth on the validation data, or costs: as finished, or else as the search had it."""
+    values = record.values
+    return values[FINAL + metric] if FINAL + metric in values else values[metric]
+
+
+class _Original:
+    """The agent of the base lane: asks for the network as it is."""
+
+    max_trials: ClassVar[int | None] = 1
+
+    def __init__(self, point: Point) -> None:
+        self._point = point
+
+    def ask(self, n: int, running: Sequence[Trial]) -> Sequence[Point]:
+        return [self._point]
+
+    def tell(self, finished: Sequence[Trial]) -> None:
+        pass
+
+
+def code_version() -> str:
+    """The version of this distribution, with the commit if it runs from a checkout."""
+    version = importlib.metadata.version("automl-compress")
+    home = Path(__file__).resolve().parents[2]
+    if not (home / ".git").exists():
+        return version
+    command = ["git", "-C", str(home), "describe", "--always", "--dirty"]
+    try:
+        commit = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):  # no git, or no commit yet
+        return version
+    return f"{version}+{commit}"
+
+
+def environment(threads: int) -> Mapping[str, Any]:
+    """Where the numbers came from."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "platform": platform.platform(),
+        "cpu_count": os.cpu_count(),
+        "threads": threads,
+    }

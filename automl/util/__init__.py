@@ -1,0 +1,1 @@
+"""Small helpers that know nothing of studies: files, names, time spans, modes of networks."""

@@ -1,0 +1,1 @@
+"""A recorded network: which channels and calls go together, and the surgery that removes them."""

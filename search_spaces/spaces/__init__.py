@@ -1,0 +1,1 @@
+"""What agents search: knobs with exact levels, and where the wall of a budget stands."""
