@@ -81,7 +81,7 @@ class N2n(NumberedAgent):
         super().__init__(task, options)
         knobs, features = self.space.knobs, torch.from_numpy(self.space.features()).float()
         self.original = [knob.nearest(1.0) for knob in knobs]
-        self.blocks = [t for t, knob in enumerate(knobs) if knob.is_bit and knob.unit == "block"]
+        self.blocks = [t for t, knob in enumerate(knobs) if knob.kind == "gate"]
         self.widths = [t for t, knob in enumerate(knobs) if not knob.is_bit and len(knob.levels) > 1]
         half = self.trials // 2 if options.removal_trials is None else options.removal_trials
         self.removal_trials = half if self.blocks and self.widths else self.trials if self.blocks else 0

@@ -1,25 +1,28 @@
-"""The vocabulary of a search: what may be chosen (`Knob`), a choice (`Point`), and what it means (`Plan`)."""
+"""The vocabulary of a search: what may be chosen (`Knob`), a choice (`Point`), and what agents see of a space."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
-from torch import nn
+
+Kind = Literal["amount", "gate", "free", "choice"]
+"""How a knob behaves. A budget is spent on an *amount*. A *gate*, levels 0 and 1, lets others matter: a block of layers
+that may be removed. What is *free* costs nothing, and the original is at its lowest level: a skip. A *choice* has no
+order of cost."""
 
 
 @dataclass(frozen=True)
 class Knob:
     """One decision: a name and its exact legal levels in ascending order.
 
-    A level is an integer in `unit`; the last level leaves the original unchanged. For a group of coupled
-    channels the level is how many of them are kept, so `level / size` is its `keep` fraction in (0, 1]. A block of
-    layers has the levels 0, removed, and 1. Only a skip, which the original does not have, is the other way round:
-    level 0 leaves the original unchanged, and is the one with `keep` 1.
+    A level is an integer in `unit`, a word for people only. Of an amount and a gate the last level leaves the original
+    unchanged, of what is free the first, and `keep`, a fraction in [0, 1], is 1 there. For a group of coupled channels
+    the level is how many of them are kept, so `level / size` is their `keep`.
     """
 
     name: str
@@ -27,6 +30,13 @@ class Knob:
     unit: str = "channels"
     size: int = 0
     """What a level is a fraction of; by default the last level."""
+    kind: Kind = "amount"
+    labels: tuple[str, ...] = ()
+    """What people call each level, such as "int8"; empty where the number says it."""
+    operator: str = ""
+    """The operator that offers the knob."""
+    site: str = ""
+    """What it decides about: a group of channels, a block, a tensor."""
 
     def __post_init__(self) -> None:
         if not self.levels or list(self.levels) != sorted(set(self.levels)):
@@ -36,7 +46,7 @@ class Knob:
 
     def keep(self, level: int) -> float:
         """The fraction of the original that remains at `level`, in [0, 1]; 1 at the level of the original."""
-        return 1 - level / self.size if self.unit == "skip" else level / self.size
+        return 1 - level / self.size if self.kind == "free" else level / self.size
 
     @property
     def least(self) -> float:
@@ -46,17 +56,37 @@ class Knob:
     @property
     def original(self) -> int:
         """The level that leaves the original unchanged."""
-        return self.levels[0 if self.unit == "skip" else -1]
+        return self.levels[0 if self.kind == "free" else -1]
 
     def nearest(self, keep: float) -> int:
         """The legal level whose keep fraction is nearest to `keep` (the larger of two as near)."""
-        wanted = (1 - keep if self.unit == "skip" else keep) * self.size
+        wanted = (1 - keep if self.kind == "free" else keep) * self.size
         return min(reversed(self.levels), key=lambda level: abs(level - wanted))
 
     @property
     def is_bit(self) -> bool:
         """Whether this is a yes or no: levels 0 and 1. A width with two levels is none."""
         return self.levels == (0, 1)
+
+    def shown(self, level: int) -> str:
+        """A level as people call it."""
+        return self.labels[self.levels.index(level)] if self.labels else str(level)
+
+    def to_record(self) -> dict[str, Any]:
+        """Plain data for the database and for files. Which operator offers it is for the space to say."""
+        record = {"name": self.name, "levels": list(self.levels), "unit": self.unit, "size": self.size}
+        return record | {"kind": self.kind} | ({"labels": list(self.labels)} if self.labels else {})
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Knob:
+        """The inverse of `to_record`; reads also what earlier versions wrote, which told kinds apart by the unit."""
+        unit = record.get("unit", "channels")
+        kind = record.get("kind", _KIND_OF_UNIT.get(unit, "amount"))
+        labels = tuple(record.get("labels", ()))
+        return cls(record["name"], tuple(record["levels"]), unit, record.get("size", 0), kind, labels)
+
+
+_KIND_OF_UNIT: dict[str, Kind] = {"block": "gate", "skip": "free"}
 
 
 class Point(Mapping[str, int]):
@@ -98,48 +128,6 @@ class Point(Mapping[str, int]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Point, (self._levels,)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The surgery as pure data: which channels of which group, how many weights of which tensor, which layers remain.
-
-    Replaying it needs no pickle, only the original network.
-    """
-
-    kept: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    """Group name -> indices of the channels kept, ascending. A group not named is kept whole."""
-    weights: Mapping[str, int] = field(default_factory=dict)
-    """Tensor name -> how many of its weights remain: those of the largest score |weight| * scale, of several alike the
-    first. A tensor not named is kept whole."""
-    scales: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    """Tensor name -> the scale of each of its input channels in that score; 1 for a tensor not named."""
-    removed: tuple[str, ...] = ()
-    """Blocks of layers that are gone, by name, in the order in which the network runs them."""
-    skips: tuple[tuple[str, str], ...] = ()
-    """Pairs of blocks (a, b): what block a is given is also added to what block b makes."""
-
-    def to_json(self) -> str:
-        """Canonical JSON: sorted keys, no spaces."""
-        raw: dict[str, Any] = {"kept": {name: list(indices) for name, indices in self.kept.items()}}
-        if self.weights:
-            raw["weights"] = dict(self.weights)
-        if self.scales:
-            raw["scales"] = {name: list(scale) for name, scale in self.scales.items()}
-        if self.removed:
-            raw["removed"] = list(self.removed)
-        if self.skips:
-            raw["skips"] = [list(pair) for pair in self.skips]
-        return json.dumps(raw, sort_keys=True, separators=(",", ":"))
-
-    @classmethod
-    def from_json(cls, text: str) -> Plan:
-        """The inverse of `to_json`."""
-        raw = json.loads(text)
-        kept = {name: tuple(indices) for name, indices in raw["kept"].items()}
-        scales = {name: tuple(scale) for name, scale in raw.get("scales", {}).items()}
-        skips = tuple((source, target) for source, target in raw.get("skips", ()))
-        return cls(kept, raw.get("weights", {}), scales, tuple(raw.get("removed", ())), skips)
 
 
 @runtime_checkable
@@ -216,9 +204,3 @@ class Space(Protocol):
 
     def require_feasible(self, limits: Mapping[str, float]) -> None:
         """Raise `InfeasibleBudgetError`, saying what can be met, unless some network meets every limit."""
-
-    def plan(self, point: Point) -> Plan:
-        """Which channels, layers or bits the choice means."""
-
-    def build(self, plan: Plan) -> nn.Module:
-        """A new network, smaller for real; the original is untouched."""

@@ -24,7 +24,7 @@ def record(
     transactions. `StudyError` if there is another study of this name, `StudyBusyError` if another process runs it.
     """
     config = {
-        "knobs": [asdict(knob) | {"levels": list(knob.levels)} for knob in table.space.knobs],
+        "knobs": [knob.to_record() for knob in table.space.knobs],
         "goal": asdict(table.goal),
         "limits": dict(table.limits),
         "agent": {"name": names[-1]},

@@ -49,7 +49,7 @@ class TableSpace(ConditionalSpace):
         self.feature_names = tuple(feature_names)
         self._features = np.asarray(features, dtype=float)
         self.patterns = patterns
-        blocks = self._is_a("block")
+        blocks = self._is_a("gate")
         self._places = np.where(blocks, 2 ** np.cumsum(blocks[::-1])[::-1] // 2, 0)
 
     @classmethod
@@ -57,7 +57,7 @@ class TableSpace(ConditionalSpace):
         """The same knobs, features and `metrics`, these exact at `levels`: [n, n_knobs]. Else a `TableError`."""
         assert isinstance(space, Space)  # it has features too
         costs = {metric: CostPolynomial.fit(space, metric, levels) for metric in metrics}
-        blocks = [t for t, knob in enumerate(space.knobs) if knob.unit == "block"]
+        blocks = [t for t, knob in enumerate(space.knobs) if knob.kind == "gate"]
         if len(blocks) > MOST_BLOCKS:
             raise TableError(
                 f"a table keeps what is left without each set of blocks: expected at most {MOST_BLOCKS} blocks, got "
@@ -233,7 +233,7 @@ class Table:
         """Write the table to `path`, a compressed NumPy archive without pickles."""
         described = {
             "format": FORMAT,
-            "knobs": [asdict(knob) for knob in self.space.knobs],
+            "knobs": [knob.to_record() for knob in self.space.knobs],
             "costs": {
                 metric: {"constant": cost.constant, "slope": cost.slope.tolist(), "curve": cost.curve.tolist()}
                 for metric, cost in self.space.costs.items()
@@ -265,7 +265,7 @@ class Table:
             raise TableError(f"cannot read a table from {path}: {error}. Make one with experiments/tabular") from error
         if described["format"] not in (1, FORMAT):
             raise TableError(f"expected a table of format {FORMAT} in {path}, got {described['format']}: make it anew")
-        knobs = [Knob(**{**knob, "levels": tuple(knob["levels"])}) for knob in described["knobs"]]
+        knobs = [Knob.from_record(knob) for knob in described["knobs"]]
         lowest = np.array([knob.levels[0] for knob in knobs])
         costs = {
             metric: CostPolynomial(lowest, cost["constant"], np.array(cost["slope"]), np.array(cost["curve"]))

@@ -19,7 +19,7 @@ from automl.config.parse import Source, build, convert, read_yaml
 from automl.config.training import SparsifyOptions, StageOptions, TrainingOptions
 from automl.errors import ConfigError
 from automl.tasks.objectives import MAXIMIZED, WEIGHED
-from search_spaces import WeightSpace
+from search_spaces.operators.sparsity import Sparsity
 
 IN_MEMORY = "in memory"
 """The name of a model or data set that was handed over in Python and cannot be loaded again by name."""
@@ -91,6 +91,15 @@ class SpaceConfig:
     """Whether a space of depth may add skips."""
     max_skips: int = 1
     """From how many earlier places each block may be given one."""
+
+    @property
+    def operators(self) -> dict[str, dict[str, Any]]:
+        """The operators of the space, with the options of each."""
+        if self.name == "weights":
+            return {"sparsity": {"min_keep": self.min_keep, "exclude": self.exclude}}
+        depth = {"exclude": self.exclude, "skips": self.skips, "max_skips": self.max_skips}
+        widths = {k: getattr(self, k) for k in ("min_keep", "round_to", "steps", "exclude")}
+        return {**({"depth": depth} if self.name == "depth" else {}), "channels": widths}
 
     def __post_init__(self) -> None:
         if not 0 < self.min_keep <= 1:
@@ -263,7 +272,7 @@ class StudyConfig:
         if self.objective == "error_log_macs":
             raise ConfigError("zeros do not lower MACs: with `space: weights` set `objective: error_log_params`")
         for term in budget.terms:
-            if term.metric not in WeightSpace.metrics:
+            if term.metric not in Sparsity.lowers:
                 raise ConfigError(
                     f"zeros do not lower {term.metric}, kernels multiply by them: with `space: weights` limit `params` "
                     f"or `size`, or search `space: channels`"

@@ -21,7 +21,6 @@ from automl.evaluation.judge import Judge
 from automl.evaluation.racing import estimates
 from automl.fast.precision import choose_dtype, fast, first, formatted
 from automl.fit.builder import Builder
-from automl.fit.sparsity import SparseBuilder
 from automl.measures.counts import COUNTED, excess
 from automl.tasks.batches import compact
 from automl.tasks.metrics import measure_metrics
@@ -32,7 +31,7 @@ from automl.training.methods.base import Regulariser
 from automl.training.trainer import History, settle, train
 from automl.types import Measurement, Outcome
 from automl.util.threads import pinned_threads
-from search_spaces import ChannelSpace, Plan, Point, WeightSpace
+from search_spaces import NetworkSpace, Plan, Point
 
 if TYPE_CHECKING:
     from automl.training.teacher import CachedTeacher
@@ -56,7 +55,7 @@ class Evaluator:
     def __init__(
         self,
         problem: Problem,
-        space: ChannelSpace | WeightSpace,
+        space: NetworkSpace,
         options: EvaluationOptions | None = None,
         limits: Mapping[str, float] | None = None,
         threads: int | None = None,
@@ -80,8 +79,7 @@ class Evaluator:
         if unknown:
             raise ConfigError(f"no limit on {unknown[0]!r} can be kept: expected {', '.join(known)}")
         self._prepared = False
-        builder: Any = SparseBuilder if isinstance(space, WeightSpace) else Builder
-        self._builder: Builder = builder(space, self.options, original)
+        self._builder = Builder(space, self.options, original)
         self._dtype = torch.float32
         self._training: TrainingOptions | None = None
         self._teacher: CachedTeacher | None = None
@@ -253,6 +251,7 @@ class Evaluator:
         `automl.training.trainer.train`.
         """
         judged = self.judged
+        plan = plan or self.plan(point)
 
         def validate(network: nn.Module) -> dict[str, float]:
             measured = self.measure(network, self.problem.validation)
@@ -262,13 +261,13 @@ class Evaluator:
             return train(
                 network,
                 self.problem.epochs(options.batch_size),
-                self._loss(plan or self.plan(point), options),
+                self._loss(plan, options),
                 options,
                 validate=validate if validated or options.keep == "best" else None,
                 goal=judged,
                 checkpoint=checkpoint,
                 until=until,
-                regularisers=[*self._builder.regularisers(network), *regularisers],
+                regularisers=[*self._builder.regularisers(network, plan), *regularisers],
                 say=say,
             )
 

@@ -23,7 +23,7 @@ from automl.export.packed import sparsity
 from automl.export.subject import Subject, largest_difference, run_module
 from automl.measures import state_tensors
 from automl.util.names import nearest
-from search_spaces import Blueprint, Plan, trace
+from search_spaces import Plan, SparsityStep, rebuild, trace
 
 MANIFEST = "manifest.json"
 MANIFEST_VERSION = 1
@@ -91,7 +91,7 @@ def export(
         with tempfile.TemporaryDirectory(prefix=".partial-", dir=out) as folder:
             stage = Path(folder)
             files = {name: _write(name, _format(name, plan), subject, stage) for name in formats}
-            if plan.weights:
+            if plan.packed:
                 files = {name: entry | {"zeros": _zeros(name)} for name, entry in files.items()}
             content = _manifest(subject, plan, files, manifest)
             text = json.dumps(content, indent=2, default=_jsonable, allow_nan=False)
@@ -146,9 +146,8 @@ def load(out: str | Path, model: nn.Module) -> nn.Module:
 
 def _same_structure(original: nn.Module, inputs: Sequence[Tensor], plan: Plan) -> nn.Module:
     """A network with the shapes that `plan` leaves of `original`; its weights are still to be loaded."""
-    network = trace(original, inputs)
     # The knobs and their ranges play no part in replaying a plan, so the space of the search need not be known.
-    return network if plan.weights else Blueprint(network).build(plan)
+    return rebuild(trace(original, inputs), plan)
 
 
 def read_manifest(out: str | Path) -> dict[str, Any]:
@@ -187,7 +186,7 @@ def _refuse_leftovers(out: Path, formats: Sequence[str]) -> None:
 
 
 def _format(name: str, plan: Plan) -> Format:
-    return PACKED if name == "safetensors" and plan.weights else FORMATS[name]
+    return PACKED if name == "safetensors" and plan.packed else FORMATS[name]
 
 
 def _zeros(name: str) -> str:
@@ -244,13 +243,13 @@ def _manifest(subject: Subject, plan: Plan, files: dict[str, Any], more: Mapping
     return {
         **more,
         "manifest_version": MANIFEST_VERSION,
-        "plan": json.loads(plan.to_json()),
+        "plan": plan.to_record(),
         "files": files,
         "compared_on_batches_of": [len(batch[0]) for batch, _ in subject.expected],
         "inputs": described(subject.input_names, inputs, subject.batched),
         "outputs": described(subject.output_names, outputs, [x.ndim > 0 and len(x) == subject.batch for x in outputs]),
         "layers": _layers(subject.network),
-        **({"sparsity": sparsity(subject.network, plan.weights)} if plan.weights else {}),
+        **({"sparsity": sparsity(subject.network, zeros)} if (zeros := list(plan.get(SparsityStep).counts)) else {}),
         "aliases": state_tensors(subject.network)[1],
         "probe": [x.tolist() for x in _probe(subject.network, inputs)],
         "libraries": _libraries(),

@@ -1,10 +1,11 @@
-"""From a Point to the network that a trial judges: channels chosen, weights refitted, batch norms re-estimated."""
+"""From a Point to the network that a trial judges: cut, refitted, fitted operator by operator, norms re-estimated."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,16 +15,17 @@ from agents import Sensitivity
 from automl.config.evaluation import EvaluationOptions
 from automl.fast.precision import first, formatted
 from automl.fit.blockwise import BlockReconstruction
-from automl.fit.choice import choose, gather, sensitivity
 from automl.fit.recalibration import recalibrate
 from automl.fit.reconstruction import Reconstruction
+from automl.fit.registry import fitter_of
 from automl.fit.sequential import QUICK, SequentialReconstruction
-from automl.measures.counts import counts
+from automl.fit.statistics import Moments, Statistics
+from automl.measures.counts import Counting, counts
 from automl.tasks.batches import compact
 from automl.tasks.problem import Batch, Problem
 from automl.training.methods.base import Regulariser
 from automl.types import Measurement
-from search_spaces import ChannelSpace, Plan, Point
+from search_spaces import LayerSlice, NetworkSpace, Plan, Point, Sparsity
 
 RECALIBRATION_SEED = 0
 RECALIBRATION_SAMPLES = 128
@@ -31,44 +33,56 @@ RECALIBRATION_SAMPLES = 128
 0.2 points, and the passes over 512 took longer than measuring it on 1,000."""
 
 
+class Refit(Protocol):
+    """Gives the layers of a network that was cut the weights that make up best for what is gone."""
+
+    def apply(self, network: fx.GraphModule, slices: Mapping[str, LayerSlice]) -> None:
+        """Overwrite weights of `network`, cut to `slices`, in place."""
+
+
 class Builder:
     """Builds the networks of one space; the same Point always gives the same network.
 
-    A network from which nothing was removed is the original, as it was given. Once prepared it needs no data.
+    A network from which nothing was removed is the original, as it was given. Once prepared it needs no data, unless it
+    is `thorough`.
     """
 
     def __init__(
-        self, space: ChannelSpace, options: EvaluationOptions, given: Mapping[str, Tensor] | None = None
+        self, space: NetworkSpace, options: EvaluationOptions, given: Mapping[str, Tensor] | None = None
     ) -> None:
         """`given`: the state of the network as it was given, if that of `space` has been trained since."""
         self.space = space
         self.options = options
         self._given = given
         self._dtype = torch.float32
-        self._scores: Mapping[str, np.ndarray] = {}
+        self._fitters = {operator.name: fitter_of(operator, options) for operator in space.operators}
+        self._scores: dict[str, np.ndarray] = {}
         self._sensitivity: Sensitivity | None = None
-        self._reconstruction: Reconstruction | SequentialReconstruction | BlockReconstruction | None = None
+        self._statistics: Statistics | None = None
+        self._refit: Refit | None = None
         self._recalibration: list[Batch] = []
+        self._afresh: Problem | None = None
+        """Whose data tell the statistics of every network anew; None: those of the original do."""
 
     def prepare(self, problem: Problem, dtype: torch.dtype) -> None:
         """Gather once what every network needs; passes over samples are made in `dtype`."""
         self._dtype = dtype
-        self._gather(problem)
-        if self.options.recalibrates:
+        network, options = self.space.original, self.options
+        layers = dict.fromkeys(layer for fitter in self._fitters.values() for layer in fitter.layers())
+        statistics = self._statistics = Statistics(network, problem, list(layers))
+        for fitter in self._fitters.values():
+            self._scores |= fitter.scores(statistics, problem)
+        if any(operator.structural for operator in self.space.operators):
+            if options.reconstruction == "least_squares":
+                self._refit = Reconstruction(network, statistics.grams)
+            elif options.reconstruction == "sequential":
+                self._refit = SequentialReconstruction(network, problem.calibration, QUICK)
+        if any(operator.fitted for operator in self.space.operators):
+            _ = statistics.grams, statistics.fisher  # a pickle has no data to gather them from
+        if options.recalibrates:
             draw = problem.recalibration
             drawn = draw(RECALIBRATION_SEED) if draw else problem.calibration
             self._recalibration = formatted(first(drawn, RECALIBRATION_SAMPLES), dtype)
-
-    def _gather(self, problem: Problem) -> None:
-        """Which channels stay, what narrowing costs, and how the rest is refitted."""
-        network = self.space.original
-        grams = gather(self.space, problem)
-        choice = choose(self.space, problem, self.options.importance, grams)
-        self._scores, self._sensitivity = choice.scores, choice.sensitivity
-        if self.options.reconstruction == "least_squares":
-            self._reconstruction = Reconstruction(network, grams)
-        elif self.options.reconstruction == "sequential":
-            self._reconstruction = SequentialReconstruction(network, problem.calibration, QUICK)
 
     @property
     def original(self) -> fx.GraphModule:
@@ -90,38 +104,53 @@ class Builder:
     def build(self, point: Point) -> nn.Module:
         """The network at `point`: float32, nothing folded, on the CPU, in eval mode."""
         plan = self.plan(point)
-        network: fx.GraphModule = self.space.build(plan).eval()
         if not self.changes(point):
-            if self._given is not None:
-                network.load_state_dict(self._given)
-            return network
-        if self._reconstruction:
-            self._reconstruction.apply(network, self.space.slices(plan))
+            return copy.deepcopy(self.original).eval()
+        network = self.space.surgery(plan).eval()
+        slices = self.space.slices(plan)
+        if self._refit is not None:
+            self._refit.apply(network, slices)
+        moments = self._moments(network, slices)
+        for step in plan.steps:
+            network, moments = self._fitters[step.operator].fit(network, step, moments)
         recalibrate(network, self._recalibration, self._dtype)
         return network
 
+    def _moments(self, network: fx.GraphModule, slices: Mapping[str, LayerSlice]) -> Moments:
+        """What is known of the layers of `network`, if any operator asks."""
+        if self._statistics is None or not any(operator.fitted for operator in self.space.operators):
+            return Moments({})
+        if self._afresh is not None:
+            return self._statistics.afresh(network, slices, self._afresh)
+        return self._statistics.moments(slices)
+
     def sensitivity(self, problem: Problem) -> Sensitivity:
-        """What narrowing each group alone is estimated to cost in loss."""
+        """Knob -> what each of its levels alone is estimated to cost in loss. The first call needs the data."""
         if self._sensitivity is None:
-            self._sensitivity = sensitivity(self.space, problem)
+            assert self._statistics is not None
+            curves = [fitter.curves(self._statistics, problem) for fitter in self._fitters.values()]
+            self._sensitivity = {name: curve for found in curves for name, curve in found.items()}
         return self._sensitivity
 
-    def regularisers(self, network: nn.Module) -> list[Regulariser]:
-        """What keeps `network` in the space while it is trained."""
-        return []
+    def regularisers(self, network: nn.Module, plan: Plan) -> list[Regulariser]:
+        """What keeps `network`, which `plan` made, in the space while it is trained."""
+        return [r for step in plan.steps for r in self._fitters[step.operator].regularisers(network, step)]
 
     def counts(self, network: nn.Module, example_inputs: Sequence[Tensor]) -> list[Measurement]:
         """The costs counted on a built network."""
-        return counts(network, example_inputs)
+        return counts(network, example_inputs, Counting(self.space.packed, self.space.has(Sparsity)))
 
     def thorough(self, problem: Problem, *, blockwise: bool) -> Builder:
-        """A builder that keeps the same channels and fits them sequentially, with care: in seconds where a trial takes
-        tenths, and in minutes if blocks are tuned too (`blockwise`)."""
+        """A builder that makes the same choices and fits them sequentially, with care: in seconds where a trial takes
+        tenths, and in minutes if blocks are tuned too (`blockwise`). Where nothing is cut nothing is refitted."""
+        if not any(operator.structural for operator in self.space.operators):
+            return self
         other = copy.copy(self)
         other.options = replace(self.options, reconstruction="sequential", recalibration="auto")
         other._recalibration = []
+        other._afresh = problem
         original, batches = self.space.original, problem.calibration
-        other._reconstruction = (
+        other._refit = (
             BlockReconstruction(original, batches, dtype=self._dtype)
             if blockwise
             else SequentialReconstruction(original, batches)
@@ -129,4 +158,4 @@ class Builder:
         return other
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_recalibration": compact(self._recalibration)}
+        return {**self.__dict__, "_recalibration": compact(self._recalibration), "_afresh": None}

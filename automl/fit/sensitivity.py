@@ -8,10 +8,10 @@ import numpy as np
 
 from agents import Sensitivity
 from automl.fit.surgeon import Elimination
-from search_spaces import ChannelSpace
+from search_spaces import Channels
 
 
-def sensitivity_curves(space: ChannelSpace, eliminations: Mapping[str, Elimination | None]) -> Sensitivity:
+def sensitivity_curves(channels: Channels, eliminations: Mapping[str, Elimination | None]) -> Sensitivity:
     """Knob of a group's width -> the surgeon's error at each level: [n_levels], never rising, 0 at the highest.
 
     With the Fisher information as weight the unit is twice the rise of the loss. A group that the surgeon could not
@@ -19,7 +19,7 @@ def sensitivity_curves(space: ChannelSpace, eliminations: Mapping[str, Eliminati
     """
     known = {name: found.errors for name, found in eliminations.items() if found is not None}
     curves = {}
-    for knob in (knob for knob in space.knobs if knob.name in eliminations):
+    for knob in (knob for knob in channels.knobs if knob.name in eliminations):
         removed = knob.size - np.array(knob.levels)
         if knob.name in known:
             curves[knob.name] = known[knob.name][removed]

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from automl.fit.gram import Gram
-from search_spaces import ChannelSpace, Group
+from search_spaces import Channels, Group
 
 RIDGE = 1e-3
 """Added to the diagonal of each covariance, relative to its mean."""
@@ -40,7 +40,7 @@ class Elimination:
 
 
 def eliminate(
-    space: ChannelSpace, group: Group, grams: Mapping[str, Gram], importance: Mapping[str, Tensor]
+    channels: Channels, group: Group, grams: Mapping[str, Gram], importance: Mapping[str, Tensor]
 ) -> Elimination | None:
     """Remove the channels of `group` one by one; None if none of its readers has a Gram matrix.
 
@@ -51,7 +51,7 @@ def eliminate(
     for member in group.members:
         layer, _, name = member.parameter.rpartition(".")
         if member.role == "in" and name == "weight" and layer in grams and layer in importance:
-            module = space.original.get_submodule(layer)
+            module = channels.network.get_submodule(layer)
             if isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1):
                 readers.append(_Reader(module, grams[layer], importance[layer], member.indices))
     if not readers:

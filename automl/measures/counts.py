@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,9 +13,24 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from automl.types import Measurement
 from automl.util.modes import evaluating
+from search_spaces.codecs.bitmask import stored
+from search_spaces.codecs.packed import pack
 
 COUNTED = ("macs", "params", "size_bytes")
 """The costs that are counted on a built network."""
+
+
+@dataclass(frozen=True)
+class Counting:
+    """What is counted of networks whose weights are not all stored as they are."""
+
+    packed: bool = False
+    """Whether the file is a packed one."""
+    sparse: bool = False
+    """Whether a parameter that is zero counts as gone."""
+
+
+PLAIN = Counting()
 
 
 def count_macs(network: nn.Module, inputs: Sequence[Tensor]) -> int:
@@ -41,6 +57,11 @@ def count_params(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
+def count_nonzero(network: nn.Module) -> int:
+    """Parameters that are not zero, shared ones once."""
+    return sum(int(stored(parameter).sum()) for parameter in network.parameters())
+
+
 def size_bytes(network: nn.Module) -> int:
     """Length of the safetensors file of the network's state dict, header included, shared tensors stored once."""
     from safetensors.torch import save
@@ -48,12 +69,14 @@ def size_bytes(network: nn.Module) -> int:
     return len(save(state_tensors(network)[0]))
 
 
-def counts(network: nn.Module, example_inputs: Sequence[Tensor]) -> list[Measurement]:
-    """MACs per sample, parameters and bytes of the safetensors file of `network`, counted on it."""
+def counts(network: nn.Module, example_inputs: Sequence[Tensor], counting: Counting = PLAIN) -> list[Measurement]:
+    """MACs per sample, parameters and bytes of the file of `network`, counted on it."""
+    params = count_nonzero(network) if counting.sparse else count_params(network)
+    size = len(pack(state_tensors(network)[0])) if counting.packed else size_bytes(network)
     return [
         Measurement("macs", count_macs(network, example_inputs), "MAC"),
-        Measurement("params", count_params(network)),
-        Measurement("size_bytes", size_bytes(network), "B"),
+        Measurement("params", params),
+        Measurement("size_bytes", size, "B"),
     ]
 
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from automl.config.latency import LatencyOptions
 from automl.errors import ConfigError, StudyError
 from automl.measures.latency import LatencyComparison, compare_latency
-from search_spaces import ChannelSpace, Knob, Plan
+from search_spaces import Knob, NetworkSpace, Plan
 
 BLOCK, ROUND_MS = 10, 10.0
 """Rounds measured between two looks at the precision, and how long a network runs in each."""
@@ -88,7 +88,7 @@ class LatencyTable:
         return {**asdict(self), "curves": curves}
 
     @classmethod
-    def from_record(cls, recorded: Mapping[str, Any], space: ChannelSpace) -> LatencyTable:
+    def from_record(cls, recorded: Mapping[str, Any], space: NetworkSpace) -> LatencyTable:
         """The inverse of `to_record`. `StudyError` if the table was measured on a network of other groups."""
         curves = [Curve(c["group"], tuple(c["levels"]), tuple(c["ratios"])) for c in recorded["curves"]]
         measured = [(curve.group, curve.levels[0], curve.levels[-1]) for curve in curves]
@@ -101,7 +101,7 @@ class LatencyTable:
 
 
 def measure_latency_table(
-    space: ChannelSpace,
+    space: NetworkSpace,
     example_inputs: Sequence[Tensor],
     options: LatencyOptions,
     say: Callable[[str], None] = lambda text: None,
@@ -112,7 +112,7 @@ def measure_latency_table(
     each network where they take longer. `example_inputs`: [n, ...] each, of which a batch is made. A `ConfigError` for
     a space in which other things than widths are chosen: a table cannot say what they save together.
     """
-    strange = next((knob for knob in space.knobs if knob.unit != "channels"), None)
+    strange = next((knob for knob in space.knobs if knob.operator != "channels"), None)
     if strange is not None:
         raise ConfigError(
             f"a latency table prices the widths of groups, and this space also has {strange.name!r}, a {strange.unit}: "
@@ -173,7 +173,7 @@ def _timed_levels(knob: Knob, widths: int) -> tuple[int, ...]:
     return tuple(knob.levels[position] for position in positions)
 
 
-def _narrowed(space: ChannelSpace, index: int, levels: Sequence[int]) -> dict[str, nn.Module]:
+def _narrowed(space: NetworkSpace, index: int, levels: Sequence[int]) -> dict[str, nn.Module]:
     """Level -> the network with knob `index` at that level and every other one whole."""
     networks: dict[str, nn.Module] = {}
     for level in levels:

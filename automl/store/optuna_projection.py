@@ -58,10 +58,7 @@ class OptunaProjection:
     def of(cls, store: Store, study: StudyRecord) -> OptunaProjection:
         """The projection of a study as its recorded `config` describes it (see `Store.create_study`)."""
         try:
-            knobs = [
-                Knob(knob["name"], tuple(knob["levels"]), knob.get("unit", "channels"))
-                for knob in study.config["knobs"]
-            ]
+            knobs = [Knob.from_record(knob) for knob in study.config["knobs"]]
             goal = Goal(study.config["goal"]["metric"], study.config["goal"]["direction"])
         except KeyError as error:
             raise StoreError(

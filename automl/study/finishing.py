@@ -22,7 +22,7 @@ from automl.study.stages import cut_towards, prune_in_stages, stages
 from automl.study.study import BASE, Study
 from automl.training.trainer import History
 from automl.types import Measurement
-from search_spaces import ChannelSpace, Plan, Point
+from search_spaces import Plan, Point
 
 WEIGHTS = "trained weights"
 """The kind of artifact that a network is whose weights were learnt: trained, or tuned block by block."""
@@ -146,7 +146,6 @@ def _in_stages(
     checkpoint is at its end.
     """
     space = study.setup.space
-    assert isinstance(space, ChannelSpace)  # the configuration refuses stages of any other
     whole, goal = ({"macs": space.cost(p, "macs")} for p in (study.setup.space.original_point, point))
     budgets = stages(whole, goal, count)
     histories: list[History] = []

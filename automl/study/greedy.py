@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from search_spaces import ChannelSpace, Point
+from search_spaces import ChannelsStep, NetworkSpace, Point
 
 
-def global_greedy(space: ChannelSpace, scores: Mapping[str, np.ndarray], limits: Mapping[str, float]) -> Point:
+def global_greedy(space: NetworkSpace, scores: Mapping[str, np.ndarray], limits: Mapping[str, float]) -> Point:
     """The Point left when channels go in ascending order of their scores, of all groups together, until `limits` hold.
 
     The global greedy pruning of Li et al. 2019 (OICSR), with their energies as scores: the widths of all layers fall
@@ -25,7 +25,7 @@ def global_greedy(space: ChannelSpace, scores: Mapping[str, np.ndarray], limits:
     Raises `InfeasibleBudgetError` if no network of the space keeps the limits.
     """
     space.require_feasible(limits)
-    left = space.plan(space.point(space.highest.tolist()), scores).kept
+    left = space.plan(space.point(space.highest.tolist()), scores).get(ChannelsStep).kept
     steps = []  # (score of the most important channel that goes, knob, level before, level after)
     for t, knob in enumerate(space.knobs):
         descending = -np.sort(-np.asarray(scores[knob.name])[list(left[knob.name])])

@@ -14,7 +14,7 @@ from automl.evaluation import Evaluator
 from automl.store import ArtifactRecord, Store, StudyRecord
 from automl.study.artifacts import artifacts_folder, file_of, read_weights, write_weights
 from automl.training.methods.group_lasso import GroupSparseDecay, OutInGroupLasso
-from search_spaces import ChannelSpace
+from search_spaces import NetworkSpace
 
 SPARSE = "sparse weights"
 """The kind of artifact that the network is which a search starts from."""
@@ -45,7 +45,7 @@ def starting_network(
     return _sparsified(evaluator, config.sparsify, folder, say)
 
 
-def keep_start(store: Store, config: StudyConfig, study: StudyRecord, space: ChannelSpace) -> None:
+def keep_start(store: Store, config: StudyConfig, study: StudyRecord, space: NetworkSpace) -> None:
     """Keep the network of `space`, which `starting_network` gave, in a file, if the study has none yet."""
     folder = artifacts_folder(store, config)
     if _kept(store, study) is None:

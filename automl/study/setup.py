@@ -23,7 +23,7 @@ from automl.tasks.objectives import WEIGHED
 from automl.tasks.problem import Problem
 from automl.training.loss import SupervisedLoss
 from automl.util.fingerprint import fingerprint
-from search_spaces import ChannelSpace, DepthSpace, WeightSpace
+from search_spaces import NetworkSpace
 
 SAME = 1e-3
 """How far outputs may differ, as a fraction of the largest, that are computed in another order."""
@@ -60,7 +60,6 @@ class Setup:
         self.latency_table: LatencyTable | None = None
         """What a budget on latency is kept by, if there is one."""
         if config.parsed_budget.latency is not None:
-            assert isinstance(self.space, ChannelSpace)  # the configuration refuses it for any other
             self.latency_table = self._latency_table(self.space, recorded, say)
             self.space.add_cost(PREDICTED, self.latency_table)
         self.limits = config.parsed_budget.limits(
@@ -70,7 +69,6 @@ class Setup:
         self._require_stages()
         original = None
         if start is not None:
-            assert isinstance(self.space, ChannelSpace)  # the configuration refuses to train what starts any other
             network = start(Evaluator(self.problem, self.space, threads=self.threads))
             original = copy.deepcopy(self.space.original.state_dict())
             self.space.original.load_state_dict(network.state_dict())
@@ -79,19 +77,9 @@ class Setup:
             self.problem, self.space, config.evaluation, self.limits, self.threads, config.goal, original
         )
 
-    def _space(self) -> ChannelSpace | WeightSpace:
-        options, model, inputs = self.config.space, self.problem.model, self.problem.example_inputs
-        if options.name == "weights":
-            return WeightSpace(model, inputs, min_keep=options.min_keep, exclude=options.exclude)
-        widths: dict[str, Any] = {
-            "min_keep": options.min_keep,
-            "round_to": options.round_to,
-            "steps": options.steps,
-            "exclude": options.exclude,
-        }
-        if options.name == "depth":
-            return DepthSpace(model, inputs, **widths, skips=options.skips, max_skips=options.max_skips)
-        return ChannelSpace(model, inputs, **widths)
+    def _space(self) -> NetworkSpace:
+        operators = self.config.space.operators
+        return NetworkSpace(self.problem.model, self.problem.example_inputs, operators)
 
     def _require_metrics(self) -> None:
         """Raise `ConfigError` unless the problem has what the objective and the guarantee speak of."""
@@ -121,7 +109,6 @@ class Setup:
         stages, space = self.config.finish.stages, self.space
         if stages is None or stages.count == 1:
             return
-        assert isinstance(space, ChannelSpace)  # the configuration refuses stages of any other
         plan = space.plan(space.point(space.lowest.tolist()))
         small = space.build(plan).eval()
         widened = space.narrowed(small, plan).original.eval()
@@ -133,7 +120,7 @@ class Setup:
             )
 
     def _latency_table(
-        self, space: ChannelSpace, recorded: Mapping[str, Any] | None, say: Callable[[str], None]
+        self, space: NetworkSpace, recorded: Mapping[str, Any] | None, say: Callable[[str], None]
     ) -> LatencyTable:
         if recorded is not None and "latency_table" in recorded:
             return LatencyTable.from_record(recorded["latency_table"], space)
@@ -156,7 +143,7 @@ class Setup:
 
     def to_record(self) -> dict[str, Any]:
         """The configuration with what it came to, as the database holds it."""
-        knobs = [asdict(knob) | {"levels": list(knob.levels)} for knob in self.space.knobs]
+        knobs = [knob.to_record() for knob in self.space.knobs]
         return {
             **self.config.to_record(),
             "network": fingerprint(self.problem.model),

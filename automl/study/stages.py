@@ -12,15 +12,15 @@ from automl.errors import ConfigError
 from automl.evaluation import Evaluator
 from automl.study.greedy import global_greedy
 from automl.training.methods.group_lasso import energies, relative
-from search_spaces import ChannelSpace, Plan, Point
+from search_spaces import NetworkSpace, Plan, Point
 
 Limits = Mapping[str, float]
 """Cost metric -> upper limit in absolute units."""
 
-Cut = Callable[[ChannelSpace, Limits], tuple[Plan, nn.Module]]
+Cut = Callable[[NetworkSpace, Limits], tuple[Plan, nn.Module]]
 """(what is left, limits) -> which channels stay, and the network cut to them."""
 
-Prepare = Callable[[ChannelSpace], Evaluator]
+Prepare = Callable[[NetworkSpace], Evaluator]
 """A space -> what rebuilds networks from it."""
 
 
@@ -49,7 +49,7 @@ def stages(original: Limits, final: Limits, count: int) -> list[dict[str, float]
     return [*steps, dict(final)]
 
 
-def towards(space: ChannelSpace, point: Point, limits: Limits) -> Point:
+def towards(space: NetworkSpace, point: Point, limits: Limits) -> Point:
     """The Point on the way from the whole network to `point` that is as large as `limits` allow.
 
     Every keep fraction k of `point` becomes k^a with one a in [0, 1] for all, rounded up to a legal level; in a
@@ -76,7 +76,7 @@ def _at_least(levels: Sequence[int], wanted: float) -> int:
     return next((level for level in levels if level >= wanted - 1e-9), levels[-1])
 
 
-def cut_greedily(space: ChannelSpace, limits: Limits, *, within_groups: bool = False) -> tuple[Plan, nn.Module]:
+def cut_greedily(space: NetworkSpace, limits: Limits, *, within_groups: bool = False) -> tuple[Plan, nn.Module]:
     """A `Cut` that removes the channels of least energy in the whole network (OICSR; `global_greedy`).
 
     As energies depend on how many layers share a channel, and how large they are, it can empty a layer unless a
@@ -93,7 +93,7 @@ def cut_towards(point: Point, prepare: Prepare) -> Cut:
     """A `Cut` that goes `towards` a Point: channels chosen, weights refitted and norms re-estimated by the evaluator
     that `prepare` makes for the network as it was tuned last."""
 
-    def cut(space: ChannelSpace, limits: Limits) -> tuple[Plan, nn.Module]:
+    def cut(space: NetworkSpace, limits: Limits) -> tuple[Plan, nn.Module]:
         evaluator = prepare(space)
         chosen = towards(space, point, limits)
         return evaluator.plan(chosen), evaluator.network(chosen)
@@ -102,7 +102,7 @@ def cut_towards(point: Point, prepare: Prepare) -> Cut:
 
 
 def prune_in_stages(
-    space: ChannelSpace,
+    space: NetworkSpace,
     budgets: Sequence[Limits],
     cut: Cut,
     train: Callable[[nn.Module, Plan, int], None],

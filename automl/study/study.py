@@ -30,7 +30,7 @@ from automl.study.prelude import keep_start, starting_network
 from automl.study.setup import Setup
 from automl.tasks.problem import Problem
 from automl.util.threads import pinned_threads
-from search_spaces import ChannelSpace, Point
+from search_spaces import Knob, NetworkSpace, Point
 
 BASE = "base"
 """The lane of the original network: one trial."""
@@ -63,7 +63,7 @@ class Study:
         start = partial(starting_network, store, config, found, say=say) if config.sparsify is not None else None
         self.setup = Setup(config, problem, recorded=found.config if found else None, start=start, say=say)
         self.record = self._same_or_new(found)
-        if isinstance(self.setup.space, ChannelSpace) and config.sparsify is not None:
+        if config.sparsify is not None:
             keep_start(store, config, self.record, self.setup.space)
 
     @property
@@ -76,7 +76,7 @@ class Study:
         """Rebuilds the networks that are reported; what is trained after that is kept in files (`finishing.py`)."""
         return self._with_care(self.evaluator)
 
-    def finisher_of(self, space: ChannelSpace) -> Evaluator:
+    def finisher_of(self, space: NetworkSpace) -> Evaluator:
         """The same for the study's space as it is, or narrowed to a network that has been cut and trained."""
         if space is self.setup.space:
             return self.finisher
@@ -281,7 +281,8 @@ class Study:
 
 def _completed(found: StudyRecord) -> dict[str, Any]:
     """What is recorded of a study, with the defaults of the keys that did not exist when it was begun."""
-    return {**found.config, **StudyConfig.from_record(found.config).to_record()}
+    knobs = [Knob.from_record(knob).to_record() for knob in found.config.get("knobs", ())]
+    return {**found.config, **({"knobs": knobs} if knobs else {}), **StudyConfig.from_record(found.config).to_record()}
 
 
 def final(record: TrialRecord, metric: str) -> float:

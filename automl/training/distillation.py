@@ -14,7 +14,7 @@ from automl.errors import ConfigError
 from automl.tasks.problem import Problem
 from automl.training.hints import HintLoss, Hints
 from automl.training.teacher import CachedTeacher, Teacher
-from search_spaces import ChannelSpace, Plan, WeightSpace
+from search_spaces import NetworkSpace, Plan
 
 HINT_WEIGHTS = {"fitnets": 1.0, "attention": 1000.0, "features": 0.1}
 """What each kind of hint weighs unless the options say otherwise; for attention as published."""
@@ -91,7 +91,7 @@ class Distillation:
 
 def distillation(
     problem: Problem,
-    space: ChannelSpace | WeightSpace,
+    space: NetworkSpace,
     plan: Plan,
     options: DistillationOptions,
     *,
@@ -120,8 +120,6 @@ def distillation(
         )
     hints = None
     if options.hints != "none":
-        if not isinstance(space, ChannelSpace):
-            raise ConfigError("hints compare the channels that are kept, and this space keeps all: set `hints: none`")
         hints = Hints(space, plan, options.hints, options.layers)
     nodes: Sequence[str] = hints.nodes if hints is not None else ()
     if teacher is not None:

@@ -16,7 +16,7 @@ from torch.nn.utils import skip_init
 from automl.errors import ConfigError
 from automl.training.teacher import Teacher, tapped
 from automl.util.names import nearest
-from search_spaces import ChannelSpace, Plan
+from search_spaces import NetworkSpace, Plan
 
 Kind = Literal["fitnets", "attention", "features"]
 
@@ -65,7 +65,7 @@ def _inside(path: str, module: str) -> bool:
 class Hints:
     """How far a pruned network is from its teacher at some places, as a scalar."""
 
-    def __init__(self, space: ChannelSpace, plan: Plan, kind: Kind, layers: Sequence[str] = ()) -> None:
+    def __init__(self, space: NetworkSpace, plan: Plan, kind: Kind, layers: Sequence[str] = ()) -> None:
         """`plan`: what the student was built from; `layers`: of modules or nodes; none: where stages end."""
         network = space.original
         self.kind = kind

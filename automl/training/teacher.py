@@ -27,7 +27,7 @@ def tapped(network: nn.Module, nodes: Sequence[str]) -> fx.GraphModule:
     """
     if not isinstance(network, fx.GraphModule):
         raise ModelError(
-            f"only a recorded network can be looked into, got {type(network).__name__}: build it with a ChannelSpace"
+            f"only a recorded network can be looked into, got {type(network).__name__}: build it with a NetworkSpace"
         )
     graph = fx.Graph()
     copies: dict[str, fx.Node] = {}

@@ -19,14 +19,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from automl.tasks.problem import Batch
-from search_spaces import ChannelSpace, Point
+from search_spaces import NetworkSpace, Point
 
 IMAGES = 3000
 POSITIONS = 10
 BATCH = 50
 
 
-def reward(space: ChannelSpace, point: Point, train: list[Batch], validation: list[Batch], seed: int) -> float:
+def reward(space: NetworkSpace, point: Point, train: list[Batch], validation: list[Batch], seed: int) -> float:
     """Accuracy of the network that `point` means, dense and zero-padded, on `validation`."""
     generator = np.random.default_rng(seed)
     kept = {name: part.kept_in for name, part in space.slices(space.plan(point)).items()}

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from search_spaces import ChannelSpace
+from search_spaces import Channels, channel_space
 
 NETWORKS = """
 resnet18 resnet20_cifar10 densenet40_k12_cifar10 mobilenet_w1 mobilenetv2_w1 mobilenetv3_large_w1 shufflenetv2_w1
@@ -55,7 +55,7 @@ def compress(name: str) -> str:
     model = load(name)
     x = torch.randn(2, 3, *input_size(model))
     start = time.perf_counter()
-    space = ChannelSpace(model, (x,))
+    space = channel_space(model, (x,))
     seconds = time.perf_counter() - start
     full = space.cost_of_levels(space.highest, "macs")
     reachable = space.cost_of_levels(space.lowest, "macs") / full
@@ -71,10 +71,10 @@ def compress(name: str) -> str:
     counted = counter.get_total_flops() / 2 / len(x)
     if counted != space.cost(point, "macs"):
         raise AssertionError(f"counted {counted} MACs, predicted {space.cost(point, 'macs')}")
-    not_understood = ", ".join(sorted(set(space.not_understood.values()))) or "-"
+    not_understood = ", ".join(sorted(set(space.operator(Channels).not_understood.values()))) or "-"
     return (
         f"| {name} | {full / 1e6:,.1f} | {counted / full:.2%} | {reachable:.1%} | {len(space.groups)} | "
-        f"{len(space.fixed)} | {not_understood} | {seconds:.1f} |"
+        f"{len(space.operator(Channels).fixed)} | {not_understood} | {seconds:.1f} |"
     )
 
 

@@ -24,7 +24,7 @@ from automl.export import FORMATS
 from automl.export.subject import Subject
 from automl.measures import LatencyComparison, compare_latency
 from automl.zoo import create
-from search_spaces import ChannelSpace, DepthSpace
+from search_spaces import channel_space, depth_space
 
 INSIDE = ("conv1", "layer2.0.conv2", "layer3.0.conv2")
 """The residual streams, which keep their width."""
@@ -78,7 +78,7 @@ def shortened(name: str, part: float) -> tuple[dict[str, nn.Module], list[float]
     """The original, it without blocks, and with fewer channels, and their MACs as parts of the original's."""
     torch.manual_seed(0)
     model = create(name).eval()
-    depth, width = DepthSpace(model, INPUTS, exclude=INSIDE), ChannelSpace(model, INPUTS, exclude=INSIDE)
+    depth, width = depth_space(model, INPUTS, exclude=INSIDE), channel_space(model, INPUTS, exclude=INSIDE)
     whole = depth.cost_of_levels(depth.highest, "macs")
     levels, left = depth.highest, list(range(len(depth.blocks)))
     while not depth.within(levels, {"macs": part * whole}):

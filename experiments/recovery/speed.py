@@ -34,7 +34,7 @@ from automl.tasks.problem import Batch
 from automl.training.loss import SupervisedLoss
 from automl.training.trainer import settle, train
 from automl.util.threads import cpu_name
-from search_spaces import ChannelSpace
+from search_spaces import channel_space
 
 BATCH = 128
 RATE = TrainingOptions.learning_rate
@@ -121,7 +121,7 @@ def main() -> None:
     splits = data.load("cifar10", root=options.data_root, validation_size=2000, calibration_size=256)
     network = zoo.load_model("resnet20", {}, options.weights)
     inputs = (torch.zeros(2, 3, 32, 32),)
-    space = ChannelSpace(network, inputs)
+    space = channel_space(network, inputs)
     wanted = [min(knob.levels, key=lambda level: abs(level / knob.size - options.keep)) for knob in space.knobs]
     small = space.build(space.plan(space.point(wanted)))
     share = count_macs(small, inputs) / count_macs(network, inputs)

@@ -55,6 +55,10 @@ class Notes:
         """The parameter or buffer of this name."""
         return self._tensors[name]
 
+    def has(self, name: str) -> bool:
+        """Whether there is a parameter or buffer of this name."""
+        return name in self._tensors
+
     def first_name(self, name: str) -> str:
         """The name under which a parameter or buffer is known here: the first of those that share it."""
         return self._names[id(self._tensors[name])]

@@ -1,9 +1,9 @@
-"""Apply a Plan to the recorded network it was made for, whatever space it comes from and whatever its options were."""
+"""A recorded network with its groups of channels and its blocks, and the one surgery that removes them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 
 import numpy as np
@@ -17,7 +17,18 @@ from search_spaces.graph.groups import Group, find_groups
 from search_spaces.graph.labels import Labelled
 from search_spaces.graph.surgery import build, kept_without
 from search_spaces.graph.wiring import Addition, Remaining, Wiring, rewrite
-from search_spaces.types import Plan
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Which channels and calls of a recorded network are removed, and which skips added."""
+
+    kept: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Group -> indices of the channels kept, ascending. A group not named is kept whole."""
+    removed: tuple[str, ...] = ()
+    """Blocks that are gone, by name, in the order in which the network runs them."""
+    skips: tuple[tuple[str, str], ...] = ()
+    """Pairs of blocks (a, b): what block a is given is also added to what block b makes."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +41,10 @@ class LayerSlice:
     """Output channels kept: [n_out]."""
 
 
-class Blueprint:
-    """A recorded network, its groups of channels and its blocks: all that a `Plan` can speak of.
+class Recorded:
+    """A recorded network, its groups of channels and its blocks: all that a `Cut` can speak of.
 
-    Every Plan that is applied is whole and consistent, or a `SpaceError`: the channels that meet where a run is gone,
+    Every cut that is made is whole and consistent, or a `SpaceError`: the channels that meet where a run is gone,
     or where a skip arrives, must be the same ones.
     """
 
@@ -43,7 +54,7 @@ class Blueprint:
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
-        """The groups in whose terms Plans name channels."""
+        """The groups in whose terms a cut names channels."""
         return find_groups(self.analysis)
 
     @cached_property
@@ -53,23 +64,23 @@ class Blueprint:
 
     @cached_property
     def blocks(self) -> tuple[Block, ...]:
-        """The blocks that Plans name."""
+        """The blocks that a cut names."""
         return find_blocks(self.analysis, self.wiring)
 
-    def build(self, plan: Plan) -> fx.GraphModule:
+    def build(self, cut: Cut) -> fx.GraphModule:
         """A new network, smaller for real, with the original's module names; the original is untouched."""
-        kept = self.kept(plan)
-        if not plan.removed and not plan.skips:
+        kept = self.kept(cut)
+        if not cut.removed and not cut.skips:
             return build(self.analysis, kept)
-        remaining = self._remaining(plan, kept)
-        additions = [self._addition(pair, kept, remaining) for pair in plan.skips]
+        remaining = self._remaining(cut, kept)
+        additions = [self._addition(pair, kept, remaining) for pair in cut.skips]
         rewire = partial(rewrite, remaining=remaining, additions=additions, network=self.network)
         return build(self.analysis, kept, rewire)
 
-    def slices(self, plan: Plan) -> dict[str, LayerSlice]:
-        """For every convolution and linear layer left, the channels that `plan` keeps, by the layer's name."""
-        kept = self.kept(plan)
-        alive = self._remaining(plan, kept).alive
+    def slices(self, cut: Cut) -> dict[str, LayerSlice]:
+        """For every convolution and linear layer left, the channels that `cut` keeps, by the layer's name."""
+        kept = self.kept(cut)
+        alive = self._remaining(cut, kept).alive
         left = {node.name for node, is_left in zip(self.wiring.nodes, alive, strict=True) if is_left}
         out = {}
         for (name, dim), role in self.analysis.roles.items():
@@ -79,13 +90,11 @@ class Blueprint:
                 out[layer] = LayerSlice(kept.indices(self.analysis.inputs[layer]), kept.indices(made))
         return out
 
-    def kept(self, plan: Plan) -> Kept:
-        """Which labels remain under `plan`; a plan that does not fit is a `SpaceError`."""
-        if plan.weights:
-            raise SpaceError("the plan keeps single weights, not channels: build it with a WeightSpace")
+    def kept(self, cut: Cut) -> Kept:
+        """Which labels remain under `cut`; one that does not fit is a `SpaceError`."""
         groups = {group.name: group for group in self.groups}
         removed: set[int] = set()
-        for name, indices in plan.kept.items():
+        for name, indices in cut.kept.items():
             if name not in groups:
                 raise SpaceError(f"the plan names group {name!r}, which this network does not have")
             group = groups[name]
@@ -93,7 +102,7 @@ class Blueprint:
                 raise self._refused(group, indices)
             removed |= set(group.roots) - {group.roots[j] for j in indices}
         kept = kept_without(self.analysis, removed)
-        for name, indices in plan.kept.items():
+        for name, indices in cut.kept.items():
             # Tied to others, a group may go whole where those of its layers' channels that others hold remain.
             members = () if indices else groups[name].members
             if any(not kept.count(self.analysis.state[member.parameter][member.dim]) for member in members):
@@ -116,8 +125,8 @@ class Blueprint:
         at = self.wiring.position
         return self.wiring.without({at[block.exit]: at[block.stays] for block in blocks})
 
-    def _remaining(self, plan: Plan, kept: Kept) -> Remaining:
-        blocks = [self.block(name) for name in plan.removed]
+    def _remaining(self, cut: Cut, kept: Kept) -> Remaining:
+        blocks = [self.block(name) for name in cut.removed]
         for block in blocks:
             self._require_same(block.stays, block.exit, kept, f"without block {block.name!r}")
         return self.without(blocks)

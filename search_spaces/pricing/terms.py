@@ -1,63 +1,65 @@
-"""What the network built from any choice of widths costs, exactly, before it is built."""
+"""What the costs of a network are made of: sums of products of dimension sizes, each linear in the widths chosen."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 
 import numpy as np
 
 from search_spaces.graph.analysis import Analysis
 from search_spaces.graph.groups import Group
+from search_spaces.graph.labels import fixed
+from search_spaces.graph.tensors import WeightTensor, find_tensors
+from search_spaces.pricing.header import header_bytes
+from search_spaces.pricing.sheet import Pieces, Presence, Sheet
 
-METRICS = ("macs", "params", "size_bytes")
+COUNTS = ("macs", "params", "bytes", "header")
+"""What is added up beside the sites: multiply-accumulates, parameters, bytes of tensors, bytes of a file's header."""
 
 
-class CostModel:
-    """Costs as sums of products of dimension sizes, each size linear in the numbers of channels kept.
+@dataclass(frozen=True)
+class _Sum:
+    """A sum over terms, coefficient * product of the sizes of its dimensions."""
 
-    `macs` are multiply-accumulates of convolutions, linear layers and products of tensors, for one sample.
-    `params` counts parameters. `size_bytes` bounds the bytes of the network's safetensors file from above: its
-    tensors to the byte, and a header that is never longer than theirs in the original network.
+    coefficients: np.ndarray
+    """[n_terms]."""
+    dims: np.ndarray
+    """[n_terms, n_factors] numbers of dimensions, padded with one of size 1."""
+    users: tuple[frozenset[str], ...]
+    """For each term the calls that need it; none in particular: it is always there."""
+    kind: str
+    """"site" for the weights of a layer, else one of `COUNTS`."""
 
-    Each term is needed by some calls of the network (`users`), or by none in particular; where layers are removed, only
-    the terms that are `present` count.
+
+class Terms:
+    """The terms of a network's costs, with rows of their own for the weights of convolutions and linear layers: sites.
+
+    What belongs to no site, biases, norms, embeddings, products of two activations, is added up beside them. A term is
+    needed by some calls of the network, or by none in particular; where calls are removed, only those count that are
+    needed.
     """
 
     def __init__(self, analysis: Analysis, groups: Sequence[Group]) -> None:
-        self.sizes = np.array([group.size for group in groups], dtype=np.int64)
+        """`groups`: those whose width is chosen."""
+        self.whole = np.array([group.size for group in groups], dtype=np.int64)
         """How many channels each group has: [n_groups]."""
+        self.tensors: tuple[WeightTensor, ...] = find_tensors(analysis.network)
+        """The tensor of each site, in the order in which the network first uses them."""
+        self._analysis = analysis
         self._group_of = {root: g for g, group in enumerate(groups) for root in group.roots}
         self._dims: dict[bytes, int] = {}
         self._constant: list[int] = []
         self._slope: list[np.ndarray] = []
-        self._analysis = analysis
         self._one = self._dim(np.zeros(1, dtype=np.int64))
-
-        tensors = {**dict(analysis.network.named_parameters()), **dict(analysis.network.named_buffers())}
-        parameters = {name for name, _ in analysis.network.named_parameters()}
-        macs = [(coefficient, dims) for _, coefficient, dims in analysis.terms]
-        # A state dict names shared tensors as often as they are used, a file holds them once.
-        state = analysis.state.get
-        sizes = [self._numel(t.shape, state(name), t.element_size()) for name, t in tensors.items()]
-        headers = _header_bytes({name: t.shape for name, t in tensors.items()})
-        self._terms = {
-            "macs": self._stack(macs),
-            "params": self._stack([self._numel(t.shape, state(n)) for n, t in tensors.items() if n in parameters]),
-            "size_bytes": self._stack([*sizes, *((float(n), ()) for n in headers.values())]),
-        }
-        self._constants = np.array(self._constant)  # [n_dims]
+        self._find_sites()
+        self._find_rest()
+        self._constants = np.array(self._constant, dtype=float)  # [n_dims]
         self._slopes = np.stack(self._slope)  # [n_dims, n_groups]
-        self._overhead = {"size_bytes": FRAME_BYTES}
-        users = analysis.users
-        of_tensors = [users[name] for name in tensors]
-        self.users: Mapping[str, Sequence[frozenset[str]]] = {
-            "macs": [frozenset([call]) for call, _, _ in analysis.terms],
-            "params": [users[name] for name in tensors if name in parameters],
-            "size_bytes": [*of_tensors, *of_tensors],
-        }
-        """Cost -> for each of its terms the calls that need it; none in particular: it is always there."""
+
+    # The dimensions
 
     def _dim(self, labels: np.ndarray) -> int:
         """The number of a dimension among the distinct ones."""
@@ -66,14 +68,14 @@ class CostModel:
         if key not in self._dims:
             self._dims[key] = len(self._constant)
             self._constant.append(int(counts[0]))
-            self._slope.append(counts[1:] / np.maximum(self.sizes, 1))
+            self._slope.append(counts[1:] / np.maximum(self.whole, 1))
         return self._dims[key]
 
     def _counts(self, labels: np.ndarray) -> np.ndarray:
         """How many positions always stay, and how many belong to each group: [1 + n_groups]."""
         roots = self._analysis.labels.roots(labels)
         in_group = np.array([self._group_of.get(int(root), -1) for root in roots], dtype=np.int64)
-        return np.bincount(in_group + 1, minlength=len(self.sizes) + 1)
+        return np.bincount(in_group + 1, minlength=len(self.whole) + 1)
 
     def size_of(self, labels: np.ndarray) -> tuple[int, np.ndarray]:
         """How many positions of a dimension remain: those that always do, and how many for a channel of each group.
@@ -81,54 +83,157 @@ class CostModel:
         The size is the first plus the second, [n_groups], times the channels kept in each group.
         """
         counts = self._counts(labels)
-        return int(counts[0]), counts[1:] / np.maximum(self.sizes, 1)
+        return int(counts[0]), counts[1:] / np.maximum(self.whole, 1)
 
-    def _numel(
-        self, shape: Sequence[int], labels: Sequence[np.ndarray] | None, scale: int = 1
-    ) -> tuple[float, tuple[np.ndarray, ...]]:
-        if labels is None:
-            return float(scale * prod(shape)), ()
-        return float(scale), tuple(labels)
+    def _stack(self, dims: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+        """The numbers of the dimensions of each term, padded with the one of size 1: [n_terms, n_factors]."""
+        width = max((len(along) for along in dims), default=1) or 1
+        numbers = [[self._dim(d) for d in along] + [self._one] * (width - len(along)) for along in dims]
+        return np.array(numbers, dtype=np.int64).reshape(len(dims), width)
 
-    def _stack(self, terms: Sequence[tuple[float, tuple[np.ndarray, ...]]]) -> tuple[np.ndarray, np.ndarray]:
-        """Coefficients [n_terms] and dimension numbers [n_terms, n_factors], padded with a dimension of size 1."""
-        width = max((len(dims) for _, dims in terms), default=1)
-        numbers = [[self._dim(d) for d in dims] + [self._one] * (width - len(dims)) for _, dims in terms]
-        return np.array([c for c, _ in terms]), np.array(numbers, dtype=np.int64).reshape(len(terms), width)
+    # The terms
 
-    def _by_term(self, levels: np.ndarray, metric: str) -> np.ndarray:
-        sizes = self._constants + self._slopes @ levels  # [n_dims]
-        coefficients, dims = self._terms[metric]
-        return coefficients * np.prod(sizes[dims], axis=1)
+    def _find_sites(self) -> None:
+        """What each site reads and makes, and the products in which its layers use it."""
+        analysis = self._analysis
+        self.names = tuple(analysis.first_name(tensor.name) for tensor in self.tensors)
+        """The first name of each site's tensor."""
+        site_of = {name: site for site, name in enumerate(self.names)}
+        labels = [analysis.state.get(name) for name in self.names]
+        self.made_dims = [1 if analysis.roles.get((name, 1)) == "out" else 0 for name in self.names]
+        """Along which of the first two dimensions of each site's tensor lie the channels that are made."""
+        shapes = [tensor.shape for tensor in self.tensors]
+        along = [tuple(map(fixed, s)) if found is None else found for s, found in zip(shapes, labels, strict=True)]
+        self._read = self._stack([(dims[1 - made],) for dims, made in zip(along, self.made_dims, strict=True)])[:, 0]
+        self._made = self._stack([(dims[made],) for dims, made in zip(along, self.made_dims, strict=True)])[:, 0]
+        self.taps = np.array([prod(shape[2:]) for shape in shapes], dtype=float)[:, None]  # [n_sites, 1]
+        uses, self._others = [], []
+        layers = {node.name: str(node.target) for node in analysis.network.graph.nodes if node.op == "call_module"}
+        for call, coefficient, dims in analysis.terms:
+            site = site_of.get(self._weight_of(layers.get(call)))
+            ours = labels[site] if site is not None else None
+            if site is None or ours is None or sum(d is ours[0] or d is ours[1] for d in dims) < 2:
+                self._others.append((call, coefficient, dims))
+                continue
+            rest = tuple(d for d in dims if d is not ours[0] and d is not ours[1])
+            uses.append((site, call, coefficient / self.taps[site, 0], rest))
+        self._use_site = np.array([site for site, *_ in uses], dtype=np.int64)
+        once = len(uses) == len(self.tensors) and np.array_equal(self._use_site, np.arange(len(uses)))
+        self._each_once = once
+        self._use_coefficient = np.array([coefficient for _, _, coefficient, _ in uses], dtype=float)
+        self._use_dims = self._stack([rest for *_, rest in uses])
+        self._use_calls = tuple(frozenset([call]) for _, call, _, _ in uses)
+        self._site_calls = tuple(analysis.users[name] for name in self.names)
+        self._fixed_uses = bool((self._use_dims == self._one).all())
 
-    def cost(self, levels: np.ndarray, metric: str, present: np.ndarray | None = None) -> float:
-        """The cost with `levels` channels kept in each group, [n_groups], of the terms `present`, [n_terms] bool."""
-        terms = self._by_term(levels, metric)
-        whole = terms.sum() if present is None else terms[present].sum()
-        return float(np.rint(whole)) + self._overhead.get(metric, 0)
+    def _weight_of(self, layer: str | None) -> str:
+        weight = f"{layer}.weight"
+        return self._analysis.first_name(weight) if layer and self._analysis.has(weight) else ""
 
-    def depends(self, metric: str) -> np.ndarray:
-        """Whether each term of a cost depends on each group: [n_terms, n_groups] bool."""
-        return (self._slopes[self._terms[metric][1]] > 0).any(axis=1)
+    def _find_rest(self) -> None:
+        """What belongs to no site."""
+        analysis, ours = self._analysis, set(self.names)
+        tensors = {**dict(analysis.network.named_parameters()), **dict(analysis.network.named_buffers())}
+        parameters = {name for name, _ in analysis.network.named_parameters()}
+        headers = header_bytes({name: t.shape for name, t in tensors.items()})
+        self.itemsize = np.array([tensors[name].element_size() for name in self.names], dtype=float)
+        """Bytes of a number of each site: [n_sites]."""
 
-    def macs_by_term(self, levels: np.ndarray) -> np.ndarray:
-        """The multiply-accumulates of each term: [n_terms]."""
-        return self._by_term(levels, "macs")
+        def numel(name: str) -> tuple[float, tuple[np.ndarray, ...]]:
+            labels = analysis.state.get(name)
+            return (float(prod(tensors[name].shape)), ()) if labels is None else (1.0, tuple(labels))
 
-    def terms_of(self, group: int) -> np.ndarray:
-        """Whether each term of `macs` depends on this group: [n_terms]."""
-        return self.depends("macs")[:, group]
+        rest = {name: numel(name) for name in tensors if name not in ours}
+        calls = {name: analysis.users[name] for name in tensors}
+        terms: dict[str, list[tuple[float, tuple[np.ndarray, ...], frozenset[str]]]] = {
+            "macs": [(coefficient, dims, frozenset([call])) for call, coefficient, dims in self._others],
+            "params": [(n, dims, calls[name]) for name, (n, dims) in rest.items() if name in parameters],
+            "bytes": [(n * tensors[name].element_size(), dims, calls[name]) for name, (n, dims) in rest.items()],
+            "header": [(float(n), (), calls[name]) for name, n in headers.items()],
+        }
+        self.rest_names = tuple(rest)
+        """The tensors that belong to no site, in the order of the terms of "bytes"."""
+        self._sums = {
+            kind: _Sum(
+                np.array([c for c, _, _ in found], dtype=float),
+                self._stack([dims for _, dims, _ in found]),
+                tuple(users for *_, users in found),
+                kind,
+            )
+            for kind, found in terms.items()
+        }
+        self._constant_sums = {kind: bool((s.dims == self._one).all()) for kind, s in self._sums.items()}
+        self._totals: dict[str, float] = {
+            kind: float(s.coefficients.sum()) for kind, s in self._sums.items() if self._constant_sums[kind]
+        }
 
+    # The sheet
 
-FRAME_BYTES = 8 + len("{}") - 1 + 8
-"""Of a safetensors file: the length of its header, braces, less the comma that the last tensor does not need, and what
-aligns it at most."""
+    def sheet(self, widths: np.ndarray, presence: Presence | None = None) -> Sheet:
+        """The price sheet with `widths` channels in each group, [n_groups], of what is present; None: all."""
+        sizes = self._constants + self._slopes @ widths  # [n_dims]
+        read, made = sizes[self._read], sizes[self._made]
+        used = self._use_coefficient
+        if not self._fixed_uses:
+            used = used * np.prod(sizes[self._use_dims], axis=1)
+        if presence is not None:
+            used = used * presence.uses
+        positions = used
+        if not self._each_once:
+            positions = np.bincount(self._use_site, weights=used, minlength=len(self.tensors))
+        pieces = Pieces(read[:, None], made[:, None], self.taps, positions[:, None])
+        return Sheet(self, widths, sizes, presence, pieces)
 
+    def rest(self, kind: str, sizes: np.ndarray, presence: Presence | None) -> float:
+        """The sum of the terms of a kind that belong to no site, with dimensions of these sizes: [n_dims]."""
+        if presence is None and kind in self._totals:
+            return self._totals[kind]
+        terms = self._sums[kind]
+        values = terms.coefficients
+        if not self._constant_sums[kind]:
+            values = values * np.prod(sizes[terms.dims], axis=1)
+        return float(values.sum() if presence is None else values[presence.rest[kind]].sum())
 
-def _header_bytes(shapes: dict[str, Sequence[int]]) -> dict[str, int]:
-    """An upper bound of what each tensor takes in a safetensors header, if it or others are smaller or gone."""
-    end = 8 * sum(prod(shape) for shape in shapes.values())
-    entries = {
-        name: {"dtype": "BF16", "shape": list(shape), "data_offsets": [end, end]} for name, shape in shapes.items()
-    }
-    return {name: len(json.dumps({name: entry}, separators=(",", ":"))) - 1 for name, entry in entries.items()}
+    def rest_of(self, kind: str) -> tuple[np.ndarray, np.ndarray]:
+        """The coefficients of the terms of a kind, and which of them depend on no width: [n_terms] each."""
+        terms = self._sums[kind]
+        return terms.coefficients, (terms.dims == self._one).all(axis=1)
+
+    # What remains where calls are removed
+
+    def presence(self, alive: Mapping[str, bool]) -> Presence:
+        """Which terms count where only some calls are `alive`."""
+
+        def there(users: Sequence[frozenset[str]]) -> np.ndarray:
+            return np.array([not calls or any(alive[call] for call in calls) for calls in users], dtype=bool)
+
+        uses, sites = there(self._use_calls), there(self._site_calls)
+        rest = {kind: there(terms.users) for kind, terms in self._sums.items()}
+        return Presence(sites, uses, rest, self._groups_of(sites, uses, rest))
+
+    def _groups_of(self, sites: np.ndarray, uses: np.ndarray, rest: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Whether anything that is present depends on each group: [n_groups] bool."""
+        depends = self._depends
+        groups = (depends[self._read][sites] | depends[self._made][sites]).any(axis=0)
+        groups |= depends[self._use_dims].any(axis=1)[uses].any(axis=0)
+        for kind, terms in self._sums.items():
+            groups |= depends[terms.dims].any(axis=1)[rest[kind]].any(axis=0)
+        return groups
+
+    @cached_property
+    def _depends(self) -> np.ndarray:
+        """Whether each dimension depends on each group: [n_dims, n_groups] bool."""
+        return self._slopes > 0
+
+    def macs_share(self, group: int) -> float:
+        """The fraction of the whole network's multiply-accumulates in which the channels of a group take part."""
+        sizes = self._constants + self._slopes @ self.whole
+        ours = self._depends[:, group]
+        uses = self._use_coefficient * np.prod(sizes[self._use_dims], axis=1)
+        uses = uses * (self.taps[:, 0] * sizes[self._read] * sizes[self._made])[self._use_site]
+        part = (ours[self._read] | ours[self._made])[self._use_site] | ours[self._use_dims].any(axis=1)
+        others = self._sums["macs"]
+        products = others.coefficients * np.prod(sizes[others.dims], axis=1)
+        taking = uses[part].sum() + products[ours[others.dims].any(axis=1)].sum()
+        whole = uses.sum() + products.sum()
+        return float(taking / whole) if whole else 0.0

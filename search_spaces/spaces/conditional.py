@@ -1,7 +1,7 @@
 """What spaces share whose blocks may go, with the widths inside them: how a budget is spent on what remains.
 
-The knobs are blocks (unit "block"), skips (unit "skip", free of cost) and amounts, which are all others. A subclass
-says in `active` which of them make a difference, given the blocks; a knob depends on knobs before it only.
+Gates, such as blocks that may go, come before the amounts that they let matter; what is free of cost, such as a skip,
+comes last. A subclass says in `active` which knobs make a difference; a knob depends on knobs before it only.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from search_spaces.spaces.wall import CostedSpace
-from search_spaces.types import Point
+from search_spaces.types import Kind, Point
 
 
 class ConditionalSpace(CostedSpace):
@@ -25,7 +25,7 @@ class ConditionalSpace(CostedSpace):
         levels[:t] = prefix
         if not self.active(levels)[t]:
             return legal[0], legal[0]
-        return (legal[0], legal[-1]) if self.knobs[t].unit == "skip" else super().bounds(prefix, limits)
+        return (legal[0], legal[-1]) if self.knobs[t].kind == "free" else super().bounds(prefix, limits)
 
     def fill(self, levels: Sequence[int], wanted: np.ndarray, limits: Mapping[str, float]) -> Point:
         """Raise `levels`, which are within `limits`, until no active width can rise any more.
@@ -46,7 +46,7 @@ class ConditionalSpace(CostedSpace):
     def _risen(self, levels: np.ndarray, wanted: np.ndarray, limits: Mapping[str, float]) -> np.ndarray | None:
         """`levels` with the most wanted block back for which there is room; None if there is none."""
         active = self.active(levels)
-        gone = [t for t in np.flatnonzero(self._is_a("block") & active).tolist() if not levels[t]]
+        gone = [t for t in np.flatnonzero(self._is_a("gate") & active).tolist() if not levels[t]]
         for t in sorted(gone, key=lambda t: (-wanted[t], t)):
             risen = levels.copy()
             risen[t] = 1
@@ -56,12 +56,12 @@ class ConditionalSpace(CostedSpace):
 
     def _amounts(self, levels: np.ndarray) -> np.ndarray:
         """The active widths."""
-        return self.active(levels) & ~self._is_a("block", "skip")
+        return self.active(levels) & ~self._is_a("gate", "free")
 
     def _decided(self, wanted: np.ndarray, limits: Mapping[str, float]) -> np.ndarray:
         """Blocks and skips as wanted; of the blocks the least wanted go until the narrowest network is affordable."""
-        levels, blocks = self.lowest, np.flatnonzero(self._is_a("block"))
-        for t in np.flatnonzero(self._is_a("block", "skip")).tolist():
+        levels, blocks = self.lowest, np.flatnonzero(self._is_a("gate"))
+        for t in np.flatnonzero(self._is_a("gate", "free")).tolist():
             levels[t] = self.knobs[t].nearest(float(wanted[t]))
         for t in blocks[np.argsort(wanted[blocks], kind="stable")].tolist():
             if self.within(levels, limits):
@@ -69,6 +69,6 @@ class ConditionalSpace(CostedSpace):
             levels[t] = 0
         return self.canonical(levels)
 
-    def _is_a(self, *units: str) -> np.ndarray:
-        """Which knobs are counted in one of `units`: [n_knobs] bool."""
-        return np.array([knob.unit in units for knob in self.knobs])
+    def _is_a(self, *kinds: Kind) -> np.ndarray:
+        """Which knobs are of one of `kinds`: [n_knobs] bool."""
+        return np.array([knob.kind in kinds for knob in self.knobs])

@@ -16,9 +16,9 @@ import numpy as np
 from search_spaces.graph.analysis import Analysis
 from search_spaces.graph.blocks import ACTIVATIONS, LAYERS, NORMS, SUMS
 from search_spaces.graph.labels import Labelled, fixed, movable
-from search_spaces.graph.recorded import Blueprint
+from search_spaces.graph.recorded import Recorded
 from search_spaces.graph.wiring import Addition, Remaining
-from search_spaces.pricing.terms import CostModel
+from search_spaces.pricing.terms import Terms
 
 LINKS = 16
 KINDS = ("convolution", "linear", "sum", "concatenation", "other")
@@ -36,8 +36,8 @@ IN, OUT, LINK, SKIP = (COLUMNS.index(name) for name in ("in_channels", "out_chan
 class LayerSequence:
     """The rows of every network that removing blocks of one network can leave."""
 
-    def __init__(self, blueprint: Blueprint, analysis: Analysis, costs: CostModel) -> None:
-        self._wiring = blueprint.wiring
+    def __init__(self, recorded: Recorded, analysis: Analysis, terms: Terms) -> None:
+        self._wiring = recorded.wiring
         self._analysis = analysis
         wiring = self._wiring
         self._rows = [i for i in range(len(wiring.nodes)) if self._kind(i) is not None]
@@ -54,15 +54,15 @@ class LayerSequence:
         """Row -> the rows it reads: [n_rows]."""
         self._gives_way = {}
         """Row -> where its block ends, and what takes its place."""
-        for block in blueprint.blocks:
+        for block in recorded.blocks:
             end = wiring.position[block.exit]
             (row,) = self._sources[end]
             self._gives_way[row] = (end, self._sources[wiring.position[block.stays]])
         self._table = np.zeros((len(self._rows), len(COLUMNS)), dtype=np.float32)
-        sizes = [(costs.size_of(read), costs.size_of(made)) for read, made in map(self._channels, self._rows)]
+        sizes = [(terms.size_of(read), terms.size_of(made)) for read, made in map(self._channels, self._rows)]
         self._constants = np.array([[c for c, _ in pair] for pair in sizes], dtype=float).reshape(-1, 2)
         self._slopes = np.array([[s for _, s in pair] for pair in sizes], dtype=float).reshape(len(sizes), 2, -1)
-        widest = self._constants + self._slopes @ costs.sizes
+        widest = self._constants + self._slopes @ terms.whole
         self._scale = 1 / np.log2(1 + max(widest.max(initial=1), 1))
         self._describe()
 

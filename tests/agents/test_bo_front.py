@@ -9,6 +9,7 @@ from agents import AgentError, Goal
 from agents.bo import WORST_LOAD, _LogNEHVI
 from agents.front import Load, dominators, random_load_point
 from agents.surrogate import standardised
+from search_spaces import Depth
 from tests.kits.agents import AgentConformance, done, play, seeds_differ_after
 from tests.kits.toy_depth import ToyDepthAccuracy, ToyDepthSpace
 from tests.kits.toy_space import dominated_area
@@ -107,7 +108,7 @@ def best_front(problem):
     for first in range(2, problem.width + 1):
         for second in (0, *range(2, problem.width + 1)):
             levels = dict.fromkeys((knob.name for knob in space.knobs), 0)
-            levels |= {f"width{i}": 2 for i in range(space.blocks)}
+            levels |= {f"width{i}": 2 for i in range(space.operator(Depth).blocks)}
             for block, width in zip(problem.needed, (first, second), strict=True):
                 levels |= {f"block{block}": int(width > 0), f"width{block}": max(width, 2)}
             points.append(space.point([levels[knob.name] for knob in space.knobs]))

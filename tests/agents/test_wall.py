@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import agents
 from agents import Goal
-from search_spaces import ChannelSpace, SpaceError
+from search_spaces import SpaceError, channel_space
 from tests.kits.agents import assert_budget_used_up
 from tests.kits.random_networks import Branches, Depthwise, Grouped, RandomNetwork, Residual, Shuffle, Widening
 from tests.kits.toy_space import ToySpace
@@ -43,7 +43,7 @@ def network_space(seed, round_to):
     """The widths of a random network with joints of every kind; None if all of them are tied."""
     torch.set_num_threads(1)
     try:
-        return ChannelSpace(RandomNetwork(seed), (torch.zeros(1, 3, 8, 8),), min_keep=0.1, round_to=round_to)
+        return channel_space(RandomNetwork(seed), (torch.zeros(1, 3, 8, 8),), min_keep=0.1, round_to=round_to)
     except SpaceError:
         return None
 

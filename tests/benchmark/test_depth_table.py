@@ -17,7 +17,7 @@ from automl.benchmark.grid import choices
 from automl.benchmark.judge import play
 from automl.errors import TableError
 from automl.zoo import create
-from search_spaces import DepthSpace
+from search_spaces import depth_space
 from tests.benchmark.conftest import GOAL
 
 SHIPPED = Path(__file__).resolve().parents[2] / "experiments" / "tabular" / "resnet20-depth.npz"
@@ -27,7 +27,7 @@ EXCLUDED = ["conv1", "layer2.0.*", "layer3.0.*", "layer1.0.*"]
 @pytest.fixture(scope="module")
 def space():
     """Six blocks that may go, at one of two widths, inside residual streams of fixed width."""
-    return DepthSpace(create("resnet20"), (torch.zeros(2, 3, 8, 8),), steps=2, exclude=EXCLUDED)
+    return depth_space(create("resnet20"), (torch.zeros(2, 3, 8, 8),), steps=2, exclude=EXCLUDED)
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_several_at_a_time_are_in_the_table_too(table):
 
 
 def test_more_blocks_than_a_table_can_have_are_refused():
-    deep = DepthSpace(create("resnet56"), (torch.zeros(2, 3, 8, 8),), exclude=EXCLUDED)
+    deep = depth_space(create("resnet56"), (torch.zeros(2, 3, 8, 8),), exclude=EXCLUDED)
     with pytest.raises(TableError, match="expected at most 12 blocks, got 24"):
         TableSpace.of(deep, deep.highest[None], ["macs"])
 

@@ -13,7 +13,7 @@ from automl.benchmark import Coverage, Table, TableSpace
 from automl.benchmark.grid import choices
 from automl.errors import TableError
 from automl.zoo import load_model
-from search_spaces import ChannelSpace, InfeasibleBudgetError, Plan, SpaceError
+from search_spaces import InfeasibleBudgetError, Plan, SpaceError, channel_space
 from tests.benchmark.conftest import GOAL
 from tests.kits.toy_space import ToySpace
 
@@ -52,7 +52,7 @@ def test_its_space_has_the_walls_and_features_of_the_original(table, problem, wi
 @pytest.mark.parametrize("exclude", [[], ["stem.0"], ["conv1.0"]])
 @pytest.mark.parametrize("steps", [None, 4])
 def test_costs_of_a_real_network_are_exact_at_every_choice(exclude, steps):
-    space = ChannelSpace(load_model("small_cnn", {}, None), (torch.zeros(2, 1, 8, 8),), exclude=exclude, steps=steps)
+    space = channel_space(load_model("small_cnn", {}, None), (torch.zeros(2, 1, 8, 8),), exclude=exclude, steps=steps)
     rng = np.random.default_rng(1)  # other choices than those the fit is compared on
     levels = np.stack([rng.choice(knob.levels, 300) for knob in space.knobs], axis=1)
     table = TableSpace.of(space, levels[:10], space.metrics)

@@ -7,14 +7,14 @@ import torch
 
 from automl.fit.blockwise import BlockReconstruction
 from automl.fit.sequential import SequentialReconstruction
-from search_spaces import ChannelSpace
+from search_spaces import channel_space
 from tests.kits import digits
 
 
 def narrowed(name, keep=0.4):
     """A network sliced, its space, and what is left of each layer."""
     problem = digits.problem(name)
-    space = ChannelSpace(problem.model, problem.example_inputs)
+    space = channel_space(problem.model, problem.example_inputs)
     plan = space.plan(space.point([knob.nearest(keep) for knob in space.knobs]))
     return problem, space, space.build(plan).eval(), space.slices(plan)
 

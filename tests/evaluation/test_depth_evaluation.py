@@ -10,13 +10,13 @@ from automl.config.latency import LatencyOptions
 from automl.errors import ConfigError
 from automl.evaluation import Evaluator
 from automl.measures.latency_model import measure_latency_table
-from search_spaces import DepthSpace
+from search_spaces import Depth, depth_space
 from tests.evaluation.test_sequential import loss_of
 
 
 @pytest.fixture(scope="module")
 def space(problem):
-    return DepthSpace(problem.model, problem.example_inputs, skips=True)
+    return depth_space(problem.model, problem.example_inputs, skips=True)
 
 
 def chosen(space, **levels):
@@ -90,8 +90,8 @@ def test_the_projection_that_remains_is_fitted_to_the_sum(problem, space):
 
 def test_a_skip_costs_little_where_the_layer_is_refitted(problem):
     """The sum is what the layer made alone: less the skip, which is known before the layer runs."""
-    plain = DepthSpace(Plain().eval(), problem.example_inputs, skips=True)
-    assert [(a.name, b.name) for a, b in plain.skips] == [("b", "b"), ("c", "c")]
+    plain = depth_space(Plain().eval(), problem.example_inputs, skips=True)
+    assert [(a.name, b.name) for a, b in plain.operator(Depth).skips] == [("b", "b"), ("c", "c")]
     x = torch.cat([inputs[0] for inputs, _ in problem.calibration])
     with torch.no_grad():
         target = plain.original(x)
@@ -132,7 +132,7 @@ def test_trials_and_finals_of_random_points(problem, space):
 @pytest.mark.parametrize("importance", ["taylor", "activation", "magnitude"])
 def test_every_importance_ranks_the_channels_of_tied_runs(problem, importance):
     options = EvaluationOptions(importance=importance, reconstruction="least_squares")
-    space = DepthSpace(Plain().eval(), problem.example_inputs)
+    space = depth_space(Plain().eval(), problem.example_inputs)
     outcome = Evaluator(problem, space, options, threads=1)(chosen(space, a=4, block_b=0))
     assert outcome.state == "done", outcome.reason
 

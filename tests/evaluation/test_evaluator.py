@@ -11,14 +11,14 @@ from automl.evaluation import Evaluator
 from automl.measures import count_macs, count_params, size_bytes
 from automl.runners.base import OutOfMemoryError, run_trial
 from automl.tasks.problem import Problem
-from search_spaces import ChannelSpace
+from search_spaces import channel_space
 
 COSTS = ("macs", "params", "size_bytes")
 
 
 @pytest.fixture(scope="module")
 def space(problem):
-    return ChannelSpace(problem.model, problem.example_inputs)
+    return channel_space(problem.model, problem.example_inputs)
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +191,7 @@ def test_nan_weights_fail_the_trial(space, problem):
     with torch.no_grad():
         network[0].weight[0] = float("nan")
     sick = Problem(network, problem.calibration, problem.validation)
-    space = ChannelSpace(sick.model, sick.example_inputs)
+    space = channel_space(sick.model, sick.example_inputs)
     outcome = Evaluator(sick, space, threads=1)(base(space))
     assert outcome.state is TrialState.FAILED and outcome.reason == "0.weight is not finite"
 
@@ -246,7 +246,7 @@ def test_networks_of_other_joints(model, importance, problem):
     if not isinstance(model[-1], nn.Linear):
         model = nn.Sequential(model, nn.Flatten())
     other = Problem(model, problem.calibration[:1], problem.validation[:1])
-    space = ChannelSpace(other.model, other.example_inputs)
+    space = channel_space(other.model, other.example_inputs)
     evaluator = Evaluator(other, space, EvaluationOptions(importance=importance), threads=1)
     outcome = evaluator(half(space))
     assert outcome.state is TrialState.DONE, outcome.reason

@@ -9,7 +9,7 @@ from automl.fast.fold import folded
 from automl.fast.fuse import FusedConv, available, fuse
 from automl.fast.precision import choose_dtype, fast, formatted, native_bfloat16
 from automl.tasks.problem import Problem
-from search_spaces import ChannelSpace
+from search_spaces import channel_space
 
 X = torch.randn(6, 3, 12, 12, generator=torch.Generator().manual_seed(0))
 
@@ -96,7 +96,7 @@ def prepared(network):
                     tensor.uniform_(0.5, 1.5)
                 for tensor in (module.bias, module.running_mean):
                     tensor.uniform_(-0.5, 0.5)
-    return ChannelSpace(network.eval(), (X[:2],)).original
+    return channel_space(network.eval(), (X[:2],)).original
 
 
 @pytest.mark.parametrize("name", JOINS)

@@ -4,13 +4,13 @@ from torch import nn
 
 from automl.fit.gram import gather_grams
 from automl.fit.importance import activation_scores
-from search_spaces import ChannelSpace
+from search_spaces import Channels, channel_space
 
 X = torch.randn(40, 3, 6, 6, generator=torch.Generator().manual_seed(0))
 
 
 def scores_of(network, names):
-    space = ChannelSpace(network.eval(), (X[:2],))
+    space = channel_space(network.eval(), (X[:2],))
     grams = gather_grams(space.original, names, [((X,), torch.zeros(40))], rows=10**6)
     return space, activation_scores(space, grams)
 
@@ -35,8 +35,8 @@ def test_score_is_weight_times_typical_activation():
 def test_readers_without_a_gram_matrix_fall_back_on_magnitude():
     network = nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU(), nn.ConvTranspose2d(5, 4, 1), nn.Conv2d(4, 2, 1))
     space, scores = scores_of(network, ["3"])
-    np.testing.assert_array_equal(scores["0"], space.magnitudes["0"])
-    assert not np.allclose(scores["2"], space.magnitudes["2"])
+    np.testing.assert_array_equal(scores["0"], space.operator(Channels).magnitudes["0"])
+    assert not np.allclose(scores["2"], space.operator(Channels).magnitudes["2"])
 
 
 def test_grouped_readers():

@@ -13,7 +13,7 @@ from automl.errors import ConfigError
 from automl.evaluation import Evaluator
 from automl.evaluation.racing import LOOKS, estimates, hopeless, looks
 from automl.tasks.metrics import Scores
-from search_spaces import ChannelSpace
+from search_spaces import channel_space
 
 LOSS = Goal("loss", "minimize")
 
@@ -74,7 +74,7 @@ def test_estimates_are_better_than_means_of_what_was_seen():
 
 @pytest.fixture
 def space(problem):
-    return ChannelSpace(problem.model, problem.example_inputs)
+    return channel_space(problem.model, problem.example_inputs)
 
 
 def racing(problem, space, race=0.99, goal=LOSS):

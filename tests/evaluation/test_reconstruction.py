@@ -7,7 +7,7 @@ from torch import nn
 from automl.fast.fold import lone_norms
 from automl.fit.gram import gather_grams
 from automl.fit.reconstruction import Reconstruction
-from search_spaces import ChannelSpace, Plan
+from search_spaces import ChannelsStep, Plan, channel_space
 
 GENERATOR = torch.Generator().manual_seed(0)
 X = torch.randn(64, 3, 8, 8, generator=GENERATOR)
@@ -43,9 +43,9 @@ def error(got, expected):
 
 def rebuilt(network, keep):
     """The space, and the network that keeps the channels `keep` of group "0", refitted."""
-    space = ChannelSpace(network, (X[:2],))
+    space = channel_space(network, (X[:2],))
     grams = gather_grams(space.original, [n for n in space.slices(Plan()) if n != "0"], BATCHES, rows=10**6)
-    plan = Plan({"0": tuple(keep)})
+    plan = Plan((ChannelsStep({"0": tuple(keep)}),))
     small = space.build(plan).eval()
     Reconstruction(space.original, grams).apply(small, space.slices(plan))
     return space, small
@@ -65,7 +65,7 @@ def test_redundant_channels_are_removed_without_a_trace(bias, tail):
     """The constant channel needs the intercept, in the bias or in the running mean of the batch norm."""
     network = with_redundant_channels(*tail, bias=bias)
     space, small = rebuilt(network, [0, 1, 2, 3])
-    plain = space.build(Plan({"0": (0, 1, 2, 3)})).eval()
+    plain = space.build(Plan((ChannelsStep({"0": (0, 1, 2, 3)}),))).eval()
     assert error(small(X), network(X)) < 0.02
     assert error(plain(X), network(X)) > 0.2
 
@@ -80,9 +80,9 @@ def test_without_bias_or_batch_norm_there_is_no_intercept():
 
 def test_outputs_that_were_removed_are_left_out():
     network = with_redundant_channels(nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 4, 1))
-    space = ChannelSpace(network, (X[:2],))
+    space = channel_space(network, (X[:2],))
     grams = gather_grams(space.original, ["2", "5"], BATCHES, rows=10**6)
-    plan = Plan({"0": (0, 1, 2, 3), "2": (1, 4)})
+    plan = Plan((ChannelsStep({"0": (0, 1, 2, 3), "2": (1, 4)}),))
     small = space.build(plan).eval()
     Reconstruction(space.original, grams).apply(small, space.slices(plan))
     expected = network[:4](X)[:, [1, 4]]
@@ -97,7 +97,7 @@ def test_grouped_convolution_is_refitted_group_by_group():
             first.weight[base + 2 : base + 4] = 0.5 * first.weight[base : base + 2]
             first.bias[base + 2 : base + 4] = 0.5 * first.bias[base : base + 2]
     network = nn.Sequential(first, nn.ReLU(), nn.Conv2d(8, 6, 3, groups=2)).eval()
-    space = ChannelSpace(network, (X[:2],))
+    space = channel_space(network, (X[:2],))
     grams = gather_grams(space.original, ["2"], BATCHES, rows=10**6)
     assert grams["2"].matrix.shape == (2, 37, 37)
     point = space.point([knob.levels[len(knob.levels) // 2] for knob in space.knobs])
@@ -117,9 +117,9 @@ def test_grouped_convolution_is_refitted_group_by_group():
 def test_the_original_is_untouched_and_repeats_are_exact():
     network = with_redundant_channels(nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 4, 1))
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    space = ChannelSpace(network, (X[:2],))
+    space = channel_space(network, (X[:2],))
     grams = gather_grams(space.original, ["2"], BATCHES)
-    plan = Plan({"0": (0, 3, 5)})
+    plan = Plan((ChannelsStep({"0": (0, 3, 5)}),))
     reconstruction = Reconstruction(space.original, grams)
     results = []
     for again in (reconstruction, reconstruction, cloudpickle.loads(cloudpickle.dumps(reconstruction))):
@@ -136,10 +136,10 @@ def test_cache_of_solutions_is_bounded(monkeypatch):
 
     monkeypatch.setattr(module, "CACHE_BYTES", 2_000)
     network = with_redundant_channels()
-    space = ChannelSpace(network, (X[:2],))
+    space = channel_space(network, (X[:2],))
     reconstruction = Reconstruction(space.original, gather_grams(space.original, ["2"], BATCHES))
     for first in range(7):
-        plan = Plan({"0": (first, 7)})
+        plan = Plan((ChannelsStep({"0": (first, 7)}),))
         reconstruction.apply(space.build(plan), space.slices(plan))
         assert reconstruction._solved_bytes <= 2_000
     assert 0 < len(reconstruction._solved) < 7
@@ -161,5 +161,5 @@ def test_which_batch_norms_can_take_a_shift():
             x = self.norm_shared(self.shared(self.shared(x)))
             return self.stateless(self.last(x))
 
-    space = ChannelSpace(nn.Sequential(nn.Conv2d(3, 3, 1), Net(), nn.Conv2d(3, 2, 1)), (X[:2],))
+    space = channel_space(nn.Sequential(nn.Conv2d(3, 3, 1), Net(), nn.Conv2d(3, 2, 1)), (X[:2],))
     assert lone_norms(space.original) == {"1.alone": "1.norm_alone"}

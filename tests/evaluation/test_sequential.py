@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from automl.config.evaluation import EvaluationOptions
 from automl.evaluation import Evaluator
 from automl.fit.sequential import SequentialReconstruction
-from search_spaces import ChannelSpace
+from search_spaces import channel_space
 
 
 def loss_of(network, batches):
@@ -21,7 +21,7 @@ def loss_of(network, batches):
 
 @pytest.fixture(scope="module")
 def space(problem):
-    return ChannelSpace(problem.model, problem.example_inputs)
+    return channel_space(problem.model, problem.example_inputs)
 
 
 def test_a_whole_network_stays_what_it_computes(problem, space):
@@ -84,7 +84,7 @@ def test_layers_without_bias_or_norm_are_fitted_without_a_shift():
     layers = (nn.Conv2d(3, 8, 3, bias=False), nn.ReLU(), nn.Conv2d(8, 4, 3, bias=False), nn.Flatten())
     network = nn.Sequential(*layers).eval()
     x = torch.randn(64, 3, 7, 7)
-    space = ChannelSpace(network, (x[:2],))
+    space = channel_space(network, (x[:2],))
     point = space.point([4])
     plan = space.plan(point)
     pruned = space.build(plan)

@@ -15,7 +15,7 @@ from automl.errors import BudgetError, ConfigError
 from automl.evaluation import Evaluator
 from automl.export.packed import packed_bytes
 from automl.fit.sparsity import input_scales
-from search_spaces import Plan, WeightSpace
+from search_spaces import Plan, weight_space
 
 ACTIVATION = EvaluationOptions(importance="activation", reconstruction="none", precision="float32")
 MAGNITUDE = EvaluationOptions(importance="magnitude", reconstruction="none", precision="float32")
@@ -23,7 +23,7 @@ MAGNITUDE = EvaluationOptions(importance="magnitude", reconstruction="none", pre
 
 @pytest.fixture(scope="module")
 def space(problem):
-    return WeightSpace(problem.model, problem.example_inputs, min_keep=0.02)
+    return weight_space(problem.model, problem.example_inputs, min_keep=0.02)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_weights_that_stay_keep_their_values_and_batch_norms_are_estimated_anew(
 def test_the_plan_alone_rebuilds_which_weights_stayed(evaluator, space, problem):
     point = at(space, 0.25)
     plan = Plan.from_json(evaluator.plan(point).to_json())
-    elsewhere = WeightSpace(problem.model, problem.example_inputs)
+    elsewhere = weight_space(problem.model, problem.example_inputs)
     replayed, built = elsewhere.build(plan), evaluator.network(point)
     assert all(torch.equal(a, b) for a, b in zip(replayed.parameters(), built.parameters(), strict=True))
     assert len(plan.to_json()) < 5000
@@ -106,7 +106,7 @@ class TwoInputs(nn.Module):
 
 def test_scales_are_the_root_mean_square_of_each_input_channel():
     model, x = TwoInputs().eval(), torch.randn(6, 4, 6, 6)
-    space = WeightSpace(model, (x[:2],))
+    space = weight_space(model, (x[:2],))
     scales = input_scales(space, [((x[:4],), torch.zeros(4)), ((x[4:],), torch.zeros(2))])
     with torch.no_grad():
         line = model.image(x).flatten(2)

@@ -12,7 +12,7 @@ from automl.fit.gram import gather_grams
 from automl.fit.sensitivity import sensitivity_curves
 from automl.fit.surgeon import eliminate
 from automl.tasks.problem import Problem
-from search_spaces import ChannelSpace
+from search_spaces import channel_space
 
 X = torch.randn(300, 2, 5, 5, generator=torch.Generator().manual_seed(0))
 
@@ -24,7 +24,7 @@ def space():
         network[0].weight[1] = network[0].weight[0] + network[0].weight[2]
         network[0].bias[:3] = 5.0
         network[0].bias[1] = 10.0
-    return ChannelSpace(network, (X[:2],))
+    return channel_space(network, (X[:2],))
 
 
 def grams_of(space):
@@ -83,7 +83,7 @@ def test_fisher_predicts_how_the_loss_rises(space):
 
 
 def test_curves_are_in_knob_order_and_fall_to_zero(problem):
-    space = ChannelSpace(problem.model, problem.example_inputs)
+    space = channel_space(problem.model, problem.example_inputs)
     readers = [name for name, m in space.original.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
     grams = gather_grams(space.original, readers, problem.calibration)
     fisher = output_fisher(space.original, list(grams), problem)
@@ -95,7 +95,7 @@ def test_curves_are_in_knob_order_and_fall_to_zero(problem):
 
 
 def test_curves_are_the_same_whatever_picks_the_channels(problem):
-    space = ChannelSpace(problem.model, problem.example_inputs)
+    space = channel_space(problem.model, problem.example_inputs)
     first, second = (
         Evaluator(problem, space, EvaluationOptions(importance=importance), threads=1).sensitivity()
         for importance in ("surgeon", "magnitude")

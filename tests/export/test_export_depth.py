@@ -7,7 +7,7 @@ import torch
 
 from automl.export import export, load
 from automl.zoo import create
-from search_spaces import DepthSpace, Plan
+from search_spaces import DepthStep, Plan, depth_space
 
 IMAGES = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 FORMATS = ["safetensors", "pt2", "onnx"]
@@ -18,7 +18,7 @@ def shallow(tmp_path_factory):
     """(original, network without three of nine blocks, with a skip and narrower, folder of its export)."""
     torch.manual_seed(0)
     original = create("resnet20").eval()
-    space = DepthSpace(original, (IMAGES,), skips=True)
+    space = depth_space(original, (IMAGES,), skips=True)
     levels = space.narrowest
     names = [knob.name for knob in space.knobs]
     for name in ("block:layer1.2", "block:layer2.0", "block:layer3.2"):
@@ -26,7 +26,7 @@ def shallow(tmp_path_factory):
     levels[names.index("skip:layer1.0>layer1.1")] = 1
     levels[names.index("layer3.0.conv1")] = 33
     plan = space.plan(space.point(levels.tolist()))
-    assert len(plan.removed) == 3 and len(plan.skips) == 1
+    assert len(plan.get(DepthStep).removed) == 3 and len(plan.get(DepthStep).skips) == 1
     network = space.build(plan).eval()
     out = tmp_path_factory.mktemp("shallow")
     export(network, (IMAGES,), plan, out, FORMATS, manifest={})
@@ -60,11 +60,11 @@ def test_it_is_loaded_on_the_original_alone(shallow):
 @pytest.mark.parametrize("name", ["plain20", "mobilenet_v2", "small_cnn"])
 def test_random_points_export(name, tmp_path):
     x = torch.randn(2, 1 if name == "small_cnn" else 3, 16, 16)
-    space = DepthSpace(create(name).eval(), (x,), skips=True, min_keep=0.3)
+    space = depth_space(create(name).eval(), (x,), skips=True, min_keep=0.3)
     generator = torch.Generator().manual_seed(1)
     levels = [knob.levels[int(torch.randint(len(knob.levels), (1,), generator=generator))] for knob in space.knobs]
     plan = space.plan(space.point([0, *levels[1:]]))
-    assert plan.removed
+    assert plan.get(DepthStep).removed
     network = space.build(plan).eval()
     export(network, (x,), plan, tmp_path, FORMATS if name == "small_cnn" else ["safetensors"], manifest={})
     with torch.no_grad():

@@ -17,9 +17,9 @@ from torch import fx, nn
 from automl.errors import ExportError
 from automl.export import FORMATS, export
 from automl.measures import size_bytes
-from search_spaces import Plan, Point
+from search_spaces import ChannelsStep, Plan, Point
 
-PLAN = Plan({"conv": (0, 2, 3)})
+PLAN = Plan((ChannelsStep({"conv": (0, 2, 3)}),))
 
 
 class Chain(nn.Module):

@@ -10,7 +10,7 @@ from torch import nn
 
 from automl.errors import ExportError
 from automl.export import export, load
-from search_spaces import ChannelSpace
+from search_spaces import channel_space
 
 
 class Residual(nn.Module):
@@ -41,7 +41,7 @@ def winner(tmp_path_factory):
     """(original, compressed network with weights of its own, folder of its export)."""
     torch.manual_seed(0)
     original = Residual().eval()
-    space = ChannelSpace(original, (IMAGES,), min_keep=0.3)
+    space = channel_space(original, (IMAGES,), min_keep=0.3)
     plan = space.plan(space.point(space.lowest.tolist()))
     network = space.build(plan).eval()
     with torch.no_grad():

@@ -14,7 +14,7 @@ from automl.errors import ExportError
 from automl.export import export, load, unpack
 from automl.export.packed import pack, packed_bytes
 from automl.measures import size_bytes
-from search_spaces import WeightSpace
+from search_spaces import SparsityStep, weight_space
 
 IMAGES = torch.arange(2 * 3 * 6 * 6, dtype=torch.float32).reshape(2, 3, 6, 6).cos()
 SHARED = "again.weight"
@@ -42,7 +42,7 @@ def sparse():
     """(original, space, plan, network with about a fifth of the weights)."""
     torch.manual_seed(0)
     original = Network().eval()
-    space = WeightSpace(original, (IMAGES,))
+    space = weight_space(original, (IMAGES,))
     plan = space.plan(space.decode(torch.tensor([0.15, 0.2, 0.97]).numpy()))
     return original, space, plan, space.build(plan).eval()
 
@@ -120,7 +120,7 @@ def test_an_export_is_loaded_as_an_ordinary_network_and_says_what_is_sparse(spar
     assert manifest["files"]["pt2"]["zeros"].startswith("stored")
     told = manifest["sparsity"]["inner.weight"]
     assert told["weights"] == 5184 and told["zeros"] == int((network.inner.weight == 0).sum())
-    assert told["sparsity"] == pytest.approx(1 - plan.weights["inner.weight"] / 5184)
+    assert told["sparsity"] == pytest.approx(1 - plan.get(SparsityStep).counts["inner.weight"] / 5184)
     with pytest.raises(ExportError, match="does not fit the model"):
         load(tmp_path, Network(width=20))
     assert not original.training

@@ -6,7 +6,7 @@ import numpy as np
 from torch import nn
 
 from agents.allocation import Allocator
-from search_spaces import CostedSpace, Knob, Plan, Point
+from search_spaces import ChannelsStep, CostedSpace, Knob, Plan, Point
 
 
 class BlockSpace(CostedSpace):
@@ -35,7 +35,7 @@ class BlockSpace(CostedSpace):
         return np.stack([column / max(column.max(), 1) for column in columns], axis=1)
 
     def plan(self, point: Point) -> Plan:
-        return Plan({name: tuple(range(level)) for name, level in point.items()})
+        return Plan((ChannelsStep({name: tuple(range(level)) for name, level in point.items()}),))
 
     def build(self, plan: Plan) -> nn.Module:
         raise NotImplementedError("a space of costs alone")

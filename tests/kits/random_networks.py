@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_map
 from torch.utils.flop_counter import FlopCounterMode
 
-from search_spaces import Blueprint, ChannelSpace, DepthSpace, Plan, Point
+from search_spaces import ChannelsStep, Depth, DepthStep, NetworkSpace, Plan, Point, Recorded
 
 
 class Conv(nn.Module):
@@ -284,12 +284,12 @@ class Reference(fx.Interpreter):
     It knows nothing of graphs being rewritten. Each call is given copies, so that none changes another's values.
     """
 
-    def __init__(self, space: DepthSpace, network: fx.GraphModule, plan: Plan) -> None:
+    def __init__(self, space: NetworkSpace, network: fx.GraphModule, plan: Plan) -> None:
         super().__init__(network)
-        blocks = {block.name: block for block in space.blocks}
-        self.gives_way = {blocks[name].exit: blocks[name].stays for name in plan.removed}
+        blocks = {block.name: block for block in space.operator(Depth).blocks}
+        self.gives_way = {blocks[name].exit: blocks[name].stays for name in plan.get(DepthStep).removed}
         self.added: dict[str, list[str]] = {}
-        for source, target in plan.skips:
+        for source, target in plan.get(DepthStep).skips:
             self.added.setdefault(blocks[target].end, []).append(blocks[source].entry)
         self.values: dict[str, Tensor] = {}
 
@@ -306,7 +306,7 @@ class Reference(fx.Interpreter):
         return tree_map(lambda x: x.clone() if type(x) is Tensor else x, (args, kwargs))
 
 
-def masked(model: nn.Module, space: ChannelSpace | Blueprint, plan: Plan) -> nn.Module:
+def masked(model: nn.Module, space: NetworkSpace | Recorded, plan: Plan) -> nn.Module:
     """The original with all weights that read or make a removed channel zero, and norms blind to such channels.
 
     It has the size of the original and knows nothing of how the smaller network is built.
@@ -315,7 +315,9 @@ def masked(model: nn.Module, space: ChannelSpace | Blueprint, plan: Plan) -> nn.
     state = dict(model.named_parameters())
     blind: dict[str, np.ndarray] = {}
     for group in space.groups:
-        removed = np.setdiff1d(np.arange(group.size), plan.kept.get(group.name, np.arange(group.size)))
+        removed = np.setdiff1d(
+            np.arange(group.size), plan.get(ChannelsStep).kept.get(group.name, np.arange(group.size))
+        )
         for member in group.members:
             entries = member.indices[removed].ravel()
             owner = member.parameter.rpartition(".")[0]
@@ -372,7 +374,7 @@ def _normalise(x: Tensor, mask: Tensor, dims: tuple[int, ...], eps: float) -> Te
     return (x - mean) / torch.sqrt(variance + eps)
 
 
-def assert_costs(space: ChannelSpace, point: Point, small: nn.Module, y: Tensor, seed: int) -> None:
+def assert_costs(space: NetworkSpace, point: Point, small: nn.Module, y: Tensor, seed: int) -> None:
     """The network `small`, built from `point`, costs what was predicted, by PyTorch's own counts on the batch `y`."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         small(y)
@@ -381,5 +383,5 @@ def assert_costs(space: ChannelSpace, point: Point, small: nn.Module, y: Tensor,
     assert len(save(small.state_dict())) <= space.cost(point, "size_bytes"), f"seed {seed}"
 
 
-def random_levels(space: ChannelSpace, rng: np.random.Generator) -> Mapping[str, int]:
+def random_levels(space: NetworkSpace, rng: np.random.Generator) -> Mapping[str, int]:
     return {knob.name: int(rng.choice(knob.levels)) for knob in space.knobs}

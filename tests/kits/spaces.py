@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
-from search_spaces import InfeasibleBudgetError, Plan, Point, Space, SpaceError
+from search_spaces import ChannelsStep, DepthStep, InfeasibleBudgetError, Plan, Point, Space, SpaceError
 
 
 class SpaceConformance:
@@ -94,10 +94,10 @@ class SpaceConformance:
                 levels = space.levels(space.project(wanted, limits))
                 assert space.cost_of_levels(levels, metric) <= limits[metric]
                 active, highest = space.active(levels), space.highest
-                amounts = [t for t, knob in enumerate(space.knobs) if active[t] and knob.unit not in ("block", "skip")]
+                amounts = [t for t, knob in enumerate(space.knobs) if active[t] and knob.kind == "amount"]
                 # A removed block comes back only where all that remains is whole; a skip costs nothing.
                 whole = all(levels[t] == highest[t] for t in amounts)
-                blocks = [t for t, knob in enumerate(space.knobs) if active[t] and knob.unit == "block" and whole]
+                blocks = [t for t, knob in enumerate(space.knobs) if active[t] and knob.kind == "gate" and whole]
                 for t in (*amounts, *blocks):
                     above = [level for level in space.knobs[t].levels if level > levels[t]]
                     if above:
@@ -116,7 +116,7 @@ class SpaceConformance:
 
     def test_limits_that_do_not_bind_leave_the_network_whole(self, space):
         limits = {metric: 2 * space.cost_of_levels(space.highest, metric) for metric in space.metrics}
-        free = np.array([knob.unit == "skip" for knob in space.knobs])  # costs nothing, so no budget speaks of it
+        free = np.array([knob.kind == "free" for knob in space.knobs])  # costs nothing, so no budget speaks of it
         for point in self.points(space, 3):
             levels = np.where(free, space.levels(point), space.original_levels)
             assert space.project(space.encode(point), limits) == space.point(levels.tolist())
@@ -204,11 +204,11 @@ class BuildingSpaceConformance(SpaceConformance):
 
     def test_a_strange_plan_is_refused(self, space):
         with pytest.raises(SpaceError, match="does not have"):
-            space.build(Plan({"nobody": (0,)}))
-        width = next(knob for knob in space.knobs if knob.unit == "channels")
+            space.build(Plan((ChannelsStep({"nobody": (0,)}),)))
+        width = next(knob for knob in space.knobs if knob.operator == "channels")
         with pytest.raises(SpaceError, match="expected some of"):
-            space.build(Plan({width.name: (width.size,)}))
+            space.build(Plan((ChannelsStep({width.name: (width.size,)}),)))
         with pytest.raises(SpaceError, match="expected some of"):
-            space.build(Plan({width.name: ()}))
+            space.build(Plan((ChannelsStep({width.name: ()}),)))
         with pytest.raises(SpaceError, match="does not have"):
-            space.build(Plan(removed=("nobody",)))
+            space.build(Plan((DepthStep(removed=("nobody",)),)))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from torch import nn
 
-from search_spaces import CostedSpace, Knob, Plan, Point
+from search_spaces import ChannelsStep, CostedSpace, Knob, Plan, Point
 
 
 class ToyDepthSpace(CostedSpace):
@@ -79,7 +79,7 @@ class ToyDepthSpace(CostedSpace):
         return np.stack([np.arange(n) / (n - 1), sizes, [float(knob.is_bit) for knob in self.knobs]], axis=1)
 
     def plan(self, point: Point) -> Plan:
-        return Plan({name: tuple(range(level)) for name, level in point.items()})
+        return Plan((ChannelsStep({name: tuple(range(level)) for name, level in point.items()}),))
 
     def build(self, plan: Plan) -> nn.Module:
         raise NotImplementedError("a space of costs alone")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch import nn
 
-from search_spaces import CostedSpace, Knob, Plan, Point
+from search_spaces import ChannelsStep, CostedSpace, Knob, Plan, Point
 
 FEATURES = ("index", "out_channels", "in_channels", "height", "width", "stride", "kernel", "macs")
 
@@ -57,10 +57,10 @@ class ToySpace(CostedSpace):
         return np.stack([column / max(column.max(), 1) for column in columns], axis=1)
 
     def plan(self, point: Point) -> Plan:
-        return Plan({name: tuple(range(level)) for name, level in point.items()})
+        return Plan((ChannelsStep({name: tuple(range(level)) for name, level in point.items()}),))
 
     def build(self, plan: Plan) -> nn.Module:
-        widths = [3, *(len(plan.kept[knob.name]) for knob in self.knobs)]
+        widths = [3, *(len(plan.get(ChannelsStep).kept[knob.name]) for knob in self.knobs)]
         return nn.Sequential(
             *(
                 nn.Conv2d(n_in, n_out, 3, int(stride), 1)

@@ -23,7 +23,7 @@ from automl.measures.latency_model import (
     measure_latency_table,
     precision,
 )
-from search_spaces import ChannelSpace, InfeasibleBudgetError, SpaceError
+from search_spaces import InfeasibleBudgetError, NetworkSpace, SpaceError, channel_space
 from tests.kits.spaces import SpaceConformance
 
 
@@ -54,8 +54,8 @@ def table(original_ms: float = 80_000.0, smallest: float = 0.3) -> LatencyTable:
 
 
 @pytest.fixture
-def space() -> ChannelSpace:
-    return ChannelSpace(network(), (X,))
+def space() -> NetworkSpace:
+    return channel_space(network(), (X,))
 
 
 class TestSpaceWithALatencyTable(SpaceConformance):
@@ -63,7 +63,7 @@ class TestSpaceWithALatencyTable(SpaceConformance):
 
     @pytest.fixture
     def space(self):
-        space = ChannelSpace(network(), (X,))
+        space = channel_space(network(), (X,))
         space.add_cost(PREDICTED, table())
         assert space.metrics == ("macs", "params", "size_bytes", PREDICTED)
         return space
@@ -85,7 +85,7 @@ def test_the_tables_names_are_those_of_the_groups_it_is_used_with(space):
     again = LatencyTable.from_record(recorded, space)
     assert again == table()
     with pytest.raises(StudyError, match="other groups of channels"):
-        LatencyTable.from_record(recorded, ChannelSpace(network(32), (X,)))
+        LatencyTable.from_record(recorded, channel_space(network(32), (X,)))
 
 
 def test_a_cost_is_added_once(space):

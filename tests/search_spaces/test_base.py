@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from search_spaces import Knob, Plan, Point
+from search_spaces import ChannelsStep, Knob, Plan, Point
 from tests.kits.spaces import SpaceConformance
 from tests.kits.toy_space import ToySpace
 
@@ -44,8 +44,8 @@ def test_points_are_equal_whatever_their_order():
 
 
 def test_plans_are_plain_json():
-    plan = Plan({"b": (1, 2), "a": (0,)})
-    assert plan.to_json() == '{"kept":{"a":[0],"b":[1,2]}}'
+    plan = Plan((ChannelsStep({"b": (1, 2), "a": (0,)}),))
+    assert plan.to_json() == '[{"kept":{"a":[0],"b":[1,2]},"operator":"channels"}]'
     assert Plan.from_json(plan.to_json()) == plan
 
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from search_spaces import ChannelSpace, Plan, SpaceError
+from search_spaces import Channels, ChannelsStep, Plan, SpaceError, channel_space
 from tests.kits.spaces import BuildingSpaceConformance
 
 
@@ -88,7 +88,7 @@ class TestChain(BuildingSpaceConformance):
 
     @pytest.fixture
     def space(self, model, x):
-        return ChannelSpace(model, (x,))
+        return channel_space(model, (x,))
 
 
 class TestOptionA(BuildingSpaceConformance):
@@ -98,7 +98,7 @@ class TestOptionA(BuildingSpaceConformance):
 
     @pytest.fixture
     def space(self, model, x):
-        return ChannelSpace(model, (x,), min_keep=0.25)
+        return channel_space(model, (x,), min_keep=0.25)
 
     def test_the_stream_falls_apart_by_how_far_its_channels_reach(self, space):
         sizes = {group.name: (group.size, set(group.layers)) for group in space.groups}
@@ -111,7 +111,7 @@ class TestOptionA(BuildingSpaceConformance):
         }
 
     def test_padding_follows_what_is_kept(self, space, x):
-        plan = Plan({"stem": (1, 2), "up2": (0, 3), "up3": (0,)})
+        plan = Plan((ChannelsStep({"stem": (1, 2), "up2": (0, 3), "up3": (0,)}),))
         small = space.build(plan)
         assert small.linear.weight.shape == (5, 5)
         assert small(x).shape == (4, 5)
@@ -124,12 +124,12 @@ class TestStrange(BuildingSpaceConformance):
 
     @pytest.fixture
     def space(self, model, x):
-        return ChannelSpace(model, (x,))
+        return channel_space(model, (x,))
 
     def test_what_is_not_understood_is_named_and_does_not_break_the_rest(self, space):
-        assert space.not_understood == {"recurrent": "GRU"}
+        assert space.operator(Channels).not_understood == {"recurrent": "GRU"}
         assert [group.name for group in space.groups] == ["conv1", "hidden"]
-        reasons = {fixed.name: fixed.reason for fixed in space.fixed}
+        reasons = {fixed.name: fixed.reason for fixed in space.operator(Channels).fixed}
         assert "GRU" in reasons["conv2"]
         assert "output" in reasons["linear"]
 
@@ -141,11 +141,11 @@ class TestTransformer(BuildingSpaceConformance):
 
     @pytest.fixture
     def space(self, model, x):
-        return ChannelSpace(model, (x,))
+        return channel_space(model, (x,))
 
     def test_the_layers_inside_are_found(self, space):
         assert [group.name for group in space.groups] == ["encoder.layers.0.linear1", "encoder.layers.1.linear1"]
-        assert set(space.not_understood.values()) == {"MultiheadAttention"}
+        assert set(space.operator(Channels).not_understood.values()) == {"MultiheadAttention"}
 
 
 def test_scores_decide_and_magnitude_is_the_default(x):
@@ -153,7 +153,7 @@ def test_scores_decide_and_magnitude_is_the_default(x):
     with torch.no_grad():
         model.conv2.weight[:, 5] = 0
         model.conv2.weight[:, 2] *= 0.01
-    space = ChannelSpace(model, (x,))
+    space = channel_space(model, (x,))
     point = space.point([6, 12])
     assert space.plan(point).kept["conv1"] == (0, 1, 3, 4, 6, 7)
     scores = {"conv1": np.arange(8), "conv2": np.ones(12)}
@@ -161,8 +161,8 @@ def test_scores_decide_and_magnitude_is_the_default(x):
 
 
 def test_slices_name_what_remains_of_every_layer(x):
-    space = ChannelSpace(make(Chain), (x,))
-    slices = space.slices(Plan({"conv1": (0, 7), "conv2": (1, 2, 3)}))
+    space = channel_space(make(Chain), (x,))
+    slices = space.slices(Plan((ChannelsStep({"conv1": (0, 7), "conv2": (1, 2, 3)}),)))
     assert slices["conv1"].kept_in.tolist() == [0, 1, 2]
     assert slices["conv1"].kept_out.tolist() == [0, 7]
     assert slices["conv2"].kept_in.tolist() == [0, 7]
@@ -171,7 +171,7 @@ def test_slices_name_what_remains_of_every_layer(x):
 
 
 def test_round_to_and_min_keep_limit_the_levels(x):
-    space = ChannelSpace(make(Chain), (x,), min_keep=0.5, round_to=4)
+    space = channel_space(make(Chain), (x,), min_keep=0.5, round_to=4)
     assert [knob.levels for knob in space.knobs] == [(4, 8), (8, 12)]
 
 
@@ -186,15 +186,15 @@ def test_round_to_and_min_keep_limit_the_levels(x):
     ],
 )
 def test_steps_leave_a_coarse_grid_of_legal_levels(x, options, levels):
-    space = ChannelSpace(Chain(), (x,), **options)
+    space = channel_space(Chain(), (x,), **options)
     assert [knob.levels for knob in space.knobs] == levels
     assert pickle.loads(pickle.dumps(space)).knobs == space.knobs
 
 
 def test_excluded_groups_stay_and_are_named(x):
-    space = ChannelSpace(make(Chain), (x,), exclude=["conv1"])
+    space = channel_space(make(Chain), (x,), exclude=["conv1"])
     assert [knob.name for knob in space.knobs] == ["conv2"]
-    assert any(item.name == "conv1" and "excluded" in item.reason for item in space.fixed)
+    assert any(item.name == "conv1" and "excluded" in item.reason for item in space.operator(Channels).fixed)
 
 
 @pytest.mark.parametrize(
@@ -210,18 +210,18 @@ def test_excluded_groups_stay_and_are_named(x):
 )
 def test_bad_options_get_one_clear_error(x, options, message):
     with pytest.raises(SpaceError, match=message):
-        ChannelSpace(make(Chain), (x,), **options)
+        channel_space(make(Chain), (x,), **options)
 
 
 def test_a_network_of_one_layer_has_nothing_to_search():
     with pytest.raises(SpaceError, match="output of the network"):
-        ChannelSpace(nn.Linear(4, 3), (torch.randn(2, 4),))
+        channel_space(nn.Linear(4, 3), (torch.randn(2, 4),))
 
 
 def test_frozen_parameters_stay_frozen(x):
     model = make(Chain)
     model.conv1.weight.requires_grad_(False)
-    space = ChannelSpace(model, (x,))
+    space = channel_space(model, (x,))
     small = space.build(space.plan(space.point([4, 6])))
     assert not small.conv1.weight.requires_grad
     assert small.conv2.weight.requires_grad
@@ -239,7 +239,7 @@ def test_layers_that_share_a_parameter_still_share_it(x):
             return self.last(self.b(F.relu(self.a(F.relu(self.first(x))))))
 
     torch.manual_seed(0)
-    space = ChannelSpace(Tied().eval(), (torch.randn(3, 6),))
+    space = channel_space(Tied().eval(), (torch.randn(3, 6),))
     point = space.point([knob.levels[0] for knob in space.knobs])
     small = space.build(space.plan(point))
     assert small.a.weight is small.b.weight

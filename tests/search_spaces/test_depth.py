@@ -10,7 +10,7 @@ from torch import nn
 
 from automl.measures import count_macs, count_params, size_bytes
 from automl.zoo import create
-from search_spaces import Blueprint, ChannelSpace, DepthSpace, Plan, SpaceError, trace
+from search_spaces import ChannelsStep, Depth, DepthStep, Plan, SpaceError, channel_space, depth_space, rebuild, trace
 from search_spaces.spaces.layers import COLUMNS
 from tests.kits.spaces import BuildingSpaceConformance
 
@@ -69,7 +69,7 @@ class TestDepthSpace(BuildingSpaceConformance):
 
     @pytest.fixture
     def space(self, model, x):
-        return DepthSpace(model, (x,), skips=True, max_skips=2)
+        return depth_space(model, (x,), skips=True, max_skips=2)
 
     def test_every_point_is_what_it_was_predicted_to_be(self, space, x):
         ends = [space.point(levels.tolist()) for levels in (space.lowest, space.highest, space.original_levels)]
@@ -85,8 +85,8 @@ class TestDepthSpace(BuildingSpaceConformance):
 
 
 def test_blocks_are_found_by_how_they_lie():
-    space = DepthSpace(make("everything"), (images("everything"),))
-    found = {block.name: (block.kind, set(block.layers)) for block in space.blocks}
+    space = depth_space(make("everything"), (images("everything"),))
+    found = {block.name: (block.kind, set(block.layers)) for block in space.operator(Depth).blocks}
     assert found == {
         "inner": ("branch", {"inner"}),
         "before": ("branch", {"before", "inner", "after"}),
@@ -98,7 +98,7 @@ def test_blocks_are_found_by_how_they_lie():
 
 
 def test_what_lies_in_a_removed_block_is_not_active():
-    space = DepthSpace(make("everything"), (images("everything"),), skips=True)
+    space = depth_space(make("everything"), (images("everything"),), skips=True)
     levels = space.original_levels
     names = [knob.name for knob in space.knobs]
     assert space.active(levels).all()
@@ -125,9 +125,9 @@ def test_what_lies_in_a_removed_block_is_not_active():
 )
 def test_the_networks_of_the_zoo(name, kinds, groups):
     x = torch.randn(2, 1 if name == "small_cnn" else 3, 32, 32)
-    space = DepthSpace(make(name), (x,), skips=True)
-    assert {kind: sum(block.kind == kind for block in space.blocks) for kind in kinds} == kinds
-    assert len(space.groups) == groups and sum(kinds.values()) == len(space.blocks)
+    space = depth_space(make(name), (x,), skips=True)
+    assert {kind: sum(block.kind == kind for block in space.operator(Depth).blocks) for kind in kinds} == kinds
+    assert len(space.groups) == groups and sum(kinds.values()) == len(space.operator(Depth).blocks)
     rng = np.random.default_rng(0)
     for _ in range(2):
         point = space.point([int(rng.choice(knob.levels)) for knob in space.knobs])
@@ -136,11 +136,11 @@ def test_the_networks_of_the_zoo(name, kinds, groups):
             assert network(x).shape == (2, 10)
         assert count_macs(network, (x,)) == space.cost(point, "macs")
         assert count_params(network) == space.cost(point, "params")
-    shallow = space.build(Plan(removed=tuple(block.name for block in space.blocks)))
+    shallow = space.build(Plan((DepthStep(removed=tuple(block.name for block in space.operator(Depth).blocks)),)))
     left = sum(isinstance(layer, nn.Conv2d | nn.Linear) for layer in shallow.modules())
     assert left == sum(isinstance(layer, nn.Conv2d | nn.Linear) for layer in space.original.modules()) - sum(
         isinstance(space.original.get_submodule(layer), nn.Conv2d | nn.Linear)
-        for block in space.blocks
+        for block in space.operator(Depth).blocks
         for layer in block.layers
     )
     calls = [node.name for node in shallow.graph.nodes]
@@ -150,33 +150,36 @@ def test_the_networks_of_the_zoo(name, kinds, groups):
 def test_what_a_plan_names_does_not_depend_on_the_options_of_the_space():
     """A plan of a space with excluded runs, whose ties another space has, builds the same everywhere."""
     model, x = make("plain20"), images("plain20")
-    space = DepthSpace(model, (x,), exclude=["layer1.*"], skips=True)
-    assert not any(block.name.startswith("layer1.") for block in space.blocks)
+    space = depth_space(model, (x,), exclude=["layer1.*"], skips=True)
+    assert not any(block.name.startswith("layer1.") for block in space.operator(Depth).blocks)
     rng = np.random.default_rng(3)
     levels = np.array([int(rng.choice(knob.levels)) for knob in space.knobs])
-    levels[: len(space.blocks)] = [block.name != "layer2.1.conv1" for block in space.blocks]
+    levels[: len(space.operator(Depth).blocks)] = [
+        block.name != "layer2.1.conv1" for block in space.operator(Depth).blocks
+    ]
     levels[-4:] = 1
     plan = space.plan(space.point(levels.tolist()))
-    assert plan.removed and plan.skips and plan.kept
+    assert plan.get(DepthStep).removed and plan.get(DepthStep).skips and plan.get(ChannelsStep).kept
     networks = [
         space.build(plan),
-        Blueprint(trace(model, (x,))).build(plan),
-        DepthSpace(model, (x,)).build(plan),
-        ChannelSpace(model, (x,)).build(plan),
+        rebuild(trace(model, (x,)), plan),
+        depth_space(model, (x,)).build(plan),
+        channel_space(model, (x,)).build(plan),
     ]
     outputs = [network(x) for network in networks]
     assert all(torch.equal(outputs[0], output) for output in outputs[1:])
 
 
-def test_old_plans_are_read_and_written_as_they_were():
-    text = '{"kept":{"a":[0]}}'
-    assert Plan.from_json(text).to_json() == text
-    plan = Plan({"a": (0,)}, removed=("b",), skips=(("b", "c"),))
-    assert json.loads(plan.to_json()) == {"kept": {"a": [0]}, "removed": ["b"], "skips": [["b", "c"]]}
+def test_old_plans_are_read():
+    assert Plan.from_json('{"kept":{"a":[0]}}') == Plan((ChannelsStep({"a": (0,)}),))
+    assert Plan.from_json('{"kept":{}}') == Plan()
+    plan = Plan((DepthStep(removed=("b",), skips=(("b", "c"),)), ChannelsStep({"a": (0,)})))
+    assert Plan.from_json('{"kept":{"a":[0]},"removed":["b"],"skips":[["b","c"]]}') == plan
+    assert Plan.from_json(plan.to_json()) == plan
 
 
 def test_a_removed_block_comes_back_only_where_all_else_is_whole():
-    space = DepthSpace(make("resnet20"), (torch.randn(2, 3, 32, 32),))
+    space = depth_space(make("resnet20"), (torch.randn(2, 3, 32, 32),))
     whole = space.cost_of_levels(space.original_levels, "macs")
     wanted = np.ones(len(space.knobs))
     wanted[[1, 4, 7]] = 0, 0.1, 0.2
@@ -192,17 +195,17 @@ def test_a_removed_block_comes_back_only_where_all_else_is_whole():
 
 
 def test_plans_that_do_not_fit_are_refused():
-    space = DepthSpace(make("everything"), (images("everything"),), skips=True)
+    space = depth_space(make("everything"), (images("everything"),), skips=True)
     with pytest.raises(SpaceError, match="names block 'nobody'"):
-        space.build(Plan(skips=(("nobody", "run"),)))
+        space.build(Plan((DepthStep(skips=(("nobody", "run"),)),)))
     with pytest.raises(SpaceError, match="must be the same ones"):
-        space.build(Plan({"run": (0, 1)}, removed=("run",)))
+        space.build(Plan((DepthStep(removed=("run",)), ChannelsStep({"run": (0, 1)}))))
     with pytest.raises(SpaceError, match="one of its ends is gone"):
-        space.build(Plan(removed=("run",), skips=(("run", "run"),)))
+        space.build(Plan((DepthStep(removed=("run",), skips=(("run", "run"),)),)))
     with pytest.raises(SpaceError, match="must be the same ones"):
-        space.build(Plan(skips=(("before", "run"),)))
+        space.build(Plan((DepthStep(skips=(("before", "run"),)),)))
     with pytest.raises(SpaceError, match="not the same shape"):
-        space.build(Plan(skips=(("before", "query"),)))
+        space.build(Plan((DepthStep(skips=(("before", "query"),)),)))
 
 
 @pytest.mark.parametrize(
@@ -211,7 +214,7 @@ def test_plans_that_do_not_fit_are_refused():
 )
 def test_bad_options_get_one_clear_error(options, message):
     with pytest.raises(SpaceError, match=message):
-        DepthSpace(make("small_cnn"), (images("small_cnn"),), **options)
+        depth_space(make("small_cnn"), (images("small_cnn"),), **options)
 
 
 def test_a_network_always_keeps_a_layer_with_weights():
@@ -225,12 +228,12 @@ def test_a_network_always_keeps_a_layer_with_weights():
         def forward(self, x):
             return x + self.b(torch.relu(self.a(x)))
 
-    space = DepthSpace(Denoiser().eval(), (torch.randn(2, 3, 8, 8),))
-    assert space.blocks == () and [knob.name for knob in space.knobs] == ["a"]
+    space = depth_space(Denoiser().eval(), (torch.randn(2, 3, 8, 8),))
+    assert space.operator(Depth).blocks == () and [knob.name for knob in space.knobs] == ["a"]
 
 
 def test_depth_alone_can_be_searched():
-    space = DepthSpace(make("resnet20"), (torch.randn(2, 3, 32, 32),), min_keep=1.0)
+    space = depth_space(make("resnet20"), (torch.randn(2, 3, 32, 32),), min_keep=1.0)
     limits = {"macs": 0.6 * space.cost_of_levels(space.original_levels, "macs")}
     rng = np.random.default_rng(0)
     for _ in range(20):
@@ -248,7 +251,7 @@ def test_depth_alone_can_be_searched():
 class TestSequence:
     @pytest.fixture
     def space(self):
-        return DepthSpace(make("resnet20"), (torch.randn(2, 3, 32, 32),), skips=True)
+        return depth_space(make("resnet20"), (torch.randn(2, 3, 32, 32),), skips=True)
 
     def row(self, table, i):
         return {name for name, value in zip(COLUMNS, table[i], strict=True) if value == 1}

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from search_spaces import ChannelSpace
+from search_spaces import Channels, channel_space
 from tests.kits.random_networks import agree, in_double, masked
 
 
@@ -160,13 +160,13 @@ JOINTS = [
 def space_of(joint):
     torch.manual_seed(0)
     model = joint().eval()
-    return model, ChannelSpace(model, (torch.randn(2, 3, 8, 8),), min_keep=0.01)
+    return model, channel_space(model, (torch.randn(2, 3, 8, 8),), min_keep=0.01)
 
 
 @pytest.mark.parametrize("joint", JOINTS)
 def test_every_use_is_understood_and_cut_exactly(joint):
     model, space = space_of(joint)
-    assert not space.not_understood
+    assert not space.operator(Channels).not_understood
     rng = np.random.default_rng(0)
     x = torch.randn(3, 3, 8, 8)
     for _ in range(10):
@@ -208,4 +208,4 @@ def test_what_depends_on_the_number_of_channels_stays(joint):
     torch.manual_seed(0)
     model = joint().eval()
     with pytest.raises(ValueError, match="nothing to search"):
-        ChannelSpace(model, (torch.randn(2, 3, 8, 8),))
+        channel_space(model, (torch.randn(2, 3, 8, 8),))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from search_spaces import ChannelSpace, Plan, Point, SpaceError
+from search_spaces import ChannelsStep, Plan, Point, SpaceError, channel_space
 from tests.kits.random_networks import ChannelsLast, RandomNetwork, agree, in_double, masked, random_levels
 
 
@@ -35,7 +35,7 @@ def test_any_network_is_cut_again_from_its_trained_weights():
         rng = np.random.default_rng(seed)
         x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
         try:
-            space = ChannelSpace(RandomNetwork(seed), (x,), min_keep=0.01)
+            space = channel_space(RandomNetwork(seed), (x,), min_keep=0.01)
         except SpaceError:
             continue
         plan = drawn(space, rng)
@@ -44,15 +44,18 @@ def test_any_network_is_cut_again_from_its_trained_weights():
 
         again = left.build(plan).state_dict()
         assert all(torch.equal(again[name], tensor) for name, tensor in small.state_dict().items()), seed
-        assert space.levels(Point({name: len(kept) for name, kept in plan.kept.items()})).tolist() == [
-            knob.levels[-1] for knob in left.knobs
-        ]
+        assert space.levels(
+            Point({name: len(kept) for name, kept in plan.get(ChannelsStep).kept.items()})
+        ).tolist() == [knob.levels[-1] for knob in left.knobs]
         if not any(isinstance(module, (nn.GroupNorm, ChannelsLast, nn.LayerNorm)) for module in small.modules()):
             compared += 1
             assert agree(in_double(left.original, x), in_double(small, x)), seed
 
         further = drawn(left, rng)
-        assert all(set(further.kept[name]) <= set(plan.kept[name]) for name in plan.kept)
+        assert all(
+            set(further.get(ChannelsStep).kept[name]) <= set(plan.get(ChannelsStep).kept[name])
+            for name in plan.get(ChannelsStep).kept
+        )
         expected = in_double(masked(left.original, left, further), x)
         assert agree(in_double(left.build(further), x), expected), seed
         assert all(
@@ -64,20 +67,22 @@ def test_any_network_is_cut_again_from_its_trained_weights():
 @pytest.fixture
 def halves():
     torch.manual_seed(0)
-    space = ChannelSpace(nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 2, 3)), (torch.randn(2, 1, 6, 6),))
-    plan = Plan({"0": (1, 2, 5, 6)})
+    space = channel_space(nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 2, 3)), (torch.randn(2, 1, 6, 6),))
+    plan = Plan((ChannelsStep({"0": (1, 2, 5, 6)}),))
     return space, plan, space.narrowed(trained(space.build(plan), 0), plan)
 
 
 def test_what_is_gone_cannot_be_kept(halves):
     space, _, left = halves
     assert left.knobs[0].levels == (1, 2, 3, 4) and left.knobs[0].size == 8
-    assert left.plan(left.point([2]), {"0": np.arange(8.0)}) == Plan({"0": (5, 6)})
+    assert left.plan(left.point([2]), {"0": np.arange(8.0)}) == Plan((ChannelsStep({"0": (5, 6)}),))
     with pytest.raises(SpaceError, match=r"expected some of \[1, 2, 5, 6\]"):
-        left.build(Plan({"0": (0, 1)}))
+        left.build(Plan((ChannelsStep({"0": (0, 1)}),)))
     with pytest.raises(SpaceError, match="no level 5"):
         left.point([5])
-    assert space.knobs[0].levels[-1] == 8 and space.plan(space.point([8])) == Plan({"0": tuple(range(8))})
+    assert space.knobs[0].levels[-1] == 8 and space.plan(space.point([8])) == Plan(
+        (ChannelsStep({"0": tuple(range(8))}),)
+    )
 
 
 def test_the_original_stays_as_it_was(halves):
@@ -94,7 +99,7 @@ def test_a_narrowed_space_can_be_pickled_and_narrowed_again(halves):
     assert all(
         torch.equal(a, b) for a, b in zip(left.build(plan).parameters(), other.build(plan).parameters(), strict=True)
     )
-    less = Plan({"0": (2, 6)})
+    less = Plan((ChannelsStep({"0": (2, 6)}),))
     assert left.narrowed(left.build(less), less).knobs[0].levels == (1, 2)
 
 
@@ -107,8 +112,8 @@ def test_what_is_kept_of_a_value():
         def forward(self, x):
             return self.c(torch.cat([self.a(x), self.b(x)], dim=1).relu())
 
-    space = ChannelSpace(Doubled(), (torch.randn(2, 1, 4, 4),))
-    batch, channels, height, width = space.kept_in_value("relu", Plan({"a": (1,), "b": (0,)}))
+    space = channel_space(Doubled(), (torch.randn(2, 1, 4, 4),))
+    batch, channels, height, width = space.kept_in_value("relu", Plan((ChannelsStep({"a": (1,), "b": (0,)}),)))
     assert channels.tolist() == [1, 3]
     assert [len(part) for part in (batch, height, width)] == [2, 4, 4]
     with pytest.raises(SpaceError, match="no node 'nothing'"):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from search_spaces import DepthSpace, SpaceError, trace
+from search_spaces import Depth, DepthStep, SpaceError, depth_space, trace
 from tests.kits.random_networks import DEEP, RandomNetwork, Reference, agree, assert_costs, masked, random_levels
 
 NETWORKS = 120
@@ -29,23 +29,23 @@ def check(seed, seen):
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(2, 3, 8, 8, generator=generator)
     try:
-        space = DepthSpace(model, (x,), min_keep=0.01, skips=True, max_skips=2)
+        space = depth_space(model, (x,), min_keep=0.01, skips=True, max_skips=2)
     except SpaceError as error:
         assert "nothing to search" in str(error)
         return
     y = torch.randn(3, 3, 8, 8, generator=generator)
     choices = [np.array(list(random_levels(space, rng).values())) for _ in range(2)]
     for levels in choices:
-        levels[: len(space.blocks)] |= rng.random(len(space.blocks)) < 0.5
+        levels[: len(space.operator(Depth).blocks)] |= rng.random(len(space.operator(Depth).blocks)) < 0.5
     for levels in (*choices, space.narrowest):
         point = space.point(levels.tolist())
         plan = space.plan(point, {group.name: rng.random(group.size) for group in space.groups})
         small = space.build(plan)
-        kinds = {block.name: block.kind for block in space.blocks}
-        seen.update([kinds[name] for name in plan.removed] + ["skip"] * len(plan.skips))
+        kinds = {block.name: block.kind for block in space.operator(Depth).blocks}
+        seen.update([kinds[name] for name in plan.get(DepthStep).removed] + ["skip"] * len(plan.get(DepthStep).skips))
         seen["inactive"] += int((~space.active(levels)).sum())
 
-        reference = Reference(space, masked(space.original, space._blueprint, plan).double(), plan)
+        reference = Reference(space, masked(space.original, space.basis.recorded, plan).double(), plan)
         given = y.double()
         with torch.no_grad():
             expected, got = reference.run(y.double()), copy.deepcopy(small).double()(given)
@@ -64,8 +64,8 @@ def test_names_of_blocks_survive_recording_again():
         model = RandomNetwork(seed, DEEP)
         x = torch.randn(2, 3, 8, 8)
         try:
-            space = DepthSpace(model, (x,), skips=True)
+            space = depth_space(model, (x,), skips=True)
         except SpaceError:
             continue
-        again = DepthSpace(trace(space.original, (x,)), (x,), skips=True)
+        again = depth_space(trace(space.original, (x,)), (x,), skips=True)
         assert again.knobs == space.knobs

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from search_spaces import ChannelSpace, Point, SpaceError
+from search_spaces import Channels, Point, SpaceError, channel_space
 from tests.kits.random_networks import RandomNetwork, agree, assert_costs, in_double, masked, random_levels
 
 NETWORKS = 2000
@@ -24,11 +24,11 @@ def check(seed):
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(2, 3, 8, 8, generator=generator)
     try:
-        space = ChannelSpace(model, (x,), min_keep=0.01)
+        space = channel_space(model, (x,), min_keep=0.01)
     except SpaceError as error:
         assert "no channels" in str(error)  # every joint was tied into one
         return
-    assert not space.not_understood, f"seed {seed}: {space.not_understood}"
+    assert not space.operator(Channels).not_understood, f"seed {seed}: {space.operator(Channels).not_understood}"
     point = Point(random_levels(space, rng))
     # Scores decide which channels go; random ones reach the awkward choices that magnitudes never make.
     plan = space.plan(point, {group.name: rng.random(group.size) for group in space.groups})

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from automl.export.packed import packed_bytes
-from search_spaces import ChannelSpace, Plan, SpaceError, WeightSpace
+from automl.export.packed import pack
+from search_spaces import ChannelsStep, Plan, SpaceError, Sparsity, SparsityStep, channel_space, weight_space
 from tests.kits.spaces import BuildingSpaceConformance
 
 
@@ -64,7 +64,7 @@ class TestWeightSpace(BuildingSpaceConformance):
 
     @pytest.fixture
     def space(self, model, x):
-        return WeightSpace(model, (x,), min_keep=0.1)
+        return weight_space(model, (x,), min_keep=0.1)
 
     def test_a_built_network_trains_and_is_smaller(self, space, x):
         point = space.point([knob.levels[0] for knob in space.knobs])
@@ -77,54 +77,66 @@ class TestWeightSpace(BuildingSpaceConformance):
     def test_a_strange_plan_is_refused(self, space):
         name, size = space.knobs[0].name, space.knobs[0].size
         with pytest.raises(SpaceError, match="does not have"):
-            space.build(Plan(weights={"nobody": 3}))
+            space.build(Plan((SparsityStep(counts={"nobody": 3}),)))
         with pytest.raises(SpaceError, match="does not have"):
-            space.build(Plan({"nobody": (0,)}))
-        for count in (0, size + 1):
+            space.build(Plan((ChannelsStep({"nobody": (0,)}),)))
+        for count in (-1, size + 1):
             with pytest.raises(SpaceError, match="expected some of"):
-                space.build(Plan(weights={name: count}))
-        for scale in ((1.0,), (-1.0,) * space.in_channels(name)):
+                space.build(Plan((SparsityStep(counts={name: count}),)))
+        for scale in ((1.0,), (-1.0,) * space.operator(Sparsity).in_channels(name)):
             with pytest.raises(SpaceError, match="numbers, expected"):
-                space.build(Plan(weights={name: 3}, scales={name: scale}))
+                space.build(Plan((SparsityStep(counts={name: 3}, scales={name: scale}),)))
 
     def test_costs_are_those_of_the_built_network(self, space):
         ends = [space.point(levels.tolist()) for levels in (space.lowest, space.highest)]
         for point in [*self.points(space, 10), *ends]:
             network = space.build(space.plan(point))
             assert space.cost(point, "params") == sum(int(p.count_nonzero()) for p in network.parameters())
-            counted = packed_bytes(network)
+            counted = len(pack(network))
             assert counted <= space.cost(point, "size_bytes") <= 1.02 * counted
 
     def test_zeros_of_the_original_count_as_gone(self, model, x):
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.masked_fill_(parameter.abs() < parameter.abs().median(), 0)
-        space = WeightSpace(model, (x,), min_keep=0.1)
+        space = weight_space(model, (x,), min_keep=0.1)
         for point in [*self.points(space, 5), space.point(space.highest.tolist())]:
             network = space.build(space.plan(point))
             assert space.cost(point, "params") == sum(int(p.count_nonzero()) for p in network.parameters())
-            assert packed_bytes(network) <= space.cost(point, "size_bytes") <= 1.02 * packed_bytes(network)
+            assert len(pack(network)) <= space.cost(point, "size_bytes") <= 1.02 * len(pack(network))
 
 
 def test_knobs_are_the_tensors_worth_it_in_the_order_of_use_and_shared_ones_count_once(x):
-    space = WeightSpace(make(), (x,))
+    space = weight_space(make(), (x,))
     expected = ["conv.weight", "grouped.weight", "up.weight", "mix.weight", "back.weight", "head.weight"]
     assert [knob.name for knob in space.knobs] == expected
     assert {knob.unit for knob in space.knobs} == {"weights"}
     assert [knob.size for knob in space.knobs] == [1152, 2304, 1024, 512, 512, 320]
-    assert space.tensors[3].layers == ("mix", "tied")
-    assert {item.name: item.reason.split(":")[0] for item in space.whole} == {
+    assert space.operator(Sparsity).tensors[3].layers == ("mix", "tied")
+    assert {item.name: item.reason.split(":")[0] for item in space.operator(Sparsity).whole} == {
         "stem.weight": "has fewer than 256 weights",
         "depthwise.weight": "is depthwise",
     }
     assert all(len(knob.levels) == 64 and knob.levels[0] == -(-knob.size // 10) for knob in space.knobs)
     # A sample: 4x4 outputs, 4x4, 8x8 read by up with stride 2 as 4x4; linear layers once, `back` twice.
-    assert [tensor.macs for tensor in space.tensors] == [1152 * 16, 2304 * 16, 1024 * 16, 512 * 2, 512 * 2, 320]
-    assert [(tensor.height, tensor.width) for tensor in space.tensors[:4]] == [(8, 8), (4, 4), (4, 4), (1, 1)]
+    assert [tensor.macs for tensor in space.operator(Sparsity).tensors] == [
+        1152 * 16,
+        2304 * 16,
+        1024 * 16,
+        512 * 2,
+        512 * 2,
+        320,
+    ]
+    assert [(tensor.height, tensor.width) for tensor in space.operator(Sparsity).tensors[:4]] == [
+        (8, 8),
+        (4, 4),
+        (4, 4),
+        (1, 1),
+    ]
 
 
 def test_shared_weights_stay_shared(x):
-    space = WeightSpace(make(), (x,))
+    space = weight_space(make(), (x,))
     network = space.build(space.plan(space.point(space.lowest.tolist())))
     assert network.get_parameter("tied.weight") is network.get_parameter("mix.weight")
 
@@ -133,8 +145,8 @@ def test_the_largest_weights_stay_and_of_several_alike_the_first(x):
     model = make()
     with torch.no_grad():
         model.conv.weight.copy_(torch.arange(1152.0).reshape(16, 8, 3, 3) % 7 - 3)  # -3 .. 3, many alike
-    space = WeightSpace(model, (x,))
-    kept = space.build(Plan(weights={"conv.weight": 400})).get_parameter("conv.weight").flatten()
+    space = weight_space(model, (x,))
+    kept = space.build(Plan((SparsityStep(counts={"conv.weight": 400}),))).get_parameter("conv.weight").flatten()
     flat = model.conv.weight.detach().flatten()
     threes, twos = (flat.abs() == 3).nonzero()[:, 0], (flat.abs() == 2).nonzero()[:, 0]
     expected = torch.zeros_like(flat)
@@ -142,14 +154,14 @@ def test_the_largest_weights_stay_and_of_several_alike_the_first(x):
     assert 0 < 400 - len(threes) < len(twos)
     expected[stay] = flat[stay]
     assert torch.equal(kept, expected)
-    others = space.build(Plan(weights={"conv.weight": 400}))
+    others = space.build(Plan((SparsityStep(counts={"conv.weight": 400}),)))
     assert torch.equal(others.get_parameter("grouped.weight"), model.grouped.weight)
 
 
 @pytest.mark.parametrize("name", ["conv.weight", "grouped.weight", "up.weight", "mix.weight"])
 def test_scales_weigh_the_input_channels(name, x):
-    space = WeightSpace(make(), (x,))
-    scale = np.ones(space.in_channels(name))
+    space = weight_space(make(), (x,))
+    scale = np.ones(space.operator(Sparsity).in_channels(name))
     scale[1] = 0  # nothing that reads channel 1 may stay before anything else
     point = space.point(space.levels(space.project(np.full(len(space.knobs), 0.5), {"params": 4000})).tolist())
     plan = space.plan(point, {name: scale})
@@ -164,20 +176,22 @@ def test_scales_weigh_the_input_channels(name, x):
 
 
 def test_min_keep_and_exclude(x):
-    space = WeightSpace(make(), (x,), min_keep=0.5, exclude=["conv", "mix.*"])
+    space = weight_space(make(), (x,), min_keep=0.5, exclude=["conv", "mix.*"])
     assert [knob.name for knob in space.knobs] == ["grouped.weight", "up.weight", "back.weight", "head.weight"]
     assert [knob.levels[0] for knob in space.knobs] == [1152, 512, 256, 160]
-    assert [item.reason for item in space.whole if item.name == "conv.weight"] == ["is excluded by the study"]
+    assert [item.reason for item in space.operator(Sparsity).whole if item.name == "conv.weight"] == [
+        "is excluded by the study"
+    ]
     with pytest.raises(SpaceError, match=r"'nobody' matches no convolution .* there are stem, conv"):
-        WeightSpace(make(), (x,), exclude=["nobody"])
+        weight_space(make(), (x,), exclude=["nobody"])
     with pytest.raises(SpaceError, match="min_keep"):
-        WeightSpace(make(), (x,), min_keep=0)
+        weight_space(make(), (x,), min_keep=0)
     with pytest.raises(SpaceError, match="there is nothing to search"):
-        WeightSpace(make(), (x,), exclude=["*"])
+        weight_space(make(), (x,), exclude=["*"])
 
 
 def test_a_plan_of_one_space_is_refused_by_the_other_and_channel_plans_read_as_before(x):
-    assert Plan({"a": (0, 2)}).to_json() == '{"kept":{"a":[0,2]}}'
-    assert json.loads(Plan(weights={"a": 3}).to_json()) == {"kept": {}, "weights": {"a": 3}}
-    with pytest.raises(SpaceError, match="WeightSpace"):
-        ChannelSpace(make(), (x,)).build(Plan(weights={"conv.weight": 3}))
+    assert Plan((ChannelsStep({"a": (0, 2)}),)).to_json() == '{"kept":{"a":[0,2]}}'
+    assert json.loads(Plan((SparsityStep(counts={"a": 3}),)).to_json()) == {"kept": {}, "weights": {"a": 3}}
+    with pytest.raises(SpaceError, match="weight_space"):
+        channel_space(make(), (x,)).build(Plan((SparsityStep(counts={"conv.weight": 3}),)))

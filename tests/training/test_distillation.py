@@ -15,7 +15,7 @@ from automl.tasks.problem import Problem
 from automl.training.distillation import Distillation, distillation, regression_loss, softened_loss
 from automl.training.teacher import CachedTeacher, Teacher
 from experiments.recovery.run import renewed
-from search_spaces import ChannelSpace
+from search_spaces import channel_space
 from tests.kits.digits import accuracy, hard, held_out, problem, train, train_batches
 
 (X,), Y = train_batches(0)[0]
@@ -25,7 +25,7 @@ from tests.kits.digits import accuracy, hard, held_out, problem, train, train_ba
 def pruned():
     """The small network's problem, its space, and a plan of half of each group."""
     trained = problem("small_cnn")
-    space = ChannelSpace(trained.model, trained.example_inputs)
+    space = channel_space(trained.model, trained.example_inputs)
     return trained, space, space.plan(space.point([knob.nearest(0.5) for knob in space.knobs]))
 
 
@@ -146,7 +146,7 @@ def test_outputs_are_remembered_only_where_samples_come_again_and_nothing_inside
 def test_it_teaches():
     """A student drawn anew, given no labels: only the teacher can have told it. 0.9 against a chance of 0.1."""
     trained = problem("small_cnn")
-    space = ChannelSpace(trained.model, trained.example_inputs)
+    space = channel_space(trained.model, trained.example_inputs)
     plan = space.plan(space.point(space.highest.tolist()))
     for outputs in ("softened", "regression"):
         student = renewed(space.build(plan))
@@ -188,7 +188,7 @@ def test_outputs_that_are_no_classes():
     network = nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 36, 1))
     batches = [((X,), torch.randn(64, 1))]
     regression = Problem(network, batches, batches, loss=F.mse_loss)
-    space = ChannelSpace(regression.model, regression.example_inputs)
+    space = channel_space(regression.model, regression.example_inputs)
     plan = space.plan(space.point([3]))
     with pytest.raises(ConfigError, match="set `outputs: regression`"):
         distillation(regression, space, plan, DistillationOptions())

@@ -18,7 +18,7 @@ from automl.training.methods.group_lasso import (
     energies,
     relative,
 )
-from search_spaces import ChannelSpace, InfeasibleBudgetError
+from search_spaces import ChannelsStep, InfeasibleBudgetError, channel_space
 from tests.kits.digits import accuracy, hard, problem, train
 
 
@@ -40,13 +40,13 @@ def chain():
     torch.manual_seed(0)
     network = Chain()
     nn.init.uniform_(network.norm.weight)
-    return ChannelSpace(network, (torch.randn(2, 1, 4, 4),))
+    return channel_space(network, (torch.randn(2, 1, 4, 4),))
 
 
 @pytest.fixture(scope="module")
 def resnet():
     trained = problem("resnet8")
-    return ChannelSpace(trained.model, trained.example_inputs)
+    return channel_space(trained.model, trained.example_inputs)
 
 
 def own_weights(network, norms=False):
@@ -126,7 +126,7 @@ def test_group_sparse_decay_presses_small_channels_16_times_as_hard(chain):
 def test_growing_decay_rises_and_stays_and_leaves_the_kept_alone(chain):
     network = copy.deepcopy(chain.original)
     plan = chain.plan(chain.point([2]))
-    (gone,) = {0, 1, 2} - set(plan.kept["conv"])
+    (gone,) = {0, 1, 2} - set(plan.get(ChannelsStep).kept["conv"])
     regulariser = GrowingDecay(chain, plan, strength=0.5, growth=0.8)
     for progress, grown in ((0.0, 0.0), (0.4, 0.5), (0.8, 1.0), (1.0, 1.0)):
         by_hand = 0.5 * grown / 2 * own_weights(network, norms=True)[gone].square().sum()
@@ -149,7 +149,7 @@ def test_relative_scores_compare_groups_of_any_size():
 @pytest.mark.parametrize("options", [{}, {"round_to": 4}, {"steps": 5}], ids=str)
 def test_greedy_keeps_the_budget_and_uses_it_up(options):
     trained = problem("resnet8")
-    space = ChannelSpace(trained.model, trained.example_inputs, **options)
+    space = channel_space(trained.model, trained.example_inputs, **options)
     whole = space.cost_of_levels(space.highest, "macs")
     rng = np.random.default_rng(0)
     for part in (0.9, 0.5, 0.2):
@@ -175,7 +175,7 @@ def test_greedy_takes_the_least_of_all_groups_first():
         nn.ReLU(),
         nn.Linear(6, 6, bias=False),
     ]
-    space = ChannelSpace(nn.Sequential(*layers), (torch.randn(2, 6),), min_keep=0.01)
+    space = channel_space(nn.Sequential(*layers), (torch.randn(2, 6),), min_keep=0.01)
     scores = {"0": np.array([1.0, 9, 2, 8, 3, 7]), "2": np.array([1.5, 9.5, 8.5, 7.5, 6.5, 5.5])}
     levels = [4, 5]  # without 1, 1.5 and 2: exactly what this cost buys
     limits = {"macs": space.cost(space.point(levels), "macs")}
@@ -200,7 +200,7 @@ def small():
         torch.manual_seed(seed)
         network = zoo.create("small_cnn", width=12)
         train(network, hard, 6)
-        space = ChannelSpace(network, problem("small_cnn").example_inputs)
+        space = channel_space(network, problem("small_cnn").example_inputs)
         plan = space.plan(global_greedy(space, energies(space), budget(space, 0.6)), energies(space))
         train(network := copy.deepcopy(space.original), hard, 8)
         found.append((space, plan, network))

@@ -13,7 +13,7 @@ from automl.training.distillation import distillation
 from automl.training.hints import HintLoss, Hints, attention, features, hint, node_of, stage_ends
 from automl.training.teacher import Teacher, tapped
 from experiments.recovery.run import renewed
-from search_spaces import ChannelSpace
+from search_spaces import channel_space
 from tests.kits.digits import problem, train, train_batches
 
 (X,), Y = train_batches(0)[0]
@@ -23,7 +23,7 @@ from tests.kits.digits import problem, train, train_batches
 def pruned(request):
     """A problem, its space, a plan of half of each group, and the network pruned to it."""
     trained = problem(request.param)
-    space = ChannelSpace(trained.model, trained.example_inputs)
+    space = channel_space(trained.model, trained.example_inputs)
     plan = space.plan(space.point([knob.nearest(0.5) for knob in space.knobs]))
     return trained, space, plan, space.build(plan)
 
@@ -32,7 +32,7 @@ def test_stages_end_before_each_downsampling():
     ends = {}
     for name in ("small_cnn", "resnet8"):
         trained = problem(name)
-        network = ChannelSpace(trained.model, trained.example_inputs).original
+        network = channel_space(trained.model, trained.example_inputs).original
         nodes = {node.name: node for node in network.graph.nodes}
         ends[name] = [(nodes[end].target.__name__, nodes[end].meta["shape"][1:]) for end in stage_ends(network)]
     assert ends["small_cnn"] == [("relu", (12, 8, 8)), ("relu", (24, 4, 4))]
@@ -55,7 +55,7 @@ def test_layers_are_named_as_modules_or_nodes(pruned):
 
 
 def test_no_maps_means_layers_must_be_named():
-    space = ChannelSpace(nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)), (torch.randn(2, 4),))
+    space = channel_space(nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)), (torch.randn(2, 4),))
     plan = space.plan(space.point([3]))
     with pytest.raises(ConfigError, match="name `layers`"):
         Hints(space, plan, "features")
@@ -168,7 +168,7 @@ def test_hints_alone_leave_what_comes_later_alone(pruned):
 def test_hints_make_a_student_like_its_teacher_inside():
     """From weights drawn anew, the same epochs: with features compared the last maps are nearer. Seeds are fixed."""
     trained = problem("small_cnn")
-    space = ChannelSpace(trained.model, trained.example_inputs)
+    space = channel_space(trained.model, trained.example_inputs)
     plan = space.plan(space.point([knob.nearest(0.75) for knob in space.knobs]))
     away = {}
     for kind in ("none", "features"):
@@ -197,7 +197,7 @@ def test_in_place_steps_and_shared_outputs():
 
     torch.manual_seed(0)
     network = InPlace()
-    space = ChannelSpace(network, (X[:2],))
+    space = channel_space(network, (X[:2],))
     plan = space.plan(space.point(space.highest.tolist()))
     nodes = [node.name for node in space.original.graph.nodes if len(node.meta.get("shape", ())) == 4][1:]
     assert len(nodes) >= 4

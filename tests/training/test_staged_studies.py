@@ -25,7 +25,7 @@ from automl.study.study import Study
 from automl.training.distillation import distillation
 from automl.training.methods.group_lasso import energies
 from automl.zoo import load_model
-from search_spaces import ChannelSpace
+from search_spaces import ChannelsStep, channel_space
 from tests.cli.conftest import automl as command
 from tests.kits.digits import problem
 from tests.kits.studies import WEIGHTS_FILE, exported, kill, moved, outcome, trials, write
@@ -88,7 +88,7 @@ def test_the_last_stage_has_the_widths_that_the_search_chose(searched, study):
     database, _ = searched
     (staged,) = (t for t in trials(database) if "training_s" in t.values)
     plan = reported_plan(study, staged.point)
-    assert {name: len(kept) for name, kept in plan.kept.items()} == dict(staged.point)
+    assert {name: len(kept) for name, kept in plan.get(ChannelsStep).kept.items()} == dict(staged.point)
     assert plan != study.finisher.plan(staged.point), "other channels than those of the network cut at once"
     assert staged.values["final_macs"] == staged.values["macs"] <= 141_062
 
@@ -112,7 +112,7 @@ def test_the_search_starts_from_the_trained_network_and_compares_with_the_one_gi
     assert base.values["final_divergence"] == pytest.approx(0, abs=1e-6)
     for network in (study.finisher.network(study.setup.space.original_point), study.evaluator.original):
         assert all(torch.equal(x, given.state_dict()[name]) for name, x in network.state_dict().items())
-    before = energies(ChannelSpace(given, study.setup.problem.example_inputs))
+    before = energies(channel_space(given, study.setup.problem.example_inputs))
     there = pickle.loads(pickle.dumps(study.evaluator))
     assert (
         there(study.setup.space.original_point).measurements
@@ -165,8 +165,11 @@ def test_a_study_goes_on_from_its_own_start_only(searched, tmp_path):
 
 def test_who_teaches_may_have_other_weights_than_what_is_cut():
     trained = problem("small_cnn")
-    space = ChannelSpace(trained.model, trained.example_inputs)
-    plan, original = space.plan(space.point(space.lowest.tolist())), ChannelSpace(trained.model, trained.example_inputs)
+    space = channel_space(trained.model, trained.example_inputs)
+    plan, original = (
+        space.plan(space.point(space.lowest.tolist())),
+        channel_space(trained.model, trained.example_inputs),
+    )
     with torch.no_grad():
         for parameter in space.original.parameters():
             parameter.mul_(0.5)

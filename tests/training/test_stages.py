@@ -14,14 +14,14 @@ from automl.study.greedy import global_greedy
 from automl.study.stages import cut_greedily, cut_towards, prune_in_stages, stages, towards
 from automl.training.methods.group_lasso import energies
 from experiments.recovery.run import renewed
-from search_spaces import ChannelSpace
+from search_spaces import ChannelsStep, channel_space
 from tests.kits.digits import accuracy, hard, problem, train
 
 
 @pytest.fixture(scope="module")
 def space():
     trained = problem("small_cnn")
-    return ChannelSpace(trained.model, trained.example_inputs)
+    return channel_space(trained.model, trained.example_inputs)
 
 
 def macs(space, part):
@@ -80,17 +80,27 @@ def test_stages_are_cut_for_real_from_what_was_tuned(space):
             n: t.shape for n, t in whole.items()
         }
         assert (
-            space.cost(space.point([len(stage.plan.kept[k.name]) for k in space.knobs]), "macs") <= stage.limits["macs"]
+            space.cost(space.point([len(stage.plan.get(ChannelsStep).kept[k.name]) for k in space.knobs]), "macs")
+            <= stage.limits["macs"]
         )
         plan, untuned = seen[i]
         assert not same_weights(untuned, stage.network)
         if i:
             before = done[i - 1]
-            assert all(set(plan.kept[name]) <= set(kept) for name, kept in before.plan.kept.items())
-            assert sum(map(len, plan.kept.values())) < sum(map(len, before.plan.kept.values()))
+            assert all(
+                set(plan.get(ChannelsStep).kept[name]) <= set(kept)
+                for name, kept in before.plan.get(ChannelsStep).kept.items()
+            )
+            assert sum(map(len, plan.get(ChannelsStep).kept.values())) < sum(
+                map(len, before.plan.get(ChannelsStep).kept.values())
+            )
             # The weights are those of the stage before, sliced: here of a layer by the positions in what it had.
-            rows = np.searchsorted(before.plan.kept["conv3.0"], plan.kept["conv3.0"])
-            columns = np.searchsorted(before.plan.kept["stem.0"], plan.kept["stem.0"])
+            rows = np.searchsorted(
+                before.plan.get(ChannelsStep).kept["conv3.0"], plan.get(ChannelsStep).kept["conv3.0"]
+            )
+            columns = np.searchsorted(
+                before.plan.get(ChannelsStep).kept["stem.0"], plan.get(ChannelsStep).kept["stem.0"]
+            )
             weight = before.network.get_parameter("conv3.0.weight").detach()
             assert torch.equal(untuned.get_parameter("conv3.0.weight"), weight[rows][:, columns])
     assert accuracy(done[-1].network) > accuracy(seen[-1][1]) + 0.1
@@ -113,7 +123,7 @@ def test_weights_are_rewound_but_channels_chosen_by_tuned_ones(space):
 
     budgets = stages(macs(space, 1.0), macs(space, 0.4), 2)
     done = prune_in_stages(space, budgets, cut_greedily, tune, early=early)
-    from_early = ChannelSpace(early, problem("small_cnn").example_inputs)
+    from_early = channel_space(early, problem("small_cnn").example_inputs)
     for stage, start in zip(done, started, strict=True):
         assert same_weights(start, from_early.build(stage.plan))
     chosen = cut_greedily(space.narrowed(done[0].network, done[0].plan), budgets[1])[0]
@@ -131,9 +141,12 @@ def test_stages_on_the_way_to_a_point_are_built_as_trials_are(space):
         train(network, hard, 2, 0.02)
 
     done = prune_in_stages(space, budgets, cut_towards(goal, lambda space: Evaluator(trained, space, threads=1)), tune)
-    assert {name: len(kept) for name, kept in done[-1].plan.kept.items()} == dict(goal)
+    assert {name: len(kept) for name, kept in done[-1].plan.get(ChannelsStep).kept.items()} == dict(goal)
     for before, after in pairwise(done):
-        assert all(set(after.plan.kept[name]) <= set(kept) for name, kept in before.plan.kept.items())
+        assert all(
+            set(after.plan.get(ChannelsStep).kept[name]) <= set(kept)
+            for name, kept in before.plan.get(ChannelsStep).kept.items()
+        )
     at_once = Evaluator(trained, space, threads=1).network(goal)
     assert cuts[-1] > accuracy(at_once) + 0.03  # the last cut removes less, from what has been tuned
     assert accuracy(done[-1].network) > 0.9

@@ -24,7 +24,7 @@ from automl.errors import ConfigError, DataError, NotFiniteError, StudyError
 from automl.training.loss import SupervisedLoss
 from automl.training.methods.base import KeepZeros
 from automl.training.trainer import learning_rate, train
-from search_spaces import ChannelSpace
+from search_spaces import channel_space
 from tests.training.conftest import accuracy
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -85,7 +85,7 @@ def test_an_epoch_can_end_before_the_data_do_and_takes_others_each_time(digits, 
 
 def test_the_network_of_a_space_is_trained_like_any_other(digits, small_cnn):
     (images,), _ = digits.calibration[0]
-    space = ChannelSpace(small_cnn(), (images[:2],))
+    space = channel_space(small_cnn(), (images[:2],))
     traced = space.build(space.plan(space.point(space.highest.tolist())))
     plain = small_cnn()
     for network in (traced, plain):

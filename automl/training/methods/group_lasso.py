@@ -1,7 +1,7 @@
 """Training that gathers a network in fewer channels before any are cut: regularisers of coupled groups.
 
 A regulariser is called as `regulariser(network, progress)` after the backward pass and before the optimizer's step,
-and adds the gradient of its penalty to `.grad`. The network is one of the shape and names of `ChannelSpace.original`.
+and adds the gradient of its penalty to `.grad`. The network is one of the shape and names of `NetworkSpace.original`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from automl.errors import ConfigError
-from search_spaces import ChannelSpace, Group, Plan
+from search_spaces import ChannelsStep, Group, NetworkSpace, Plan
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class CoupledChannels:
     channels belongs to both.
     """
 
-    def __init__(self, space: ChannelSpace, *, norms: bool = False) -> None:
+    def __init__(self, space: NetworkSpace, *, norms: bool = False) -> None:
         """The weights that make and read each channel; with `norms` also all others but biases: norms' scales."""
         self.groups: tuple[Group, ...] = space.groups
         self.starts = np.cumsum([0, *(group.size for group in self.groups)])
@@ -77,7 +77,7 @@ class CoupledChannels:
                 weight.grad.addcmul_(weight, factors[share.owner].view(shape))
 
     def by_group(self, values: Tensor) -> dict[str, np.ndarray]:
-        """Values of each channel, [count], as the scores that `ChannelSpace.plan` takes: group -> [size]."""
+        """Values of each channel, [count], as the scores that `NetworkSpace.plan` takes: group -> [size]."""
         array = values.detach().double().cpu().numpy()
         bounds = zip(self.groups, self.starts[:-1], self.starts[1:], strict=True)
         return {group.name: array[start:end] for group, start, end in bounds}
@@ -118,7 +118,7 @@ class OutInGroupLasso(GroupRegulariser):
     share a channel, all of them join it.
     """
 
-    def __init__(self, space: ChannelSpace, strength: float = 1e-4) -> None:
+    def __init__(self, space: NetworkSpace, strength: float = 1e-4) -> None:
         super().__init__(CoupledChannels(space), strength)
 
     def penalty(self, network: nn.Module) -> Tensor:
@@ -138,7 +138,7 @@ class GroupSparseDecay(GroupRegulariser):
     in the authors' code, and as there w has the scales of batch norms, but no biases). gamma is not differentiated.
     """
 
-    def __init__(self, space: ChannelSpace, strength: float = 5e-4, alpha: float = 4.0) -> None:
+    def __init__(self, space: NetworkSpace, strength: float = 5e-4, alpha: float = 4.0) -> None:
         super().__init__(CoupledChannels(space, norms=True), strength)
         self.alpha = alpha
         self._group = self.channels.group_of()
@@ -160,7 +160,7 @@ class GrowingDecay(GroupRegulariser):
     then trains on with it; here it rises evenly over the first `growth` of the training.
     """
 
-    def __init__(self, space: ChannelSpace, plan: Plan, strength: float = 1.0, growth: float = 0.9) -> None:
+    def __init__(self, space: NetworkSpace, plan: Plan, strength: float = 1.0, growth: float = 0.9) -> None:
         """`plan`: what will be kept."""
         if not 0 < growth <= 1:
             raise ConfigError(f"growth is the part of the training in which the penalty rises, in (0, 1], got {growth}")
@@ -168,7 +168,7 @@ class GrowingDecay(GroupRegulariser):
         self.growth = growth
         self._leaving = torch.ones(self.channels.count)
         for group, start in zip(self.channels.groups, self.channels.starts, strict=False):
-            for channel in plan.kept.get(group.name, range(group.size)):
+            for channel in plan.get(ChannelsStep).kept.get(group.name, range(group.size)):
                 self._leaving[start + channel] = 0.0
 
     def factors(self, squares: Tensor, progress: float) -> Tensor:
@@ -177,7 +177,7 @@ class GrowingDecay(GroupRegulariser):
         return self._leaving * min(1.0, progress / self.growth)
 
 
-def energies(space: ChannelSpace, network: nn.Module | None = None) -> dict[str, np.ndarray]:
+def energies(space: NetworkSpace, network: nn.Module | None = None) -> dict[str, np.ndarray]:
     """Group -> energy of each channel, the squared norm of all weights that make or read it: [size].
 
     The importance of OICSR (Li et al. 2019). `network`: one of the shape of `space.original`, which is

@@ -1,0 +1,53 @@
+"""What a fitter is: it chooses what an operator does from data, fits the weights, and knows the error of each level."""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Mapping, Sequence
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from torch import fx, nn
+
+from agents import Sensitivity
+from automl.config.evaluation import EvaluationOptions
+from automl.fit.statistics import Moments, Statistics
+from automl.tasks.problem import Problem
+from automl.training.methods.base import Regulariser
+from search_spaces import Operator
+
+AnOperator = TypeVar("AnOperator", bound=Operator)
+
+
+class Fitter(ABC, Generic[AnOperator]):
+    """What data say of one operator's choices. By itself it adds nothing to what the operator does without data."""
+
+    def __init__(self, operator: AnOperator, options: EvaluationOptions) -> None:
+        self.operator = operator
+        self.options = options
+
+    def layers(self) -> Sequence[str]:
+        """The layers of the original network whose statistics it needs."""
+        return ()
+
+    def scores(self, statistics: Statistics, problem: Problem) -> Mapping[str, np.ndarray]:
+        """Site -> what each of its parts matters: the highest stay. Asked for once, before any network is built."""
+        return {}
+
+    def curves(self, statistics: Statistics, problem: Problem) -> Sensitivity:
+        """Knob -> what each of its levels alone is estimated to cost, twice the rise of the loss: [n_levels].
+
+        Never rising, 0 at the highest. Asked for after `scores`, once.
+        """
+        return {}
+
+    def fit(self, network: fx.GraphModule, step: Any, moments: Moments) -> tuple[fx.GraphModule, Moments]:
+        """Do to `network`, which may be changed, what `step` says, with weights that `moments` make the best of.
+
+        Returns the network, and what is known of its layers then.
+        """
+        return self.operator.rebuild(network, step), moments
+
+    def regularisers(self, network: nn.Module, step: Any) -> list[Regulariser]:
+        """What keeps a network that has been fitted to `step` in the space while it is trained."""
+        return []

@@ -1,0 +1,33 @@
+"""The costs that a budget may limit, each a function of the price sheet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from search_spaces.pricing.sheet import Sheet
+
+FLOAT_BITS = 32
+"""Of activations, and of weights that no operator has given another number format."""
+
+
+def macs(sheet: Sheet) -> float:
+    """Multiply-accumulates of convolutions, linear layers and products of tensors, for one sample."""
+    return float(np.rint(sheet.pieces.macs.sum() + sheet.rest("macs")))
+
+
+def params(sheet: Sheet) -> float:
+    """Parameters; where weights are removed one by one, those that are not zero."""
+    return float(np.rint(sheet.stored.sum() + sheet.rest("params")))
+
+
+def bops(sheet: Sheet) -> float:
+    """Bit operations for one sample: a multiply-accumulate times the bits of weight and activation."""
+    bits = FLOAT_BITS if sheet.bits is None else sheet.bits[:, None]
+    return FLOAT_BITS * float(np.rint((sheet.pieces.macs * bits).sum() + FLOAT_BITS * sheet.rest("macs")))
+
+
+METRICS: dict[str, Callable[[Sheet], float]] = {"macs": macs, "params": params, "bops": bops}
+"""Cost -> how it is read off a sheet. Bytes are for the file to say that the network is kept in
+(`search_spaces.pricing.file`)."""

@@ -1,0 +1,29 @@
+"""A plan replayed on the network that it was made for: one surgery, then one operator after the other."""
+
+from __future__ import annotations
+
+from functools import reduce
+
+from torch import fx
+
+from search_spaces.graph.recorded import Cut, Recorded
+from search_spaces.operators.registry import OPERATORS
+from search_spaces.plan import Plan
+
+
+def cut_of(plan: Plan) -> Cut:
+    """Which channels and calls the steps of `plan` remove."""
+    return reduce(lambda cut, step: step.within(cut), plan.steps, Cut())
+
+
+def rebuild(network: fx.GraphModule, plan: Plan) -> fx.GraphModule:
+    """A new network that `plan` makes of a recorded one, which is not changed, with the weights that follow from those
+    alone. The knobs and their ranges play no part in that. A plan that does not fit is a `SpaceError`."""
+    return reformed(Recorded(network).build(cut_of(plan)), plan)
+
+
+def reformed(network: fx.GraphModule, plan: Plan) -> fx.GraphModule:
+    """`network`, already cut, with what the other steps of `plan` do to it."""
+    for step in plan.steps:
+        network = OPERATORS[step.operator].rebuild(network, step)
+    return network
