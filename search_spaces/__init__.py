@@ -6,7 +6,9 @@ from search_spaces.graph.recorded import Cut, LayerSlice, Recorded
 from search_spaces.graph.trace import trace
 from search_spaces.operators.base import Operator
 from search_spaces.operators.channels import Channels, ChannelsStep
+from search_spaces.operators.code import Code, CodeStep
 from search_spaces.operators.depth import Depth, DepthStep
+from search_spaces.operators.rank import Rank, RankStep
 from search_spaces.operators.registry import OPERATORS
 from search_spaces.operators.sparsity import Sparsity, SparsityStep
 from search_spaces.operators.step import Step
@@ -26,6 +28,8 @@ __all__ = [
     "Builds",
     "Channels",
     "ChannelsStep",
+    "Code",
+    "CodeStep",
     "ConditionalSpace",
     "CostedSpace",
     "Cut",
@@ -41,6 +45,8 @@ __all__ = [
     "Operator",
     "Plan",
     "Point",
+    "Rank",
+    "RankStep",
     "Recorded",
     "Space",
     "SpaceError",

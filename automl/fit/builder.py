@@ -147,7 +147,8 @@ class Builder:
             return self
         other = copy.copy(self)
         other.options = replace(self.options, reconstruction="sequential", recalibration="auto")
-        other._recalibration = []
+        if not any(operator.fitted for operator in self.space.operators):
+            other._recalibration = []  # the sequential fit has set the norms already, and nothing comes after it
         other._afresh = problem
         original, batches = self.space.original, problem.calibration
         other._refit = (

@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 
 from automl.fast.fold import lone_norms
 from automl.fit.gram import Gram
+from automl.fit.shift import add_shift
 from search_spaces import LayerSlice
 
 RIDGE = 0.1
@@ -117,11 +118,7 @@ class Reconstruction:
         layer = _layer(network, name)
         with torch.no_grad():
             layer.weight.copy_(weight.view_as(layer.weight))
-            if layer.bias is not None:
-                layer.bias += shift
-            elif name in self._norms:
-                mean = network.get_buffer(f"{self._norms[name]}.running_mean")
-                mean -= shift  # norm(y + s) with mean m equals norm(y) with mean m - s
+        add_shift(network, name, shift, self._norms)
 
     def _solution(self, name: str, kept_in: np.ndarray) -> tuple[Tensor, Tensor] | None:
         """Weights [out, kept features] and shifts [out] of all output channels; None if nothing is to be fitted."""

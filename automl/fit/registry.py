@@ -7,12 +7,16 @@ from typing import Any
 from automl.config.evaluation import EvaluationOptions
 from automl.fit.base import Fitter
 from automl.fit.channels import ChannelsFitter
+from automl.fit.code import CodeFitter
+from automl.fit.rank import RankFitter
 from automl.fit.sparsity import SparsityFitter
 from search_spaces import Operator
 
 FITTERS: dict[str, type[Fitter[Any]]] = {
     "channels": ChannelsFitter,
+    "rank": RankFitter,
     "sparsity": SparsityFitter,
+    "code": CodeFitter,
 }
 
 

@@ -1,24 +1,26 @@
-"""What a tensor takes in a packed file, before the file is written.
+"""Tensors with many zeros in a packed file, and what a tensor takes there before the file is written.
 
 A packed file is a safetensors file in which a tensor with many zeros stands as its non-zeros, `NAME.values`, and a bit
 for each of its numbers, `NAME.mask`, with its shape in the metadata. A tensor with few zeros stands there as it is, and
 so does every vector: biases and statistics are small, and evaluation changes which of them are zero. Whoever writes
-the file and whoever predicts its length choose between the two forms by these sums.
+the file and whoever predicts its length choose between the two forms by these sums. (A third form is in `integers`.)
 """
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-NOTE = "NAME.values: the non-zeros of NAME in order; NAME.mask: a bit for each number, lowest first; its shape is here"
-"""In the metadata of a packed file, for a reader without this program."""
-KEY = "packing"
-"""The one key of the metadata: safetensors writes several in any order, and a file's checksum should repeat."""
+from search_spaces.codecs.header import Packed, frame_bytes, line_bytes, told_bytes
+
+__all__ = ["MASK", "VALUES", "PackedSize", "decode", "encode", "frame_bytes", "pack_mask", "packed_sizes", "stored"]
+
+VALUES, MASK = ".values", ".mask"
 
 _TYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.float64: "F64", torch.int64: "I64"}
 _LONGEST = "F8_E4M3FNUZ"
@@ -37,36 +39,17 @@ class PackedSize:
 
     def least(self, stored: int) -> int:
         """The smaller form's bytes, with `stored` numbers that are not zero."""
-        return min(self.dense, self.packed_empty + stored * self.itemsize)
+        return min(self.dense, self.packed(stored))
 
-    def worth_packing(self, stored: int) -> bool:
-        """Whether values and mask are the smaller form."""
-        return self.packed_empty + stored * self.itemsize < self.dense
+    def packed(self, stored: int) -> int:
+        """The bytes of values and mask, with `stored` numbers that are not zero."""
+        return self.packed_empty + stored * self.itemsize
 
 
 def packed_sizes(tensors: Mapping[str, Tensor]) -> dict[str, PackedSize]:
     """Name -> what each tensor of a file takes in either form. Zeros play no part."""
     end = sum(tensor.nbytes for tensor in tensors.values())  # no offset of the file is higher
     return {name: _packed_size(name, tensor, end) for name, tensor in tensors.items()}
-
-
-def frame_bytes() -> int:
-    """Bytes of a packed file that belong to no tensor: the length of the header, its padding, the note."""
-    return 8 + 7 + len(json.dumps({"__metadata__": {KEY: metadata({})}}, separators=(",", ":")))
-
-
-def metadata(shapes: Mapping[str, Sequence[int]]) -> str:
-    """What the metadata of a packed file say: the note, and the shape of each tensor that is packed."""
-    shown = {name: list(shape) for name, shape in shapes.items()}
-    return json.dumps({"note": NOTE, "shapes": shown}, separators=(",", ":"))
-
-
-def shapes_of(text: str) -> dict[str, tuple[int, ...]]:
-    """The inverse of `metadata`; a `ValueError` if that is not what it is."""
-    try:
-        return {name: tuple(map(int, shape)) for name, shape in json.loads(text)["shapes"].items()}
-    except (TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"its metadata are not those of a packed file ({error})") from error
 
 
 def stored(tensor: Tensor) -> Tensor:
@@ -76,19 +59,40 @@ def stored(tensor: Tensor) -> Tensor:
     return flat.view(torch.uint8).view(len(flat), tensor.element_size()).ne(0).any(1)
 
 
+def encode(tensor: Tensor) -> dict[str, Tensor]:
+    """Suffix -> tensor: the values of `tensor` that are stored, in their own type and order, and the mask."""
+    mask = stored(tensor)
+    return {VALUES: tensor.detach().reshape(-1)[mask], MASK: pack_mask(mask)}
+
+
+def decode(values: Tensor, mask: Tensor, shape: Sequence[int]) -> Tensor:
+    """The inverse of `encode`; a `ValueError` if the parts do not fill a tensor of this shape."""
+    count = math.prod(shape)
+    bits = unpack_mask(mask, count)
+    if len(bits) != count or int(bits.sum()) != len(values):
+        raise ValueError(f"{len(values)} values and {len(bits)} bits do not fill a tensor of shape {list(shape)}")
+    flat = torch.zeros(count, dtype=values.dtype)
+    # Byte by byte, since not every type of number can be indexed by a mask.
+    size = values.element_size()
+    flat.view(torch.uint8).view(count, size)[bits] = values.view(torch.uint8).view(len(values), size)
+    return flat.view(*shape)
+
+
+def pack_mask(mask: Tensor) -> Tensor:
+    """A bool for each number, [n], as bits, lowest first: uint8, [ceil(n / 8)]."""
+    return torch.from_numpy(np.packbits(mask.numpy(), bitorder="little"))
+
+
+def unpack_mask(bits: Tensor, count: int) -> Tensor:
+    """The first `count` bits, or as many as there are: bool."""
+    return torch.from_numpy(np.unpackbits(bits.numpy(), bitorder="little")[:count].astype(bool))
+
+
 def _packed_size(name: str, tensor: Tensor, end: int) -> PackedSize:
-    number, dtype = tensor.numel(), _TYPES.get(tensor.dtype, _LONGEST)
-    dense = _line(name, dtype, list(tensor.shape), end) + number * tensor.element_size()
+    number, dtype, shape = tensor.numel(), _TYPES.get(tensor.dtype, _LONGEST), tuple(tensor.shape)
+    dense = line_bytes(name, dtype, shape, end) + number * tensor.element_size()
     if tensor.ndim < 2:
         return PackedSize(dense, dense, tensor.element_size())
     mask = -(-number // 8)
-    lines = _line(f"{name}.values", dtype, [number], end) + _line(f"{name}.mask", "U8", [mask], end)
-    shape = json.dumps({name: list(tensor.shape)}, separators=(",", ":"))
-    lines += len(json.dumps(shape)) - 3  # a comma for two quotes and two braces
-    return PackedSize(dense, lines + mask, tensor.element_size())
-
-
-def _line(name: str, dtype: str, shape: list[int], end: int) -> int:
-    """The characters of a tensor's entry in the header, its comma included."""
-    entry = {name: {"dtype": dtype, "shape": shape, "data_offsets": [end, end]}}
-    return len(json.dumps(entry, separators=(",", ":"))) - 1
+    lines = line_bytes(name + VALUES, dtype, [number], end) + line_bytes(name + MASK, "U8", [mask], end)
+    return PackedSize(dense, lines + told_bytes(name, Packed(shape)) + mask, tensor.element_size())

@@ -67,6 +67,11 @@ class Recorded:
         """The blocks that a cut names."""
         return find_blocks(self.analysis, self.wiring)
 
+    @property
+    def whole(self) -> Cut:
+        """The cut that removes nothing."""
+        return Cut()
+
     def build(self, cut: Cut) -> fx.GraphModule:
         """A new network, smaller for real, with the original's module names; the original is untouched."""
         kept = self.kept(cut)

@@ -54,8 +54,10 @@ class Basis:
         return self.known[key]
 
     def changed(self, **found: Any) -> Basis:
-        """The same with what an operator has found that changes weights."""
-        return replace(self, storage=replace(self.storage, untouched=False), **found)
+        """The same with what an operator that changes weights has found: fields of this class or of `Storage`."""
+        asked = {name: value for name, value in found.items() if name in Storage.__dataclass_fields__}
+        rest = {name: value for name, value in found.items() if name not in asked}
+        return replace(self, storage=replace(self.storage, untouched=False, **asked), **rest)
 
     @cached_property
     def whole(self) -> Sheet:
@@ -111,6 +113,14 @@ class Operator(ABC):
     def fitted(self) -> bool:
         """Whether weights are chosen from the statistics of the layers of each network that is built."""
         return False
+
+    def canonical(self, before: Sheet, levels: np.ndarray) -> np.ndarray:
+        """The one form of all levels that make the same network of that of `before`: [n_knobs].
+
+        Knobs that make no difference stand at their lowest.
+        """
+        lowest = np.array([knob.levels[0] for knob in self.knobs], dtype=np.int64)
+        return np.where(self.active(before, levels), levels, lowest)
 
     def inventory(self) -> tuple[Listing, ...]:
         """What can be changed, and what cannot and why, in tables for people."""

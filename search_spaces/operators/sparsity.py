@@ -93,7 +93,7 @@ class Sparsity(SiteOperator):
     step_type = SparsityStep
 
     def __init__(self, basis: Basis, options: SparsityOptions) -> None:
-        self.basis = replace(basis, storage=replace(basis.storage, packed=True))
+        self.basis = replace(basis, storage=replace(basis.storage, masked=True))
         network = basis.recorded.network
         reasons: list[str | None] = []
         for tensor in basis.terms.tensors:

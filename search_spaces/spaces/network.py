@@ -158,6 +158,26 @@ class NetworkSpace(ConditionalSpace):
             out[places] = operator.active(sheet, levels[places])
         return out
 
+    def canonical(self, levels: np.ndarray) -> np.ndarray:
+        """The one form of all levels that make the same network as `levels`: [n_knobs]."""
+        out = levels.copy()
+        before = self._whole
+        for operator, places, sheet in zip(self.operators, self._places, self._sheets(levels), strict=True):
+            out[places] = operator.canonical(before, levels[places])
+            before = sheet
+        return out
+
+    def original_cost(self, metric: str) -> float:
+        """What the original costs as it is, without what the file of a network that was changed takes besides."""
+        if metric != "size_bytes":
+            return self.cost(self.original_point, metric)
+        storage = replace(self.basis.storage, coded=(), factored={})
+        sheet = self._whole
+        for operator, places in zip(self.operators, self._places, strict=True):
+            if operator.name == "sparsity":
+                sheet = operator.price(sheet, self.original_levels[places])
+        return file_of(self.basis.terms, self.original, storage).bytes(sheet)
+
     @property
     def narrowest(self) -> np.ndarray:
         """The levels at which every amount is as small as it can be, and no layer is gone: [n_knobs]."""

@@ -13,7 +13,7 @@ from agents import Goal, TrialState
 from automl.config.evaluation import EvaluationOptions
 from automl.errors import BudgetError, ConfigError
 from automl.evaluation import Evaluator
-from automl.export.packed import packed_bytes
+from automl.export.packed import pack
 from automl.fit.sparsity import input_scales
 from search_spaces import Plan, weight_space
 
@@ -44,7 +44,7 @@ def test_costs_are_counted_on_the_network_with_zeros_and_macs_are_those_of_the_d
     assert outcome.values["params"] == sum(int(p.count_nonzero()) for p in network.parameters())
     assert outcome.values["params"] == space.cost(point, "params")
     counted = {m.metric: m.value for m in evaluator.counts(network)}
-    assert counted["size_bytes"] == packed_bytes(network) <= outcome.values["size_bytes"]
+    assert counted["size_bytes"] == len(pack(network)) <= outcome.values["size_bytes"]
     assert counted["params"] == outcome.values["params"]
     whole_point = space.point(space.highest.tolist())
     whole = evaluator(whole_point)

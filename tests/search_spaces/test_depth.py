@@ -1,7 +1,5 @@
 """The space of depth on networks whose blocks are known by hand, and on those of the zoo."""
 
-import json
-
 import numpy as np
 import pytest
 import torch

@@ -1,0 +1,91 @@
+"""Integer weights whose rounding errors make up for each other, and what each number format costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor, fx
+
+from agents import Sensitivity
+from automl.config.evaluation import EvaluationOptions
+from automl.fast.fold import lone_norms
+from automl.fit.base import Fitter
+from automl.fit.moments import moments_of
+from automl.fit.rounding import Rounded, error, round_layer
+from automl.fit.shift import add_shift, takes_up_shift
+from automl.fit.statistics import Moments, Statistics
+from automl.tasks.problem import Problem
+from search_spaces import Code, CodeStep
+from search_spaces.graph.tensors import Layer
+from search_spaces.pricing.metrics import FLOAT_BITS
+
+
+class CodeFitter(Fitter[Code]):
+    """Rounds weights with compensation from the Gram matrix of the layer's inputs (`automl.fit.rounding`)."""
+
+    def __init__(self, operator: Code, options: EvaluationOptions) -> None:
+        super().__init__(operator, options)
+        self._known: dict[tuple[str, int], tuple[Tensor, Rounded]] = {}
+        """Layer and bits -> the weight rounded last, and what came of it."""
+
+    def layers(self) -> Sequence[str]:
+        """All whose weights may be integers."""
+        return [tensor.layers[0] for tensor in self.operator.tensors]
+
+    def curves(self, statistics: Statistics, problem: Problem) -> Sensitivity:
+        """Knob -> the error of the outputs in each format, weighted by their Fisher information."""
+        recorded, network = self.operator.basis.recorded, self.operator.network
+        moments = statistics.moments(recorded.slices(recorded.whole))
+        norms = lone_norms(network)
+        curves = {}
+        for knob, name in zip(self.operator.knobs, self.layers(), strict=True):
+            weight = network.get_parameter(f"{name}.weight").detach()
+            errors = [
+                0.0
+                if bits == FLOAT_BITS
+                else _error(weight, self._rounded(network, name, bits, moments, norms), moments, name)
+                for bits in knob.levels
+            ]
+            curves[knob.name] = np.maximum.accumulate(np.array(errors)[::-1])[::-1]
+        return curves
+
+    def fit(self, network: fx.GraphModule, step: CodeStep, moments: Moments) -> tuple[fx.GraphModule, Moments]:
+        """Round the weights, and let biases and norms take up what that does to mean outputs."""
+        norms = lone_norms(network)
+        found = {
+            name: self._rounded(network, name, int(form.removeprefix("int")), moments, norms)
+            for name, form in step.formats.items()
+        }
+        for name, rounded in found.items():
+            add_shift(network, name, rounded.shift, norms)
+        return self.operator.rebuild(network, step, partial(_quantize, found)), moments
+
+    def _rounded(
+        self, network: fx.GraphModule, name: str, bits: int, moments: Moments, norms: Mapping[str, str]
+    ) -> Rounded:
+        weight = network.get_parameter(f"{name}.weight").detach()
+        known = self._known.get((name, bits))
+        if known is not None and known[0].shape == weight.shape and torch.equal(known[0], weight):
+            return known[1]
+        intercept = takes_up_shift(network, name, norms)
+        rounded = round_layer(weight, bits, moments.inputs.get(name), intercept=intercept)
+        self._known[name, bits] = (weight.clone(), rounded)
+        return rounded
+
+
+def _quantize(found: Mapping[str, Rounded], name: str, layer: Layer, bits: int) -> tuple[Tensor, Tensor, Tensor | None]:
+    return found[name].weight, found[name].scale, layer.bias
+
+
+def _error(weight: Tensor, rounded: Rounded, moments: Moments, name: str) -> float:
+    """What the rounding costs: by output and group, in the unit of the surgeon; of unknown inputs as if they were 1."""
+    before, after = weight.flatten(1), rounded.weight.flatten(1)
+    importance = moments.importance.get(name, torch.ones(len(before), dtype=torch.float64))
+    matrix = moments.inputs.get(name)
+    if matrix is None:
+        return float((after.double() - before.double()).square().sum(1) @ importance)
+    parts = zip(*(x.chunk(len(matrix)) for x in (before, after, importance)), matrix, strict=True)
+    return sum(error(w, q, moments_of(gram, intercept=True)[0], f) for w, q, f, gram in parts)

@@ -1,0 +1,116 @@
+"""Every operator and every pair of them on random networks: costs monotone and those of the network built for real."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save
+from torch.utils.flop_counter import FlopCounterMode
+
+from search_spaces import OPERATORS, CodeStep, NetworkSpace, Plan, SpaceError, rebuild, trace
+from search_spaces.codecs.packed import pack
+from tests.kits.random_networks import DEEP, RandomNetwork
+
+SETS = [
+    *itertools.combinations(OPERATORS, 1),
+    *itertools.combinations(OPERATORS, 2),
+    ("depth", "channels", "rank", "code"),
+    tuple(OPERATORS),
+]
+NETWORKS = 60
+"""Of each set of operators: 1,020 in all."""
+OPTIONS = {"channels": {"min_keep": 0.1}, "depth": {"skips": True}, "rank": {}, "sparsity": {}, "code": {}}
+
+
+def make_space(names, seed):
+    model = RandomNetwork(seed, DEEP) if "depth" in names else RandomNetwork(seed)
+    x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
+    try:
+        return NetworkSpace(model, (x,), {name: OPTIONS[name] for name in names}), x
+    except SpaceError as error:
+        assert "nothing to search" in str(error), error
+        return None, x
+
+
+def random_levels(space, rng):
+    levels = np.array([int(rng.choice(knob.levels)) for knob in space.knobs])
+    gates = np.array([knob.kind == "gate" for knob in space.knobs])
+    return np.where(gates & (rng.random(len(levels)) < 0.6), 1, levels)
+
+
+@pytest.mark.parametrize("names", SETS, ids="+".join)
+def test_costs_are_monotone_and_those_of_the_built_network(names):
+    torch.set_num_threads(1)
+    built = 0
+    for seed in range(NETWORKS):
+        space, x = make_space(names, seed)
+        if space is not None:
+            built += 1
+            check(space, x, np.random.default_rng(seed), f"{names}, seed {seed}")
+    assert built > NETWORKS // 4
+
+
+def check(space, x, rng, where):
+    levels = random_levels(space, rng)
+    t = int(rng.integers(len(levels)))
+    higher = levels.copy()
+    higher[t] = int(rng.choice([level for level in space.knobs[t].levels if level >= levels[t]]))
+    for metric in space.metrics:
+        low, high = (space.cost_of_levels(x, metric) for x in (levels, higher))
+        assert low <= high, f"{where}: {metric} falls from {low} to {high} as {space.knobs[t].name} rises"
+
+    point = space.point(levels.tolist())
+    canonical = space.levels(point)
+    assert space.point(canonical.tolist()) == point, where
+    assert all(space.cost_of_levels(levels, m) == space.cost(point, m) for m in space.metrics), where
+    assert space.decode(space.encode(point)) == point, where
+
+    plan = space.plan(point)
+    network = space.build(plan).eval()
+    again = rebuild(trace(space.original, (x,)), Plan.from_json(plan.to_json())).eval()
+    y = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        assert torch.equal(network(y), again(y)), where
+    counted = count(network, y, space, plan)
+    for metric in space.metrics:
+        predicted = space.cost(point, metric)
+        if metric == "size_bytes":
+            slack = 700 * len(space.knobs) + 100 * len(network.state_dict()) + 500
+            assert counted[metric] <= predicted <= counted[metric] + slack, f"{where}: {metric}"
+        elif metric == "params" and {"sparsity", "code"} <= {operator.name for operator in space.operators}:
+            assert counted[metric] <= predicted, where  # rounding makes some more of them zero
+        else:
+            assert counted[metric] == predicted, f"{where}: {metric} {counted[metric]} for {predicted}"
+
+
+def count(network, y, space, plan):
+    """What PyTorch, and the file, say of a network."""
+    with FlopCounterMode(display=False, depth=99) as counter, torch.no_grad():
+        network(y)
+    macs = counter.get_total_flops() / 2 / len(y)
+    sparse = any(operator.name == "sparsity" for operator in space.operators)
+    state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    return {
+        "macs": macs,
+        "params": sum(int(p.count_nonzero()) if sparse else p.numel() for p in network.parameters()),
+        "size_bytes": len(pack(state) if space.packed else save(state)),
+        "bops": 32 * (32 * macs - sum((32 - bits) * m for bits, m in coded(network, y, plan))),
+    }
+
+
+def coded(network, y, plan):
+    """The bits and the multiply-accumulates a sample of each call of a layer with integer weights."""
+    found = []
+    hooks = []
+    for name, form in plan.get(CodeStep).formats.items():
+
+        def see(layer, args, out, bits=int(form.removeprefix("int"))):
+            found.append((bits, layer.weight.numel() * out[0].numel() // layer.weight.shape[0]))
+
+        hooks.append(network.get_submodule(name).register_forward_hook(see))
+    with torch.no_grad():
+        network(y)
+    for hook in hooks:
+        hook.remove()
+    return found
