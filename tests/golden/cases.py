@@ -18,6 +18,7 @@ from automl.study.setup import Setup
 
 HERE = Path(__file__).resolve().parent
 DIGITS = HERE.parents[1] / "experiments" / "digits"
+DATA = {"name": "digits", "validation_size": 400, "calibration_size": 256}
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Case:
         raw = {
             "name": name,
             "model": self.network,
-            "data": {"name": "digits", "validation_size": 400, "calibration_size": 256},
+            "data": DATA,
             "space": self.space,
             "budget": self.budget,
             "runner": {"threads": 1},

@@ -8,20 +8,39 @@ The files are there to stay. Record a case anew only where a change of results i
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
+import sqlite3
 import sys
 import tempfile
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 from automl.export import export
+from automl.store import open_store
 from search_spaces import Plan
-from tests.golden.cases import CASES, HERE, SPACES, TINY, made_up, outputs
+from tests.cli.conftest import automl as command
+from tests.golden.cases import CASES, DATA, DIGITS, HERE, SPACES, TINY, made_up, outputs
 from tests.golden.observed import PLANNED, built_record, draws, export_record, space_record
+from tests.golden.ran import ELSEWHERE, next_points, study_record, unpack_database
+
+OLD = {
+    "channels": {"space": "channels", "budget": "macs <= 30%", "agent": "amc"},
+    "depth": {
+        "space": {"name": "depth", "skips": True},
+        "budget": ["macs <= 40%", "params <= 60%"],
+        "agent": "evolution",
+        "finish": {"reconstruction": "as_searched"},
+    },
+    "weights": {"space": "weights", "budget": "size <= 30%", "agent": "amc"},
+}
+"""What the studies of the old database are, apart from what they share."""
 
 
 def write(name: str, record: dict[str, Any]) -> None:
@@ -87,15 +106,57 @@ def old_exports() -> None:
     write("exports", record)
 
 
+def studies() -> None:
+    """The trials of a study of each space."""
+    with tempfile.TemporaryDirectory() as folder, open_store(Path(folder) / "study.db") as store:
+        for name in SPACES:
+            write(f"study_{name}", study_record(name, store))
+
+
+def old_database() -> None:
+    """A database with a finished study of each space, as users have them, and what the code of today says of it."""
+    with tempfile.TemporaryDirectory() as folder:
+        made, clean, later = (Path(folder) / name for name in ("study.db", "clean.db", "later.db"))
+        for name in SPACES:
+            model = {"name": "small_cnn", "weights": str(DIGITS / "small_cnn.safetensors")}
+            shared = {"name": name, "model": model, "data": DATA, "baselines": ["random"], "trials": 3}
+            raw = {**shared, **OLD[name], "runner": {"threads": 1}}
+            file = Path(folder) / "study.yaml"
+            file.write_text(yaml.safe_dump(raw))
+            assert command("search", file, "--storage", made).code == 0
+        with closing(sqlite3.connect(made)) as connection:
+            for path in (folder, str(DIGITS)):
+                for column in ("study.config", "artifact.path"):
+                    table, _, field = column.partition(".")
+                    connection.execute(f"UPDATE {table} SET {field} = replace({field}, ?, ?)", (path, ELSEWHERE))
+            environment = json.dumps(
+                {"python": "3.11", "torch": "2", "platform": "Linux", "cpu_count": 2, "threads": 1}
+            )
+            connection.execute("UPDATE study SET code_version = '0.1.0', environment = ?", (environment,))
+            connection.commit()
+            connection.execute("VACUUM INTO ?", (str(clean),))
+        content = clean.read_bytes()
+        (HERE / "studies_v2.db.gz").write_bytes(gzip.compress(content, 9, mtime=0))
+        record = {}
+        for name in SPACES:
+            unpack_database(later)
+            trials = command("trials", name, "--storage", later, "--format", "json").out
+            record[f"trials of {name}"] = json.loads(trials)
+            record[f"next of {name}"] = next_points(name, later)
+        write("studies_v2", record)
+
+
 def main() -> None:
     """Record what is named, or all."""
     torch.set_num_threads(1)
-    wanted = sys.argv[1:] or [*CASES, "exports"]
+    others = {"exports": old_exports, "studies": studies, "studies_v2": old_database}
+    wanted = sys.argv[1:] or [*CASES, *others]
     for name in CASES:
         if name in wanted:
             write(name, space(name))
-    if "exports" in wanted:
-        old_exports()
+    for name, recorded in others.items():
+        if name in wanted:
+            recorded()
 
 
 if __name__ == "__main__":
