@@ -17,8 +17,8 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-TOGETHER = ("runners", "store", "cli")
-"""Folders whose tests share a Ray cluster, a PostgreSQL, or a finished study."""
+TOGETHER = ("runners", "store", "cli", "golden")
+"""Folders whose tests share a Ray cluster, a PostgreSQL, a finished study, or spaces."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
