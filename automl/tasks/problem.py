@@ -38,7 +38,7 @@ class Problem:
     """(seed, batch size) -> the batches of one epoch, in random order and augmented; None: nothing can be trained."""
     repeats: bool = False
     """Whether every epoch has the very same samples, so that what a teacher says of them can be remembered."""
-    loss: Callable[[Any, Tensor], Tensor] = F.cross_entropy
+    loss: Score = F.cross_entropy
     """(outputs, targets) -> mean loss, a scalar."""
     metrics: Mapping[str, Score] = field(default_factory=dict)
     """Further metrics. Those of the kind are added before them: `loss` always, and `accuracy` where outputs are class
