@@ -27,7 +27,7 @@ _TERM = re.compile(
     r"\s*(?P<name>\w+)\s*(?P<sign><=|≤)\s*(?P<number>[\d_]*\.?\d+(?:[eE]\d+)?)\s*(?P<unit>%|[A-Za-z]*)\s*"
 )
 _EXAMPLES = "for example `macs <= 50%`, `params <= 120k`, `size <= 200 KB` or `latency <= 3.5 ms`"
-_FLOOR = re.compile(r"\s*accuracy\s*(?P<drop>drop\s*<=|>=)\s*(?P<number>\d*\.?\d+)\s*%\s*", re.IGNORECASE)
+_FLOOR = re.compile(r"\s*(?P<metric>accuracy)\s*(?P<drop>drop\s*<=|>=)\s*(?P<number>\d*\.?\d+)\s*%\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,8 @@ class Guarantee:
     relative: bool
     text: str
     """As the user wrote it."""
+    metric: str
+    """The metric that is guaranteed."""
 
     def floor(self, base: float) -> float:
         """The least accuracy, for an original network of accuracy `base`; fractions."""
@@ -142,4 +144,4 @@ def parse_guarantee(text: str) -> Guarantee:
     value = float(match["number"]) / 100
     if value > 1:
         raise ConfigError(f"an accuracy is at most 100 %, got {text.strip()!r}")
-    return Guarantee(value, match["drop"] != ">=", text.strip())
+    return Guarantee(value, match["drop"] != ">=", text.strip(), match["metric"].lower())

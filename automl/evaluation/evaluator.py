@@ -42,7 +42,7 @@ class Evaluator:
 
     A trial builds the smaller network, refits layers by least squares, re-estimates batch norms, and measures the
     problem's metrics on its validation batches, beside the costs that the space predicts and the objective if it weighs
-    accuracy against cost. Where outputs are class scores, `divergence` from the original's predictions is measured
+    accuracy against cost. Where the problem's kind knows one, the `divergence` from the original's outputs is measured
     too. Nothing is trained unless the options say so. A network from which nothing was removed stays as it is. The
     networks that are reported are counted for real (`certify`).
 
@@ -91,7 +91,7 @@ class Evaluator:
             return
         with pinned_threads(self.threads):
             if self.options.precision == "auto":
-                self._dtype = choose_dtype(self.space.original, self.problem.validation, self.problem.metrics)
+                self._dtype = choose_dtype(self.space.original, self.problem)
             else:
                 self._dtype = getattr(torch, self.options.precision)
             self._builder.prepare(self.problem, self._dtype)
@@ -184,7 +184,9 @@ class Evaluator:
 
     def _with_objective(self, measured: Sequence[Measurement]) -> list[Measurement]:
         """`measured`, and the goal if that weighs accuracy against cost."""
-        return with_objective(measured, self.goal.metric if self.goal else "", self._original)
+        return with_objective(
+            measured, self.goal.metric if self.goal else "", self.problem.kind.headline, self._original
+        )
 
     def _predicted(self, point: Point) -> list[Measurement]:
         """The costs as the space predicts them; counting them anew takes a tenth of a trial's time.
@@ -224,12 +226,12 @@ class Evaluator:
 
     @property
     def judged(self) -> Goal:
-        """By what the epochs of a training are compared: the goal where that is a metric of the problem, else accuracy,
-        from which objectives that weigh cost are made too, or loss."""
+        """By what the epochs of a training are compared: the goal where that is a metric of the problem, else what
+        people judge by, from which objectives that weigh cost are made too."""
         if self.goal is not None and self.goal.metric in self.problem.metrics:
             return self.goal
-        accuracy = "accuracy" in self.problem.metrics
-        return Goal("accuracy", "maximize") if accuracy else Goal("loss", "minimize")
+        kind = self.problem.kind
+        return Goal(kind.headline, kind.metrics[kind.headline].direction)
 
     def train(
         self,

@@ -5,17 +5,20 @@ from __future__ import annotations
 import copy
 import random
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.utils._pytree import tree_map_only
 
 from agents import Goal
 from automl.evaluation.racing import hopeless, looks
 from automl.fast.precision import fast, formatted
-from automl.tasks.metrics import DIVERGENCE, Scores
-from automl.tasks.problem import Batch, Problem
+from automl.tasks.base import DIVERGENCE, Score
+from automl.tasks.batches import Batch, own
+from automl.tasks.metrics import Scores
+from automl.tasks.problem import Problem
 from search_spaces import Point
 
 RIVALS = 16
@@ -25,32 +28,37 @@ RIVALS = 16
 class Judge:
     """Scores networks on the validation samples of a problem, and stops when one has lost its race.
 
-    Where outputs are class scores, `divergence` from what `original` predicts is scored too. Trials are computed in
-    `dtype`. A race is about `goal`, with this `confidence` that a trial which is stopped would not have won; 0 or a
-    goal that is not measured on samples: there is none.
+    Where the problem's kind knows one, the `divergence` of the outputs from those of `original` is scored too. Trials
+    are computed in `dtype`. A race is about `goal`, with this `confidence` that a trial which is stopped would not
+    have won; 0 or a goal that is not measured on samples: there is none.
     """
 
     def __init__(
         self, problem: Problem, original: nn.Module, dtype: torch.dtype, goal: Goal | None, confidence: float
     ) -> None:
-        self._metrics = problem.metrics
+        self._metrics, self._divergence = problem.metrics, problem.kind.divergence
         self._batches: Sequence[Batch] = problem.validation
         self._dtype, self._goal, self._confidence = dtype, goal, confidence
         # What is looked at first should stand for the rest, whatever order the data come in.
         self._order = list(range(len(self._batches)))
         random.Random(0).shuffle(self._order)
-        self._references = self._log_probabilities(original)
+        self._references = self._outputs(original) if self._divergence is not None else []
         self._formatted: list[Batch] | None = None
         self._rivals: OrderedDict[str, Scores] = OrderedDict()
 
-    def _log_probabilities(self, original: nn.Module) -> list[Tensor | None]:
-        """What the original predicts for each batch, or None where outputs are not class scores."""
-        if "accuracy" not in self._metrics:
-            return [None] * len(self._batches)
+    def _outputs(self, original: nn.Module) -> list[Any]:
+        """The outputs of the original for each batch."""
         quick = fast(original, torch.float32)
         with torch.inference_mode():
-            batches = formatted(self._batches, torch.float32)
-            return [F.log_softmax(quick(*inputs), dim=1) for inputs, _ in batches]
+            return [tree_map_only(Tensor, own, quick(*inputs)) for inputs, _ in formatted(self._batches, torch.float32)]
+
+    def _scored(self, i: int) -> Mapping[str, Score]:
+        """What is scored on batch `i`."""
+        divergence = self._divergence
+        if divergence is None:
+            return self._metrics
+        reference = self._references[i]
+        return {**self._metrics, DIVERGENCE: lambda outputs, targets: divergence(outputs, reference)}
 
     def on(self, batches: Sequence[Batch]) -> Judge:
         """This judge with the same samples, held in another way, and no rival in memory."""
@@ -66,7 +74,7 @@ class Judge:
         stops = looks([len(targets) for _, targets in (self._formatted[i] for i in self._order)])
         scores = Scores()
         for count, i in enumerate(self._order, start=1):
-            scores.add(quick, self._formatted[i], self._metrics, self._references[i])
+            scores.add(quick, self._formatted[i], self._scored(i))
             if rival is None or self._goal is None or count not in stops:
                 continue
             if hopeless(scores, rival, self._goal, self._confidence):
@@ -77,8 +85,8 @@ class Judge:
         """The scores of `network` in float32."""
         quick = fast(network, torch.float32)
         scores = Scores()
-        for batch, reference in zip(self._batches, self._references, strict=True):
-            scores.add(quick, formatted([batch], torch.float32)[0], self._metrics, reference)
+        for i, batch in enumerate(self._batches):
+            scores.add(quick, formatted([batch], torch.float32)[0], self._scored(i))
         return scores
 
     def rival(self, point: Point, build: Callable[[Point], nn.Module]) -> Scores | None:
@@ -100,5 +108,4 @@ class Judge:
     @property
     def _raced(self) -> set[str]:
         """The metrics that a race can be about: those measured on samples."""
-        compared = any(reference is not None for reference in self._references)
-        return {*self._metrics, *([DIVERGENCE] if compared else [])}
+        return {*self._metrics, *([DIVERGENCE] if self._divergence is not None else [])}

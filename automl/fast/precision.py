@@ -12,8 +12,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from automl.errors import NotFiniteError
 from automl.fast.fold import folded
 from automl.fast.fuse import fuse
-from automl.tasks.metrics import measure_metrics
-from automl.tasks.problem import Batch, Metric
+from automl.tasks.batches import Batch
+from automl.tasks.metrics import Scores
+from automl.tasks.problem import Problem
 
 SAMPLES = 2000
 """How many samples decide whether bfloat16 does."""
@@ -56,41 +57,33 @@ def native_bfloat16() -> bool:
     return any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16", "bf16"))
 
 
-def choose_dtype(network: nn.Module, batches: Sequence[Batch], metrics: Mapping[str, Metric]) -> torch.dtype:
+def choose_dtype(network: nn.Module, problem: Problem) -> torch.dtype:
     """bfloat16 where it is native and computes the same, float32 otherwise.
 
-    The same means, for the original network on up to `SAMPLES` validation samples: `AGREEMENT` of the predictions
-    (where outputs are class scores, that is where `accuracy` is a metric) and the loss within `LOSS_TOLERANCE`.
+    The same means, for the original network on up to `SAMPLES` validation samples: `AGREEMENT` of the predictions, as
+    the problem's kind compares them, and the loss within `LOSS_TOLERANCE`.
     """
     if not native_bfloat16():
         return torch.float32
-    few = first(batches, SAMPLES)
     try:
-        whole, whole_loss = _judge(network, few, metrics, torch.float32)
-        half, half_loss = _judge(network, few, metrics, torch.bfloat16)
+        whole_loss, half_loss, agree = _compared(network, first(problem.validation, SAMPLES), problem)
     except (RuntimeError, TypeError, NotFiniteError):
         return torch.float32  # an operator without bfloat16, or an overflow
     if abs(half_loss - whole_loss) > LOSS_TOLERANCE * max(1.0, abs(whole_loss)):
         return torch.float32
-    same = [float((a == b).float().mean()) for a, b in zip(whole, half, strict=True)]
-    weight = [len(targets) for _, targets in few]
-    agree = sum(s * w for s, w in zip(same, weight, strict=True)) / sum(weight)
     return torch.bfloat16 if agree >= AGREEMENT else torch.float32
 
 
-def _judge(
-    network: nn.Module, batches: Sequence[Batch], metrics: Mapping[str, Metric], dtype: torch.dtype
-) -> tuple[list[Tensor], float]:
-    """Predictions of each batch, and the loss."""
-    predictions: list[Tensor] = []
-
-    def predicted(outputs: Any, targets: Tensor) -> Tensor:
-        predictions.append(outputs.argmax(1) if "accuracy" in metrics else torch.zeros(1))
-        return torch.zeros(())
-
-    watched = {"loss": metrics["loss"], "predictions": predicted}
-    loss, _ = measure_metrics(fast(network, dtype), formatted(batches, dtype), watched)
-    return predictions, loss.value
+def _compared(network: nn.Module, batches: Sequence[Batch], problem: Problem) -> tuple[float, float, float]:
+    """The loss in float32 and in bfloat16, and which part of the predictions agree."""
+    loss = {"loss": problem.metrics["loss"]}
+    forms = [(dtype, fast(network, dtype), Scores()) for dtype in (torch.float32, torch.bfloat16)]
+    agreeing = 0.0
+    for batch in batches:
+        whole, half = (scores.add(quick, formatted([batch], dtype)[0], loss) for dtype, quick, scores in forms)
+        agreeing += float(problem.kind.agreement(whole, half).mean()) * len(batch[1])
+    whole_loss, half_loss = (scores.measurements()[0].value for _, _, scores in forms)
+    return whole_loss, half_loss, agreeing / sum(len(targets) for _, targets in batches)
 
 
 def first(batches: Sequence[Batch], samples: int) -> list[Batch]:

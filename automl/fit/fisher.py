@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from automl.errors import NotFiniteError
 from automl.fast.precision import first
 from automl.tasks.problem import Problem
 from automl.util.modes import differentiating
@@ -23,8 +23,8 @@ def output_fisher(network: nn.Module, names: Sequence[str], problem: Problem) ->
 
     To second order the loss rises by half of it times the squared error of the output (the diagonal of the Fisher
     matrix; Theis et al. 2018, "Faster gaze prediction", equation 7, by output instead of by weight), which puts the
-    errors of all layers into one unit. Where outputs are class scores, labels are drawn from what the network
-    predicts, as the true Fisher matrix has it: on samples it fits perfectly, true labels give no gradient.
+    errors of all layers into one unit. Targets are drawn from what the network predicts, as the true Fisher
+    matrix has it, where the problem's kind can (`Kind.drawn_loss`).
     """
     totals: dict[str, Tensor] = {}
     batches = first(problem.calibration, SAMPLES)
@@ -39,15 +39,10 @@ def output_fisher(network: nn.Module, names: Sequence[str], problem: Problem) ->
         with differentiating(network):
             for inputs, targets in batches:
                 outputs = network(*inputs)
-                if "accuracy" in problem.metrics:
-                    probabilities = outputs.detach().movedim(1, -1).flatten(0, -2).softmax(-1)
-                    if not probabilities.isfinite().all():  # the trial of the original will say so
-                        return {name: torch.ones(_outputs(network, name), dtype=torch.float64) for name in names}
-                    drawn = torch.multinomial(probabilities, 1, generator=generator)
-                    loss = F.cross_entropy(outputs, drawn.view_as(targets), reduction="sum")
-                else:
-                    loss = problem.loss(outputs, targets).sum() * len(targets)
+                loss = problem.kind.drawn_loss(outputs, targets, generator)
                 torch.autograd.grad(loss, list(network.parameters()), allow_unused=True)  # the hooks see what passes
+    except NotFiniteError:  # the trial of the original will say so
+        return {name: torch.ones(_outputs(network, name), dtype=torch.float64) for name in names}
     finally:
         for hook in hooks:
             hook.remove()

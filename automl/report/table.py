@@ -17,6 +17,7 @@ from automl.store import TrialRecord
 from automl.study.conclude import Results, Row
 from automl.study.finishing import was_trained
 from automl.study.study import BASE, Study, final
+from automl.tasks.base import DIVERGENCE
 from automl.tasks.objectives import WEIGHED
 from automl.util.duration import duration
 from search_spaces import Point
@@ -30,15 +31,17 @@ Column = tuple[str, Callable[[Row], str]]
 def table(study: Study, results: Results) -> str:
     """One row a network: the original, then the best of each agent, mean ± standard deviation over its seeds."""
     original = results.rows[0].best[0]
-    shown_metrics = ("accuracy", study.config.objective)
-    metrics = [name for name in ("accuracy", "loss", "divergence") if name in original.values and name in shown_metrics]
+    kind = study.setup.problem.kind
+    names = [name for name in (*kind.metrics, DIVERGENCE) if name in (kind.headline, study.config.objective)]
+    units = {name: metric.unit for name, metric in kind.metrics.items()}
     columns: list[Column] = [("network", lambda row: _name(row, results.winner))]
-    for metric in metrics:
-        columns.append((f"validation {metric}", partial(_quality, metric=metric)))
-        if metric != "divergence":
+    for name in names:
+        unit = units.get(name, "")
+        columns.append((f"validation {name}", partial(_quality, metric=name, unit=unit)))
+        if name != DIVERGENCE:
             if study.config.training is not None:
-                columns.append(("untrained", partial(_quality, metric=f"{REFITTED}{metric}")))
-            columns.append((f"test {metric}", partial(_quality, metric=f"test_{metric}")))
+                columns.append(("untrained", partial(_quality, metric=f"{REFITTED}{name}", unit=unit)))
+            columns.append((f"test {name}", partial(_quality, metric=f"test_{name}", unit=unit)))
     if study.config.objective in WEIGHED:
         columns.append((study.config.objective, partial(_quality, metric=study.config.objective)))
     columns += [
@@ -87,8 +90,10 @@ def _kept(study: Study, winner: TrialRecord) -> str:
             f" and timed beside the original (batch {table.options.batch}, threads {table.options.threads}): "
             f"{measured} of {allowed} allowed, {promised} predicted"
         )
-    if study.config.guarantee is not None:
-        text += f", accuracy {final(winner, 'accuracy'):.2%} where {study.config.guarantee!r} is guaranteed"
+    guarantee = study.config.parsed_guarantee
+    if guarantee is not None:
+        metric = guarantee.metric
+        text += f", {metric} {final(winner, metric):.2%} where {study.config.guarantee!r} is guaranteed"
     return text
 
 
@@ -107,9 +112,9 @@ def draw(study: Study, results: Results) -> Path:
 
     Errors: `ExportError`.
     """
-    points = {_title(results.winner): results.winner.point}
+    points = {_title(study, results.winner): results.winner.point}
     beside = "uniform" if results.winner.agent != "uniform" else study.config.agent.name
-    points |= {_title(row.shown(study)): row.shown(study).point for row in results.rows if row.agent == beside}
+    points |= {_title(study, row.shown(study)): row.shown(study).point for row in results.rows if row.agent == beside}
     path = picture_path(study.store, study.record, "kept")
     record_picture(study.store, study.record, results.winner.id, path, _bars(study, points))
     return path
@@ -137,8 +142,9 @@ def _bars(study: Study, points: dict[str, Point]) -> Figure:
     return figure
 
 
-def _title(record: TrialRecord) -> str:
-    quality = f", accuracy {final(record, 'accuracy'):.4f}" if "accuracy" in record.values else ""
+def _title(study: Study, record: TrialRecord) -> str:
+    headline = study.setup.problem.kind.headline
+    quality = f", {headline} {final(record, headline):.4f}" if headline in record.values else ""
     return f"{record.agent}, seed {record.seed}, trial {record.number}{quality}"
 
 
@@ -150,16 +156,16 @@ def _mean(row: Row, metric: str) -> float:
     return fmean(final(record, metric) for record in row.best)
 
 
-def _quality(row: Row, metric: str) -> str:
-    """Mean and, over several seeds, standard deviation; accuracies in percent."""
+def _quality(row: Row, metric: str, unit: str = "") -> str:
+    """Mean and, over several seeds, standard deviation; in percent if that is the unit."""
     values = [final(record, metric) for record in row.best if metric in record.values]
     if not values:
         return "-"
-    scale, unit, digits = (100, " %", 2) if metric.endswith("accuracy") else (1, "", 4)
+    scale, digits, ending = (100, 2, " %") if unit == "%" else (1, 4, "")
     text = f"{fmean(values) * scale:.{digits}f}"
     if len(values) > 1:
         text += f" ± {stdev(values) * scale:.{digits}f}"
-    return text + unit
+    return text + ending
 
 
 def _share(row: Row, metric: str, base: float) -> str:

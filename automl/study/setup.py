@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import nn
@@ -18,7 +18,7 @@ from automl.export.subject import largest_difference, run_module
 from automl.measures.counts import COUNTED
 from automl.measures.latency_model import LatencyTable, measure_latency_table
 from automl.study.loading import load_problem
-from automl.tasks.metrics import DIVERGENCE
+from automl.tasks.base import DIVERGENCE
 from automl.tasks.objectives import WEIGHED
 from automl.tasks.problem import Problem
 from automl.training.loss import SupervisedLoss
@@ -83,17 +83,23 @@ class Setup:
 
     def _require_metrics(self) -> None:
         """Raise `ConfigError` unless the problem has what the objective and the guarantee speak of."""
-        of_classes = self.config.objective in (*WEIGHED, DIVERGENCE)
-        wanted = {"accuracy" if of_classes else self.config.objective: "objective"}
-        if self.config.guarantee is not None:
-            wanted.setdefault("accuracy", "guarantee")
-        for metric, key in wanted.items():
-            if metric not in self.problem.metrics:
-                remedy = "Set `objective: loss`" if key == "objective" else "Leave it out"
-                raise ConfigError(
-                    f"the {key} {getattr(self.config, key)!r} needs a network whose outputs are class scores; this one "
-                    f"has {', '.join(self.problem.metrics)}. {remedy}"
-                )
+        kind, objective, guarantee = self.problem.kind, self.config.objective, self.config.parsed_guarantee
+        if objective in WEIGHED:
+            known = kind.metrics[kind.headline].unit == "%"
+        elif objective == DIVERGENCE:
+            known = kind.divergence is not None
+        else:
+            known = objective in self.problem.metrics
+        if not known:
+            self._refuse("objective", "Set `objective: loss`")
+        if guarantee is not None and guarantee.metric != kind.headline:
+            self._refuse("guarantee", "Leave it out")
+
+    def _refuse(self, key: str, remedy: str) -> NoReturn:
+        raise ConfigError(
+            f"the {key} {getattr(self.config, key)!r} needs a network whose outputs are class scores; this one "
+            f"has {', '.join(self.problem.metrics)}. {remedy}"
+        )
 
     def _require_trainable(self) -> None:
         """Raise `DataError` or `ConfigError` if training is asked for that this problem does not allow."""

@@ -240,13 +240,13 @@ class Study:
         return {record.point.key for record in trials if record.values.get(metric, 0.0) > term.value}
 
     def guaranteed(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
-        """Those of `records` that are done and as accurate as the guarantee wants."""
+        """Those of `records` that are done and as good as the guarantee wants."""
         done = [record for record in records if record.state is TrialState.DONE]
         guarantee = self.config.parsed_guarantee
         if guarantee is None or not done:
             return done
-        floor = guarantee.floor(self.base().values["accuracy"])
-        return [record for record in done if final(record, "accuracy") >= floor]
+        floor = guarantee.floor(self.base().values[guarantee.metric])
+        return [record for record in done if final(record, guarantee.metric) >= floor]
 
     def ranking(self) -> list[TrialRecord]:
         """The trials of all lanes that keep the guarantee, best first, of several as good that of the first lane.
@@ -265,12 +265,14 @@ class Study:
         return self.ranking()[0]
 
     def _why_none(self, records: Sequence[TrialRecord]) -> str:
-        accuracies = [final(record, "accuracy") for record in records if record.state is TrialState.DONE]
-        if accuracies and self.config.guarantee is not None:
+        guarantee = self.config.parsed_guarantee
+        done = [record for record in records if record.state is TrialState.DONE]
+        if done and guarantee is not None:
+            best = max(final(record, guarantee.metric) for record in done)
             return (
-                f"no trial of study {self.record.name!r} keeps {self.config.guarantee!r}: the best has "
-                f"{max(accuracies):.2%}, the original {self.base().values['accuracy']:.2%}. Guarantee less, raise the "
-                f"budget, or add trials with `automl resume {self.record.name} --trials N`"
+                f"no trial of study {self.record.name!r} keeps {self.config.guarantee!r}: the best has {best:.2%}, "
+                f"the original {self.base().values[guarantee.metric]:.2%}. Guarantee less, raise the budget, "
+                f"or add trials with `automl resume {self.record.name} --trials N`"
             )
         reasons = list(dict.fromkeys(record.reason for record in records if record.reason))
         return (

@@ -67,12 +67,13 @@ def _batch(item: Any, split: str) -> Batch:
     return inputs, targets
 
 
+def own(x: Tensor) -> Tensor:
+    """`x`, cloned if it is a view of something larger."""
+    return x if x.untyped_storage().nbytes() == x.nbytes else x.clone()
+
+
 def compact(batches: Iterable[Batch]) -> list[Batch]:
     """`batches` without views: pickled, each view would take its whole storage along."""
-
-    def own(x: Tensor) -> Tensor:
-        return x if x.untyped_storage().nbytes() == x.nbytes else x.clone()
-
     return [(tuple(own(x) for x in inputs), own(targets)) for inputs, targets in batches]
 
 

@@ -8,20 +8,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils._pytree import tree_map
 
 from automl.errors import NotFiniteError
-from automl.tasks.problem import Batch, Metric
+from automl.tasks.base import Score
+from automl.tasks.batches import Batch
 from automl.types import Measurement
 from automl.util.modes import evaluating
 from automl.util.threads import cpu_name
 
-DIVERGENCE = "divergence"
-
 
 def measure_metrics(
-    network: nn.Module, batches: Sequence[Batch], metrics: Mapping[str, Metric], *, prefix: str = ""
+    network: nn.Module, batches: Sequence[Batch], metrics: Mapping[str, Score], *, prefix: str = ""
 ) -> list[Measurement]:
     """The mean of each metric over the samples of `batches`, as `network` computes it in eval mode.
 
@@ -40,23 +38,15 @@ class Scores:
         self.sizes: list[int] = []
         self._values: dict[str, list[Tensor]] = {}
 
-    def add(
-        self, network: nn.Module, batch: Batch, metrics: Mapping[str, Metric], reference: Tensor | None = None
-    ) -> None:
-        """Run `network` on a batch, in eval mode; outputs are converted to float32 first.
-
-        `reference`: the log-probabilities of the original network on the batch; with it `divergence` is scored too,
-        the Kullback-Leibler divergence of the network's prediction from the original's.
-        """
+    def add(self, network: nn.Module, batch: Batch, metrics: Mapping[str, Score]) -> Any:
+        """Run `network` on a batch, in eval mode, score its outputs, converted to float32, and return them."""
         inputs, targets = batch
         with evaluating(network), torch.inference_mode():
             outputs = tree_map(_float32, network(*inputs))
             self.sizes.append(len(targets))
             for name, metric in metrics.items():
                 self._keep(name, metric(outputs, targets))
-            if reference is not None:
-                ours = F.log_softmax(outputs, dim=1)
-                self._keep(DIVERGENCE, F.kl_div(ours, reference, reduction="none", log_target=True).sum(1))
+        return outputs
 
     def _keep(self, name: str, value: Any) -> None:
         value = torch.as_tensor(value).double()

@@ -1,10 +1,11 @@
-"""The objectives that weigh accuracy against cost, so that no budget is needed: AMC's, and that of N2N and ESNAC."""
+"""The objectives that weigh quality against cost, so that no budget is needed: AMC's, and that of N2N and ESNAC."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 
+from automl.tasks.kinds import KINDS
 from automl.types import Measurement
 
 ERROR_TIMES_LOG = {"error_log_macs": "macs", "error_log_params": "params"}
@@ -13,36 +14,41 @@ ERROR_TIMES_LOG = {"error_log_macs": "macs", "error_log_params": "params"}
 COMPRESSION_REWARD = "compression_reward"
 
 WEIGHED = (*ERROR_TIMES_LOG, COMPRESSION_REWARD)
-"""Every objective that weighs accuracy against cost."""
+"""Every objective that weighs a rate, such as accuracy, against cost."""
 
-MAXIMIZED = ("accuracy", COMPRESSION_REWARD)
+MAXIMIZED = (
+    *(name for kind in KINDS for name, metric in kind().metrics.items() if metric.direction == "maximize"),
+    COMPRESSION_REWARD,
+)
 """The objectives of which more is better."""
 
 
 def with_objective(
-    measured: Sequence[Measurement], objective: str, original: Mapping[str, float] | None = None
+    measured: Sequence[Measurement], objective: str, rate: str, original: Mapping[str, float] | None = None
 ) -> list[Measurement]:
     """`measured`, and what it comes to in an objective of `WEIGHED`; any other is measured as it is.
 
-    `error_log_macs`, `error_log_params`: error * ln(cost), to be minimised, with error = 1 - accuracy: the reward
+    `rate`: the metric that is weighed, from 0 to 1 and the more the better, such as the accuracy of the papers.
+
+    `error_log_macs`, `error_log_params`: error * ln(cost), to be minimised, with error = 1 - rate: the reward
     -Error * log(FLOPs) or -Error * log(#Param) of He et al. 2018 (arXiv 1802.03494), section 3.2, on MACs as its
     released code has it.
 
-    `compression_reward`: C (2 - C) * accuracy / accuracy of the original, to be maximised, with C = 1 - params / params
-    of the original, of which `original` has `accuracy` and `params`: Ashok et al. 2018 (arXiv 1709.06030), section 3.4,
+    `compression_reward`: C (2 - C) * rate / rate of the original, to be maximised, with C = 1 - params / params
+    of the original, of which `original` has `rate` and `params`: Ashok et al. 2018 (arXiv 1709.06030), section 3.4,
     and Cao et al. 2019.
     """
     if objective not in WEIGHED:
         return list(measured)
     found = {m.metric: m for m in measured}
-    accuracy = found["accuracy"]
+    weighed = found[rate]
     if objective == COMPRESSION_REWARD:
         assert original is not None
         compression = 1 - found["params"].value / original["params"]
-        scale = compression * (2 - compression) / max(original["accuracy"], 1e-9)
-        value = accuracy.value * scale
+        scale = compression * (2 - compression) / max(original[rate], 1e-9)
+        value = weighed.value * scale
     else:
         scale = math.log(max(found[ERROR_TIMES_LOG[objective]].value, 1.0))
-        value = (1 - accuracy.value) * scale
-    spread = None if accuracy.spread is None else accuracy.spread * scale
-    return [*measured, Measurement(objective, value, "", accuracy.n, spread, accuracy.device)]
+        value = (1 - weighed.value) * scale
+    spread = None if weighed.spread is None else weighed.spread * scale
+    return [*measured, Measurement(objective, value, "", weighed.n, spread, weighed.device)]

@@ -13,15 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from automl.errors import DataError
+from automl.tasks.base import Kind, Score
 from automl.tasks.batches import Batch, TrainingBatches, checked, collect
-
-Metric = Callable[[Any, Tensor], Tensor]
-"""(outputs, targets) -> one value a sample, [n, ...], or the mean over the batch, a scalar."""
-
-
-def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Whether the most likely class is right: [n], from [n, classes]; for dense targets a fraction a sample."""
-    return (outputs.argmax(1) == targets).float()
+from automl.tasks.kinds import kind_of
 
 
 @dataclass
@@ -44,11 +38,14 @@ class Problem:
     """(seed, batch size) -> the batches of one epoch, in random order and augmented; None: nothing can be trained."""
     repeats: bool = False
     """Whether every epoch has the very same samples, so that what a teacher says of them can be remembered."""
-    loss: Callable[[Any, Tensor], Tensor] = F.cross_entropy
+    loss: Score = F.cross_entropy
     """(outputs, targets) -> mean loss, a scalar."""
-    metrics: Mapping[str, Metric] = field(default_factory=dict)
-    """Further metrics. `loss` is always added, and `accuracy` where outputs are class scores [n, classes, ...]."""
+    metrics: Mapping[str, Score] = field(default_factory=dict)
+    """Further metrics. Those of the kind are added before them: `loss` always, and `accuracy` where outputs are class
+    scores [n, classes, ...]."""
     name: str = ""
+    kind: Kind = field(init=False)
+    """What the network's outputs mean."""
 
     def __post_init__(self) -> None:
         self.model = copy.deepcopy(self.model).cpu().eval()
@@ -56,10 +53,8 @@ class Problem:
         self.validation = checked(self.validation, "validation")
         outputs = self._try(self.calibration[0], "calibration")
         self._try(self.validation[0], "validation")
-        own: dict[str, Metric] = {"loss": _a_value_each(self.loss)}
-        if _scores_classes(outputs, self.calibration[0][1]):
-            own = {"accuracy": accuracy, **own}
-        self.metrics = {**own, **self.metrics}
+        self.kind = kind_of(outputs, self.calibration[0][1], self.loss)
+        self.metrics = {**self.kind.metrics, **self.metrics}
 
     def epochs(self, batch_size: int) -> Callable[[int], Iterable[Batch]]:
         """Seed -> the batches of one epoch of training. `DataError` if there is no training data to be read anew."""
@@ -135,14 +130,3 @@ def _example(batch: Batch) -> Batch:
     inputs, targets = batch
     pick = [0, min(1, len(targets) - 1)]
     return tuple(x[pick].clone() for x in inputs), targets[pick].clone()
-
-
-def _scores_classes(outputs: Any, targets: Tensor) -> bool:
-    if not isinstance(outputs, Tensor) or targets.is_floating_point():
-        return False
-    return outputs.ndim == targets.ndim + 1 and outputs.shape[2:] == targets.shape[1:]
-
-
-def _a_value_each(loss: Callable[[Any, Tensor], Tensor]) -> Metric:
-    """Cross-entropy a sample instead of its mean, so that its standard error is known; other losses as they are."""
-    return partial(F.cross_entropy, reduction="none") if loss is F.cross_entropy else loss

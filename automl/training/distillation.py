@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn import functional as F
 
 from automl.config.training import DistillationOptions
 from automl.errors import ConfigError
@@ -18,18 +17,6 @@ from search_spaces import NetworkSpace, Plan
 
 HINT_WEIGHTS = {"fitnets": 1.0, "attention": 1000.0, "features": 0.1}
 """What each kind of hint weighs unless the options say otherwise; for attention as published."""
-
-
-def softened_loss(outputs: Tensor, reference: Tensor, temperature: float) -> Tensor:
-    """T^2 times the divergence of softmax(outputs / T) from softmax(reference / T), averaged over samples.
-
-    Hinton et al. 2015, "Distilling the knowledge in a neural network", section 2: their cross-entropy less the
-    teacher's entropy, which has no gradient. The factor makes up for gradients that shrink with 1 / T^2 (equation 4).
-    Class scores [n, classes, ...]; further dimensions are positions, averaged over too.
-    """
-    ours = F.log_softmax(outputs.float() / temperature, dim=1)
-    theirs = F.log_softmax(reference / temperature, dim=1)
-    return temperature**2 * F.kl_div(ours, theirs, reduction="none", log_target=True).sum(1).mean()
 
 
 def regression_loss(outputs: Tensor, reference: Tensor) -> Tensor:
@@ -48,13 +35,15 @@ class Distillation:
         self,
         teacher: Teacher | CachedTeacher,
         hard: Callable[[Any, Tensor], Tensor],
+        soft: Callable[[Any, Tensor], Tensor],
         options: DistillationOptions,
         hints: Hints | None = None,
     ) -> None:
-        """`hard`: (outputs, targets) -> mean loss; `hints`: of the nodes whose values `teacher` gives."""
+        """`hard`: (outputs, targets) -> mean loss; `soft`: (outputs, the teacher's) -> mean loss; `hints`: of the nodes
+        whose values `teacher` gives."""
         self.options = options
         self.teacher = teacher
-        self._hard = hard
+        self._hard, self._soft = hard, soft
         self._hint_weight = 0.0
         self.hint_loss: HintLoss | None = None
         """The hints as a loss of their own, if there are any: FitNets trains with it alone first."""
@@ -71,11 +60,7 @@ class Distillation:
             outputs, reference, hints = self.hint_loss.run(network, inputs)
         else:
             outputs, (reference, _), hints = network(*inputs), self.teacher(inputs), None
-        if options.outputs == "softened":
-            soft = softened_loss(outputs, reference, options.temperature)
-        else:
-            soft = regression_loss(outputs, reference)
-        loss = options.weight * soft
+        loss = options.weight * self._soft(outputs, reference)
         if options.weight < 1:
             loss = loss + (1 - options.weight) * self._hard(outputs, targets)
         return loss if hints is None else loss + self._hint_weight * hints
@@ -87,6 +72,18 @@ class Distillation:
     def begin(self, network: nn.Module) -> nn.Module:
         """What to call the loss with: `network`, or where there are hints one that gives its values at their nodes."""
         return self.hint_loss.begin(network) if self.hint_loss is not None else network
+
+
+def _soft_loss(problem: Problem, options: DistillationOptions) -> Callable[[Any, Tensor], Tensor]:
+    """(outputs, the teacher's) -> mean loss, as the options say. `ConfigError` if the outputs cannot be softened."""
+    if options.outputs == "regression":
+        return regression_loss
+    softened = problem.kind.softened
+    if softened is None:
+        raise ConfigError(
+            "outputs that are no class scores cannot be softened: set `outputs: regression` to learn them as they are"
+        )
+    return lambda outputs, reference: softened(outputs, reference, options.temperature)
 
 
 def distillation(
@@ -114,16 +111,13 @@ def distillation(
 
     Raises `ConfigError` if outputs are to be softened that are not class scores, or for layers that do not exist.
     """
-    if options.outputs == "softened" and "accuracy" not in problem.metrics:
-        raise ConfigError(
-            "outputs that are no class scores cannot be softened: set `outputs: regression` to learn them as they are"
-        )
+    soft = _soft_loss(problem, options)
     hints = None
     if options.hints != "none":
         hints = Hints(space, plan, options.hints, options.layers)
     nodes: Sequence[str] = hints.nodes if hints is not None else ()
     if teacher is not None:
-        return Distillation(teacher, hard or problem.loss, options, hints)
+        return Distillation(teacher, hard or problem.loss, soft, options, hints)
     own = Teacher(original or space.original, nodes, dtype=dtype)
     remembered = problem.repeats and hints is None
-    return Distillation(CachedTeacher(own) if remembered else own, hard or problem.loss, options, hints)
+    return Distillation(CachedTeacher(own) if remembered else own, hard or problem.loss, soft, options, hints)

@@ -102,7 +102,7 @@ def rewarded(record: TrialRecord, base: TrialRecord, prefix: str) -> dict[str, f
     """Accuracy on validation images, and C (2 - C) accuracy / accuracy of the original, as searched or as finished."""
     measured = [Measurement(name, record.values[prefix + name]) for name in ("accuracy", "params")]
     original = {name: base.values[prefix + name] for name in ("accuracy", "params")}
-    values = {m.metric: m.value for m in with_objective(measured, COMPRESSION_REWARD, original)}
+    values = {m.metric: m.value for m in with_objective(measured, COMPRESSION_REWARD, "accuracy", original)}
     return {name: values[name] for name in QUALITY}
 
 

@@ -175,7 +175,7 @@ def test_bfloat16_only_where_predictions_and_loss_are_unharmed():
     def choice(network):
         x = torch.stack([torch.randperm(10) for _ in range(50)]).float().view(50, 1, 1, 10)
         problem = Problem(network, *[[((x,), torch.arange(50) % 10)]] * 2)
-        return choose_dtype(problem.model, problem.validation, problem.metrics)
+        return choose_dtype(problem.model, problem)
 
     assert choice(Scores(0.0)) == torch.bfloat16
     assert choice(Scores(1000.0)) == torch.float32  # many scores round to the same

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from automl.tasks.objectives import WEIGHED, with_objective
+from automl.tasks.objectives import MAXIMIZED, WEIGHED, with_objective
 from automl.types import Measurement
 
 MEASURED = [
@@ -17,7 +17,7 @@ ORIGINAL = {"accuracy": 0.9, "params": 1e5, "macs": 1e7}
 
 
 def objective(name):
-    measured = with_objective(MEASURED, name, ORIGINAL)
+    measured = with_objective(MEASURED, name, "accuracy", ORIGINAL)
     assert measured[:-1] == MEASURED and measured[-1].metric == name
     return measured[-1]
 
@@ -28,13 +28,13 @@ def test_the_compression_reward_is_that_of_the_papers():
     assert found.value == pytest.approx(0.96 * 0.75 / 0.9)
     assert found.spread == pytest.approx(0.96 * 0.01 / 0.9) and found.n == 1000
     table = [Measurement("accuracy", 0.7164), Measurement("params", 1 - 0.8470)]
-    vgg = with_objective(table, "compression_reward", {"accuracy": 0.7371, "params": 1.0})[-1].value
+    vgg = with_objective(table, "compression_reward", "accuracy", {"accuracy": 0.7371, "params": 1.0})[-1].value
     assert vgg == pytest.approx(0.9492, abs=1e-4)
 
 
 def test_the_original_itself_is_worth_nothing():
     whole = [Measurement("accuracy", 0.9), Measurement("params", 1e5)]
-    assert with_objective(whole, "compression_reward", ORIGINAL)[-1].value == 0
+    assert with_objective(whole, "compression_reward", "accuracy", ORIGINAL)[-1].value == 0
 
 
 def test_the_error_times_the_logarithm_of_a_cost():
@@ -43,5 +43,15 @@ def test_the_error_times_the_logarithm_of_a_cost():
 
 
 def test_what_weighs_nothing_is_measured_as_it_is():
-    assert with_objective(MEASURED, "accuracy") == MEASURED
+    assert with_objective(MEASURED, "accuracy", "accuracy") == MEASURED
     assert "accuracy" not in WEIGHED
+
+
+def test_more_is_better_of_what_the_kinds_of_task_say_so_and_of_the_reward():
+    assert MAXIMIZED == ("accuracy", "compression_reward")
+
+
+def test_another_rate_than_accuracy_can_be_weighed():
+    measured = [Measurement("recall", 0.75, "", 10, 0.01), Measurement("params", 2e4)]
+    found = with_objective(measured, "error_log_params", "recall")[-1]
+    assert found.value == pytest.approx(0.25 * math.log(2e4)) and found.spread == pytest.approx(0.01 * math.log(2e4))

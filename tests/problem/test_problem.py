@@ -4,7 +4,9 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from automl.errors import DataError
-from automl.tasks.problem import Problem, accuracy
+from automl.tasks.classification import Classification, accuracy
+from automl.tasks.custom import Custom
+from automl.tasks.problem import Problem
 
 X, Y = torch.randn(30, 4), torch.arange(30) % 3
 
@@ -78,6 +80,18 @@ def test_metrics_follow_from_outputs_and_targets():
     own = Problem(model(), batches(), batches(), metrics={"top2": lambda out, y: (out.topk(2)[1] == y[:, None]).any(1)})
     assert set(own.metrics) == {"accuracy", "loss", "top2"}
     assert torch.equal(accuracy(torch.eye(3), torch.tensor([0, 1, 0])), torch.tensor([1.0, 1.0, 0.0]))
+
+
+def test_the_kind_of_task_follows_from_outputs_and_targets_alone():
+    def summed(outputs, targets):
+        return nn.functional.cross_entropy(outputs, targets, reduction="sum")
+
+    own = Problem(model(), batches(), batches(), loss=summed)
+    assert own.kind == Classification(summed) and list(own.metrics) == ["accuracy", "loss"]
+    shares = [(X, torch.softmax(X[:, :3], 1))]
+    of_shares = Problem(model(), shares, shares, metrics={"accuracy": lambda outputs, targets: outputs.new_ones(30)})
+    assert of_shares.kind == Custom(), "the name of a metric makes no class scores"
+    assert list(of_shares.metrics) == ["loss", "accuracy"] and of_shares.kind.headline == "loss"
 
 
 @pytest.mark.parametrize(

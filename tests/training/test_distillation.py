@@ -11,8 +11,9 @@ from torch.nn import functional as F
 from automl.config.parse import Source, build
 from automl.config.training import DistillationOptions
 from automl.errors import ConfigError, ModelError
+from automl.tasks.classification import Classification
 from automl.tasks.problem import Problem
-from automl.training.distillation import Distillation, distillation, regression_loss, softened_loss
+from automl.training.distillation import Distillation, distillation, regression_loss
 from automl.training.teacher import CachedTeacher, Teacher
 from experiments.recovery.run import renewed
 from search_spaces import channel_space
@@ -41,11 +42,11 @@ def test_softened_loss_is_the_divergence_of_softened_probabilities():
         p, q = (theirs / temperature).exp(), (ours / temperature).exp()
         p, q = p / p.sum(1, keepdim=True), q / q.sum(1, keepdim=True)
         by_hand = temperature**2 * (p * (p / q).log()).sum(1).mean()
-        loss = softened_loss(ours, theirs, temperature)
+        loss = Classification.softened(ours, theirs, temperature)
         torch.testing.assert_close(loss, by_hand)
         (gradient,) = torch.autograd.grad(loss, ours)
         torch.testing.assert_close(gradient, temperature * (q - p).detach() / 5)  # equation 2, times T^2
-    assert softened_loss(theirs, theirs, 2.0) == pytest.approx(0, abs=1e-6)
+    assert Classification.softened(theirs, theirs, 2.0) == pytest.approx(0, abs=1e-6)
 
 
 def test_at_high_temperature_it_regresses_centred_logits():
@@ -63,7 +64,7 @@ def test_at_high_temperature_it_regresses_centred_logits():
     )
     (limit,) = torch.autograd.grad(loss, ours)
     torch.testing.assert_close(limit, (ours - theirs).detach() / 6 / 4, rtol=1e-3, atol=1e-6)
-    (warm,) = torch.autograd.grad(softened_loss(ours, theirs, 50.0), ours)
+    (warm,) = torch.autograd.grad(Classification.softened(ours, theirs, 50.0), ours)
     torch.testing.assert_close(warm, limit, rtol=0.1, atol=1e-3)
 
 
@@ -74,7 +75,7 @@ def test_regression_and_dense_outputs():
     assert regression_loss(torch.tensor([1.0, 3.0]), torch.zeros(2)) == 2.5
     maps, others = torch.randn(2, 4, 3, 3), torch.randn(2, 4, 3, 3)
     rows, other_rows = (x.movedim(1, -1).reshape(-1, 4) for x in (maps, others))
-    for loss in (regression_loss, lambda a, b: softened_loss(a, b, 2.0)):
+    for loss in (regression_loss, lambda a, b: Classification.softened(a, b, 2.0)):
         torch.testing.assert_close(loss(maps, others), loss(rows, other_rows))
 
 
@@ -95,7 +96,7 @@ def test_the_mixture_of_the_two_losses(pruned):
     trained, space, plan = pruned
     student = space.build(plan)
     outputs = student(X)
-    soft, with_labels = softened_loss(outputs, plain(space.original), 3.0), F.cross_entropy(outputs, Y)
+    soft, with_labels = Classification.softened(outputs, plain(space.original), 3.0), F.cross_entropy(outputs, Y)
     for weight in (0.0, 0.3, 1.0):
         loss = distillation(trained, space, plan, DistillationOptions(weight=weight, temperature=3.0))
         expected = weight * soft + (1 - weight) * with_labels
@@ -204,7 +205,7 @@ def test_a_teacher_of_several_outputs_is_an_error():
             return x, x
 
     with pytest.raises(ModelError, match="a single tensor"):
-        Distillation(Teacher(Two()), F.cross_entropy, DistillationOptions())(nn.Identity(), (X,), Y)
+        Distillation(Teacher(Two()), F.cross_entropy, regression_loss, DistillationOptions())(nn.Identity(), (X,), Y)
 
 
 def test_training_leaves_the_original_as_it_was(pruned):

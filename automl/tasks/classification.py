@@ -1,0 +1,75 @@
+"""Classification: outputs are class scores, [n, classes], or for dense targets [n, classes, ...] at each position."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from automl.errors import NotFiniteError
+from automl.tasks.base import Metric, Score, loss_metric
+
+
+def scores_classes(outputs: Any, targets: Tensor) -> bool:
+    """Whether `outputs` look like class scores for `targets`: one dimension more, and targets that are indices."""
+    if not isinstance(outputs, Tensor) or targets.is_floating_point():
+        return False
+    return outputs.ndim == targets.ndim + 1 and outputs.shape[2:] == targets.shape[1:]
+
+
+def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Whether the most likely class is right: [n], from [n, classes]; for dense targets a fraction a sample."""
+    return (outputs.argmax(1) == targets).float()
+
+
+@dataclass(frozen=True)
+class Classification:
+    """The kind of task whose outputs are class scores, before the softmax; targets are class indices."""
+
+    loss: Score = F.cross_entropy
+    headline = "accuracy"
+
+    @property
+    def metrics(self) -> Mapping[str, Metric]:
+        """The accuracy and the loss."""
+        return {self.headline: Metric(accuracy, "maximize", "%"), "loss": loss_metric(self.loss)}
+
+    @staticmethod
+    def divergence(outputs: Tensor, originals: Tensor) -> Tensor:
+        """The Kullback-Leibler divergence of the predicted probabilities from the original's: [n, ...]."""
+        ours, theirs = F.log_softmax(outputs, dim=1), F.log_softmax(originals, dim=1)
+        return F.kl_div(ours, theirs, reduction="none", log_target=True).sum(1)
+
+    @staticmethod
+    def softened(outputs: Tensor, reference: Tensor, temperature: float) -> Tensor:
+        """T^2 times the divergence of softmax(outputs / T) from softmax(reference / T), averaged over samples.
+
+        Hinton et al. 2015, "Distilling the knowledge in a neural network", section 2: their cross-entropy less the
+        teacher's entropy, which has no gradient. The factor makes up for gradients that shrink with 1 / T^2 (equation
+        4). Class scores [n, classes, ...]; further dimensions are positions, averaged over too.
+        """
+        ours = F.log_softmax(outputs.float() / temperature, dim=1)
+        theirs = F.log_softmax(reference / temperature, dim=1)
+        return temperature**2 * F.kl_div(ours, theirs, reduction="none", log_target=True).sum(1).mean()
+
+    @staticmethod
+    def drawn_loss(outputs: Tensor, targets: Tensor, generator: torch.Generator) -> Tensor:
+        """The cross-entropy, summed, with labels drawn from the predicted probabilities: a scalar.
+
+        On samples that a network fits perfectly, true labels give no gradient. `targets` give the labels their shape.
+        Errors: `NotFiniteError`.
+        """
+        probabilities = outputs.detach().movedim(1, -1).flatten(0, -2).softmax(-1)  # [n * positions, classes]
+        if not probabilities.isfinite().all():
+            raise NotFiniteError("no label can be drawn from probabilities that are not finite")
+        drawn = torch.multinomial(probabilities, 1, generator=generator)
+        return F.cross_entropy(outputs, drawn.view_as(targets), reduction="sum")
+
+    @staticmethod
+    def agreement(outputs: Tensor, others: Tensor) -> Tensor:
+        """Whether the most likely class is the same, 1 or 0: [n, ...]."""
+        return (outputs.argmax(1) == others.argmax(1)).float()
