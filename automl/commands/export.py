@@ -8,7 +8,8 @@ from pathlib import Path
 
 from agents import TrialState
 from automl.commands.search import located
-from automl.config.study import RunnerConfig, StudyConfig
+from automl.config.runner import RunnerConfig
+from automl.config.study import StudyConfig
 from automl.errors import StudyError
 from automl.export import export
 from automl.store import TrialRecord, open_store

@@ -15,9 +15,11 @@ import yaml
 
 import agents
 from automl import data, zoo
+from automl.config.agent import AgentConfig
 from automl.config.field_docs import field_docs
+from automl.config.model import DataConfig, ModelConfig
 from automl.config.parse import unless_none
-from automl.config.study import AgentConfig, DataConfig, ModelConfig, StudyConfig
+from automl.config.study import StudyConfig
 from automl.errors import ConfigError
 from automl.util.names import nearest
 

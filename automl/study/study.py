@@ -17,7 +17,8 @@ import torch
 
 import agents
 from agents import Agent, Trial, TrialState
-from automl.config.study import AgentConfig, StudyConfig
+from automl.config.agent import AgentConfig
+from automl.config.study import StudyConfig
 from automl.errors import StudyError
 from automl.evaluation import Evaluator
 from automl.evaluation.certify import certified
