@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
@@ -18,6 +18,7 @@ from automl.study.conclude import Results, Row
 from automl.study.finishing import was_trained
 from automl.study.study import BASE, Study, final
 from automl.tasks.objectives import WEIGHED
+from automl.util.columns import align
 from automl.util.duration import duration
 from search_spaces import Point
 
@@ -90,16 +91,6 @@ def _kept(study: Study, winner: TrialRecord) -> str:
     if study.config.guarantee is not None:
         text += f", accuracy {final(winner, 'accuracy'):.2%} where {study.config.guarantee!r} is guaranteed"
     return text
-
-
-def align(lines: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> str:
-    """Cells in columns, those of `left` to the left, the others to the right; a rule below the first line."""
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    texts = []
-    for line in lines:
-        cells = enumerate(zip(line, widths, strict=True))
-        texts.append("  ".join(cell.ljust(w) if i in left else cell.rjust(w) for i, (cell, w) in cells).rstrip())
-    return "\n".join([texts[0], "-" * max(map(len, texts)), *texts[1:]])
 
 
 def draw(study: Study, results: Results) -> Path:
