@@ -6,7 +6,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from functools import cached_property, partial
@@ -30,6 +30,7 @@ from automl.study.differences import first_differences
 from automl.study.prelude import keep_start, starting_network
 from automl.study.setup import Setup
 from automl.tasks.problem import Problem
+from automl.types import Say, silent
 from automl.util.threads import pinned_threads
 from search_spaces import ChannelSpace, Point
 
@@ -52,7 +53,7 @@ class Study:
         config: StudyConfig,
         problem: Problem | None = None,
         *,
-        say: Callable[[str], None] = lambda text: None,
+        say: Say = silent,
     ) -> None:
         """`say`: told of what takes long before the first trial."""
         self.store = store
