@@ -142,7 +142,8 @@ class StudyConfig:
 
     def to_record(self) -> dict[str, Any]:
         """Plain data for the database: everything needed to resume without the study file."""
-        return _plain(asdict(self))
+        record: dict[str, Any] = _plain(asdict(self))
+        return record
 
     @classmethod
     def _build(cls, raw: Mapping[str, Any], source: Source, folder: Path) -> StudyConfig:
