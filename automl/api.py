@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from automl.config.study import IN_MEMORY, StudyConfig
+from automl.config.model import IN_MEMORY
+from automl.config.study import StudyConfig
 from automl.export import Artifact, export
 from automl.lanes.progress import Progress
 from automl.report.table import summary, table

@@ -1,12 +1,19 @@
-"""What an evaluation returns: measurements, or the reason why there are none."""
+"""What the parts of the program hand to each other: measurements, or the reason why there are none; a line of text."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from agents import TrialState
+
+Say = Callable[[str], None]
+"""Tells the user one line of text."""
+
+
+def silent(text: str) -> None:
+    """Tell nobody: the `Say` where none is given."""
 
 
 @dataclass(frozen=True)

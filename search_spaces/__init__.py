@@ -1,26 +1,71 @@
 """What may be chosen: spaces of architectures and compression ratios, and the surgery behind them."""
 
-from search_spaces.errors import InfeasibleBudgetError, SpaceError, TraceError
-from search_spaces.graph.groups import Fixed, Group, Member
-from search_spaces.graph.recorded import Cut, LayerSlice, Recorded
-from search_spaces.graph.trace import trace
-from search_spaces.operators.base import Operator
-from search_spaces.operators.channels import Channels, ChannelsStep
-from search_spaces.operators.code import Code, CodeStep
-from search_spaces.operators.depth import Depth, DepthStep
-from search_spaces.operators.rank import Rank, RankStep
-from search_spaces.operators.registry import OPERATORS
-from search_spaces.operators.sparsity import Sparsity, SparsityStep
-from search_spaces.operators.step import Step
-from search_spaces.plan import Builds, Plan
-from search_spaces.rebuild import rebuild
-from search_spaces.spaces.conditional import ConditionalSpace
-from search_spaces.spaces.network import NetworkSpace, channel_space, depth_space, weight_space
-from search_spaces.spaces.wall import CostedSpace
-from search_spaces.types import Knob, Point, Space
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from search_spaces.errors import InfeasibleBudgetError, SpaceError, TraceError
+    from search_spaces.graph.groups import Fixed, Group, Member
+    from search_spaces.graph.recorded import Cut, LayerSlice, Recorded
+    from search_spaces.graph.trace import trace
+    from search_spaces.operators.base import Operator
+    from search_spaces.operators.channels import Channels, ChannelsStep
+    from search_spaces.operators.code import Code, CodeStep
+    from search_spaces.operators.depth import Depth, DepthStep
+    from search_spaces.operators.rank import Rank, RankStep
+    from search_spaces.operators.registry import OPERATORS
+    from search_spaces.operators.sparsity import Sparsity, SparsityStep
+    from search_spaces.operators.step import Step
+    from search_spaces.plan import Builds, Plan
+    from search_spaces.rebuild import rebuild
+    from search_spaces.spaces.conditional import ConditionalSpace
+    from search_spaces.spaces.network import NetworkSpace, channel_space, depth_space, weight_space
+    from search_spaces.spaces.wall import CostedSpace
+    from search_spaces.types import Knob, Point, Space
 
 DISTRIBUTION = "automl-compress"
 """Marks this package as ours; `automl` checks it on import."""
+
+_HOMES = {
+    "InfeasibleBudgetError": "errors",
+    "SpaceError": "errors",
+    "TraceError": "errors",
+    "Fixed": "graph.groups",
+    "Group": "graph.groups",
+    "Member": "graph.groups",
+    "Cut": "graph.recorded",
+    "LayerSlice": "graph.recorded",
+    "Recorded": "graph.recorded",
+    "trace": "graph.trace",
+    "Operator": "operators.base",
+    "Channels": "operators.channels",
+    "ChannelsStep": "operators.channels",
+    "Code": "operators.code",
+    "CodeStep": "operators.code",
+    "Depth": "operators.depth",
+    "DepthStep": "operators.depth",
+    "Rank": "operators.rank",
+    "RankStep": "operators.rank",
+    "OPERATORS": "operators.registry",
+    "Sparsity": "operators.sparsity",
+    "SparsityStep": "operators.sparsity",
+    "Step": "operators.step",
+    "Builds": "plan",
+    "Plan": "plan",
+    "rebuild": "rebuild",
+    "ConditionalSpace": "spaces.conditional",
+    "NetworkSpace": "spaces.network",
+    "channel_space": "spaces.network",
+    "depth_space": "spaces.network",
+    "weight_space": "spaces.network",
+    "CostedSpace": "spaces.wall",
+    "Knob": "types",
+    "Point": "types",
+    "Space": "types",
+}
+"""Name -> the module that has it, loaded when the name is first asked for: most of them load torch."""
 
 __all__ = [
     "DISTRIBUTION",
@@ -60,3 +105,10 @@ __all__ = [
     "trace",
     "weight_space",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Load what this package exports on first use, so that what needs no network does not wait for torch."""
+    if name in _HOMES:
+        return getattr(import_module(f"search_spaces.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'search_spaces' has no attribute {name!r}")

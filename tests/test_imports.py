@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -223,3 +224,11 @@ def test_importing_automl_is_quick():
     code = f"import sys, automl; print(*[name for name in {slow} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == ""
+
+
+def test_what_a_package_loads_on_first_use_is_what_it_exports():
+    for package in ("search_spaces", "automl.zoo", "automl.data", "automl"):
+        module = importlib.import_module(package)
+        assert [name for name in module.__all__ if not hasattr(module, name)] == []
+        with pytest.raises(AttributeError, match="no attribute 'nothing_of_that_name'"):
+            _ = module.nothing_of_that_name

@@ -4,12 +4,39 @@ from __future__ import annotations
 
 import argparse
 
+from automl.commands.options import add_storage
 from automl.errors import ConfigError
-from automl.store import backup_sqlite, export_studies, import_studies, open_store
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The three actions, each with its own."""
+    parser.description = "The database."
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+
+    def action(name: str, help: str) -> argparse.ArgumentParser:
+        added = actions.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.")
+        add_storage(added)
+        return added
+
+    written = action("export", "write studies to a file that any database takes in")
+    written.add_argument("file", metavar="FILE", help="file to write, such as studies.jsonl.gz")
+    written.add_argument("--study", metavar="NAME", action="append", default=[], help="a study (default: all)")
+    read = action("import", "record the studies of a file that `db export` wrote")
+    read.add_argument("file", metavar="FILE", help="file to read")
+    read.add_argument("--rename", metavar="OLD=NEW", action="append", default=[], help="another name for a study")
+    backed_up = action("backup", "copy an SQLite database, also while it is in use")
+    backed_up.add_argument("file", metavar="FILE", help="file to write")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do what the action says."""
+    return {"export": export, "import": import_, "backup": backup}[args.action](args)
 
 
 def export(args: argparse.Namespace) -> int:
     """Write studies to a file."""
+    from automl.store import export_studies, open_store
+
     with open_store(args.storage, create=False) as store:
         names = export_studies(store, args.file, args.study)
     print(f"{args.file}: {', '.join(names) or 'no studies'}")
@@ -18,6 +45,8 @@ def export(args: argparse.Namespace) -> int:
 
 def import_(args: argparse.Namespace) -> int:
     """Record the studies of a file."""
+    from automl.store import import_studies, open_store
+
     rename = {}
     for text in args.rename:
         old, equals, new = text.partition("=")
@@ -32,6 +61,8 @@ def import_(args: argparse.Namespace) -> int:
 
 def backup(args: argparse.Namespace) -> int:
     """Copy an SQLite file."""
+    from automl.store import backup_sqlite, open_store
+
     with open_store(args.storage, create=False) as store:
         backup_sqlite(store, args.file)
         print(f"{store.name} copied to {args.file}")

@@ -5,20 +5,42 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from agents import TrialState
+from automl.commands.options import add_artifacts, add_data_root, add_storage
 from automl.commands.search import located
-from automl.config.study import RunnerConfig, StudyConfig
 from automl.errors import StudyError
-from automl.export import export
-from automl.store import TrialRecord, open_store
-from automl.study.conclude import certified_network, certified_winner, manifest
-from automl.study.finishing import reported_plan
-from automl.study.study import Study
+
+if TYPE_CHECKING:
+    from automl.store import TrialRecord
+    from automl.study.study import Study
+
+FORMATS = "safetensors,pt2,onnx"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The study, which of its trials, and the files to write."""
+    add_storage(parser)
+    parser.add_argument("name", metavar="NAME", help="name of the study")
+    parser.add_argument("--out", metavar="DIR", required=True, help="folder for the files")
+    parser.add_argument(
+        "--format", default=FORMATS, metavar="LIST", help="comma-separated formats (default: %(default)s)"
+    )
+    parser.add_argument("--trial", metavar="AGENT/SEED/NUMBER", help="a trial to export instead of the winner")
+    add_data_root(parser)
+    add_artifacts(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Export the winner or the trial named, and record the files as artifacts."""
+    from automl.config.runner import RunnerConfig
+    from automl.config.study import StudyConfig
+    from automl.export import export
+    from automl.store import open_store
+    from automl.study.conclude import certified_network, certified_winner, manifest
+    from automl.study.finishing import reported_plan
+    from automl.study.study import Study
+
     formats = [part.strip() for part in args.format.split(",") if part.strip()]
     with open_store(args.storage, create=False) as store:
         config = StudyConfig.from_record(store.study(args.name).config)
@@ -44,6 +66,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _trial(study: Study, text: str) -> TrialRecord:
     """The done trial that AGENT/SEED/NUMBER names."""
+    from agents import TrialState
+
     for record in study.store.trials(study.record.id):
         if f"{record.agent}/{record.seed}/{record.number}" == text and record.state is TrialState.DONE:
             return record

@@ -6,20 +6,30 @@ import argparse
 import shlex
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from automl.cli import DEFAULT_STORAGE
 from automl.commands.interrupt import ends_on_ctrl_c
-from automl.config.study import StudyConfig
-from automl.lanes.progress import Form, Progress
-from automl.report.curves import draw_curves
-from automl.report.table import draw, summary, table
-from automl.store import Store, open_store
-from automl.study.conclude import conclude
-from automl.study.study import Study
+from automl.commands.options import DEFAULT_STORAGE, add_running, add_storage
+
+if TYPE_CHECKING:
+    from automl.config.study import StudyConfig
+    from automl.lanes.progress import Form
+    from automl.store import Store
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The study file, and how it runs."""
+    add_storage(parser)
+    parser.add_argument("file", metavar="FILE", help="study file (YAML)")
+    add_running(parser)
+    parser.add_argument("--seed", type=int, metavar="S", help="run this one seed")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the study of a file and show its results."""
+    from automl.config.study import StudyConfig
+    from automl.store import open_store
+
     config = overridden(StudyConfig.from_file(args.file), args)
     if args.seed is not None:
         config = replace(config, seeds=(args.seed,))
@@ -48,6 +58,12 @@ def located(config: StudyConfig, args: argparse.Namespace) -> StudyConfig:
 
 def run_study(store: Store, config: StudyConfig, storage: str, form: Form = "auto") -> int:
     """Run what is left of a study, then tell what it found. 130 if it was interrupted."""
+    from automl.lanes.progress import Progress
+    from automl.report.curves import draw_curves
+    from automl.report.table import draw, summary, table
+    from automl.study.conclude import conclude
+    from automl.study.study import Study
+
     farewell = (
         f"interrupted; every finished trial is recorded in {store.name}\n"
         f"resume with: {resume_command(store, config.name, storage)}"

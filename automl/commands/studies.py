@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import argparse
 
-from automl.report.table import align
-from automl.store import open_store
+from automl.commands.options import add_storage
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The database."""
+    add_storage(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """List the studies, the oldest first."""
+    from automl.store import open_store
+    from automl.util.columns import align
+
     with open_store(args.storage, create=False) as store:
         lines = [["study", "model", "data", "budget", "agent", "trials", "started"]]
         for study in store.studies():

@@ -14,6 +14,7 @@ METRICS = {
     "macs": ("macs", 1.0),
     "flops": ("macs", 0.5),  # one multiply-accumulate is two floating-point operations
     "params": ("params", 1.0),
+    "bops": ("bops", 1.0),  # bit operations
     "size": ("size_bytes", 1.0),
     "size_bytes": ("size_bytes", 1.0),
     "latency": (PREDICTED, 1.0),

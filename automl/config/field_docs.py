@@ -18,7 +18,11 @@ def field_docs(cls: type) -> dict[str, str]:
 
 
 def _own(cls: type) -> Iterator[tuple[str, str]]:
-    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+    try:
+        source = inspect.getsource(cls)
+    except OSError:  # a class that was made of others
+        return
+    (definition,) = ast.parse(textwrap.dedent(source)).body
     assert isinstance(definition, ast.ClassDef)
     for statement, below in pairwise(definition.body):
         if (

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import types
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
 
+from automl.config.walk import has_short_form, keys_of, unless_none
 from automl.errors import ConfigError
 from automl.util.names import nearest
+from search_spaces.errors import SpaceError
 
 T = TypeVar("T")
 
@@ -67,18 +68,17 @@ def build(cls: type[T], raw: Any, source: Source, path: tuple[str, ...] = ()) ->
     """An instance of the dataclass `cls` from the mapping `raw`: known keys, right types, nothing missing."""
     if not isinstance(raw, Mapping):
         raise source.error(path, f"expected a mapping, got {_describe(raw)}")
-    hints = get_type_hints(cls)
-    known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
-    for key in raw:
-        if key not in known:
-            raise source.error((*path, str(key)), f"unknown key{nearest(str(key), known)}")
-    for name, f in known.items():
-        if f.default is MISSING and f.default_factory is MISSING and name not in raw:
+    known = {key.name: key for key in keys_of(cls)}
+    for name in raw:
+        if name not in known:
+            raise source.error((*path, str(name)), f"unknown key{nearest(str(name), known)}")
+    for name, key in known.items():
+        if key.required and name not in raw:
             raise source.error((*path, name), "is missing")
-    values = {key: convert(hints[key], value, source, (*path, key)) for key, value in raw.items()}
+    values = {name: convert(known[name].hint, value, source, (*path, name)) for name, value in raw.items()}
     try:
         return cls(**values)
-    except ConfigError as error:
+    except (ConfigError, SpaceError) as error:
         raise source.error(path, str(error)) from None
 
 
@@ -99,8 +99,9 @@ def convert(hint: Any, value: Any, source: Source, path: tuple[str, ...]) -> Any
         if not isinstance(value, Mapping):
             raise source.error(path, f"expected a mapping, got {_describe(value)}")
         return dict(value)
-    if hasattr(hint, "__dataclass_fields__"):
-        return value if isinstance(value, hint) else build(hint, value, source, path)
+    if is_dataclass(hint):
+        assert isinstance(hint, type)
+        return value if isinstance(value, hint) else build(hint, _written_out(hint, value), source, path)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):
@@ -108,11 +109,9 @@ def convert(hint: Any, value: Any, source: Source, path: tuple[str, ...]) -> Any
     return value
 
 
-def unless_none(hint: Any) -> Any:
-    """What a value must be that is not None, where it may be: `X` of `X | None`; any other hint as it is."""
-    if get_origin(hint) not in (Union, types.UnionType):
-        return hint
-    return next(choice for choice in get_args(hint) if choice is not type(None))
+def _written_out(section: type, value: Any) -> Any:
+    """A section that is written as its name alone, as a mapping; anything else as it is."""
+    return {"name": value} if isinstance(value, str) and has_short_form(section) else value
 
 
 def _describe(value: Any) -> str:

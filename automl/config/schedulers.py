@@ -66,18 +66,21 @@ class SchedulerOptions:
 
     def require_useful(self, epochs: int) -> None:
         """Raise `ConfigError` unless a trial of `epochs` epochs could be ended early."""
-        options = self.settled
-        # The epochs after which the scheduler looks first, in the bracket that looks last.
-        first = {
-            "asha": lambda: options["grace_epochs"] * options["reduction"] ** (options["brackets"] - 1),
-            "hyperband": lambda: epochs / options["reduction"] if epochs >= options["reduction"] else epochs,
-            "median": lambda: options["grace_epochs"],
-        }[self.name]()
+        first = self._first_look(epochs)
         if first >= epochs:
             raise ConfigError(
                 f"{self.name} would end no trial early: with {self._in_words()} it looks first after {first:g} of "
                 f"{epochs} epochs. Train for more epochs, or set these lower"
             )
+
+    def _first_look(self, epochs: int) -> float:
+        """The epochs after which the scheduler looks first, in the bracket that looks last."""
+        options = self.settled
+        if self.name == "asha":
+            return float(options["grace_epochs"] * options["reduction"] ** (options["brackets"] - 1))
+        if self.name == "hyperband":
+            return float(epochs / options["reduction"] if epochs >= options["reduction"] else epochs)
+        return float(options["grace_epochs"])
 
     def _in_words(self) -> str:
         return ", ".join(f"{option} {value:g}" for option, value in self.settled.items())

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
 
 from automl.data.download import Download, fetch
-from automl.data.images import ImageSet
 from automl.data.order import stratified_order
 from automl.data.readers import read_cifar, read_mnist
 from automl.errors import DataError
 from automl.util.names import nearest
+
+if TYPE_CHECKING:
+    from automl.data.images import ImageSet
 
 Split = Literal["train", "test"]
 Arrays = tuple[np.ndarray, np.ndarray]
@@ -66,6 +67,10 @@ class Source:
 
     def image_set(self, files: Mapping[str, Path], split: Split) -> ImageSet:
         """One split, read whole from the located files."""
+        import torch
+
+        from automl.data.images import ImageSet
+
         images, labels = self.read(files, split)
         return ImageSet(torch.from_numpy(images), torch.from_numpy(labels), self.mean, self.std, self.shift, self.flip)
 

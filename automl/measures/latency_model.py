@@ -13,7 +13,7 @@ measured on the network built (`automl.evaluation.certify_latency`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from automl.config.latency import LatencyOptions
 from automl.errors import ConfigError, StudyError
 from automl.measures.latency import LatencyComparison, compare_latency
+from automl.types import Say, silent
 from search_spaces import Knob, NetworkSpace, Plan
 
 BLOCK, ROUND_MS = 10, 10.0
@@ -104,7 +105,7 @@ def measure_latency_table(
     space: NetworkSpace,
     example_inputs: Sequence[Tensor],
     options: LatencyOptions,
-    say: Callable[[str], None] = lambda text: None,
+    say: Say = silent,
 ) -> LatencyTable:
     """Time the network with each group of `space` narrowed alone, beside the original; see the module's docstring.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
@@ -19,6 +19,7 @@ from automl.study.finishing import was_trained
 from automl.study.study import BASE, Study, final
 from automl.tasks.base import DIVERGENCE
 from automl.tasks.objectives import WEIGHED
+from automl.util.columns import align
 from automl.util.duration import duration
 from search_spaces import Point
 
@@ -67,8 +68,10 @@ def summary(study: Study, results: Results) -> str:
     if len(study.config.seeds) > 1:
         lines.append(f"mean ± standard deviation over the seeds {', '.join(map(str, study.config.seeds))}")
     lines.append("latency: median of one sample on one thread, and its ratio to the original in the same run")
-    if study.config.space.name == "weights":
-        lines.append("size: of the packed file. Zeros save nothing else: MACs and speed are those of a dense network")
+    if study.setup.space.packed:
+        lines.append(
+            "size: of the packed file. Zeros and integers save nothing else: the network computes as if it were dense"
+        )
     return "\n".join([*lines, *(f"note: {note}" for note in results.notes)])
 
 
@@ -95,16 +98,6 @@ def _kept(study: Study, winner: TrialRecord) -> str:
         metric = guarantee.metric
         text += f", {metric} {final(winner, metric):.2%} where {study.config.guarantee!r} is guaranteed"
     return text
-
-
-def align(lines: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> str:
-    """Cells in columns, those of `left` to the left, the others to the right; a rule below the first line."""
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    texts = []
-    for line in lines:
-        cells = enumerate(zip(line, widths, strict=True))
-        texts.append("  ".join(cell.ljust(w) if i in left else cell.rjust(w) for i, (cell, w) in cells).rstrip())
-    return "\n".join([texts[0], "-" * max(map(len, texts)), *texts[1:]])
 
 
 def draw(study: Study, results: Results) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from automl.measures import compare_latency, peak_activation_bytes
 from automl.store import TrialRecord
 from automl.study.finishing import finish, reported_network, reported_plan, was_trained
 from automl.study.study import BASE, Study, final
-from automl.types import Measurement
+from automl.types import Measurement, Say, silent
 from search_spaces import Plan
 
 CANDIDATES = 10
@@ -55,7 +55,7 @@ class Results:
     """What a reader of the numbers should know."""
 
 
-def conclude(study: Study, say: Callable[[str], None] = lambda text: None) -> Results:
+def conclude(study: Study, say: Say = silent) -> Results:
     """Rebuild the winner, certify it, measure what has not been measured yet, and record that.
 
     Test metrics are measured on the best trial of each lane, latency and peak memory on the best of each agent,
@@ -75,7 +75,7 @@ def conclude(study: Study, say: Callable[[str], None] = lambda text: None) -> Re
     return Results(rows, winner, network, reported_plan(study, winner.point), notes)
 
 
-def certified_winner(study: Study, say: Callable[[str], None] = lambda text: None) -> tuple[TrialRecord, nn.Module]:
+def certified_winner(study: Study, say: Say = silent) -> tuple[TrialRecord, nn.Module]:
     """The best trial whose network, rebuilt, keeps the budget as counted and, for a limit on latency, as timed.
 
     `BudgetError` if the best network is over what is counted, or the `CANDIDATES` best all take too long.
@@ -97,7 +97,7 @@ def certified_winner(study: Study, say: Callable[[str], None] = lambda text: Non
     )
 
 
-def certified_network(study: Study, record: TrialRecord, say: Callable[[str], None] = lambda text: None) -> nn.Module:
+def certified_network(study: Study, record: TrialRecord, say: Say = silent) -> nn.Module:
     """The trial's network, rebuilt; a `BudgetError` if it exceeds the budget as counted or timed."""
     network, used = _checked(study, record, say)
     term = study.config.parsed_budget.latency
@@ -109,7 +109,7 @@ def certified_network(study: Study, record: TrialRecord, say: Callable[[str], No
     return network
 
 
-def _checked(study: Study, record: TrialRecord, say: Callable[[str], None]) -> tuple[nn.Module, float]:
+def _checked(study: Study, record: TrialRecord, say: Say) -> tuple[nn.Module, float]:
     """The trial's network, counted to be within the budget, and the part it takes of the latency allowed, or 0.
 
     What it was timed at is recorded, so that the same network wins when it is asked for again.
@@ -181,7 +181,7 @@ def _rows(study: Study) -> tuple[Row, ...]:
     return tuple(rows)
 
 
-def _measure_test(study: Study, records: Sequence[TrialRecord], say: Callable[[str], None]) -> None:
+def _measure_test(study: Study, records: Sequence[TrialRecord], say: Say) -> None:
     """Test metrics of each record that has none; equal Points are measured once."""
     problem = study.setup.problem
     missing = [record for record in records if not any(m.metric.startswith("test_") for m in record.measurements)]
@@ -197,7 +197,7 @@ def _measure_test(study: Study, records: Sequence[TrialRecord], say: Callable[[s
         study.store.add_measurements(record.id, measured[key])
 
 
-def _measure_speed(study: Study, records: Sequence[TrialRecord], say: Callable[[str], None]) -> tuple[str, ...]:
+def _measure_speed(study: Study, records: Sequence[TrialRecord], say: Say) -> tuple[str, ...]:
     """Latency of one sample on one thread and peak activation memory, of all beside the original in one run."""
     if all("latency_ratio" in record.values for record in records):
         return ()

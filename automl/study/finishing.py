@@ -7,7 +7,7 @@ that was killed goes on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -21,14 +21,14 @@ from automl.study.artifacts import artifacts_folder, file_of, read_plan, read_we
 from automl.study.stages import cut_towards, prune_in_stages, stages
 from automl.study.study import BASE, Study
 from automl.training.trainer import History
-from automl.types import Measurement
+from automl.types import Measurement, Say, silent
 from search_spaces import Plan, Point
 
 WEIGHTS = "trained weights"
 """The kind of artifact that a network is whose weights were learnt: trained, or tuned block by block."""
 
 
-def finish(study: Study, say: Callable[[str], None] = lambda text: None) -> None:
+def finish(study: Study, say: Say = silent) -> None:
     """Rebuild the finalists of every lane with care, train them, count them, and measure them on all validation data.
 
     Networks that are equal are finished once. A `BudgetError` if one is over the budget as counted.
@@ -74,7 +74,7 @@ def was_trained(study: Study, point: Point) -> bool:
     return study.config.training is not None and _artifact(study, point) is not None
 
 
-def _finished(study: Study, record: TrialRecord, say: Callable[[str], None]) -> list[Measurement]:
+def _finished(study: Study, record: TrialRecord, say: Say) -> list[Measurement]:
     """What the trial's network is worth and costs in the end, and the course of its training if it had one."""
     finisher, point = study.finisher, record.point
     network = finisher.network(point)
@@ -102,9 +102,7 @@ def _finished(study: Study, record: TrialRecord, say: Callable[[str], None]) -> 
     return [*before, *course, *after]
 
 
-def _tell_if_worse(
-    before: Sequence[Measurement], after: Sequence[Measurement], goal: Goal, say: Callable[[str], None]
-) -> None:
+def _tell_if_worse(before: Sequence[Measurement], after: Sequence[Measurement], goal: Goal, say: Say) -> None:
     """Say so if training took more than it gave. The network counts as trained all the same: validation images that
     the original has been trained on flatter what is not trained."""
     was = next(m.value for m in before if m.metric == REFITTED + goal.metric)
@@ -116,7 +114,7 @@ def _tell_if_worse(
         )
 
 
-def _train(study: Study, record: TrialRecord, network: nn.Module, say: Callable[[str], None]) -> list[Measurement]:
+def _train(study: Study, record: TrialRecord, network: nn.Module, say: Say) -> list[Measurement]:
     """Train `network`, or what is cut in stages, keep the weights in a file, and record that; the course of it all."""
     point = record.point
     plan = study.finisher.plan(point)
@@ -137,9 +135,7 @@ def _keep(study: Study, record: TrialRecord, network: nn.Module, plan: Plan) -> 
         study.store.add_artifact(study.record.id, record.id, WEIGHTS, path.resolve(), digest)
 
 
-def _in_stages(
-    study: Study, point: Point, count: int, say: Callable[[str], None]
-) -> tuple[nn.Module, Plan, list[History]]:
+def _in_stages(study: Study, point: Point, count: int, say: Say) -> tuple[nn.Module, Plan, list[History]]:
     """The network at `point`, cut and trained `count` times from the whole one on; its plan; how each training went.
 
     A stage that was done before a kill is cut again, which gives the same and is quick unless blocks are tuned; its
@@ -158,9 +154,7 @@ def _in_stages(
     return last.network, last.plan, histories
 
 
-def _tune(
-    study: Study, point: Point, network: nn.Module, plan: Plan, checkpoint: str, say: Callable[[str], None]
-) -> History:
+def _tune(study: Study, point: Point, network: nn.Module, plan: Plan, checkpoint: str, say: Say) -> History:
     """Train `network`, which `plan` made, in place."""
     assert study.config.training is not None
     return study.finisher.train(
@@ -207,7 +201,7 @@ def _folder(study: Study) -> Path:
     return artifacts_folder(study.store, study.config)
 
 
-def _say(say: Callable[[str], None], place: str, text: str) -> None:
+def _say(say: Say, place: str, text: str) -> None:
     say(f"{place}: {text}")
 
 

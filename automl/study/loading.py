@@ -9,7 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from automl.config.study import IN_MEMORY, DataConfig, StudyConfig
+from automl.config.model import IN_MEMORY, DataConfig
+from automl.config.study import StudyConfig
 from automl.data import load, names
 from automl.errors import ConfigError, DataError, StudyError
 from automl.tasks.problem import Problem

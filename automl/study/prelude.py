@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from pathlib import Path
 
 from torch import nn
@@ -14,6 +13,7 @@ from automl.evaluation import Evaluator
 from automl.store import ArtifactRecord, Store, StudyRecord
 from automl.study.artifacts import artifacts_folder, file_of, read_weights, write_weights
 from automl.training.methods.group_lasso import GroupSparseDecay, OutInGroupLasso
+from automl.types import Say, silent
 from search_spaces import NetworkSpace
 
 SPARSE = "sparse weights"
@@ -25,7 +25,7 @@ def starting_network(
     config: StudyConfig,
     found: StudyRecord | None,
     evaluator: Evaluator,
-    say: Callable[[str], None] = lambda text: None,
+    say: Say = silent,
 ) -> nn.Module:
     """The network that a study with the section `sparsify` starts from: the one it has kept, or one trained now.
 
@@ -60,7 +60,7 @@ def _kept(store: Store, study: StudyRecord) -> ArtifactRecord | None:
     return next((artifact for artifact in store.artifacts(study.id) if artifact.kind == SPARSE), None)
 
 
-def _sparsified(evaluator: Evaluator, options: SparsifyOptions, folder: Path, say: Callable[[str], None]) -> nn.Module:
+def _sparsified(evaluator: Evaluator, options: SparsifyOptions, folder: Path, say: Say) -> nn.Module:
     """A copy of the original network of the evaluator's space, all of it still there, trained with the penalty."""
     space, problem = evaluator.space, evaluator.problem
     network = copy.deepcopy(space.original)

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from automl.config.latency import PREDICTED, LatencyOptions
-from automl.config.study import RunnerConfig, StudyConfig
+from automl.config.runner import RunnerConfig
+from automl.config.study import StudyConfig
 from automl.errors import ConfigError
 from automl.evaluation import Evaluator
 from automl.export.subject import largest_difference, run_module

@@ -6,7 +6,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from functools import cached_property, partial
@@ -17,7 +17,8 @@ import torch
 
 import agents
 from agents import Agent, Trial, TrialState
-from automl.config.study import AgentConfig, StudyConfig
+from automl.config.agent import AgentConfig
+from automl.config.study import StudyConfig
 from automl.errors import StudyError
 from automl.evaluation import Evaluator
 from automl.evaluation.certify import certified
@@ -29,6 +30,7 @@ from automl.study.differences import first_differences
 from automl.study.prelude import keep_start, starting_network
 from automl.study.setup import Setup
 from automl.tasks.problem import Problem
+from automl.types import Say, silent
 from automl.util.threads import pinned_threads
 from search_spaces import Knob, NetworkSpace, Point
 
@@ -51,7 +53,7 @@ class Study:
         config: StudyConfig,
         problem: Problem | None = None,
         *,
-        say: Callable[[str], None] = lambda text: None,
+        say: Say = silent,
     ) -> None:
         """`say`: told of what takes long before the first trial."""
         self.store = store

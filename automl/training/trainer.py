@@ -28,6 +28,7 @@ from automl.training.form import autocast, compiled, explained, laid_out, on_dev
 from automl.training.loss import Loss
 from automl.training.methods.base import Regulariser
 from automl.training.weights import copied, in_place, live, put
+from automl.types import Say, silent
 from automl.util.duration import duration
 from automl.util.fingerprint import fingerprint
 
@@ -81,7 +82,7 @@ def train(
     checkpoint: Path | None = None,
     until: int | None = None,
     regularisers: Sequence[Regulariser] = (),
-    say: Callable[[str], None] = lambda text: None,
+    say: Say = silent,
 ) -> History:
     """Train `network` in place; it comes back on the CPU in eval mode, with the weights that `options` keep.
 
@@ -160,7 +161,7 @@ class _Training:
         goal: Goal | None,
         checkpoint: Path | None,
         until: int,
-        say: Callable[[str], None],
+        say: Say,
     ) -> History:
         if self.options.keep == "best" and (validate is None or goal is None):
             raise ConfigError("keep is best, and nothing is validated to tell by: set `keep: last`")

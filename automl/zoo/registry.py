@@ -1,31 +1,36 @@
-"""The built-in networks by name."""
+"""The built-in networks by name. The file of one, and torch, is loaded when it is first made."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any
-
-from torch import nn
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from automl.errors import ModelError
 from automl.util.names import nearest
-from automl.zoo.mobilenet import mobilenet_v1, mobilenet_v2
-from automl.zoo.resnet import plain20, resnet20, resnet32, resnet44, resnet56, resnet110
-from automl.zoo.small_cnn import small_cnn
-from automl.zoo.vgg import vgg16_bn
 
-_FACTORIES: dict[str, Callable[..., nn.Module]] = {
-    factory.__name__: factory
-    for factory in (
-        resnet20, resnet32, resnet44, resnet56, resnet110, plain20, vgg16_bn, mobilenet_v1, mobilenet_v2, small_cnn
-    )
-}  # fmt: skip
+if TYPE_CHECKING:
+    from torch import nn
+
+_MODULES = {
+    "resnet20": "resnet",
+    "resnet32": "resnet",
+    "resnet44": "resnet",
+    "resnet56": "resnet",
+    "resnet110": "resnet",
+    "plain20": "resnet",
+    "vgg16_bn": "vgg",
+    "mobilenet_v1": "mobilenet",
+    "mobilenet_v2": "mobilenet",
+    "small_cnn": "small_cnn",
+}
+"""Network -> the module of this package in which a function of its name makes it."""
 
 
 def names() -> list[str]:
     """The names that `create` knows."""
-    return list(_FACTORIES)
+    return list(_MODULES)
 
 
 def create(name: str, **options: Any) -> nn.Module:
@@ -34,9 +39,9 @@ def create(name: str, **options: Any) -> nn.Module:
     Every network has the options `classes` and `in_channels`; `small_cnn` also has `width`. All are whole numbers
     of at least 1. Raises ModelError for an unknown name or option, offering the nearest one.
     """
-    if name not in _FACTORIES:
-        raise ModelError(f"unknown model {name!r}{nearest(name, _FACTORIES)}, or your own as 'module:function'")
-    factory = _FACTORIES[name]
+    if name not in _MODULES:
+        raise ModelError(f"unknown model {name!r}{nearest(name, _MODULES)}, or your own as 'module:function'")
+    factory: Callable[..., nn.Module] = getattr(import_module(f"automl.zoo.{_MODULES[name]}"), name)
     known = inspect.signature(factory).parameters
     for option, value in options.items():
         if option not in known:

@@ -20,7 +20,8 @@ import torch
 from torch import nn
 
 from automl.config.evaluation import EvaluationOptions
-from automl.config.study import RunnerConfig, StudyConfig
+from automl.config.runner import RunnerConfig
+from automl.config.study import StudyConfig
 from automl.config.training import DistillationOptions, TrainingOptions
 from automl.evaluation import Evaluator
 from automl.store import TrialRecord, open_store

@@ -24,7 +24,8 @@ from typing import Any
 from agents import TrialState
 from automl.benchmark import Coverage, Table
 from automl.benchmark.grid import choices
-from automl.config.study import RunnerConfig, StudyConfig
+from automl.config.runner import RunnerConfig
+from automl.config.study import StudyConfig
 from automl.evaluation import Evaluator
 from automl.measures.counts import COUNTED
 from automl.study.setup import Setup

@@ -21,11 +21,9 @@ from torch import Tensor
 
 from search_spaces.codecs.bitmask import MASK, pack_mask, unpack_mask
 from search_spaces.codecs.header import Packed, line_bytes, told_bytes
+from search_spaces.codecs.widths import WIDTHS
 
 INTEGERS, SCALE = ".integers", "_scale"
-
-WIDTHS = (4, 8)
-"""Bits that a file is written with. Any from 2 to 8 can be read."""
 
 _CHUNK = 2**20
 """Numbers whose bits are spread out at once; a multiple of 8, so that each chunk begins a byte."""

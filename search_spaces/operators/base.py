@@ -15,6 +15,7 @@ from search_spaces.errors import SpaceError
 from search_spaces.graph.analysis import Analysis
 from search_spaces.graph.groups import Group
 from search_spaces.graph.recorded import Recorded
+from search_spaces.operators.options import Options
 from search_spaces.operators.step import Step
 from search_spaces.pricing.file import AS_IT_IS, Storage
 from search_spaces.pricing.sheet import Sheet
@@ -89,17 +90,9 @@ class Operator(ABC):
     """
 
     name: ClassVar[str]
-    after: ClassVar[tuple[str, ...]] = ()
-    """The operators whose steps come before its own."""
-    excludes: ClassVar[Mapping[str, str]] = {}
-    """Operators and sections of a study that it cannot be joined with -> why, with the remedy."""
-    lowers: ClassVar[frozenset[str]]
-    """The costs that its knobs lower."""
     marks: ClassVar[tuple[str, ...]]
     """The kinds of its knobs: its own name for amounts, else their unit."""
-    structural: ClassVar[bool] = False
-    """Whether it removes channels or calls, which one surgery of the recorded network does for all such operators."""
-    Options: ClassVar[type]
+    options_type: ClassVar[type[Options]]
     step_type: ClassVar[type[Step]]
 
     def __init__(self, basis: Basis, options: Any) -> None:  # noqa: B027 (a subclass has its own)
@@ -108,6 +101,11 @@ class Operator(ABC):
     basis: Basis
     """What the next operator stands on."""
     knobs: tuple[Knob, ...]
+
+    @property
+    def structural(self) -> bool:
+        """Whether it removes channels or calls."""
+        return self.options_type.structural
 
     @property
     def fitted(self) -> bool:

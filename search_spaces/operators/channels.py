@@ -15,6 +15,7 @@ from search_spaces.errors import SpaceError
 from search_spaces.graph.groups import Fixed, Group, find_fixed, find_groups
 from search_spaces.graph.recorded import Cut, LayerSlice
 from search_spaces.operators.base import Basis, Listing, Operator, Scores, first_few
+from search_spaces.operators.options import ChannelsOptions
 from search_spaces.operators.step import Step
 from search_spaces.pricing.sheet import Sheet
 from search_spaces.types import Knob
@@ -43,37 +44,12 @@ class ChannelsStep(Step):
         return replace(cut, kept=self.kept)
 
 
-@dataclass(frozen=True)
-class ChannelsOptions:
-    """The widths that are offered."""
-
-    min_keep: float = 0.1
-    """The smallest fraction of a group's channels that may remain."""
-    round_to: int = 1
-    """Kept channels are a multiple of this, counted in channels of the layer that makes the group (or all of them)."""
-    steps: int | None = None
-    """Only this many widths of each group, evenly spaced up to the full one: a coarse grid. None for all."""
-    exclude: tuple[str, ...] = ()
-    """Groups or layers whose channels all stay; `*` and `?` match as in file names."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.min_keep <= 1:
-            raise SpaceError(f"min_keep is a fraction in (0, 1], got {self.min_keep}")
-        if self.round_to < 1:
-            raise SpaceError(f"round_to is a number of channels, at least 1, got {self.round_to}")
-        if self.steps is not None and self.steps < 2:
-            raise SpaceError(f"steps is a number of widths, at least 2, got {self.steps}")
-
-
 class Channels(Operator):
     """Offers a width for each coupled group of channels."""
 
     name: ClassVar[str] = "channels"
     marks: ClassVar[tuple[str, ...]] = ("channels",)
-    after: ClassVar[tuple[str, ...]] = ("depth",)
-    lowers: ClassVar[frozenset[str]] = frozenset({"macs", "params", "size_bytes", "bops"})
-    structural: ClassVar[bool] = True
-    Options = ChannelsOptions
+    options_type = ChannelsOptions
     step_type = ChannelsStep
 
     def __init__(self, basis: Basis, options: ChannelsOptions) -> None:

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.conv import _ConvTransposeNd
 
-from search_spaces.codecs.integers import WIDTHS
+from search_spaces.codecs.widths import WIDTHS
 from search_spaces.errors import SpaceError
 from search_spaces.graph.tensors import Layer, WeightTensor
 from search_spaces.operators.base import Basis, Scores
+from search_spaces.operators.options import CodeOptions
 from search_spaces.operators.sites import SiteOperator, layer_of, piece_names
 from search_spaces.operators.step import Step
 from search_spaces.pricing.metrics import FLOAT_BITS
@@ -53,20 +54,6 @@ class CodeStep(Step):
         return cls(dict(record["formats"]))
 
 
-@dataclass(frozen=True)
-class CodeOptions:
-    """The number formats that are offered."""
-
-    bits: tuple[int, ...] = (4, 8)
-    """Bits of the integers, beside the floating point that the weights have."""
-    exclude: tuple[str, ...] = ()
-    """Layers that keep their format; `*` and `?` match as in file names."""
-
-    def __post_init__(self) -> None:
-        if not self.bits or not set(self.bits) <= set(WIDTHS):
-            raise SpaceError(f"bits are some of {', '.join(map(str, WIDTHS))}, got {list(self.bits)}")
-
-
 Quantize = Callable[[str, Layer, int], tuple[Tensor, Tensor, Tensor | None]]
 """The name of a layer, the layer, its bits -> the weight, as it is shaped, the scale, [made], and the bias, if any."""
 
@@ -80,12 +67,7 @@ class Code(SiteOperator):
 
     name: ClassVar[str] = "code"
     marks: ClassVar[tuple[str, ...]] = ("code",)
-    after: ClassVar[tuple[str, ...]] = ("depth", "channels", "rank", "sparsity")
-    excludes: ClassVar[Mapping[str, str]] = {
-        "training": "training would move the weights off their integers. Leave it out of `evaluation` and `finish`",
-    }
-    lowers: ClassVar[frozenset[str]] = frozenset({"size_bytes", "bops"})
-    Options = CodeOptions
+    options_type = CodeOptions
     step_type = CodeStep
 
     def __init__(self, basis: Basis, options: CodeOptions) -> None:

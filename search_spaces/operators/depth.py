@@ -26,12 +26,12 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from search_spaces.errors import SpaceError
 from search_spaces.graph.analysis import Analysis
 from search_spaces.graph.blocks import Block, alike, tied
 from search_spaces.graph.recorded import Cut, Recorded
 from search_spaces.graph.wiring import Addition, Remaining
 from search_spaces.operators.base import Basis, Listing, Operator, Scores, first_few
+from search_spaces.operators.options import DepthOptions
 from search_spaces.operators.step import Step
 from search_spaces.pricing.metrics import macs, params
 from search_spaces.pricing.sheet import Account, Presence, Sheet
@@ -66,30 +66,12 @@ class DepthStep(Step):
         return replace(cut, removed=self.removed, skips=self.skips)
 
 
-@dataclass(frozen=True)
-class DepthOptions:
-    """The blocks and skips that are offered."""
-
-    exclude: tuple[str, ...] = ()
-    """Blocks that stay, by their names or those of their layers; `*` and `?` match as in file names."""
-    skips: bool = False
-    """Whether skips may be added."""
-    max_skips: int = 1
-    """From how many earlier places each block may be given one; the nearest are offered."""
-
-    def __post_init__(self) -> None:
-        if self.max_skips < 1:
-            raise SpaceError(f"max_skips is a number of skips a block, at least 1, got {self.max_skips}")
-
-
 class Depth(Operator):
     """Offers blocks that may go and skips that may be added."""
 
     name: ClassVar[str] = "depth"
     marks: ClassVar[tuple[str, ...]] = ("block", "skip")
-    lowers: ClassVar[frozenset[str]] = frozenset({"macs", "params", "size_bytes", "bops"})
-    structural: ClassVar[bool] = True
-    Options = DepthOptions
+    options_type = DepthOptions
     step_type = DepthStep
 
     blocks: tuple[Block, ...]

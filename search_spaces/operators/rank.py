@@ -19,6 +19,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from search_spaces.errors import SpaceError
 from search_spaces.graph.tensors import Layer, WeightTensor
 from search_spaces.operators.base import Basis, Scores
+from search_spaces.operators.options import RankOptions
 from search_spaces.operators.sites import SiteOperator, layer_of
 from search_spaces.operators.step import Step
 from search_spaces.pricing.sheet import Pieces, Sheet
@@ -44,24 +45,6 @@ class RankStep(Step):
         return cls(dict(record["ranks"]))
 
 
-@dataclass(frozen=True)
-class RankOptions:
-    """The ranks that are offered."""
-
-    min_keep: float = 0.1
-    """The smallest share of the rank at which a factorised layer costs as much as a whole one."""
-    steps: int = 16
-    """So many shares of that rank, evenly spaced; the last is the whole layer."""
-    exclude: tuple[str, ...] = ()
-    """Layers that stay whole; `*` and `?` match as in file names."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.min_keep <= 1:
-            raise SpaceError(f"min_keep is a fraction in (0, 1], got {self.min_keep}")
-        if self.steps < 2:
-            raise SpaceError(f"steps is a number of shares, at least 2, got {self.steps}")
-
-
 Split = Callable[[str, Layer, int], tuple[Tensor, Tensor, Tensor | None]]
 """The name of a layer, the layer, its rank -> U: [made, rank], V: [rank, read * taps], and the bias, [made], if there
 is one."""
@@ -77,9 +60,7 @@ class Rank(SiteOperator):
 
     name: ClassVar[str] = "rank"
     marks: ClassVar[tuple[str, ...]] = ("rank",)
-    after: ClassVar[tuple[str, ...]] = ("depth", "channels")
-    lowers: ClassVar[frozenset[str]] = frozenset({"macs", "params", "size_bytes", "bops"})
-    Options = RankOptions
+    options_type = RankOptions
     step_type = RankStep
 
     def __init__(self, basis: Basis, options: RankOptions) -> None:

@@ -19,6 +19,7 @@ from search_spaces.codecs.bitmask import stored
 from search_spaces.errors import SpaceError
 from search_spaces.graph.tensors import Layer, along_inputs, channels, state_of
 from search_spaces.operators.base import Basis, Scores
+from search_spaces.operators.options import SparsityOptions
 from search_spaces.operators.sites import SiteOperator, is_depthwise, layer_of, piece_names
 from search_spaces.operators.step import Step
 from search_spaces.pricing.sheet import Sheet
@@ -60,20 +61,6 @@ class SparsityStep(Step):
         return cls(dict(record["counts"]), scales)
 
 
-@dataclass(frozen=True)
-class SparsityOptions:
-    """The numbers of weights that are offered."""
-
-    min_keep: float = 0.1
-    """The smallest fraction of a layer's weights that may remain."""
-    exclude: tuple[str, ...] = ()
-    """Layers whose weights all stay; `*` and `?` match as in file names."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.min_keep <= 1:
-            raise SpaceError(f"min_keep is a fraction in (0, 1], got {self.min_keep}")
-
-
 class Sparsity(SiteOperator):
     """Offers for each weight tensor of a convolution or linear layer how many weights remain.
 
@@ -86,10 +73,7 @@ class Sparsity(SiteOperator):
 
     name: ClassVar[str] = "sparsity"
     marks: ClassVar[tuple[str, ...]] = ("sparsity",)
-    after: ClassVar[tuple[str, ...]] = ("depth", "channels", "rank")
-    lowers: ClassVar[frozenset[str]] = frozenset({"params", "size_bytes"})
-    excludes: ClassVar[Mapping[str, str]] = {}
-    Options = SparsityOptions
+    options_type = SparsityOptions
     step_type = SparsityStep
 
     def __init__(self, basis: Basis, options: SparsityOptions) -> None:

@@ -77,8 +77,10 @@ class NetworkSpace(ConditionalSpace):
         ends = np.cumsum([0, *(len(operator.knobs) for operator in operators)])
         self._places = [place[start:end] for start, end in pairwise(ends)]
         """For each operator the positions of its knobs among all: [n_knobs of it]."""
-        lowers = frozenset[str]().union(*(operator.lowers for operator in operators))
-        recoded = any("bops" in operator.lowers and "macs" not in operator.lowers for operator in operators)
+        lowers = frozenset[str]().union(*(operator.options_type.lowers for operator in operators))
+        recoded = any(
+            "bops" in operator.lowers and "macs" not in operator.options_type.lowers for operator in operators
+        )
         names = ("macs", "params", "size_bytes", *(["bops"] if recoded else []))
         self.metrics: tuple[str, ...] = tuple(name for name in names if name in lowers)
         self._file = file_of(self.basis.terms, self.original, self.basis.storage)
@@ -316,14 +318,14 @@ def _in_order(operators: Mapping[str, Any]) -> list[tuple[type[Operator], Any]]:
     for name in operators:
         if name not in OPERATORS:
             raise SpaceError(f"unknown operator {name!r}: expected some of {', '.join(OPERATORS)}")
-        for other, why in OPERATORS[name].excludes.items():
+        for other, why in OPERATORS[name].options_type.excludes.items():
             if other in operators:
                 raise SpaceError(f"{name} and {other} cannot be joined: {why}")
     out = []
     for name, kind in OPERATORS.items():
         if name in operators:
             given = operators[name]
-            out.append((kind, given if isinstance(given, kind.Options) else kind.Options(**(given or {}))))
+            out.append((kind, given if isinstance(given, kind.options_type) else kind.options_type(**(given or {}))))
     return out
 
 

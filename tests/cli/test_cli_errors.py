@@ -67,13 +67,6 @@ def test_a_command_line_that_makes_no_sense(arguments, capsys):
     assert stop.value.code == 2
 
 
-def test_help_does_not_wait_for_torch():
-    heavy = "{'torch', 'numpy', 'ray', 'optuna', 'sqlalchemy', 'pandas'}"
-    code = f"import sys, automl.cli; automl.cli.parser().format_help(); print({heavy} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
-
-
 @pytest.mark.parametrize("taken", ["agents", "search_spaces"])
 def test_a_foreign_package_under_one_of_our_names_is_named_with_the_remedy(tmp_path, taken):
     foreign = tmp_path / taken / "__init__.py"

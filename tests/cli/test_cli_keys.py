@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 import agents
-from automl.commands.keys import optional_sections
 from automl.config.field_docs import field_docs
+from automl.config.listing import optional_sections
 from automl.config.study import StudyConfig
 from tests.cli.conftest import automl
 

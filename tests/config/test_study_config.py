@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from agents import Goal
-from automl.config.study import RunnerConfig, StudyConfig
+from automl.config.runner import RunnerConfig
+from automl.config.study import StudyConfig
 from automl.errors import ConfigError
 from automl.study.differences import first_differences
 

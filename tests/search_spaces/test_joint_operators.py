@@ -105,8 +105,10 @@ def coded(network, y, plan):
     hooks = []
     for name, form in plan.get(CodeStep).formats.items():
 
-        def see(layer, args, out, bits=int(form.removeprefix("int"))):
-            found.append((bits, layer.weight.numel() * out[0].numel() // layer.weight.shape[0]))
+        def see(layer, args, out, form=form):
+            found.append(
+                (int(form.removeprefix("int")), layer.weight.numel() * out[0].numel() // layer.weight.shape[0])
+            )
 
         hooks.append(network.get_submodule(name).register_forward_hook(see))
     with torch.no_grad():

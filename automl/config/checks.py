@@ -1,0 +1,116 @@
+"""Checks of what one section of a study file means for another: each function raises `ConfigError` if two do not fit.
+
+What a section can check by itself it checks when it is made.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from automl.config.latency import PREDICTED
+from automl.errors import ConfigError
+from automl.tasks.objectives import ERROR_TIMES_LOG, WEIGHED
+
+if TYPE_CHECKING:
+    from automl.config.study import StudyConfig
+
+
+def require_consistent(config: StudyConfig) -> None:
+    """Raise the `ConfigError` of the first check that fails."""
+    for check in CHECKS:
+        check(config)
+
+
+def require_an_end(config: StudyConfig) -> None:
+    """A search needs a budget, unless its objective weighs accuracy against cost."""
+    if not config.budget and config.objective not in WEIGHED:
+        raise ConfigError(
+            f"budget is missing: give one, for example `macs <= 50%`, or an objective that weighs accuracy against "
+            f"cost and needs none, {' or '.join(WEIGHED)}"
+        )
+
+
+def require_limited_latency(config: StudyConfig) -> None:
+    """The section `latency` needs a budget on latency."""
+    if config.latency is not None and config.parsed_budget.latency is None:
+        raise ConfigError("the section `latency` says how a budget on latency is measured, and there is none")
+
+
+def require_lowered_costs(config: StudyConfig) -> None:
+    """An objective and a budget need costs that the operators lower."""
+    space = config.space
+    costs = {
+        term.metric: f"a budget on {term.metric}" for term in config.parsed_budget.terms if term.metric != PREDICTED
+    }
+    if (weighed := ERROR_TIMES_LOG.get(config.objective)) is not None:
+        costs[weighed] = f"objective {config.objective}"
+    for cost, what in costs.items():
+        if cost not in space.lowers:
+            names = " and ".join(space.operators)
+            raise ConfigError(
+                f"{what} asks for fewer {cost}, which {names} does not lower: limit {' or '.join(sorted(space.lowers))}"
+                f", or search an operator that does, such as channels"
+            )
+
+
+def require_joinable_sections(config: StudyConfig) -> None:
+    """An operator may not go with a section of the study."""
+    for name, options in config.space.operators.items():
+        if config.training is not None and (why := options.excludes.get("training")):
+            raise ConfigError(f"{name} and training cannot be joined: {why}")
+
+
+def require_channels_to_sparsify(config: StudyConfig) -> None:
+    """`sparsify` needs a space that removes whole channels."""
+    if config.sparsify is not None and "channels" not in config.space.operators:
+        raise ConfigError(
+            "sparsify presses whole channels towards zero: leave it out of a space without the operator channels, or "
+            "set `space: channels` or `depth`"
+        )
+
+
+def require_dense_blocks(config: StudyConfig) -> None:
+    """Tuning block by block needs a space in which something is cut, whose fitted weights come after that."""
+    if config.finish.reconstruction == "blockwise" and not config.space.structural:
+        raise ConfigError(
+            "finish.reconstruction: blockwise would give removed weights back: leave it out of a space in which no "
+            "channels or layers go, and train instead (`finish.training`)"
+        )
+
+
+def require_trained_stages(config: StudyConfig) -> None:
+    """`finish.stages` needs a space of channels, and a training for each stage."""
+    if config.finish.stages is None:
+        return
+    if set(config.space.operators) != {"channels"}:
+        raise ConfigError(
+            f"finish.stages cuts channels again and again: set `space: channels`, or leave it out of a space of "
+            f"{' and '.join(config.space.operators)}"
+        )
+    if config.training is None:
+        raise ConfigError(
+            "finish.stages says how often networks are cut and trained, and not how they are trained: set "
+            "`finish.training` too, for example `training: {epochs: 30}`, or leave it out"
+        )
+
+
+def require_priced_latency(config: StudyConfig) -> None:
+    """A budget on latency needs a space whose every choice a latency table prices."""
+    if config.parsed_budget.latency is not None and set(config.space.operators) != {"channels"}:
+        raise ConfigError(
+            f"a latency table prices the widths of groups, and nothing else that a space of "
+            f"{' and '.join(config.space.operators)} can change: limit `macs`, `params` or `size`, or search `space: channels`"
+        )
+
+
+CHECKS = (
+    require_an_end,
+    require_limited_latency,
+    require_lowered_costs,
+    require_joinable_sections,
+    require_channels_to_sparsify,
+    require_dense_blocks,
+    require_trained_stages,
+    require_priced_latency,
+)
+"""In the order in which their errors are told."""

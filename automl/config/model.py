@@ -1,0 +1,56 @@
+"""What is compressed, and on which data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from automl.errors import ConfigError
+
+IN_MEMORY = "in memory"
+"""The name of a model or data set that was handed over in Python and cannot be loaded again by name."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network: a built-in name or `module:function`, and its weights."""
+
+    name: str
+    """One that is built in, or `module:function` of your own, looked for beside the study file."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the function that makes the network."""
+    weights: str | None = None
+    """A safetensors file, relative to the study file."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The data: a built-in name, or `module:function` that returns batches."""
+
+    name: str
+    """One that is built in, or `module:function` of your own, which returns batches."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the function, for `module:function` only."""
+    root: str | None = None
+    """The folder that holds the published files, relative to the study file."""
+    validation_size: int | None = None
+    """Images held out of training on which trials are judged; None: the data set's own default."""
+    calibration_size: int = 512
+    """Images that scores, reconstruction and recalibration may use."""
+    batch_size: int = 250
+    """Of an evaluation; a training has its own."""
+    split_seed: int = 0
+    """Which images are held out, and which serve for calibration."""
+    augment: bool = True
+    """Whether training images are moved and mirrored, as far as suits the data set."""
+    cutout: int | None = None
+    """Side of the square that is blanked in each training image, in pixels; none by default."""
+
+    def __post_init__(self) -> None:
+        for name in ("validation_size", "calibration_size", "batch_size", "cutout"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} must be at least 1, got {value}")
+        if self.options and ":" not in self.name:
+            raise ConfigError(f"options belong to data named as module:function, got the built-in {self.name!r}")

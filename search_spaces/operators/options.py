@@ -1,0 +1,134 @@
+"""The options of every operator, and what is known of it without a network: all that a study file needs.
+
+Nothing here loads torch, so that study files and their keys can be read at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from search_spaces.codecs.widths import WIDTHS
+from search_spaces.errors import SpaceError
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a study says of one operator."""
+
+    lowers: ClassVar[frozenset[str]]
+    """The costs that its knobs lower."""
+    structural: ClassVar[bool] = False
+    """Whether it removes channels or calls, which one surgery of the recorded network does for all such operators."""
+    excludes: ClassVar[Mapping[str, str]] = {}
+    """Operators, and sections of a study, that it cannot be joined with -> why, with the remedy."""
+
+
+@dataclass(frozen=True)
+class DepthOptions(Options):
+    """Which blocks of layers remain, and which skips are added."""
+
+    lowers: ClassVar[frozenset[str]] = frozenset({"macs", "params", "size_bytes", "bops"})
+    structural: ClassVar[bool] = True
+
+    exclude: tuple[str, ...] = ()
+    """Blocks that stay, by their names or those of their layers; `*` and `?` match as in file names."""
+    skips: bool = False
+    """Whether skips may be added."""
+    max_skips: int = 1
+    """From how many earlier places each block may be given one; the nearest are offered."""
+
+    def __post_init__(self) -> None:
+        if self.max_skips < 1:
+            raise SpaceError(f"max_skips is a number of skips a block, at least 1, got {self.max_skips}")
+
+
+@dataclass(frozen=True)
+class ChannelsOptions(Options):
+    """How many channels of each coupled group remain."""
+
+    lowers: ClassVar[frozenset[str]] = frozenset({"macs", "params", "size_bytes", "bops"})
+    structural: ClassVar[bool] = True
+
+    min_keep: float = 0.1
+    """The smallest fraction of a group's channels that may remain."""
+    round_to: int = 1
+    """Kept channels are a multiple of this, counted in channels of the layer that makes the group (or all of them)."""
+    steps: int | None = None
+    """Only this many widths of each group, evenly spaced up to the full one: a coarse grid. None for all."""
+    exclude: tuple[str, ...] = ()
+    """Groups or layers whose channels all stay; `*` and `?` match as in file names."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min_keep <= 1:
+            raise SpaceError(f"min_keep is a fraction in (0, 1], got {self.min_keep}")
+        if self.round_to < 1:
+            raise SpaceError(f"round_to is a number of channels, at least 1, got {self.round_to}")
+        if self.steps is not None and self.steps < 2:
+            raise SpaceError(f"steps is a number of widths, at least 2, got {self.steps}")
+
+
+@dataclass(frozen=True)
+class RankOptions(Options):
+    """Which layers become two in a row, and how many channels there are between them."""
+
+    lowers: ClassVar[frozenset[str]] = frozenset({"macs", "params", "size_bytes", "bops"})
+
+    min_keep: float = 0.1
+    """The smallest share of the rank at which a factorised layer costs as much as a whole one."""
+    steps: int = 16
+    """So many shares of that rank, evenly spaced; the last is the whole layer."""
+    exclude: tuple[str, ...] = ()
+    """Layers that stay whole; `*` and `?` match as in file names."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min_keep <= 1:
+            raise SpaceError(f"min_keep is a fraction in (0, 1], got {self.min_keep}")
+        if self.steps < 2:
+            raise SpaceError(f"steps is a number of shares, at least 2, got {self.steps}")
+
+
+@dataclass(frozen=True)
+class SparsityOptions(Options):
+    """How many single weights of each layer are not zero."""
+
+    lowers: ClassVar[frozenset[str]] = frozenset({"params", "size_bytes"})
+
+    min_keep: float = 0.1
+    """The smallest fraction of a layer's weights that may remain."""
+    exclude: tuple[str, ...] = ()
+    """Layers whose weights all stay; `*` and `?` match as in file names."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min_keep <= 1:
+            raise SpaceError(f"min_keep is a fraction in (0, 1], got {self.min_keep}")
+
+
+@dataclass(frozen=True)
+class CodeOptions(Options):
+    """Which number format the weights of each layer have."""
+
+    lowers: ClassVar[frozenset[str]] = frozenset({"size_bytes", "bops"})
+    excludes: ClassVar[Mapping[str, str]] = {
+        "training": "it would move weights off their integers. Leave `training` out of `evaluation` and `finish`",
+    }
+
+    bits: tuple[int, ...] = (4, 8)
+    """Bits of the integers, beside the floating point that the weights have."""
+    exclude: tuple[str, ...] = ()
+    """Layers that keep their format; `*` and `?` match as in file names."""
+
+    def __post_init__(self) -> None:
+        if not self.bits or not set(self.bits) <= set(WIDTHS):
+            raise SpaceError(f"bits are some of {', '.join(map(str, WIDTHS))}, got {list(self.bits)}")
+
+
+OPTIONS: dict[str, type[Options]] = {
+    "depth": DepthOptions,
+    "channels": ChannelsOptions,
+    "rank": RankOptions,
+    "sparsity": SparsityOptions,
+    "code": CodeOptions,
+}
+"""Operator -> its options, in the order of the steps: a step speaks in the names of the network before it."""
