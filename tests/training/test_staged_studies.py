@@ -20,10 +20,10 @@ from automl.errors import ConfigError, StudyError
 from automl.store import ArtifactRecord, open_store
 from automl.study.artifacts import read_plan
 from automl.study.finishing import WEIGHTS, reported_plan
+from automl.study.greedy import energies
 from automl.study.prelude import SPARSE
 from automl.study.study import Study
 from automl.training.distillation import distillation
-from automl.training.methods.group_lasso import energies
 from automl.zoo import load_model
 from search_spaces import ChannelSpace
 from tests.cli.conftest import automl as command

@@ -10,9 +10,9 @@ import torch
 from automl.config.training import StageOptions
 from automl.errors import ConfigError
 from automl.evaluation import Evaluator
-from automl.study.greedy import global_greedy
+from automl.study.greedy import energies, global_greedy
 from automl.study.stages import cut_greedily, cut_towards, prune_in_stages, stages, towards
-from automl.training.methods.group_lasso import energies
+from automl.training.methods.growing_decay import GrowingDecay
 from experiments.recovery.run import renewed
 from search_spaces import ChannelSpace
 from tests.kits.digits import accuracy, hard, problem, train
@@ -68,9 +68,9 @@ def test_stages_are_cut_for_real_from_what_was_tuned(space):
     seen = []
 
     def cut(left, limits):
-        plan, network = cut_greedily(left, limits, within_groups=True)
-        seen.append((plan, copy.deepcopy(network)))
-        return plan, network
+        plan, made = cut_greedily(within_groups=True)(left, limits)
+        seen.append((plan, made()))
+        return plan, made
 
     done = prune_in_stages(space, budgets, cut, lambda network, plan, i: train(network, hard, 2, 0.02))
     assert len(done) == 3
@@ -98,7 +98,7 @@ def test_stages_are_cut_for_real_from_what_was_tuned(space):
 
 def test_one_stage_is_cutting_and_tuning(space):
     limits = macs(space, 0.4)
-    (stage,) = prune_in_stages(space, [limits], cut_greedily, lambda network, plan, i: None)
+    (stage,) = prune_in_stages(space, [limits], cut_greedily(within_groups=False), lambda network, plan, i: None)
     plan = space.plan(global_greedy(space, energies(space), limits), energies(space))
     assert stage.plan == plan and same_weights(stage.network, space.build(plan))
 
@@ -112,12 +112,37 @@ def test_weights_are_rewound_but_channels_chosen_by_tuned_ones(space):
         train(network, hard, 1, 0.02)
 
     budgets = stages(macs(space, 1.0), macs(space, 0.4), 2)
-    done = prune_in_stages(space, budgets, cut_greedily, tune, early=early)
+    done = prune_in_stages(space, budgets, cut_greedily(within_groups=False), tune, early=early)
     from_early = ChannelSpace(early, problem("small_cnn").example_inputs)
     for stage, start in zip(done, started, strict=True):
         assert same_weights(start, from_early.build(stage.plan))
-    chosen = cut_greedily(space.narrowed(done[0].network, done[0].plan), budgets[1])[0]
+    chosen, _ = cut_greedily(within_groups=False)(space.narrowed(done[0].network, done[0].plan), budgets[1])
     assert done[1].plan == chosen
+
+
+def test_what_is_to_go_is_pressed_out_of_the_network_before(space):
+    """The cut is decided first, and takes next to nothing from what has been pressed; the kept weights move on."""
+    budgets = stages(macs(space, 1.0), macs(space, 0.4), 2)
+    lost, cuts = [], []
+
+    def press(network, before, plan, i):
+        assert {n: t.shape for n, t in space.build(before).named_parameters()} == {
+            n: t.shape for n, t in network.named_parameters()
+        }
+        train(network, hard, 4, 0.05, GrowingDecay(space, plan, before=before))
+        lost.append(accuracy(network))
+        cuts.append(plan)
+
+    def tune(network, plan, i):
+        lost[-1] -= accuracy(network)
+        train(network, hard, 1, 0.02)
+
+    before = copy.deepcopy(space.original)
+    done = prune_in_stages(space, budgets, cut_greedily(within_groups=True), tune, press=press)
+    assert [stage.plan for stage in done] == cuts and np.mean(lost) < 0.05, lost
+    assert same_weights(space.original, before), "the original is not changed"
+    left = prune_in_stages(space, budgets[:1], cut_greedily(within_groups=True), lambda network, plan, i: None)
+    assert left[0].plan == cuts[0] and accuracy(left[0].network) < 0.9 < accuracy(done[0].network)
 
 
 def test_stages_on_the_way_to_a_point_are_built_as_trials_are(space):
