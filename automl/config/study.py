@@ -293,6 +293,11 @@ class StudyConfig:
                 "finish.stages says how often networks are cut and trained, and not how they are trained: set "
                 "`finish.training` too, for example `training: {epochs: 30}`, or leave it out"
             )
+        if self.finish.stages.growing_decay is not None and self.training.epochs < 2:
+            raise ConfigError(
+                f"finish.stages.growing_decay takes epochs before the cut of a stage and leaves some for after it: the "
+                f"training needs at least 2, got {self.training.epochs}"
+            )
 
     @property
     def training(self) -> TrainingOptions | None:
@@ -365,8 +370,12 @@ class StudyConfig:
             model = replace(model, weights=str(folder / Path(model.weights).expanduser()))
         if data.root is not None:
             data = replace(data, root=str(folder / Path(data.root).expanduser()))
+        finish = config.finish
+        if finish.stages is not None and finish.stages.rewind_to is not None:
+            early = str(folder / Path(finish.stages.rewind_to).expanduser())
+            finish = replace(finish, stages=replace(finish.stages, rewind_to=early))
         artifacts = config.artifacts and str(folder / Path(config.artifacts).expanduser())
-        return replace(config, model=model, data=data, artifacts=artifacts, folder=str(folder))
+        return replace(config, model=model, data=data, finish=finish, artifacts=artifacts, folder=str(folder))
 
 
 def _of_weights(given: Any, source: Source) -> Any:
