@@ -17,6 +17,7 @@ from automl.lanes.progress import Progress
 from automl.report.table import summary, table
 from automl.store import open_store
 from automl.study.conclude import Results, conclude, manifest
+from automl.study.finishing import reported_point
 from automl.study.study import Study
 from automl.tasks.problem import Problem
 from automl.types import Measurement
@@ -154,7 +155,7 @@ def _result(study: Study, results: Results) -> CompressionResult:
     told = manifest(study, results.winner)
     return CompressionResult(
         network=results.network,
-        point=results.winner.point,
+        point=reported_point(study, results.winner.point),
         plan=results.plan,
         measurements=told["measurements"],
         base=told["base"],

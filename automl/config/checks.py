@@ -92,6 +92,11 @@ def require_trained_stages(config: StudyConfig) -> None:
             "finish.stages says how often networks are cut and trained, and not how they are trained: set "
             "`finish.training` too, for example `training: {epochs: 30}`, or leave it out"
         )
+    if config.finish.stages.growing_decay is not None and config.training.epochs < 2:
+        raise ConfigError(
+            f"finish.stages.growing_decay takes epochs before the cut of a stage and leaves some for after it: the "
+            f"training needs at least 2, got {config.training.epochs}"
+        )
 
 
 def require_priced_latency(config: StudyConfig) -> None:
@@ -99,7 +104,8 @@ def require_priced_latency(config: StudyConfig) -> None:
     if config.parsed_budget.latency is not None and set(config.space.operators) != {"channels"}:
         raise ConfigError(
             f"a latency table prices the widths of groups, and nothing else that a space of "
-            f"{' and '.join(config.space.operators)} can change: limit `macs`, `params` or `size`, or search `space: channels`"
+            f"{' and '.join(config.space.operators)} can change: limit `macs`, `params` or `size`, or search "
+            f"`space: channels`"
         )
 
 

@@ -173,8 +173,12 @@ class StudyConfig:
             model = replace(model, weights=str(folder / Path(model.weights).expanduser()))
         if data.root is not None:
             data = replace(data, root=str(folder / Path(data.root).expanduser()))
+        finish = config.finish
+        if finish.stages is not None and finish.stages.rewind_to is not None:
+            early = str(folder / Path(finish.stages.rewind_to).expanduser())
+            finish = replace(finish, stages=replace(finish.stages, rewind_to=early))
         artifacts = config.artifacts and str(folder / Path(config.artifacts).expanduser())
-        return replace(config, model=model, data=data, artifacts=artifacts, folder=str(folder))
+        return replace(config, model=model, data=data, finish=finish, artifacts=artifacts, folder=str(folder))
 
 
 def _of_weights(given: Any, source: Source) -> Any:

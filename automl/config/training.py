@@ -121,11 +121,40 @@ class StageOptions:
     """How a network is pruned and tuned in stages; a value that makes no sense is a `ConfigError`."""
 
     count: int = 3
-    """In how many stages the widths are reached; each leaves the same part of the MACs of the one before."""
+    """In how many stages the widths are reached; each leaves the same part of the costs of the one before."""
+    cut: Literal["point", "greedy"] = "point"
+    """What each stage cuts. point: all groups on the way to the widths of the trial. greedy: the channels of least
+    energy in the whole network (OICSR, Li et al. 2019), until it costs no more than the trial in what the budget limits
+    (without a budget, MACs and parameters). So the widths are found on the way, and all else that the trial chose is
+    passed over; nothing is refitted. Energies are compared as they are after `sparsify: group_lasso`, and else as parts
+    of the largest in their group (DepGraph)."""
+    growing_decay: float | None = None
+    """Growing regularisation (GReg-1, Wang et al. 2021): the part of the epochs of each stage, in (0, 1), that comes
+    before its cut and presses the channels that are to go ever harder towards zero. None: nothing is pressed."""
+    rewind_to: str | None = None
+    """Weight rewinding (Frankle et al. 2020): a safetensors file, relative to the study file, with the weights that the
+    original had early in its own training. Each stage chooses channels by the weights tuned last, and trains those of
+    this file. None: it trains the weights that were cut."""
 
     def __post_init__(self) -> None:
         if self.count < 1:
             raise ConfigError(f"count is a number of stages, at least 1, got {self.count}")
+        if self.growing_decay is not None and not 0 < self.growing_decay < 1:
+            raise ConfigError(
+                f"growing_decay is a part of each stage's epochs, above 0 and below 1, got {self.growing_decay}. Leave "
+                f"it out to press nothing"
+            )
+        if self.growing_decay is not None and self.rewind_to is not None:
+            raise ConfigError(
+                "growing_decay prepares weights for the cut, and rewind_to puts others in their place: leave out one"
+            )
+
+    def epochs(self, planned: int) -> tuple[int, int]:
+        """How many of the epochs `planned` for a stage come before its cut, and how many after."""
+        if self.growing_decay is None:
+            return 0, planned
+        before = min(max(1, round(self.growing_decay * planned)), planned - 1)
+        return before, planned - before
 
 
 @dataclass(frozen=True)

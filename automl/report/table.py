@@ -15,7 +15,7 @@ from automl.measures.counts import shown
 from automl.report.pictures import fraction_kept, picture_path, record_picture
 from automl.store import TrialRecord
 from automl.study.conclude import Results, Row
-from automl.study.finishing import was_trained
+from automl.study.finishing import reported_point, was_trained
 from automl.study.study import BASE, Study, final
 from automl.tasks.base import DIVERGENCE
 from automl.tasks.objectives import WEIGHED
@@ -67,6 +67,8 @@ def summary(study: Study, results: Results) -> str:
     ]
     if len(study.config.seeds) > 1:
         lines.append(f"mean ± standard deviation over the seeds {', '.join(map(str, study.config.seeds))}")
+    if reported_point(study, winner.point) != winner.point:
+        lines.append("widths found in greedy stages; untrained: the network that the trial made, with its own widths")
     lines.append("latency: median of one sample on one thread, and its ratio to the original in the same run")
     if study.setup.space.packed:
         lines.append(
@@ -82,7 +84,7 @@ def _kept(study: Study, winner: TrialRecord) -> str:
     text = f" and counted: {', '.join(parts)}" if parts else ""
     term, table = study.config.parsed_budget.latency, study.setup.latency_table
     if term is not None and table is not None:
-        predicted = winner.values[PREDICTED]
+        predicted = final(winner, PREDICTED)
         taken = (
             winner.values[certified(term)],
             term.value,
@@ -105,9 +107,10 @@ def draw(study: Study, results: Results) -> Path:
 
     Errors: `ExportError`.
     """
-    points = {_title(study, results.winner): results.winner.point}
+    records = [results.winner]
     beside = "uniform" if results.winner.agent != "uniform" else study.config.agent.name
-    points |= {_title(study, row.shown(study)): row.shown(study).point for row in results.rows if row.agent == beside}
+    records += [row.shown(study) for row in results.rows if row.agent == beside]
+    points = {_title(study, record): reported_point(study, record.point) for record in records}
     path = picture_path(study.store, study.record, "kept")
     record_picture(study.store, study.record, results.winner.id, path, _bars(study, points))
     return path

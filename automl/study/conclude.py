@@ -9,14 +9,16 @@ from typing import Any
 from torch import nn
 
 from automl.config.budget import Term
+from automl.config.training import StageOptions
 from automl.errors import BudgetError
 from automl.evaluation.certify import certificate, certified
 from automl.lanes.session import FINAL
 from automl.measures import compare_latency, peak_activation_bytes
 from automl.store import TrialRecord
-from automl.study.finishing import finish, reported_network, reported_plan, was_trained
+from automl.study.finishing import finish, reported_network, reported_plan, reported_point, was_trained
 from automl.study.study import BASE, Study, final
 from automl.types import Measurement, Say, silent
+from automl.util.fingerprint import fingerprint
 from search_spaces import Plan
 
 CANDIDATES = 10
@@ -144,7 +146,7 @@ def manifest(study: Study, record: TrialRecord) -> dict[str, Any]:
         "trial": record.number,
         "budget": study.config.parsed_budget.text,
         "limits": study.setup.limits,
-        "point": dict(record.point),
+        "point": dict(reported_point(study, record.point)),
         "sparsify": asdict(study.config.sparsify) if study.config.sparsify is not None else None,
         "reconstruction": study.config.finish.reconstruction,
         "training": _training(study, record),
@@ -154,11 +156,18 @@ def manifest(study: Study, record: TrialRecord) -> dict[str, Any]:
 
 
 def _training(study: Study, record: TrialRecord) -> dict[str, Any] | None:
-    """How the network was trained, and in how many stages cut, or None if it was not."""
-    options, stages = study.config.training, study.config.finish.stages
+    """How the network was trained, and cut in stages, or None if it was not."""
+    options, stages, early = study.config.training, study.config.finish.stages, study.setup.early
     if options is None or not was_trained(study, record.point):
         return None
-    return {**asdict(options), "stages": stages.count if stages is not None else 1}
+    staged = stages or StageOptions(count=1)
+    return {
+        **asdict(options),
+        "stages": staged.count,
+        "cut": staged.cut,
+        "growing_decay": staged.growing_decay,
+        "rewound_to": fingerprint(early) if early is not None else None,
+    }
 
 
 def reported(record: TrialRecord) -> dict[str, Measurement]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-FREE = ("trials", "runner", "folder", "artifacts", "data.root", "model.weights")
-"""What may differ when a study is resumed. Weights and folder are where files lie; what the network holds is bound."""
+FREE = ("trials", "runner", "folder", "artifacts", "data.root", "model.weights", "finish.stages.rewind_to")
+"""What may differ when a study is resumed. Weights and folder are where files lie; what the networks hold is bound."""
 
 
 def first_differences(recorded: Mapping[str, Any], wanted: Mapping[str, Any], *, limit: int = 3) -> list[str]:

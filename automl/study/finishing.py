@@ -7,25 +7,34 @@ that was killed goes on.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from torch import nn
 
 from agents import Goal
+from automl.config.training import StageOptions, TrainingOptions
 from automl.errors import NotFiniteError
 from automl.lanes.session import FINAL, REFITTED, TRAINING
+from automl.measures.counts import COUNTED
 from automl.store import ArtifactRecord, TrialRecord
 from automl.study.artifacts import artifacts_folder, file_of, read_plan, read_weights, write_weights
-from automl.study.stages import cut_towards, prune_in_stages, stages
+from automl.study.stages import Cut, cut_greedily, cut_towards, prune_in_stages, stages
 from automl.study.study import BASE, Study
+from automl.training.methods.base import Regulariser
+from automl.training.methods.growing_decay import GrowingDecay
 from automl.training.trainer import History
 from automl.types import Measurement, Say, silent
-from search_spaces import Plan, Point
+from search_spaces import ChannelsStep, Plan, Point
 
 WEIGHTS = "trained weights"
 """The kind of artifact that a network is whose weights were learnt: trained, or tuned block by block."""
+
+COST_NAMES = {"macs": "MACs", "size_bytes": "bytes"}
+"""Cost -> its name in a sentence, where that is another."""
 
 
 def finish(study: Study, say: Say = silent) -> None:
@@ -69,6 +78,15 @@ def reported_plan(study: Study, point: Point) -> Plan:
     return kept or study.finisher.plan(point)
 
 
+def reported_point(study: Study, point: Point) -> Point:
+    """The widths of the network that is reported at `point`: its own where those were found in stages."""
+    options = study.config.finish.stages
+    if options is None or options.cut == "point" or _artifact(study, point) is None:
+        return point
+    space, kept = study.setup.space, reported_plan(study, point).get(ChannelsStep).kept
+    return space.point([len(kept[knob.name]) for knob in space.knobs])
+
+
 def was_trained(study: Study, point: Point) -> bool:
     """Whether the network that is reported at `point` has been trained."""
     return study.config.training is not None and _artifact(study, point) is not None
@@ -97,9 +115,18 @@ def _finished(study: Study, record: TrialRecord, say: Say) -> list[Measurement]:
         return [*before, *finisher.measure_validation(finisher.network(point), prefix=FINAL)]
     network = reported_network(study, point)
     finisher.certify(network)
-    after = finisher.measure_validation(network, prefix=FINAL)
+    after = [*finisher.measure_validation(network, prefix=FINAL), *_predicted(study, point)]
     _tell_if_worse(before, after, finisher.judged, say)
     return [*before, *course, *after]
+
+
+def _predicted(study: Study, point: Point) -> list[Measurement]:
+    """What the network that is reported at `point` is predicted to cost where that is not counted, if it is not what
+    the trial was predicted to."""
+    made, space = reported_point(study, point), study.setup.space
+    if made == point:
+        return []
+    return [Measurement(FINAL + m, space.cost(made, m), "ms") for m in space.metrics if m not in COUNTED]
 
 
 def _tell_if_worse(before: Sequence[Measurement], after: Sequence[Measurement], goal: Goal, say: Say) -> None:
@@ -116,12 +143,13 @@ def _tell_if_worse(before: Sequence[Measurement], after: Sequence[Measurement], 
 
 def _train(study: Study, record: TrialRecord, network: nn.Module, say: Say) -> list[Measurement]:
     """Train `network`, or what is cut in stages, keep the weights in a file, and record that; the course of it all."""
-    point = record.point
-    plan = study.finisher.plan(point)
-    if study.config.finish.stages is None:
-        histories = [_tune(study, point, network, plan, f"{point.key}.checkpoint", say)]
+    point, training, options = record.point, study.config.training, study.config.finish.stages
+    assert training is not None
+    if options is None:
+        plan = study.finisher.plan(point)
+        histories = [_tune(study, point, network, plan, training, f"{point.key}.checkpoint", say)]
     else:
-        network, plan, histories = _in_stages(study, point, study.config.finish.stages.count, say)
+        network, plan, histories = _in_stages(study, point, options, training, say)
     _keep(study, record, network, plan)
     return _course(histories)
 
@@ -135,35 +163,86 @@ def _keep(study: Study, record: TrialRecord, network: nn.Module, plan: Plan) -> 
         study.store.add_artifact(study.record.id, record.id, WEIGHTS, path.resolve(), digest)
 
 
-def _in_stages(study: Study, point: Point, count: int, say: Say) -> tuple[nn.Module, Plan, list[History]]:
-    """The network at `point`, cut and trained `count` times from the whole one on; its plan; how each training went.
+def _in_stages(
+    study: Study, point: Point, options: StageOptions, training: TrainingOptions, say: Say
+) -> tuple[nn.Module, Plan, list[History]]:
+    """The network of `point`, cut and trained stage by stage from the whole one on; its plan; how each training went.
 
     A stage that was done before a kill is cut again, which gives the same and is quick unless blocks are tuned; its
-    checkpoint is at its end.
+    checkpoints are at their ends.
     """
     space = study.setup.space
-    whole, goal = ({"macs": space.cost(p, "macs")} for p in (study.setup.space.original_point, point))
-    budgets = stages(whole, goal, count)
+    metrics = _limiting(study, options)
+    whole, goal = ({name: space.cost(p, name) for name in metrics} for p in (space.original_point, point))
+    budgets = stages(whole, goal, options.count)
+    before, after = options.epochs(training.epochs)
     histories: list[History] = []
 
-    def tune(network: nn.Module, plan: Plan, stage: int) -> None:
-        told = partial(_say, say, f"stage {stage + 1} of {count}, {budgets[stage]['macs'] / whole['macs']:.1%} of MACs")
-        histories.append(_tune(study, point, network, plan, f"{point.key}.{stage + 1}.checkpoint", told))
+    def told(stage: int, doing: str) -> Say:
+        part = f"{budgets[stage][metrics[0]] / whole[metrics[0]]:.1%} of {COST_NAMES.get(metrics[0], metrics[0])}"
+        return partial(_say, say, f"stage {stage + 1} of {options.count}, {doing}{part}")
 
-    last = prune_in_stages(space, budgets, cut_towards(point, study.finisher_of), tune)[-1]
+    def press(network: nn.Module, plan: Plan, coming: Plan, stage: int) -> None:
+        # What is pressed out is so in the last weights only.
+        pressing = replace(training, epochs=before, keep="last", ema=None)
+        decay = GrowingDecay(space, coming, before=plan)
+        checkpoint = f"{point.key}.{stage + 1}.pressing.checkpoint"
+        course = _tune(study, point, network, plan, pressing, checkpoint, told(stage, "before the cut to "), decay)
+        histories.append(course)
+
+    def tune(network: nn.Module, plan: Plan, stage: int) -> None:
+        tuning = replace(training, epochs=after)
+        histories.append(
+            _tune(study, point, network, plan, tuning, f"{point.key}.{stage + 1}.checkpoint", told(stage, ""))
+        )
+
+    last = prune_in_stages(
+        space, budgets, _cut(study, point, options), tune, press=press if before else None, early=_early(study)
+    )[-1]
     return last.network, last.plan, histories
 
 
-def _tune(study: Study, point: Point, network: nn.Module, plan: Plan, checkpoint: str, say: Say) -> History:
+def _limiting(study: Study, options: StageOptions) -> list[str]:
+    """The costs by which stages are budgeted: MACs on the way to a Point, which has its other costs in the end."""
+    return ["macs"] if options.cut == "point" else list(study.setup.limits) or ["macs", "params"]
+
+
+def _cut(study: Study, point: Point, options: StageOptions) -> Cut:
+    """How each stage cuts."""
+    if options.cut == "point":
+        return cut_towards(point, study.finisher_of)
+    sparsify = study.config.sparsify
+    return cut_greedily(within_groups=sparsify is None or sparsify.method != "group_lasso")
+
+
+def _early(study: Study) -> nn.Module | None:
+    """The recorded network with the weights that stages are rewound to, if they are."""
+    if study.setup.early is None:
+        return None
+    state, early = study.setup.early.state_dict(), copy.deepcopy(study.setup.space.original)
+    early.load_state_dict({name: state[name] for name in early.state_dict()})  # what never runs is not recorded
+    return early
+
+
+def _tune(
+    study: Study,
+    point: Point,
+    network: nn.Module,
+    plan: Plan,
+    options: TrainingOptions,
+    checkpoint: str,
+    say: Say,
+    *regularisers: Regulariser,
+) -> History:
     """Train `network`, which `plan` made, in place."""
-    assert study.config.training is not None
     return study.finisher.train(
         network,
         point,
-        study.config.training,
+        options,
         plan=plan,
         validated=True,
         checkpoint=_folder(study) / checkpoint,
+        regularisers=regularisers,
         say=say,
     )
 

@@ -1,11 +1,13 @@
-"""Global greedy selection: the least important channels of the whole network go until a budget is met."""
+"""Global greedy selection: the channels of least energy in the whole network go until a budget is met."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 import numpy as np
+from torch import nn
 
+from automl.training.methods.coupled import CoupledChannels
 from search_spaces import ChannelsStep, NetworkSpace, Point
 
 
@@ -44,3 +46,22 @@ def global_greedy(space: NetworkSpace, scores: Mapping[str, np.ndarray], limits:
             if not space.within(levels, limits):
                 levels[t] = after
     return space.point(levels.tolist())
+
+
+def energies(space: NetworkSpace, network: nn.Module | None = None) -> dict[str, np.ndarray]:
+    """Group -> energy of each channel, the squared norm of all weights that make or read it: [size].
+
+    The importance of OICSR (Li et al. 2019). `network`: one of the shape of `space.original`, which is
+    the default.
+    """
+    channels = CoupledChannels(space)
+    return channels.by_group(channels.squares(network or space.original))
+
+
+def relative(scores: Mapping[str, np.ndarray], top: int = 1) -> dict[str, np.ndarray]:
+    """Scores divided by the mean of the `top` highest of their group, so that groups of other layers compare.
+
+    The score by which Fang et al. 2023 (DepGraph) prune after their sparse training. A group of zeros stays one.
+    """
+    means = {name: float(np.sort(values)[-top:].mean()) for name, values in scores.items()}
+    return {name: values / (means[name] or 1.0) for name, values in scores.items()}

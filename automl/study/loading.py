@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -12,10 +14,10 @@ from torch import nn
 from automl.config.model import IN_MEMORY, DataConfig
 from automl.config.study import StudyConfig
 from automl.data import load, names
-from automl.errors import ConfigError, DataError, StudyError
+from automl.errors import ConfigError, DataError, ModelError, StudyError
 from automl.tasks.problem import Problem
 from automl.util.names import nearest
-from automl.zoo import load_model
+from automl.zoo import load_model, load_weights
 
 DEFAULT_VALIDATION_SIZE = 1000
 
@@ -35,6 +37,20 @@ def load_problem(config: StudyConfig) -> Problem:
         sys.path.insert(0, config.folder)  # where `module:function` lies
     model = load_model(config.model.name, config.model.options, config.model.weights)
     return _own_data(config.data, model) if ":" in config.data.name else _built_in(config.data, model)
+
+
+def load_early(config: StudyConfig, model: nn.Module) -> nn.Module | None:
+    """`model` with the weights that it had early in its own training, if stages are rewound to them. Errors:
+    `ModelError`."""
+    stages = config.finish.stages
+    if stages is None or stages.rewind_to is None:
+        return None
+    early = copy.deepcopy(model)
+    try:
+        load_weights(early, Path(stages.rewind_to))
+    except ModelError as error:
+        raise ModelError(f"finish.stages.rewind_to: {error}") from error
+    return early
 
 
 def _built_in(data: DataConfig, model: nn.Module) -> Problem:

@@ -12,7 +12,8 @@ from automl.config.training import SparsifyOptions
 from automl.evaluation import Evaluator
 from automl.store import ArtifactRecord, Store, StudyRecord
 from automl.study.artifacts import artifacts_folder, file_of, read_weights, write_weights
-from automl.training.methods.group_lasso import GroupSparseDecay, OutInGroupLasso
+from automl.training.methods.group_decay import GroupSparseDecay
+from automl.training.methods.group_lasso import OutInGroupLasso
 from automl.types import Say, silent
 from search_spaces import NetworkSpace
 

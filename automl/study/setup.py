@@ -18,7 +18,7 @@ from automl.evaluation import Evaluator
 from automl.export.subject import largest_difference, run_module
 from automl.measures.counts import COUNTED
 from automl.measures.latency_model import LatencyTable, measure_latency_table
-from automl.study.loading import load_problem
+from automl.study.loading import load_early, load_problem
 from automl.tasks.base import DIVERGENCE
 from automl.tasks.objectives import WEIGHED
 from automl.tasks.problem import Problem
@@ -53,6 +53,8 @@ class Setup:
         that the search starts from, if it is not the original."""
         self.config = config
         self.problem = problem or load_problem(config)
+        self.early = load_early(config, self.problem.model)
+        """What stages are rewound to, if they are."""
         self._require_metrics()
         self._require_trainable()
         self.threads = _threads(config.runner)
@@ -154,6 +156,7 @@ class Setup:
         return {
             **self.config.to_record(),
             "network": fingerprint(self.problem.model),
+            **({"early": fingerprint(self.early)} if self.early is not None else {}),
             **({"start": self.start} if self.start else {}),
             "knobs": knobs,
             "goal": asdict(self.config.goal),

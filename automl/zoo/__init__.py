@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from automl.zoo.registry import create, names
 
 if TYPE_CHECKING:
-    from automl.zoo.loading import load_model
+    from automl.zoo.loading import load_model, load_weights
 
-__all__ = ["create", "load_model", "names"]
+__all__ = ["create", "load_model", "load_weights", "names"]
 
 
 def __getattr__(name: str) -> Any:
-    """Load `load_model` on first use, so that the names alone do not wait for torch."""
-    if name == "load_model":
-        from automl.zoo.loading import load_model
-
-        return load_model
+    """Load what loads networks on first use, so that the names alone do not wait for torch."""
+    if name in ("load_model", "load_weights"):
+        return getattr(import_module("automl.zoo.loading"), name)
     raise AttributeError(f"module 'automl.zoo' has no attribute {name!r}")

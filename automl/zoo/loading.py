@@ -25,7 +25,7 @@ def load_model(spec: str, options: Mapping[str, Any] | None = None, weights: str
     """
     network = _call(spec, options or {}) if ":" in spec else create(spec, **(options or {}))
     if weights is not None:
-        _load_weights(network, Path(weights))
+        load_weights(network, Path(weights))
     return network.eval()
 
 
@@ -55,8 +55,8 @@ def _call(spec: str, options: Mapping[str, Any]) -> nn.Module:
     return network
 
 
-def _load_weights(network: nn.Module, path: Path) -> None:
-    """Copy the tensors of a safetensors file into `network`; all keys and shapes must fit.
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Copy the tensors of a safetensors file into `network`; all keys and shapes must fit, or it is a `ModelError`.
 
     Counters of seen batches may be missing, as may a name that shares its tensor with one that is there
     (safetensors stores a shared tensor once).

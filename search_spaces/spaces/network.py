@@ -77,10 +77,9 @@ class NetworkSpace(ConditionalSpace):
         ends = np.cumsum([0, *(len(operator.knobs) for operator in operators)])
         self._places = [place[start:end] for start, end in pairwise(ends)]
         """For each operator the positions of its knobs among all: [n_knobs of it]."""
-        lowers = frozenset[str]().union(*(operator.options_type.lowers for operator in operators))
-        recoded = any(
-            "bops" in operator.lowers and "macs" not in operator.options_type.lowers for operator in operators
-        )
+        lowered = [operator.options_type.lowers for operator in operators]
+        lowers = frozenset[str]().union(*lowered)
+        recoded = any("bops" in costs and "macs" not in costs for costs in lowered)
         names = ("macs", "params", "size_bytes", *(["bops"] if recoded else []))
         self.metrics: tuple[str, ...] = tuple(name for name in names if name in lowers)
         self._file = file_of(self.basis.terms, self.original, self.basis.storage)

@@ -13,8 +13,9 @@ import automl.export
 from automl.errors import AutomlError, ConfigError, DataError, StudyError
 from automl.measures import count_macs
 from automl.store import open_store
-from search_spaces import ChannelsStep, InfeasibleBudgetError
+from search_spaces import InfeasibleBudgetError
 from tests.cli.conftest import automl as command
+from tests.kits.plans import kept_by
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def test_three_lines_give_a_smaller_network_within_the_budget(model, tmp_path, c
     assert macs(result.network) == result.measurements["macs"].value <= macs(model) / 2
     assert result.base["macs"].value == macs(model)
     assert result.measurements["accuracy"].n == 48
-    assert {name: len(kept) for name, kept in result.plan.get(ChannelsStep).kept.items()} == dict(result.point)
+    assert {name: len(kept) for name, kept in kept_by(result.plan).items()} == dict(result.point)
     assert [line.split()[0] for line in result.table().splitlines()[2:6]] == ["base", "uniform", "random", "amc_warm"]
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
     assert model.training

@@ -35,6 +35,7 @@ trials: 40
 seeds: [0, 1, 2]
 evaluation: {importance: activation, reconstruction: none, recalibration: none, precision: float32}
 runner: {workers: 4, threads: 2}
+finish: {training: {epochs: 4}, stages: {rewind_to: weights/early.safetensors}}
 """
 
 
@@ -65,6 +66,7 @@ def test_a_study_of_depth_that_names_no_agent_gets_one_that_needs_no_error_curve
 def test_a_full_file_is_read_with_paths_relative_to_it(tmp_path):
     config = StudyConfig.from_file(write(tmp_path, FULL))
     assert Path(config.model.weights) == tmp_path / "weights/net.safetensors"
+    assert Path(config.finish.stages.rewind_to) == tmp_path / "weights/early.safetensors"
     assert Path(config.data.root).resolve() == tmp_path.parent / "data"
     assert Path(config.folder) == tmp_path
     assert config.model.options == {"width": 8}
@@ -158,6 +160,9 @@ def test_differences_are_named_and_what_may_differ_is_not():
     old = StudyConfig.from_dict(MINIMAL).to_record()
     free = {"trials": 7, "runner": {"workers": 3}, "data": {"name": "digits", "root": "/elsewhere"}}
     assert first_differences(old, StudyConfig.from_dict({**MINIMAL, **free}, folder="/").to_record()) == []
+    staged = [{"training": {}, "stages": {"rewind_to": path}} for path in ("here", "there")]
+    records = [StudyConfig.from_dict({**MINIMAL, "finish": finish}).to_record() for finish in staged]
+    assert first_differences(*records) == []
     bound = {"budget": "macs <= 40%", "space": {"name": "channels", "round_to": 2}}
     found = first_differences(old, StudyConfig.from_dict({**MINIMAL, **bound}).to_record())
     assert found == [

@@ -14,6 +14,7 @@ from automl.study.setup import Setup
 from automl.util.fingerprint import fingerprint
 from search_spaces import Blueprint, Plan, Point
 from tests.golden.cases import Case, outputs
+from tests.kits.plans import kept_by
 
 RANDOM, PLANNED, WALKED = 30, 5, 3
 """Random Points with their costs; how many of them are planned and built; along how many the bounds are asked for."""
@@ -100,7 +101,7 @@ def described(plan: Plan, space: Any) -> dict[str, Any]:
     weights = {name: count for name, count in plan.weights.items() if count < sizes[name]}
     return {
         "depth": {"removed": list(plan.removed), "skips": [list(pair) for pair in plan.skips]},
-        "channels": {name: list(kept) for name, kept in plan.kept.items() if len(kept) < sizes[name]},
+        "channels": {name: list(kept) for name, kept in kept_by(plan).items() if len(kept) < sizes[name]},
         "weights": weights,
         "scales": {name: list(scale) for name, scale in plan.scales.items() if name in weights},
     }

@@ -13,7 +13,8 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_map
 from torch.utils.flop_counter import FlopCounterMode
 
-from search_spaces import ChannelsStep, Depth, DepthStep, NetworkSpace, Plan, Point, Recorded
+from search_spaces import Depth, DepthStep, NetworkSpace, Plan, Point, Recorded
+from tests.kits.plans import kept_by
 
 
 class Conv(nn.Module):
@@ -315,9 +316,7 @@ def masked(model: nn.Module, space: NetworkSpace | Recorded, plan: Plan) -> nn.M
     state = dict(model.named_parameters())
     blind: dict[str, np.ndarray] = {}
     for group in space.groups:
-        removed = np.setdiff1d(
-            np.arange(group.size), plan.get(ChannelsStep).kept.get(group.name, np.arange(group.size))
-        )
+        removed = np.setdiff1d(np.arange(group.size), kept_by(plan).get(group.name, np.arange(group.size)))
         for member in group.members:
             entries = member.indices[removed].ravel()
             owner = member.parameter.rpartition(".")[0]

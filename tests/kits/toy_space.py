@@ -6,6 +6,7 @@ import numpy as np
 from torch import nn
 
 from search_spaces import ChannelsStep, CostedSpace, Knob, Plan, Point
+from tests.kits.plans import kept_by
 
 FEATURES = ("index", "out_channels", "in_channels", "height", "width", "stride", "kernel", "macs")
 
@@ -60,7 +61,7 @@ class ToySpace(CostedSpace):
         return Plan((ChannelsStep({name: tuple(range(level)) for name, level in point.items()}),))
 
     def build(self, plan: Plan) -> nn.Module:
-        widths = [3, *(len(plan.get(ChannelsStep).kept[knob.name]) for knob in self.knobs)]
+        widths = [3, *(len(kept_by(plan)[knob.name]) for knob in self.knobs)]
         return nn.Sequential(
             *(
                 nn.Conv2d(n_in, n_out, 3, int(stride), 1)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from search_spaces import Channels, ChannelsStep, Plan, SpaceError, channel_space
+from tests.kits.plans import kept_by
 from tests.kits.spaces import BuildingSpaceConformance
 
 
@@ -155,9 +156,9 @@ def test_scores_decide_and_magnitude_is_the_default(x):
         model.conv2.weight[:, 2] *= 0.01
     space = channel_space(model, (x,))
     point = space.point([6, 12])
-    assert space.plan(point).kept["conv1"] == (0, 1, 3, 4, 6, 7)
+    assert kept_by(space.plan(point))["conv1"] == (0, 1, 3, 4, 6, 7)
     scores = {"conv1": np.arange(8), "conv2": np.ones(12)}
-    assert space.plan(point, scores).kept["conv1"] == (2, 3, 4, 5, 6, 7)
+    assert kept_by(space.plan(point, scores))["conv1"] == (2, 3, 4, 5, 6, 7)
 
 
 def test_slices_name_what_remains_of_every_layer(x):

@@ -106,9 +106,8 @@ def coded(network, y, plan):
     for name, form in plan.get(CodeStep).formats.items():
 
         def see(layer, args, out, form=form):
-            found.append(
-                (int(form.removeprefix("int")), layer.weight.numel() * out[0].numel() // layer.weight.shape[0])
-            )
+            positions = out[0].numel() // layer.weight.shape[0]
+            found.append((int(form.removeprefix("int")), layer.weight.numel() * positions))
 
         hooks.append(network.get_submodule(name).register_forward_hook(see))
     with torch.no_grad():

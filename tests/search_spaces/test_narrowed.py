@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from search_spaces import ChannelsStep, Plan, Point, SpaceError, channel_space
+from tests.kits.plans import kept_by
 from tests.kits.random_networks import ChannelsLast, RandomNetwork, agree, in_double, masked, random_levels
 
 
@@ -44,18 +45,15 @@ def test_any_network_is_cut_again_from_its_trained_weights():
 
         again = left.build(plan).state_dict()
         assert all(torch.equal(again[name], tensor) for name, tensor in small.state_dict().items()), seed
-        assert space.levels(
-            Point({name: len(kept) for name, kept in plan.get(ChannelsStep).kept.items()})
-        ).tolist() == [knob.levels[-1] for knob in left.knobs]
+        assert space.levels(Point({name: len(kept) for name, kept in kept_by(plan).items()})).tolist() == [
+            knob.levels[-1] for knob in left.knobs
+        ]
         if not any(isinstance(module, (nn.GroupNorm, ChannelsLast, nn.LayerNorm)) for module in small.modules()):
             compared += 1
             assert agree(in_double(left.original, x), in_double(small, x)), seed
 
         further = drawn(left, rng)
-        assert all(
-            set(further.get(ChannelsStep).kept[name]) <= set(plan.get(ChannelsStep).kept[name])
-            for name in plan.get(ChannelsStep).kept
-        )
+        assert all(set(kept_by(further)[name]) <= set(kept_by(plan)[name]) for name in kept_by(plan))
         expected = in_double(masked(left.original, left, further), x)
         assert agree(in_double(left.build(further), x), expected), seed
         assert all(

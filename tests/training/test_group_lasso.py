@@ -9,17 +9,15 @@ from torch import nn
 
 from automl import zoo
 from automl.errors import ConfigError
-from automl.study.greedy import global_greedy
-from automl.training.methods.group_lasso import (
-    CoupledChannels,
-    GroupSparseDecay,
-    GrowingDecay,
-    OutInGroupLasso,
-    energies,
-    relative,
-)
-from search_spaces import ChannelsStep, InfeasibleBudgetError, channel_space
+from automl.study.greedy import energies, global_greedy, relative
+from automl.training.methods.coupled import CoupledChannels
+from automl.training.methods.group_decay import GroupSparseDecay
+from automl.training.methods.group_lasso import OutInGroupLasso
+from automl.training.methods.growing_decay import GrowingDecay
+from search_spaces import InfeasibleBudgetError, Point, SpaceError, channel_space
 from tests.kits.digits import accuracy, hard, problem, train
+from tests.kits.plans import kept_by
+from tests.kits.random_networks import RandomNetwork, random_levels
 
 
 class Chain(nn.Module):
@@ -126,11 +124,37 @@ def test_group_sparse_decay_presses_small_channels_16_times_as_hard(chain):
 def test_growing_decay_rises_and_stays_and_leaves_the_kept_alone(chain):
     network = copy.deepcopy(chain.original)
     plan = chain.plan(chain.point([2]))
-    (gone,) = {0, 1, 2} - set(plan.get(ChannelsStep).kept["conv"])
+    (gone,) = {0, 1, 2} - set(kept_by(plan)["conv"])
     regulariser = GrowingDecay(chain, plan, strength=0.5, growth=0.8)
     for progress, grown in ((0.0, 0.0), (0.4, 0.5), (0.8, 1.0), (1.0, 1.0)):
         by_hand = 0.5 * grown / 2 * own_weights(network, norms=True)[gone].square().sum()
         assert_same(added(regulariser, network, progress), gradients(by_hand, network))
+
+
+def test_channels_of_any_network_keep_their_numbers_and_weights_when_others_are_cut():
+    """The small network's sums against those of the same weights in the shape of the original, zeros where cut."""
+    compared = 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
+        try:
+            space = channel_space(RandomNetwork(seed).double(), (x.double(),), min_keep=0.01)
+        except SpaceError:
+            continue
+        plan = space.plan(
+            Point(random_levels(space, rng)), {group.name: rng.random(group.size) for group in space.groups}
+        )
+        small = space.build(plan)
+        whole, cut = CoupledChannels(space, norms=True), CoupledChannels(space, norms=True, plan=plan)
+        squares = cut.squares(small)
+        torch.testing.assert_close(squares, whole.squares(space.narrowed(small, plan).original), rtol=1e-9, atol=1e-12)
+        for tensor in small.parameters():
+            tensor.grad = torch.zeros_like(tensor)
+        cut.add_to_gradients(small, factors := torch.from_numpy(rng.random(cut.count)))
+        by_hand = gradients((factors * cut.squares(small)).sum() / 2, small)
+        assert_same({name: tensor.grad for name, tensor in small.named_parameters()}, by_hand)
+        compared += int((squares == 0).any())
+    assert compared > 10
 
 
 @pytest.mark.parametrize("make", [OutInGroupLasso, GroupSparseDecay])

@@ -15,19 +15,20 @@ from torch import Tensor, nn
 
 import automl
 from automl.config.study import StudyConfig
-from automl.config.training import DistillationOptions, SparsifyOptions
-from automl.errors import ConfigError, StudyError
+from automl.config.training import DistillationOptions, SparsifyOptions, StageOptions
+from automl.errors import ConfigError, ModelError, StudyError
 from automl.store import ArtifactRecord, open_store
 from automl.study.artifacts import read_plan
 from automl.study.finishing import WEIGHTS, reported_plan
+from automl.study.greedy import energies
 from automl.study.prelude import SPARSE
 from automl.study.study import Study
 from automl.training.distillation import distillation
-from automl.training.methods.group_lasso import energies
 from automl.zoo import load_model
-from search_spaces import ChannelsStep, channel_space
+from search_spaces import channel_space
 from tests.cli.conftest import automl as command
 from tests.kits.digits import problem
+from tests.kits.plans import kept_by
 from tests.kits.studies import WEIGHTS_FILE, exported, kill, moved, outcome, trials, write
 from tests.training.conftest import accuracy
 
@@ -88,7 +89,7 @@ def test_the_last_stage_has_the_widths_that_the_search_chose(searched, study):
     database, _ = searched
     (staged,) = (t for t in trials(database) if "training_s" in t.values)
     plan = reported_plan(study, staged.point)
-    assert {name: len(kept) for name, kept in plan.get(ChannelsStep).kept.items()} == dict(staged.point)
+    assert {name: len(kept) for name, kept in kept_by(plan).items()} == dict(staged.point)
     assert plan != study.finisher.plan(staged.point), "other channels than those of the network cut at once"
     assert staged.values["final_macs"] == staged.values["macs"] <= 141_062
 
@@ -123,7 +124,7 @@ def test_the_search_starts_from_the_trained_network_and_compares_with_the_one_gi
     ]
     assert norms[1] < 0.95 * norms[0]
     cut = study.setup.space.build(study.evaluator.plan(trials(database)[1].point))
-    rows = list(study.evaluator.plan(trials(database)[1].point).kept["stem.0"])
+    rows = list(kept_by(study.evaluator.plan(trials(database)[1].point))["stem.0"])
     assert torch.equal(
         cut.get_parameter("stem.0.weight"), study.setup.space.original.get_parameter("stem.0.weight")[rows]
     )
@@ -147,6 +148,48 @@ def test_a_study_killed_in_the_middle_of_all_that_ends_as_one_that_ran_through(s
     assert {kind: kept.sha256 for kind, kept in files(database).items() if kind in (WEIGHTS, SPARSE)} == {
         kind: kept.sha256 for kind, kept in files(through).items() if kind in (WEIGHTS, SPARSE)
     }
+
+
+GREEDY = (
+    "finish: {finalists: 1, reconstruction: as_searched, stages: {count: 2, cut: greedy, growing_decay: 0.5}, "
+    f"training: {{epochs: 4, {FAST}}}}}",
+    "evaluation: {importance: magnitude, reconstruction: none}",
+)
+
+
+def test_widths_found_greedily_are_what_is_reported_also_after_a_kill(tmp_path):
+    (tmp_path / "through").mkdir()
+    through, database = tmp_path / "through" / "study.db", tmp_path / "study.db"
+    file = write(tmp_path, *GREEDY, trials=1, baselines="", agent="random")
+    ran = command("search", file, "--storage", through)
+    assert ran.code == 0, ran.err
+    told = [line.partition("stage ")[2].partition(":")[0] for line in ran.err.splitlines() if ": epoch 1" in line]
+    assert told[:2] == ["1 of 2, before the cut to 34.6% of MACs", "1 of 2, 34.6% of MACs"]
+    assert "widths found in greedy stages" in ran.out
+    (made,) = (t for t in trials(through) if "training_s" in t.values)
+    assert sum(m.metric == "training_loss" for m in made.measurements) == 8
+
+    kill(
+        tmp_path,
+        "search",
+        file,
+        "--storage",
+        database,
+        when=lambda said: "epoch 1 of 2" in said.partition("2 of 2,")[2],
+    )
+    assert sum(path.name.endswith("pressing.checkpoint") for path in tmp_path.rglob("*.checkpoint")) == 2
+    ran = command("resume", "amc-digits", "--storage", database)
+    assert ran.code == 0 and "stage 1 of 2, 34.6% of MACs: epoch" not in ran.err, ran.err
+    assert not list(tmp_path.rglob("*.checkpoint")) and outcome(database) == outcome(through)
+    assert files(database)[WEIGHTS].sha256 == files(through)[WEIGHTS].sha256
+
+    _, manifest = exported(database, tmp_path / "out")
+    kept = files(database)[WEIGHTS]
+    assert manifest["plan"] == json.loads(read_plan(Path(kept.path), kept.sha256).to_json())  # type: ignore[union-attr]
+    assert manifest["point"] == {name: len(kept) for name, kept in manifest["plan"]["kept"].items()} != dict(made.point)
+    space = channel_space(load_model("small_cnn", {}, WEIGHTS_FILE), problem("small_cnn").example_inputs)
+    cost = space.cost(space.point([manifest["point"][knob.name] for knob in space.knobs]), "macs")
+    assert cost == made.values["final_macs"] <= made.values["macs"] <= 141_062
 
 
 def test_a_study_goes_on_from_its_own_start_only(searched, tmp_path):
@@ -185,19 +228,24 @@ def batches(seed: int) -> list[tuple[Tensor, Tensor]]:
     return [(torch.randn(48, 3, 8, 8, generator=generator), torch.randint(4, (48,), generator=generator))]
 
 
+def usual_layers() -> tuple[nn.Module, ...]:
+    return nn.Conv2d(3, 12, 3), nn.BatchNorm2d(12), nn.ReLU(), nn.Flatten(), nn.Linear(432, 4)
+
+
 @pytest.fixture
 def compressed(tmp_path, monkeypatch) -> Callable[..., automl.CompressionResult]:
     """Compresses a small network, these layers or others, with these sections."""
     monkeypatch.chdir(tmp_path)
 
     def run(
-        *layers: nn.Module, learning_rate: float = 0.05, stages: int | None = None, **sections
+        *layers: nn.Module, learning_rate: float = 0.05, stages: int | dict | None = None, **sections
     ) -> automl.CompressionResult:
         torch.manual_seed(0)
-        layers = layers or (nn.Conv2d(3, 12, 3), nn.BatchNorm2d(12), nn.ReLU(), nn.Flatten(), nn.Linear(432, 4))
+        layers = layers or usual_layers()
         form = {"precision": "float32", "channels_last": True}
         training = {"epochs": 2, "batch_size": 16, **form, "learning_rate": learning_rate}
-        finish = {"finalists": 1, "training": training, "stages": stages and {"count": stages}}
+        finish = {"finalists": 1, "training": training}
+        finish["stages"] = {"count": stages} if isinstance(stages, int) else stages
         return automl.compress(
             nn.Sequential(*layers),
             batches(0),
@@ -219,6 +267,54 @@ def test_one_stage_is_cutting_at_once_and_training(compressed):
     assert at_once.plan == staged.plan
     for name, tensor in at_once.network.state_dict().items():
         assert torch.equal(tensor, staged.network.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("changes", [{"cut": "greedy"}, {"growing_decay": 0.5}])
+def test_stages_keep_what_limits_the_budget_however_they_are_cut(compressed, changes):
+    layers = nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(128, 4)
+    budget = ["params <= 60%", "size <= 70%"]
+    result = compressed(*layers, stages={"count": 2, **changes}, budget=budget)
+    kept = {name: len(channels) for name, channels in kept_by(result.plan).items()}
+    assert kept == dict(result.point) == result.manifest["point"]
+    assert sum(p.numel() for p in result.network.parameters()) == result.measurements["params"].value
+    assert result.measurements["params"].value <= 0.6 * result.base["params"].value
+    assert result.measurements["size_bytes"].value <= 0.7 * result.base["size_bytes"].value
+    assert {key: result.manifest["training"][key] for key in changes} == changes
+
+
+@pytest.fixture
+def early(tmp_path_factory) -> Path:
+    """The weights of the usual layers as they were before."""
+    torch.manual_seed(1)
+    path = tmp_path_factory.mktemp("early") / "early.safetensors"
+    safetensors.torch.save_file(nn.Sequential(*usual_layers()).state_dict(), path)
+    return path
+
+
+def test_stages_start_from_the_weights_that_they_are_rewound_to(compressed, early):
+    stages = {"count": 2, "rewind_to": str(early)}
+    result = compressed(stages=stages, learning_rate=1e-12)
+    before, rows = safetensors.torch.load_file(early)["0.weight"], list(kept_by(result.plan)["0"])
+    torch.testing.assert_close(result.network.get_parameter("0.weight"), before[rows], atol=1e-6, rtol=0)
+    assert result.manifest["training"]["rewound_to"] is not None
+    with pytest.raises(
+        ModelError, match=r"finish.stages.rewind_to: the weights in .* do not fit Sequential: 0.weight has"
+    ):
+        compressed(nn.Conv2d(3, 8, 3), *usual_layers()[2:4], nn.Linear(288, 4), stages=stages)
+
+
+def test_what_stages_are_rewound_to_may_lie_elsewhere_but_not_change(compressed, early):
+    storage = early.with_name("study.db")
+    first = compressed(stages={"count": 1, "rewind_to": str(early)}, storage=storage, name="s")
+    moved_to = early.rename(early.with_name("moved.safetensors"))
+    again = compressed(stages={"count": 1, "rewind_to": str(moved_to)}, storage=storage, name="s")
+    assert again.measurements["loss"] == first.measurements["loss"]
+    torch.manual_seed(2)
+    safetensors.torch.save_file(nn.Sequential(*usual_layers()).state_dict(), moved_to)
+    with pytest.raises(StudyError, match=r"early \(recorded '"):
+        compressed(stages={"count": 1, "rewind_to": str(moved_to)}, storage=storage, name="s")
+    with pytest.raises(StudyError, match=r"early \(recorded '.*', now None"):
+        compressed(stages=1, storage=storage, name="s")
 
 
 def test_a_network_whose_stages_diverge_stays_as_it_was(compressed):
@@ -244,6 +340,10 @@ def test_what_starts_a_search_is_forgotten_with_its_study(compressed):
         ({"finish": {"stages": {"count": 0}, "training": {}}}, "finish.stages: count is a number of stages"),
         ({"finish": {"stages": {}, "training": {}}, "space": "depth"}, "out of a space of depth"),
         ({"finish": {"stages": {}, "training": {}}, "space": "weights", "budget": "params <= 50%"}, "space of weights"),
+        ({"finish": {"stages": {"cut": "local"}, "training": {}}}, "expected one of point, greedy, got 'local'"),
+        ({"finish": {"stages": {"growing_decay": 1.0}, "training": {}}}, "above 0 and below 1, got 1.0"),
+        ({"finish": {"stages": {"growing_decay": 0.5}, "training": {"epochs": 1}}}, "needs at least 2, got 1"),
+        ({"finish": {"stages": {"growing_decay": 0.5, "rewind_to": "f"}, "training": {}}}, "leave out one"),
         ({"sparsify": {}, "space": "weights", "budget": "params <= 50%"}, "sparsify presses whole channels"),
         ({"sparsify": {"strength": 0.0}}, "strength must be above 0"),
         ({"sparsify": {"method": "greg"}}, "expected one of group_lasso, group_decay, got 'greg'"),
@@ -266,6 +366,11 @@ def test_weights_of_an_earlier_version_have_the_plan_of_their_point(tmp_path):
     content = safetensors.torch.save({"weight": torch.zeros(2)})
     (tmp_path / "old.safetensors").write_bytes(content)
     assert read_plan(tmp_path / "old.safetensors", hashlib.sha256(content).hexdigest()) is None
+
+
+def test_a_stage_presses_for_a_part_of_its_epochs_and_always_tunes():
+    assert StageOptions().epochs(5) == (0, 5)
+    assert [StageOptions(growing_decay=part).epochs(10) for part in (0.01, 0.4, 0.99)] == [(1, 9), (4, 6), (9, 1)]
 
 
 def test_stages_may_be_trained_as_every_trial_was():

@@ -10,12 +10,13 @@ import torch
 from automl.config.training import StageOptions
 from automl.errors import ConfigError
 from automl.evaluation import Evaluator
-from automl.study.greedy import global_greedy
+from automl.study.greedy import energies, global_greedy
 from automl.study.stages import cut_greedily, cut_towards, prune_in_stages, stages, towards
-from automl.training.methods.group_lasso import energies
+from automl.training.methods.growing_decay import GrowingDecay
 from experiments.recovery.run import renewed
-from search_spaces import ChannelsStep, channel_space
+from search_spaces import channel_space
 from tests.kits.digits import accuracy, hard, problem, train
+from tests.kits.plans import kept_by
 
 
 @pytest.fixture(scope="module")
@@ -68,9 +69,9 @@ def test_stages_are_cut_for_real_from_what_was_tuned(space):
     seen = []
 
     def cut(left, limits):
-        plan, network = cut_greedily(left, limits, within_groups=True)
-        seen.append((plan, copy.deepcopy(network)))
-        return plan, network
+        plan, made = cut_greedily(within_groups=True)(left, limits)
+        seen.append((plan, made()))
+        return plan, made
 
     done = prune_in_stages(space, budgets, cut, lambda network, plan, i: train(network, hard, 2, 0.02))
     assert len(done) == 3
@@ -79,28 +80,18 @@ def test_stages_are_cut_for_real_from_what_was_tuned(space):
         assert {name: t.shape for name, t in stage.network.state_dict().items()} == {
             n: t.shape for n, t in whole.items()
         }
-        assert (
-            space.cost(space.point([len(stage.plan.get(ChannelsStep).kept[k.name]) for k in space.knobs]), "macs")
-            <= stage.limits["macs"]
+        levels = [len(kept_by(stage.plan)[knob.name]) for knob in space.knobs]
+        assert space.cost(space.point(levels), "macs") <= stage.limits["macs"]
         )
         plan, untuned = seen[i]
         assert not same_weights(untuned, stage.network)
         if i:
             before = done[i - 1]
-            assert all(
-                set(plan.get(ChannelsStep).kept[name]) <= set(kept)
-                for name, kept in before.plan.get(ChannelsStep).kept.items()
-            )
-            assert sum(map(len, plan.get(ChannelsStep).kept.values())) < sum(
-                map(len, before.plan.get(ChannelsStep).kept.values())
-            )
+            assert all(set(kept_by(plan)[name]) <= set(kept) for name, kept in kept_by(before.plan).items())
+            assert sum(map(len, kept_by(plan).values())) < sum(map(len, kept_by(before.plan).values()))
             # The weights are those of the stage before, sliced: here of a layer by the positions in what it had.
-            rows = np.searchsorted(
-                before.plan.get(ChannelsStep).kept["conv3.0"], plan.get(ChannelsStep).kept["conv3.0"]
-            )
-            columns = np.searchsorted(
-                before.plan.get(ChannelsStep).kept["stem.0"], plan.get(ChannelsStep).kept["stem.0"]
-            )
+            rows = np.searchsorted(kept_by(before.plan)["conv3.0"], kept_by(plan)["conv3.0"])
+            columns = np.searchsorted(kept_by(before.plan)["stem.0"], kept_by(plan)["stem.0"])
             weight = before.network.get_parameter("conv3.0.weight").detach()
             assert torch.equal(untuned.get_parameter("conv3.0.weight"), weight[rows][:, columns])
     assert accuracy(done[-1].network) > accuracy(seen[-1][1]) + 0.1
@@ -108,7 +99,7 @@ def test_stages_are_cut_for_real_from_what_was_tuned(space):
 
 def test_one_stage_is_cutting_and_tuning(space):
     limits = macs(space, 0.4)
-    (stage,) = prune_in_stages(space, [limits], cut_greedily, lambda network, plan, i: None)
+    (stage,) = prune_in_stages(space, [limits], cut_greedily(within_groups=False), lambda network, plan, i: None)
     plan = space.plan(global_greedy(space, energies(space), limits), energies(space))
     assert stage.plan == plan and same_weights(stage.network, space.build(plan))
 
@@ -122,12 +113,37 @@ def test_weights_are_rewound_but_channels_chosen_by_tuned_ones(space):
         train(network, hard, 1, 0.02)
 
     budgets = stages(macs(space, 1.0), macs(space, 0.4), 2)
-    done = prune_in_stages(space, budgets, cut_greedily, tune, early=early)
+    done = prune_in_stages(space, budgets, cut_greedily(within_groups=False), tune, early=early)
     from_early = channel_space(early, problem("small_cnn").example_inputs)
     for stage, start in zip(done, started, strict=True):
         assert same_weights(start, from_early.build(stage.plan))
-    chosen = cut_greedily(space.narrowed(done[0].network, done[0].plan), budgets[1])[0]
+    chosen, _ = cut_greedily(within_groups=False)(space.narrowed(done[0].network, done[0].plan), budgets[1])
     assert done[1].plan == chosen
+
+
+def test_what_is_to_go_is_pressed_out_of_the_network_before(space):
+    """The cut is decided first, and takes next to nothing from what has been pressed; the kept weights move on."""
+    budgets = stages(macs(space, 1.0), macs(space, 0.4), 2)
+    lost, cuts = [], []
+
+    def press(network, before, plan, i):
+        assert {n: t.shape for n, t in space.build(before).named_parameters()} == {
+            n: t.shape for n, t in network.named_parameters()
+        }
+        train(network, hard, 4, 0.05, GrowingDecay(space, plan, before=before))
+        lost.append(accuracy(network))
+        cuts.append(plan)
+
+    def tune(network, plan, i):
+        lost[-1] -= accuracy(network)
+        train(network, hard, 1, 0.02)
+
+    before = copy.deepcopy(space.original)
+    done = prune_in_stages(space, budgets, cut_greedily(within_groups=True), tune, press=press)
+    assert [stage.plan for stage in done] == cuts and np.mean(lost) < 0.05, lost
+    assert same_weights(space.original, before), "the original is not changed"
+    left = prune_in_stages(space, budgets[:1], cut_greedily(within_groups=True), lambda network, plan, i: None)
+    assert left[0].plan == cuts[0] and accuracy(left[0].network) < 0.9 < accuracy(done[0].network)
 
 
 def test_stages_on_the_way_to_a_point_are_built_as_trials_are(space):
@@ -141,12 +157,9 @@ def test_stages_on_the_way_to_a_point_are_built_as_trials_are(space):
         train(network, hard, 2, 0.02)
 
     done = prune_in_stages(space, budgets, cut_towards(goal, lambda space: Evaluator(trained, space, threads=1)), tune)
-    assert {name: len(kept) for name, kept in done[-1].plan.get(ChannelsStep).kept.items()} == dict(goal)
+    assert {name: len(kept) for name, kept in kept_by(done[-1].plan).items()} == dict(goal)
     for before, after in pairwise(done):
-        assert all(
-            set(after.plan.get(ChannelsStep).kept[name]) <= set(kept)
-            for name, kept in before.plan.get(ChannelsStep).kept.items()
-        )
+        assert all(set(kept_by(after.plan)[name]) <= set(kept) for name, kept in kept_by(before.plan).items())
     at_once = Evaluator(trained, space, threads=1).network(goal)
     assert cuts[-1] > accuracy(at_once) + 0.03  # the last cut removes less, from what has been tuned
     assert accuracy(done[-1].network) > 0.9
