@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from search_spaces.operators.sparsity import Sparsity, SparsityStep
     from search_spaces.operators.step import Step
     from search_spaces.plan import Builds, Plan
-    from search_spaces.rebuild import rebuild
+    from search_spaces.replay import rebuild
     from search_spaces.spaces.conditional import ConditionalSpace
     from search_spaces.spaces.network import NetworkSpace, channel_space, depth_space, weight_space
     from search_spaces.spaces.wall import CostedSpace
@@ -54,7 +54,7 @@ _HOMES = {
     "Step": "operators.step",
     "Builds": "plan",
     "Plan": "plan",
-    "rebuild": "rebuild",
+    "rebuild": "replay",
     "ConditionalSpace": "spaces.conditional",
     "NetworkSpace": "spaces.network",
     "channel_space": "spaces.network",

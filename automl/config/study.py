@@ -41,7 +41,7 @@ class StudyConfig:
     """Upper limits on `macs`, `params`, `size` and `latency`, one or more: of the original's, `macs <= 50%`, or
     absolute, `params <= 120k`, `size <= 200 KB`, `latency <= 3.5 ms`. May be missing where the objective
     weighs accuracy against cost: `error_log_macs`, `error_log_params`, `compression_reward`."""
-    space: SpaceConfig = field(default_factory=SpaceConfig)
+    space: SpaceConfig = CHANNELS
     """What may be chosen."""
     agent: AgentConfig = field(default_factory=AgentConfig)
     """How it is chosen. The agent's own options stand beside its name."""

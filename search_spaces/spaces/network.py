@@ -25,7 +25,7 @@ from search_spaces.plan import Plan
 from search_spaces.pricing.file import file_of
 from search_spaces.pricing.metrics import METRICS
 from search_spaces.pricing.sheet import Sheet
-from search_spaces.rebuild import cut_of, reformed
+from search_spaces.replay import cut_of, reformed
 from search_spaces.spaces.conditional import ConditionalSpace
 from search_spaces.spaces.layers import LayerSequence
 from search_spaces.types import Kind, Knob, Point

@@ -12,7 +12,7 @@ X = torch.randn(40, 3, 6, 6, generator=torch.Generator().manual_seed(0))
 def scores_of(network, names):
     space = channel_space(network.eval(), (X[:2],))
     grams = gather_grams(space.original, names, [((X,), torch.zeros(40))], rows=10**6)
-    return space, activation_scores(space, grams)
+    return space, activation_scores(space.operator(Channels), grams)
 
 
 def test_score_is_weight_times_typical_activation():

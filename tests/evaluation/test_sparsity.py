@@ -11,11 +11,11 @@ from torch import nn
 
 from agents import Goal, TrialState
 from automl.config.evaluation import EvaluationOptions
-from automl.errors import BudgetError, ConfigError
+from automl.errors import BudgetError
 from automl.evaluation import Evaluator
 from automl.export.packed import pack
 from automl.fit.sparsity import input_scales
-from search_spaces import Plan, weight_space
+from search_spaces import Plan, Sparsity, weight_space
 
 ACTIVATION = EvaluationOptions(importance="activation", reconstruction="none", precision="float32")
 MAGNITUDE = EvaluationOptions(importance="magnitude", reconstruction="none", precision="float32")
@@ -107,7 +107,7 @@ class TwoInputs(nn.Module):
 def test_scales_are_the_root_mean_square_of_each_input_channel():
     model, x = TwoInputs().eval(), torch.randn(6, 4, 6, 6)
     space = weight_space(model, (x[:2],))
-    scales = input_scales(space, [((x[:4],), torch.zeros(4)), ((x[4:],), torch.zeros(2))])
+    scales = input_scales(space.operator(Sparsity), [((x[:4],), torch.zeros(4)), ((x[4:],), torch.zeros(2))])
     with torch.no_grad():
         line = model.image(x).flatten(2)
         mixed = model.line(line).mT
@@ -155,9 +155,3 @@ def test_a_network_over_the_budget_is_infeasible_and_is_not_certified(problem, s
 def test_a_race_against_a_far_better_rival_ends_early(evaluator, space):
     outcome = evaluator(at(space, 0.03), at(space, 0.6))
     assert outcome.state is TrialState.STOPPED and "accuracy" in outcome.values
-
-
-@pytest.mark.parametrize("options", [EvaluationOptions(), EvaluationOptions("magnitude", "least_squares")])
-def test_options_for_channels_are_refused(options, problem, space):
-    with pytest.raises(ConfigError, match="with `space: weights`, which keeps weights one by one"):
-        Evaluator(problem, space, options).prepare()

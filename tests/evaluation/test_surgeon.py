@@ -12,7 +12,7 @@ from automl.fit.gram import gather_grams
 from automl.fit.sensitivity import sensitivity_curves
 from automl.fit.surgeon import eliminate
 from automl.tasks.problem import Problem
-from search_spaces import channel_space
+from search_spaces import Channels, channel_space
 
 X = torch.randn(300, 2, 5, 5, generator=torch.Generator().manual_seed(0))
 
@@ -45,7 +45,7 @@ def error_without(space, removed, weights):
 
 def test_errors_are_those_of_least_squares_and_the_order_is_greedy(space):
     weights = torch.tensor([1.0, 2.0, 0.5, 3.0], dtype=torch.float64)
-    found = eliminate(space, space.groups[0], grams_of(space), {"2": weights})
+    found = eliminate(space.operator(Channels), space.groups[0], grams_of(space), {"2": weights})
     removed = []
     for step, channel in enumerate(found.order[:4]):
         by_hand = {c: error_without(space, [*removed, c], weights) for c in range(6) if c not in removed}
@@ -59,8 +59,8 @@ def test_errors_are_those_of_least_squares_and_the_order_is_greedy(space):
 
 
 def test_a_group_whose_readers_are_unknown_has_no_order(space):
-    assert eliminate(space, space.groups[0], {}, {}) is None
-    curves = sensitivity_curves(space, {space.groups[0].name: None})
+    assert eliminate(space.operator(Channels), space.groups[0], {}, {}) is None
+    curves = sensitivity_curves(space.operator(Channels), {space.groups[0].name: None})
     (curve,) = curves.values()
     assert curve[-1] == 0 and (np.diff(curve) < 0).all()
 
@@ -87,8 +87,8 @@ def test_curves_are_in_knob_order_and_fall_to_zero(problem):
     readers = [name for name, m in space.original.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
     grams = gather_grams(space.original, readers, problem.calibration)
     fisher = output_fisher(space.original, list(grams), problem)
-    found = {group.name: eliminate(space, group, grams, fisher) for group in space.groups}
-    curves = sensitivity_curves(space, found)
+    found = {group.name: eliminate(space.operator(Channels), group, grams, fisher) for group in space.groups}
+    curves = sensitivity_curves(space.operator(Channels), found)
     for knob in space.knobs:
         assert curves[knob.name].shape == (len(knob.levels),)
         assert curves[knob.name][-1] == 0 and (np.diff(curves[knob.name]) <= 0).all() and curves[knob.name][0] > 0

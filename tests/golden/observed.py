@@ -12,7 +12,7 @@ from automl.export import export
 from automl.export.bundle import read_manifest
 from automl.study.setup import Setup
 from automl.util.fingerprint import fingerprint
-from search_spaces import Blueprint, Plan, Point
+from search_spaces import DepthStep, Plan, Point, Recorded, SparsityStep
 from tests.golden.cases import Case, outputs
 from tests.kits.plans import kept_by
 
@@ -97,11 +97,12 @@ def described(plan: Plan, space: Any) -> dict[str, Any]:
     This is the one place of these tests that knows how a plan is made.
     """
     sizes = {knob.name: knob.size for knob in space.knobs}
-    sizes |= {group.name: group.size for group in Blueprint(space.original).groups}  # Plans of depth speak of these
-    weights = {name: count for name, count in plan.weights.items() if count < sizes[name]}
+    sizes |= {group.name: group.size for group in Recorded(space.original).groups}  # Plans of depth speak of these
+    depth, sparse = plan.get(DepthStep), plan.get(SparsityStep)
+    weights = {name: count for name, count in sparse.counts.items() if count < sizes[name]}
     return {
-        "depth": {"removed": list(plan.removed), "skips": [list(pair) for pair in plan.skips]},
+        "depth": {"removed": list(depth.removed), "skips": [list(pair) for pair in depth.skips]},
         "channels": {name: list(kept) for name, kept in kept_by(plan).items() if len(kept) < sizes[name]},
         "weights": weights,
-        "scales": {name: list(scale) for name, scale in plan.scales.items() if name in weights},
+        "scales": {name: list(scale) for name, scale in sparse.scales.items() if name in weights},
     }

@@ -190,8 +190,9 @@ def test_min_keep_and_exclude(x):
         weight_space(make(), (x,), exclude=["*"])
 
 
-def test_a_plan_of_one_space_is_refused_by_the_other_and_channel_plans_read_as_before(x):
-    assert Plan((ChannelsStep({"a": (0, 2)}),)).to_json() == '{"kept":{"a":[0,2]}}'
-    assert json.loads(Plan((SparsityStep(counts={"a": 3}),)).to_json()) == {"kept": {}, "weights": {"a": 3}}
-    with pytest.raises(SpaceError, match="weight_space"):
-        channel_space(make(), (x,)).build(Plan((SparsityStep(counts={"conv.weight": 3}),)))
+def test_a_plan_is_replayed_whatever_space_it_comes_from(x):
+    plan = Plan((SparsityStep(counts={"conv.weight": 3}),))
+    assert json.loads(plan.to_json()) == [{"operator": "sparsity", "counts": {"conv.weight": 3}}]
+    network = channel_space(make(), (x,)).build(plan)
+    assert int(network.get_parameter("conv.weight").count_nonzero()) == 3
+    assert Plan.from_json('{"kept":{},"weights":{"conv.weight":3}}') == plan

@@ -82,7 +82,6 @@ def test_stages_are_cut_for_real_from_what_was_tuned(space):
         }
         levels = [len(kept_by(stage.plan)[knob.name]) for knob in space.knobs]
         assert space.cost(space.point(levels), "macs") <= stage.limits["macs"]
-        )
         plan, untuned = seen[i]
         assert not same_weights(untuned, stage.network)
         if i:
