@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from automl.errors import BudgetError, ConfigError
 from automl.evaluation.failures import lacks_memory, reason_of, require_finite
 from automl.evaluation.judge import Judge
 from automl.evaluation.racing import estimates
+from automl.evaluation.tuning import Tuner
 from automl.fast.precision import choose_dtype, fast, first, formatted
 from automl.fit.builder import Builder
 from automl.measures.counts import COUNTED, excess
@@ -26,15 +27,30 @@ from automl.tasks.batches import compact
 from automl.tasks.metrics import measure_metrics
 from automl.tasks.objectives import COMPRESSION_REWARD, with_objective
 from automl.tasks.problem import Batch, Problem
-from automl.training.loss import Loss, SupervisedLoss, smoothed
 from automl.training.methods.base import Regulariser
-from automl.training.trainer import History, settle, train
+from automl.training.trainer import History, settle
 from automl.types import Measurement, Outcome
 from automl.util.threads import pinned_threads
 from search_spaces import NetworkSpace, Plan, Point
 
 if TYPE_CHECKING:
-    from automl.training.teacher import CachedTeacher
+    pass
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What an evaluator is made of, once prepared."""
+
+    builder: Builder
+    """Makes networks of Points."""
+    judge: Judge
+    """Says what they are worth."""
+    tuner: Tuner
+    """Trains them."""
+    training: TrainingOptions | None
+    """How the network of every trial is trained, if it is, with nothing left to choose."""
+    whole: Mapping[str, float] | None
+    """What the original is worth and costs, where the goal weighs trials against it."""
 
 
 class Evaluator:
@@ -61,12 +77,15 @@ class Evaluator:
         threads: int | None = None,
         goal: Goal | None = None,
         original: Mapping[str, Tensor] | None = None,
+        *,
+        parts: Parts | None = None,
     ) -> None:
         """Beside what is judged by what, `threads` None: as torch is set.
 
         `limits`: metric -> absolute upper limit of macs, params, size_bytes or another cost that the space predicts.
         `goal`: what trials race for; one of `WEIGHED` is computed for every trial, and has no race.
-        `original`: the state of the network as it was given, if that of `space` has been trained since.
+        `original`: the state of the network as it was given, if that of `space` has been trained since. `parts`: what
+        another evaluator of the same has prepared.
         """
         self.problem = problem
         self.space = space
@@ -78,33 +97,36 @@ class Evaluator:
         unknown = sorted(self.limits.keys() - set(known))
         if unknown:
             raise ConfigError(f"no limit on {unknown[0]!r} can be kept: expected {', '.join(known)}")
-        self._prepared = False
-        self._builder = Builder(space, self.options, original)
-        self._dtype = torch.float32
-        self._training: TrainingOptions | None = None
-        self._teacher: CachedTeacher | None = None
-        self._original: dict[str, float] | None = None
+        self._given = original
+        self._builder = parts.builder if parts is not None else Builder(space, self.options, original)
+        self._made_parts = parts
+
+    @property
+    def _parts(self) -> Parts:
+        """What `prepare` gathered."""
+        assert self._made_parts is not None
+        return self._made_parts
 
     def prepare(self) -> None:
         """Gather once what every trial needs; called by the first trial if not before."""
-        if self._prepared:
+        if self._made_parts is not None:
             return
+        problem, space, builder, training = self.problem, self.space, self._builder, self.options.training
         with pinned_threads(self.threads):
-            if self.options.precision == "auto":
-                self._dtype = choose_dtype(self.space.original, self.problem)
-            else:
-                self._dtype = getattr(torch, self.options.precision)
-            self._builder.prepare(self.problem, self._dtype)
+            auto = self.options.precision == "auto"
+            dtype = choose_dtype(space.original, problem) if auto else getattr(torch, self.options.precision)
+            builder.prepare(problem, dtype)
             confidence = self.options.race if self.options.races else 0.0
-            self._judge = Judge(self.problem, self.original, self._dtype, self.goal, confidence)
-            if (training := self.options.training) is not None:
-                self._training = settle(self.space.original, self.problem.epochs(training.batch_size), training)
+            judge = Judge(problem, self.original, dtype, self.goal, confidence)
+            if training is not None:
+                training = settle(space.original, problem.epochs(training.batch_size), training)
+            whole = None
             if self.goal is not None and self.goal.metric == COMPRESSION_REWARD:
-                whole = self.space.original_point
-                scores, _ = self._judge.score(self._builder.build(whole))
-                measured = [*scores.measurements(), *self._predicted(whole)]
-                self._original = {m.metric: m.value for m in measured}
-        self._prepared = True
+                point = space.original_point
+                scores, _ = judge.score(builder.build(point))
+                whole = {m.metric: m.value for m in [*scores.measurements(), *self._predicted(point)]}
+            tuner = Tuner(problem, builder, dtype, self.judged, training)
+        self._made_parts = Parts(builder, judge, tuner, training, whole)
 
     @property
     def original(self) -> fx.GraphModule:
@@ -150,16 +172,16 @@ class Evaluator:
         return replace(outcome, wall_s=time.perf_counter() - start)
 
     def _part(self, point: Point, epochs: int, checkpoint: Path) -> Outcome:
-        assert self._training is not None
+        assert self._parts.training is not None
         costs = self._predicted(point)
-        over, changes, last = excess(costs, self.limits), self.changes(point), self._training.epochs
+        over, changes, last = excess(costs, self.limits), self.changes(point), self._parts.training.epochs
         if over or not changes:
             epochs = last
         network = self._builder.build(point)
         if changes:
-            self.train(network, point, self._training, checkpoint=checkpoint, until=epochs)
+            self.train(network, point, self._parts.training, checkpoint=checkpoint, until=epochs)
         require_finite(network)
-        judged = self._with_objective([*self._judge.score(network)[0].measurements(), *costs])
+        judged = self._with_objective([*self._parts.judge.score(network)[0].measurements(), *costs])
         measured = [m if m in costs else replace(m, step=epochs) for m in judged]
         if over:
             return Outcome.infeasible(f"over the budget: {over}", measured)
@@ -172,20 +194,20 @@ class Evaluator:
         over = excess(costs, self.limits)
         network = self._made(point)
         require_finite(network)
-        theirs = self._judge.rival(rival, self._builder.build) if rival is not None and not over else None
-        scores, lost = self._judge.score(network, theirs)
+        theirs = self._parts.judge.rival(rival, self._builder.build) if rival is not None and not over else None
+        scores, lost = self._parts.judge.score(network, theirs)
         if lost and theirs is not None:
             seen, total = sum(scores.sizes), sum(theirs.sizes)
             reason = f"will not beat the best of its lane, as {seen} of {total} samples show"
             return Outcome.stopped(reason, [*estimates(scores, theirs), *costs])
-        self._judge.remember(point, scores)
+        self._parts.judge.remember(point, scores)
         measured = self._with_objective([*scores.measurements(), *costs])
         return Outcome.infeasible(f"over the budget: {over}", measured) if over else Outcome.done(measured)
 
     def _with_objective(self, measured: Sequence[Measurement]) -> list[Measurement]:
         """`measured`, and the goal if that weighs accuracy against cost."""
         return with_objective(
-            measured, self.goal.metric if self.goal else "", self.problem.kind.headline, self._original
+            measured, self.goal.metric if self.goal else "", self.problem.kind.headline, self._parts.whole
         )
 
     def _predicted(self, point: Point) -> list[Measurement]:
@@ -216,8 +238,8 @@ class Evaluator:
     def _made(self, point: Point) -> nn.Module:
         """The network at `point`, refitted, and trained if trials are."""
         network = self._builder.build(point)
-        if self._training is not None and self.changes(point):
-            self.train(network, point, self._training)
+        if self._parts.training is not None and self.changes(point):
+            self.train(network, point, self._parts.training)
         return network
 
     def changes(self, point: Point) -> bool:
@@ -260,42 +282,16 @@ class Evaluator:
             return {m.metric: m.value for m in measured if m.metric == judged.metric}
 
         with pinned_threads(self.threads):
-            return train(
+            return self._parts.tuner.train(
                 network,
-                self.problem.epochs(options.batch_size),
-                self._loss(plan, options),
+                plan,
                 options,
-                validate=validate if validated or options.keep == "best" else None,
-                goal=judged,
+                validate if validated or options.keep == "best" else None,
                 checkpoint=checkpoint,
                 until=until,
                 regularisers=[*self._builder.regularisers(network, plan), *regularisers],
                 say=say,
             )
-
-    def _loss(self, plan: Plan, options: TrainingOptions) -> Loss:
-        """What training the network that `plan` made minimises."""
-        if options.distillation is None:
-            return SupervisedLoss(self.problem.loss, options.label_smoothing)
-        # Its teacher is made fast by this package.
-        from automl.training.distillation import distillation
-        from automl.training.teacher import CachedTeacher, Teacher
-
-        teacher = None
-        if options is self._training and options.distillation.hints == "none":  # all trials see the same samples
-            if self._teacher is None:
-                self._teacher = CachedTeacher(Teacher(self.original, dtype=self._dtype))
-            teacher = self._teacher
-        return distillation(
-            self.problem,
-            self.space,
-            plan,
-            options.distillation,
-            original=self.original,
-            hard=smoothed(self.problem.loss, options.label_smoothing),
-            dtype=self._dtype,
-            teacher=teacher,
-        )
 
     def plan(self, point: Point) -> Plan:
         """Which channels a trial at `point` keeps."""
@@ -312,21 +308,22 @@ class Evaluator:
         self.prepare()
         with pinned_threads(self.threads):
             builder = self._builder.thorough(self.problem, blockwise=blockwise)
-        return self._varied(_builder=builder)
+        return self._varied(self.options, builder=builder)
 
     def untrained(self) -> Evaluator:
         """This evaluator without the training of each trial, for networks that are trained in another way."""
         if self.options.training is None:
             return self
         self.prepare()
-        return self._varied(options=replace(self.options, training=None), _training=None)
+        return self._varied(replace(self.options, training=None), training=None)
 
-    def _varied(self, **changes: Any) -> Evaluator:
-        """This evaluator with other attributes; it has all data, unlike a pickle, and remembers no trial."""
-        other = object.__new__(type(self))
-        forgotten = {"_judge": self._judge.on(self.problem.validation), "_teacher": None}
-        other.__dict__.update({**self.__dict__, **forgotten, **changes})
-        return other
+    def _varied(self, options: EvaluationOptions, **parts: Any) -> Evaluator:
+        """This evaluator with other options and parts; it has all data, unlike a pickle, and remembers no trial."""
+        judge, made = self._parts.judge.on(self.problem.validation), self._parts
+        changed = replace(made, judge=judge, tuner=made.tuner.on(self.problem), **parts)
+        return Evaluator(
+            self.problem, self.space, options, self.limits, self.threads, self.goal, self._given, parts=changed
+        )
 
     def measure(self, network: nn.Module, batches: Sequence[Batch], *, prefix: str = "") -> list[Measurement]:
         """The problem's metrics of `network` over `batches` in float32, with standard errors.
@@ -344,24 +341,21 @@ class Evaluator:
         """
         self.prepare()
         with pinned_threads(self.threads):
-            scores = self._judge.score_exactly(network)
+            scores = self._parts.judge.score_exactly(network)
             judged = self._with_objective([*scores.measurements(), *self.counts(network)])
         return [replace(m, metric=prefix + m.metric) for m in judged]
 
     def __getstate__(self) -> dict[str, object]:
-        if not self._prepared:
+        if self._made_parts is None:
             return dict(self.__dict__)
         problem = copy.copy(self.problem)
         problem.recalibration = problem.test = None  # these may hold a whole training set
-        if self._training is None:
+        if self._parts.training is None:
             problem.training = None
         problem.calibration, problem.validation = compact(first(problem.calibration, 2)), compact(problem.validation)
-        return {
-            **self.__dict__,
-            "problem": problem,
-            "_teacher": None,
-            "_judge": self._judge.on(problem.validation),
-        }
+        judge = self._parts.judge.on(problem.validation)
+        parts = replace(self._parts, judge=judge, tuner=self._parts.tuner.on(problem))
+        return {**self.__dict__, "problem": problem, "_made_parts": parts}
 
 
 def _unit(metric: str) -> str:

@@ -25,7 +25,7 @@ from automl.tasks.batches import compact
 from automl.tasks.problem import Batch, Problem
 from automl.training.methods.base import Regulariser
 from automl.types import Measurement
-from search_spaces import LayerSlice, NetworkSpace, Plan, Point, Sparsity
+from search_spaces import Code, LayerSlice, NetworkSpace, Plan, Point, Sparsity
 
 RECALIBRATION_SEED = 0
 RECALIBRATION_SAMPLES = 128
@@ -138,7 +138,9 @@ class Builder:
 
     def counts(self, network: nn.Module, example_inputs: Sequence[Tensor]) -> list[Measurement]:
         """The costs counted on a built network."""
-        return counts(network, example_inputs, Counting(self.space.packed, self.space.has(Sparsity)))
+        return counts(
+            network, example_inputs, Counting(self.space.packed, self.space.has(Sparsity), self.space.has(Code))
+        )
 
     def thorough(self, problem: Problem, *, blockwise: bool) -> Builder:
         """A builder that makes the same choices and fits them sequentially, with care: in seconds where a trial takes

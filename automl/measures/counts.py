@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,7 +15,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from automl.types import Measurement
 from automl.util.modes import evaluating
 from search_spaces.codecs.bitmask import stored
+from search_spaces.codecs.integers import holds
 from search_spaces.codecs.packed import pack
+from search_spaces.operators.code import SCALE
+from search_spaces.pricing.metrics import FLOAT_BITS
 
 COUNTED = ("macs", "params", "size_bytes")
 """The costs that are counted on a built network."""
@@ -28,6 +32,8 @@ class Counting:
     """Whether the file is a packed one."""
     sparse: bool = False
     """Whether a parameter that is zero counts as gone."""
+    coded: bool = False
+    """Whether weights may be integers, so that bit operations are counted."""
 
 
 PLAIN = Counting()
@@ -50,6 +56,35 @@ def count_macs(network: nn.Module, inputs: Sequence[Tensor]) -> int:
         torch.backends.mha.set_fastpath_enabled(fastpath)
     flops = counter.get_total_flops()
     return -(-flops // (2 * inputs[0].shape[0]))
+
+
+def count_bops(network: nn.Module, inputs: Sequence[Tensor]) -> int:
+    """Bit operations per sample: each multiply-accumulate times the bits of its weight and of its activation.
+
+    Layers whose weights are integers times a scale (`search_spaces.operators.code`) have the fewest bits that hold
+    them, all else 32.
+    """
+    saved = 0
+    hooks = []
+
+    def count(bits: int, layer: nn.Module, args: object, out: Tensor) -> None:
+        nonlocal saved
+        weight = layer.weight
+        assert isinstance(weight, Tensor)
+        positions = out.numel() // weight.shape[0]
+        saved += (FLOAT_BITS - bits) * weight.numel() * positions
+
+    for layer in network.modules():
+        scale = getattr(layer, SCALE, None)
+        bits = holds(layer.get_parameter("weight"), scale) if isinstance(scale, Tensor) else None
+        if bits is not None:
+            hooks.append(layer.register_forward_hook(partial(count, bits)))
+    try:
+        macs = count_macs(network, inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return FLOAT_BITS * (FLOAT_BITS * macs - saved // len(inputs[0]))
 
 
 def count_params(network: nn.Module) -> int:
@@ -77,6 +112,7 @@ def counts(network: nn.Module, example_inputs: Sequence[Tensor], counting: Count
         Measurement("macs", count_macs(network, example_inputs), "MAC"),
         Measurement("params", params),
         Measurement("size_bytes", size, "B"),
+        *([Measurement("bops", count_bops(network, example_inputs))] if counting.coded else []),
     ]
 
 

@@ -58,7 +58,7 @@ class Setup:
         self._require_metrics()
         self._require_trainable()
         self.threads = _threads(config.runner)
-        self.space = self._space()
+        self.space = NetworkSpace(self.problem.model, self.problem.example_inputs, config.space.operators)
         self.latency_options = config.latency or LatencyOptions()
         self.latency_table: LatencyTable | None = None
         """What a budget on latency is kept by, if there is one."""
@@ -66,23 +66,19 @@ class Setup:
             self.latency_table = self._latency_table(self.space, recorded, say)
             self.space.add_cost(PREDICTED, self.latency_table)
         self.limits = config.parsed_budget.limits(
-            {metric: self.space.cost(self.space.original_point, metric) for metric in self.space.metrics}
+            {metric: self.space.original_cost(metric) for metric in self.space.metrics}
         )
         self.space.require_feasible(self.limits)
         self._require_stages()
         original = None
         if start is not None:
             network = start(Evaluator(self.problem, self.space, threads=self.threads))
-            original = copy.deepcopy(self.space.original.state_dict())
-            self.space.original.load_state_dict(network.state_dict())
+            original = self.space.original.state_dict()
+            self.space = self.space.with_weights(network)
         self.start = fingerprint(self.space.original) if start is not None else None
         self.evaluator = Evaluator(
             self.problem, self.space, config.evaluation, self.limits, self.threads, config.goal, original
         )
-
-    def _space(self) -> NetworkSpace:
-        operators = self.config.space.operators
-        return NetworkSpace(self.problem.model, self.problem.example_inputs, operators)
 
     def _require_metrics(self) -> None:
         """Raise `ConfigError` unless the problem has what the objective and the guarantee speak of."""

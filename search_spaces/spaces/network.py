@@ -233,6 +233,13 @@ class NetworkSpace(ConditionalSpace):
             raise SpaceError(f"node {node!r} of the graph went with a removed block: compare other layers, or none")
         return tuple(kept.indices(labels) for labels in labelled)
 
+    def with_weights(self, network: nn.Module) -> NetworkSpace:
+        """This space on `network`, which has the structure and the names of its original."""
+        space = NetworkSpace(network, *self._arguments)
+        for metric, cost in self._added.items():
+            space.add_cost(metric, cost)
+        return space
+
     def narrowed(self, network: nn.Module, plan: Plan) -> NetworkSpace:
         """What `network`, built from `plan` and trained since, can still lose, in the numbering of this space.
 

@@ -164,7 +164,7 @@ def test_trials_that_learn_from_the_original_ask_it_once():
     made = setup(evaluation={"training": {**SHORT, "distillation": {"weight": 0.9}}})
     points = [made.space.point(levels.tolist()) for levels in (made.space.lowest, made.space.highest)]
     fewest = made.evaluator(points[0])
-    teacher = made.evaluator._teacher
+    teacher = made.evaluator._parts.tuner.teacher
     assert teacher is not None and teacher.computed > 897, "in two epochs most samples are seen in two ways"
     once = teacher.computed
     again, most = made.evaluator(points[0]), made.evaluator(points[1])

@@ -1,0 +1,99 @@
+"""Training of the networks of one space: what they minimise, who teaches them, by what their epochs are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from agents import Goal
+from automl.config.training import TrainingOptions
+from automl.fit.builder import Builder
+from automl.tasks.problem import Problem
+from automl.training.loss import Loss, SupervisedLoss, smoothed
+from automl.training.methods.base import Regulariser
+from automl.training.trainer import History, train
+from automl.types import Say, silent
+from search_spaces import Plan
+
+if TYPE_CHECKING:
+    from automl.training.teacher import CachedTeacher
+
+Validate = Callable[[nn.Module], Mapping[str, float]]
+"""A network -> what it is worth on the validation data, by metric."""
+
+
+class Tuner:
+    """Trains networks built from one space on a problem's training data, by its loss or by distillation."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        builder: Builder,
+        dtype: torch.dtype,
+        judged: Goal,
+        shared: TrainingOptions | None = None,
+    ) -> None:
+        """`builder`: of the networks; the original that it was given teaches, in `dtype`. `judged`: by what epochs are compared. `shared`: the options of the
+        training that every trial has: on the same samples, so that what the teacher says of them is remembered."""
+        self._problem, self._builder, self._dtype = problem, builder, dtype
+        self._judged, self._shared = judged, shared
+        self.teacher: CachedTeacher | None = None
+        """What is remembered of the teacher of all trials, once there was one."""
+
+    def train(
+        self,
+        network: nn.Module,
+        plan: Plan,
+        options: TrainingOptions,
+        validate: Validate | None,
+        *,
+        checkpoint: Path | None = None,
+        until: int | None = None,
+        regularisers: Sequence[Regulariser] = (),
+        say: Say = silent,
+    ) -> History:
+        """Train `network`, which `plan` made, in place. The rest as of `automl.training.trainer.train`."""
+        return train(
+            network,
+            self._problem.epochs(options.batch_size),
+            self._loss(plan, options),
+            options,
+            validate=validate,
+            goal=self._judged,
+            checkpoint=checkpoint,
+            until=until,
+            regularisers=regularisers,
+            say=say,
+        )
+
+    def _loss(self, plan: Plan, options: TrainingOptions) -> Loss:
+        """What training the network that `plan` made minimises."""
+        if options.distillation is None:
+            return SupervisedLoss(self._problem.loss, options.label_smoothing)
+        # Its teacher is made fast by `automl.evaluation`.
+        from automl.training.distillation import distillation
+        from automl.training.teacher import CachedTeacher, Teacher
+
+        if options is self._shared and options.distillation.hints == "none" and self.teacher is None:
+            self.teacher = CachedTeacher(Teacher(self._builder.original, dtype=self._dtype))
+        return distillation(
+            self._problem,
+            self._builder.space,
+            plan,
+            options.distillation,
+            original=self._builder.original,
+            hard=smoothed(self._problem.loss, options.label_smoothing),
+            dtype=self._dtype,
+            teacher=self.teacher if options is self._shared and options.distillation.hints == "none" else None,
+        )
+
+    def on(self, problem: Problem) -> Tuner:
+        """This tuner with the same problem, held in another way, and no teacher in memory."""
+        return Tuner(problem, self._builder, self._dtype, self._judged, self._shared)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "teacher": None}
