@@ -37,8 +37,9 @@ class Tuner:
         judged: Goal,
         shared: TrainingOptions | None = None,
     ) -> None:
-        """`builder`: of the networks; the original that it was given teaches, in `dtype`. `judged`: by what epochs are compared. `shared`: the options of the
-        training that every trial has: on the same samples, so that what the teacher says of them is remembered."""
+        """`builder`: of the networks; the original that it was given teaches, in `dtype`. `judged`: by what epochs are
+        compared. `shared`: the options of the training that every trial has: on the same samples, so that what the
+        teacher says of them is remembered."""
         self._problem, self._builder, self._dtype = problem, builder, dtype
         self._judged, self._shared = judged, shared
         self.teacher: CachedTeacher | None = None

@@ -88,10 +88,14 @@ class Sparsity(SiteOperator):
         self.knobs = tuple(_knob(tensor.name, tensor.size, options.min_keep) for tensor in self.tensors)
         sizes = np.array([tensor.size for tensor in self.tensors], dtype=float)
         self._sizes = sizes[:, None]  # [n_knobs, 1]
-        state = state_of(network)
         # Zeros of the original are the first to go, as long as nothing before this operator makes them others.
-        kept = [int(stored(state[tensor.name]).sum()) for tensor in self.tensors]
-        self._most = np.array(kept, dtype=float) if basis.storage.untouched else sizes
+        whole = [tensor.size for tensor in basis.terms.tensors]
+        self._most, self._zeros = np.array(whole, dtype=float), 0.0
+        if basis.storage.untouched:
+            state, ours = state_of(network), set(basis.terms.names)
+            self._most = np.array([int(stored(state[name]).sum()) for name in basis.terms.names], dtype=float)
+            others = [p for name, p in network.named_parameters() if name not in ours]
+            self._zeros = float(sum(p.numel() - int(stored(p).sum()) for p in others))
 
     @property
     def fitted(self) -> bool:
@@ -106,8 +110,8 @@ class Sparsity(SiteOperator):
         """The sheet with this fraction of each tensor's weights."""
         numbers = sheet.pieces.weights.copy()
         share = levels[:, None] / self._sizes
-        numbers[self.sites] = np.minimum(np.floor(share * numbers[self.sites] + 1e-9), self._most[:, None])
-        return replace(sheet, numbers=numbers)
+        numbers[self.sites] = np.floor(share * numbers[self.sites] + 1e-9)
+        return replace(sheet, numbers=np.minimum(numbers, self._most[:, None]), zeros=self._zeros)
 
     def step(self, sheet: Sheet, levels: np.ndarray, scores: Scores | None) -> SparsityStep:
         """Keep so many weights: those with the largest |weight| * scale of its input channel.

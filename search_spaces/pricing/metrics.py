@@ -19,7 +19,7 @@ def macs(sheet: Sheet) -> float:
 
 def params(sheet: Sheet) -> float:
     """Parameters; where weights are removed one by one, those that are not zero."""
-    return float(np.rint(sheet.stored.sum() + sheet.rest("params")))
+    return float(np.rint(sheet.stored.sum() + sheet.rest("params") - sheet.zeros))
 
 
 def bops(sheet: Sheet) -> float:

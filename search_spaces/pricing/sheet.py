@@ -79,6 +79,8 @@ class Sheet:
     pieces: Pieces
     numbers: np.ndarray | None = None
     """How many weights of each piece are not zero: [n_sites, n_pieces]; None: all."""
+    zeros: float = 0.0
+    """How many parameters that belong to no site are zero, and count as gone."""
     bits: np.ndarray | None = None
     """Of each weight of a site: [n_sites]; None: those of its type."""
 

@@ -195,9 +195,11 @@ class Terms:
         return float(values.sum() if presence is None else values[presence.rest[kind]].sum())
 
     def rest_of(self, kind: str) -> tuple[np.ndarray, np.ndarray]:
-        """The coefficients of the terms of a kind, and which of them depend on no width: [n_terms] each."""
+        """The terms of a kind of the whole network, and which of them depend on no width: [n_terms] each."""
         terms = self._sums[kind]
-        return terms.coefficients, (terms.dims == self._one).all(axis=1)
+        sizes = self._constants + self._slopes @ self.whole
+        values = terms.coefficients * np.prod(sizes[terms.dims], axis=1)
+        return values, ~self._depends[terms.dims].any(axis=(1, 2))
 
     # What remains where calls are removed
 

@@ -164,7 +164,7 @@ def test_the_manifest_says_what_was_done(tmp_path):
     assert manifest["study"] == "s"
     assert manifest["point"] == {"conv": 3}
     assert manifest["measurements"] == {"accuracy": 0.5}
-    assert manifest["plan"] == {"kept": {"conv": [0, 2, 3]}}
+    assert manifest["plan"] == [{"operator": "channels", "kept": {"conv": [0, 2, 3]}}]
     assert manifest["inputs"] == [
         {"name": "x", "shape": ["batch", 3, 8, 8], "dtype": "float32", "example": [2, 3, 8, 8]}
     ]
