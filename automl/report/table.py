@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from automl.config.latency import PREDICTED
 from automl.evaluation.certify import certified
-from automl.lanes.session import REFITTED
 from automl.measures.counts import shown
 from automl.report.pictures import fraction_kept, picture_path, record_picture
 from automl.store import TrialRecord
@@ -18,6 +17,7 @@ from automl.study.conclude import Results, Row
 from automl.study.finishing import was_trained
 from automl.study.study import BASE, Study, final
 from automl.tasks.objectives import WEIGHED
+from automl.types import Phase
 from automl.util.duration import duration
 from search_spaces import Point
 
@@ -37,8 +37,8 @@ def table(study: Study, results: Results) -> str:
         columns.append((f"validation {metric}", partial(_quality, metric=metric)))
         if metric != "divergence":
             if study.config.training is not None:
-                columns.append(("untrained", partial(_quality, metric=f"{REFITTED}{metric}")))
-            columns.append((f"test {metric}", partial(_quality, metric=f"test_{metric}")))
+                columns.append(("untrained", partial(_quality, metric=metric, phase=Phase.REFITTED)))
+            columns.append((f"test {metric}", partial(_quality, metric=metric, phase=Phase.TEST)))
     if study.config.objective in WEIGHED:
         columns.append((study.config.objective, partial(_quality, metric=study.config.objective)))
     columns += [
@@ -78,7 +78,7 @@ def _kept(study: Study, winner: TrialRecord) -> str:
     if term is not None and table is not None:
         predicted = winner.values[PREDICTED]
         taken = (
-            winner.values[certified(term)],
+            winner.values_of(Phase.CERTIFICATE)[certified(term)],
             term.value,
             predicted / table.original_ms if term.relative else predicted,
         )
@@ -150,12 +150,16 @@ def _mean(row: Row, metric: str) -> float:
     return fmean(final(record, metric) for record in row.best)
 
 
-def _quality(row: Row, metric: str) -> str:
-    """Mean and, over several seeds, standard deviation; accuracies in percent."""
-    values = [final(record, metric) for record in row.best if metric in record.values]
+def _quality(row: Row, metric: str, phase: Phase = Phase.FINAL) -> str:
+    """Mean and, over several seeds, standard deviation; accuracies in percent. What was not finished, as searched."""
+    if phase == Phase.FINAL:
+        values = [final(record, metric) for record in row.best if metric in record.values]
+    else:
+        measured = [record.values_of(phase) for record in row.best]
+        values = [found[metric] for found in measured if metric in found]
     if not values:
         return "-"
-    scale, unit, digits = (100, " %", 2) if metric.endswith("accuracy") else (1, "", 4)
+    scale, unit, digits = (100, " %", 2) if metric == "accuracy" else (1, "", 4)
     text = f"{fmean(values) * scale:.{digits}f}"
     if len(values) > 1:
         text += f" ± {stdev(values) * scale:.{digits}f}"
@@ -179,5 +183,5 @@ def _bytes(value: float) -> str:
 
 
 def _latency(record: TrialRecord) -> str:
-    values = record.values
-    return f"{values['latency_ms']:.3f} ms  {values['latency_ratio']:.2f}x" if "latency_ratio" in values else "-"
+    timed = record.values_of(Phase.LATENCY)
+    return f"{timed['latency_ms']:.3f} ms  {timed['latency_ratio']:.2f}x" if timed else "-"
