@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
 
 from agents import TrialState
 
@@ -16,11 +17,33 @@ def silent(text: str) -> None:
     """Tell nobody: the `Say` where none is given."""
 
 
+class Phase(StrEnum):
+    """When in a study a number was measured. Agents are told those of the search, and no others."""
+
+    SEARCH = "search"
+    """By a trial."""
+    REFITTED = "refitted"
+    """Of a finalist that is to be trained, before that."""
+    TRAINING = "training"
+    """In the course of that training: a step is an epoch."""
+    FINAL = "final"
+    """Of a finalist as it is reported: on all validation data, its costs counted."""
+    CERTIFICATE = "certificate"
+    """Of a network timed to see whether it keeps the budget's limit on latency."""
+    TEST = "test"
+    """On the test data, of the networks that are reported."""
+    LATENCY = "latency"
+    """Of the networks that are reported, run side by side: their latency and peak memory."""
+    AGENT = "agent"
+    """By an agent of itself, once it has learnt from a trial."""
+
+
 @dataclass(frozen=True)
 class Measurement:
     """One measured number, with its unit and how it was obtained."""
 
     metric: str
+    """Its name alone, such as `accuracy`, whatever the phase."""
     value: float
     unit: str = ""
     n: int = 1
@@ -30,6 +53,7 @@ class Measurement:
     device: str = ""
     step: int = 0
     """Training step or epoch, 0 outside training."""
+    phase: Phase = Phase.SEARCH
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.value):
@@ -72,5 +96,15 @@ class Outcome:
 
     @property
     def values(self) -> dict[str, float]:
-        """Metric -> value, the last step of each metric."""
-        return {m.metric: m.value for m in sorted(self.measurements, key=lambda m: m.step)}
+        """Metric -> value: what an agent is told."""
+        return values_in(Phase.SEARCH, self.measurements)
+
+
+def values_in(phase: Phase, measurements: Iterable[Measurement]) -> dict[str, float]:
+    """Metric -> value in `phase`: the last step of each metric, of equal steps the one that comes last."""
+    return {m.metric: m.value for m in sorted(measurements, key=lambda m: m.step) if m.phase == phase}
+
+
+def in_phase(phase: Phase, measurements: Iterable[Measurement]) -> list[Measurement]:
+    """`measurements` as those of `phase`."""
+    return [replace(m, phase=phase) for m in measurements]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from automl.config.budget import Term
 from automl.config.latency import LatencyOptions
 from automl.measures.latency_model import batch_of, compare_closely
-from automl.types import Measurement
+from automl.types import Measurement, Phase
 
 
 def certificate(
@@ -18,15 +18,15 @@ def certificate(
 ) -> Measurement:
     """What a budget's limit on latency is held against: `network` timed beside `original` in one run.
 
-    For a relative limit the median ratio of their times, `certified_latency_ratio`; for an absolute one the median
-    time, `certified_latency_ms`. `options`: the batch, made of `example_inputs` ([n, ...] each), and the threads.
+    For a relative limit the median ratio of their times, `latency_ratio`; for an absolute one the median time,
+    `latency_ms`. `options`: the batch, made of `example_inputs` ([n, ...] each), and the threads.
     """
     inputs = batch_of(example_inputs, options.batch)
     comparison = compare_closely(original, {"network": network}, inputs, options.threads)
     measured = comparison.ratio("network") if term.relative else comparison.latency("network")
-    return replace(measured, metric=certified(term))
+    return replace(measured, phase=Phase.CERTIFICATE)
 
 
 def certified(term: Term) -> str:
     """The metric of the certificate for a limit on latency."""
-    return "certified_latency_ratio" if term.relative else "certified_latency_ms"
+    return "latency_ratio" if term.relative else "latency_ms"

@@ -325,25 +325,18 @@ class Evaluator:
             self.problem, self.space, options, self.limits, self.threads, self.goal, self._given, parts=changed
         )
 
-    def measure(self, network: nn.Module, batches: Sequence[Batch], *, prefix: str = "") -> list[Measurement]:
-        """The problem's metrics of `network` over `batches` in float32, with standard errors.
-
-        `prefix` goes before each metric's name, as in `test_accuracy`.
-        """
+    def measure(self, network: nn.Module, batches: Sequence[Batch]) -> list[Measurement]:
+        """The problem's metrics of `network` over `batches` in float32, with standard errors."""
         with pinned_threads(self.threads):
             quick = fast(network, torch.float32)
-            return measure_metrics(quick, formatted(batches, torch.float32), self.problem.metrics, prefix=prefix)
+            return measure_metrics(quick, formatted(batches, torch.float32), self.problem.metrics)
 
-    def measure_validation(self, network: nn.Module, *, prefix: str) -> list[Measurement]:
-        """What `network` is worth and costs: a trial's metrics on all validation batches, in float32, and its counts.
-
-        `prefix` goes before each metric's name, as in `final_accuracy`.
-        """
+    def measure_validation(self, network: nn.Module) -> list[Measurement]:
+        """What `network` is worth and costs: a trial's metrics on all validation data, in float32, and its counts."""
         self.prepare()
         with pinned_threads(self.threads):
             scores = self._parts.judge.score_exactly(network)
-            judged = self._with_objective([*scores.measurements(), *self.counts(network)])
-        return [replace(m, metric=prefix + m.metric) for m in judged]
+            return self._with_objective([*scores.measurements(), *self.counts(network)])
 
     def __getstate__(self) -> dict[str, object]:
         if self._made_parts is None:

@@ -12,29 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from agents import Agent, Goal, Trial, TrialState
-from automl.types import Outcome
+from agents import Agent, Goal, TrialState
+from automl.types import Outcome, Phase
 from search_spaces import Point
 
 if TYPE_CHECKING:  # the workers of a sweep need this file, and not the database
     from automl.store import Store, StudyRecord, TrialRecord
-
-FINAL = "final_"
-"""What the names of the metrics of a finished network begin with, such as `final_accuracy`."""
-REFITTED = "refitted_"
-"""The same of a network that is trained to be finished, before that."""
-TRAINING = "training_"
-"""The same of the course of that training, epoch by epoch."""
-
-MEASURED_AT_THE_END = ("test_", FINAL, REFITTED, TRAINING, "latency_", "certified_latency_", "peak_activation_bytes")
-"""What the names of metrics begin with that are measured once on the networks that are reported, never by a trial; no
-agent may see them."""
-
-
-def measured_at_the_end(metric: str) -> bool:
-    """Whether a metric is one of those that no agent may see."""
-    return metric.startswith(MEASURED_AT_THE_END)
-
 
 Observer = Callable[["TrialRecord"], None]
 """Called with every trial that finishes, after the agent has been told."""
@@ -102,7 +85,7 @@ class Session:
         )
         """The lane's finished trials in the order in which the agent was told of them."""
         for record in self.finished:
-            agent.tell([_as_told(record)])
+            agent.tell([record.to_trial()])
         self._leader = best_of(self.finished, goal) if goal is not None else None
         self._interrupted = deque(record for record in records if not record.state.finished)
         self.running: dict[int, TrialRecord] = {}
@@ -129,7 +112,7 @@ class Session:
             known = self._store.find_done(self._study.id, record.point.key)
             if known is None:
                 return record
-            measurements = [m for m in known.measurements if not measured_at_the_end(m.metric)]
+            measurements = [m for m in known.measurements if m.phase == Phase.SEARCH]
             self._close(record.id, Outcome.done(measurements), repeat_of=known.repeat_of or known.id)
 
     def rival(self, trial_id: int) -> Point | None:
@@ -173,7 +156,7 @@ class Session:
         self.finished.append(record)
         if self._goal is not None:  # of two as good the earlier
             self._leader = best_of([self._leader, record] if self._leader else [record], self._goal)
-        self._agent.tell([_as_told(record)])
+        self._agent.tell([record.to_trial()])
         record = self._diagnosed(record)
         for observer in self._observers:
             observer(record)
@@ -243,10 +226,3 @@ def best_of(records: Sequence[TrialRecord], goal: Goal) -> TrialRecord | None:
     """The done trial of highest utility, the first of several; None if none is done."""
     done = [record for record in records if record.state is TrialState.DONE]
     return max(done, key=lambda record: record.to_trial().utility(goal), default=None)
-
-
-def _as_told(record: TrialRecord) -> Trial:
-    """The trial without what was measured at the end, so that a replay tells what was told."""
-    trial = record.to_trial()
-    values = {metric: value for metric, value in trial.values.items() if not measured_at_the_end(metric)}
-    return Trial(trial.number, trial.point, trial.state, values, trial.reason)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -70,21 +69,6 @@ class LatencyComparison:
 def _median(metric: str, values: np.ndarray, unit: str, device: str) -> Measurement:
     low, middle, high = np.percentile(values, [25, 50, 75])
     return Measurement(metric, float(middle), unit, len(values), float(high - low), device)
-
-
-def latency(
-    networks: Mapping[str, nn.Module],
-    inputs: Sequence[Tensor],
-    *,
-    rounds: int = 15,
-    threads: int = 1,
-    round_ms: float = 30.0,
-) -> dict[str, Measurement]:
-    """Median latency in ms of each network; see `compare_latency`. Warns when the machine's pace was unsteady."""
-    comparison = compare_latency(networks, inputs, rounds=rounds, threads=threads, round_ms=round_ms)
-    if comparison.unsteady:
-        warnings.warn(comparison.unsteady, RuntimeWarning, stacklevel=2)
-    return {name: comparison.latency(name) for name in networks}
 
 
 def compare_latency(

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from automl.config.latency import PREDICTED
 from automl.evaluation.certify import certified
-from automl.lanes.session import REFITTED
 from automl.measures.counts import shown
 from automl.report.pictures import fraction_kept, picture_path, record_picture
 from automl.store import TrialRecord
@@ -19,6 +18,7 @@ from automl.study.finishing import reported_point, was_trained
 from automl.study.study import BASE, Study, final
 from automl.tasks.base import DIVERGENCE
 from automl.tasks.objectives import WEIGHED
+from automl.types import Phase
 from automl.util.columns import align
 from automl.util.duration import duration
 from search_spaces import Point
@@ -41,8 +41,8 @@ def table(study: Study, results: Results) -> str:
         columns.append((f"validation {name}", partial(_quality, metric=name, unit=unit)))
         if name != DIVERGENCE:
             if study.config.training is not None:
-                columns.append(("untrained", partial(_quality, metric=f"{REFITTED}{name}", unit=unit)))
-            columns.append((f"test {name}", partial(_quality, metric=f"test_{name}", unit=unit)))
+                columns.append(("untrained", partial(_quality, metric=name, phase=Phase.REFITTED, unit=unit)))
+            columns.append((f"test {name}", partial(_quality, metric=name, phase=Phase.TEST, unit=unit)))
     if study.config.objective in WEIGHED:
         columns.append((study.config.objective, partial(_quality, metric=study.config.objective)))
     columns += [
@@ -86,7 +86,7 @@ def _kept(study: Study, winner: TrialRecord) -> str:
     if term is not None and table is not None:
         predicted = final(winner, PREDICTED)
         taken = (
-            winner.values[certified(term)],
+            winner.values_of(Phase.CERTIFICATE)[certified(term)],
             term.value,
             predicted / table.original_ms if term.relative else predicted,
         )
@@ -152,9 +152,14 @@ def _mean(row: Row, metric: str) -> float:
     return fmean(final(record, metric) for record in row.best)
 
 
-def _quality(row: Row, metric: str, unit: str = "") -> str:
-    """Mean and, over several seeds, standard deviation; in percent if that is the unit."""
-    values = [final(record, metric) for record in row.best if metric in record.values]
+def _quality(row: Row, metric: str, phase: Phase = Phase.FINAL, unit: str = "") -> str:
+    """Mean and, over several seeds, standard deviation; in percent if that is the unit. What was not finished, as
+    searched."""
+    if phase == Phase.FINAL:
+        values = [final(record, metric) for record in row.best if metric in record.values]
+    else:
+        measured = [record.values_of(phase) for record in row.best]
+        values = [found[metric] for found in measured if metric in found]
     if not values:
         return "-"
     scale, digits, ending = (100, 2, " %") if unit == "%" else (1, 4, "")
@@ -181,5 +186,5 @@ def _bytes(value: float) -> str:
 
 
 def _latency(record: TrialRecord) -> str:
-    values = record.values
-    return f"{values['latency_ms']:.3f} ms  {values['latency_ratio']:.2f}x" if "latency_ratio" in values else "-"
+    timed = record.values_of(Phase.LATENCY)
+    return f"{timed['latency_ms']:.3f} ms  {timed['latency_ratio']:.2f}x" if timed else "-"

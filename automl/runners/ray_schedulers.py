@@ -15,6 +15,7 @@ from ray.tune.schedulers import ASHAScheduler, HyperBandForBOHB, MedianStoppingR
 from agents import Goal, TrialState
 from automl.config.schedulers import SchedulerOptions
 from automl.runners.ray_hooks import KeepWorkers
+from automl.types import Phase
 
 if TYPE_CHECKING:
     from automl.store import TrialRecord
@@ -62,7 +63,7 @@ class Judging(KeepWorkers):
         for record in finished:
             if record.repeat_of is None and record.state in (TrialState.DONE, TrialState.STOPPED):
                 for m in record.measurements:
-                    if m.metric == metric and m.step:
+                    if m.phase == Phase.SEARCH and m.metric == metric and m.step:
                         self._tell(record.id, record.number, {EPOCH: m.step, UTILITY: schedule.goal.utility(m.value)})
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:

@@ -21,6 +21,7 @@ from automl.store.engine import parse_url
 from automl.store.errors import StoreError
 from automl.store.records import StudyRecord, TrialRecord
 from automl.store.store import Store
+from automl.types import Phase
 from search_spaces import Knob
 
 if TYPE_CHECKING:
@@ -180,9 +181,10 @@ class OptunaProjection:
 
         state, value = self._state(trial)
         constraints = self._constraints(trial)
-        steps = {m.step: m.value for m in trial.measurements if m.metric == self.goal.metric}
+        told = (m for m in trial.measurements if (m.phase, m.metric) == (Phase.SEARCH, self.goal.metric))
+        steps = {m.step: m.value for m in told}
         attributes: dict[str, Any] = {
-            **trial.values,
+            **{name: m.value for name, m in trial.labelled().items()},
             "agent": trial.agent,
             "seed": trial.seed,
             "number": trial.number,

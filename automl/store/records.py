@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from agents import Trial, TrialState
-from automl.types import Measurement
+from automl.types import Measurement, Phase, values_in
 from search_spaces import Point
-
-DIAGNOSTIC = "agent/"
-"""What the names of the measurements begin with that an agent takes of itself, such as `agent/noise`."""
 
 
 @dataclass(frozen=True)
@@ -59,13 +56,38 @@ class TrialRecord:
 
     @property
     def values(self) -> dict[str, float]:
-        """Metric -> value: the last step of each metric, of equal steps the one added last."""
-        return {m.metric: m.value for m in sorted(self.measurements, key=lambda m: m.step)}
+        """Metric -> value in the search: the last step of each metric, of equal steps the one added last."""
+        return self.values_of(Phase.SEARCH)
+
+    def values_of(self, phase: Phase) -> dict[str, float]:
+        """Metric -> value in `phase`, which is empty where nothing was measured."""
+        return values_in(phase, self.measurements)
+
+    def labelled(self, own: Collection[str] | None = None) -> dict[str, Measurement]:
+        """Every measurement under a name for tables, the last step of each: `accuracy`, `final_accuracy`, `latency_ms`.
+
+        `own`: the metrics of the search (default: those of this trial), which keep their names: beside a user's metric
+        `test_loss`, the loss on the test data is `test:loss`.
+        """
+        taken = self.values if own is None else own
+        return {_label(m, taken): m for m in sorted(self.measurements, key=lambda m: m.step)}
 
     def to_trial(self) -> Trial:
-        """The trial as an agent sees it."""
+        """The trial as an agent sees it: with what the search measured."""
         values = {} if self.state is TrialState.FAILED else self.values
         return Trial(self.number, self.point, self.state, values, self.reason)
+
+
+_SPELLED = {Phase.LATENCY: "", Phase.CERTIFICATE: "certified_"}
+"""How the names of a phase begin in tables where it is not the phase's own name."""
+
+
+def _label(m: Measurement, own: Collection[str]) -> str:
+    """What tables call a measurement, beside the metrics `own` of the search."""
+    if m.phase == Phase.SEARCH:
+        return m.metric
+    name = _SPELLED.get(m.phase, f"{m.phase}_") + m.metric
+    return f"{m.phase}:{m.metric}" if name in own else name
 
 
 @dataclass(frozen=True)

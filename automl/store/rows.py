@@ -14,8 +14,8 @@ import sqlalchemy as sa
 from agents import TrialState
 from automl.store import schema
 from automl.store.errors import StoreError
-from automl.store.records import DIAGNOSTIC, TrialRecord
-from automl.types import Measurement
+from automl.store.records import TrialRecord
+from automl.types import Measurement, Phase, values_in
 from search_spaces import Point
 
 
@@ -59,17 +59,15 @@ def trial_record(row: Any, measurements: Sequence[Measurement]) -> TrialRecord:
         wall_s=row.wall_s,
         finish_order=row.finish_order,
         repeat_of=row.repeat_of,
-        measurements=tuple(m for m in measurements if not m.metric.startswith(DIAGNOSTIC)),
+        measurements=tuple(m for m in measurements if m.phase != Phase.AGENT),
         attempts=row.attempts,
-        diagnostics={
-            m.metric.removeprefix(DIAGNOSTIC): m.value for m in measurements if m.metric.startswith(DIAGNOSTIC)
-        },
+        diagnostics=values_in(Phase.AGENT, measurements),
     )
 
 
 def measurement(row: Any) -> Measurement:
     """A row of `measurement`."""
-    return Measurement(row.metric, row.value, row.unit, row.n, row.spread, row.device, row.step)
+    return Measurement(row.metric, row.value, row.unit, row.n, row.spread, row.device, row.step, Phase(row.phase))
 
 
 def measurement_rows(trial_id: int, measurements: Sequence[Measurement]) -> list[dict[str, Any]]:
@@ -84,6 +82,7 @@ def measurement_rows(trial_id: int, measurements: Sequence[Measurement]) -> list
             "n": int(m.n),
             "spread": None if m.spread is None else finite(m.spread, f"the spread of {m.metric}"),
             "device": m.device,
+            "phase": m.phase.value,
         }
         for m in measurements
     ]

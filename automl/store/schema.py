@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Written to `automl_schema` when the tables are made, and checked whenever they are opened. A change of the tables
 raises it, and is a file in `automl/store/migrations/versions`."""
 
@@ -125,6 +125,8 @@ measurement = sa.Table(
     sa.Column("n", sa.BigInteger, nullable=False),
     sa.Column("spread", sa.Double, sa.CheckConstraint(f"spread {_FINITE}")),
     sa.Column("device", sa.String(200), nullable=False),
+    # When in the study it was measured (`automl.types.Phase`); agents are told those of the search.
+    sa.Column("phase", sa.String(16), nullable=False, server_default="search"),
 )
 
 artifact = sa.Table(

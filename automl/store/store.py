@@ -16,7 +16,7 @@ from agents import TrialState
 from automl.store import leases, schema, writes
 from automl.store.engine import PATIENCE_S, Database
 from automl.store.errors import StoreError, StudyExistsError, StudyNotFoundError
-from automl.store.records import DIAGNOSTIC, ArtifactRecord, AttemptRecord, StudyRecord, TrialRecord
+from automl.store.records import ArtifactRecord, AttemptRecord, StudyRecord, TrialRecord
 from automl.store.rows import (
     clean,
     measurement_rows,
@@ -26,7 +26,7 @@ from automl.store.rows import (
     trial_record,
     within,
 )
-from automl.types import Measurement, Outcome
+from automl.types import Measurement, Outcome, Phase
 from automl.util.names import nearest
 from search_spaces import Point
 
@@ -302,8 +302,9 @@ class Store:
         self.database.writing(add)
 
     def add_diagnostics(self, trial_id: int, diagnostics: Mapping[str, float]) -> None:
-        """Record what an agent tells of itself once it has learnt from a trial, as measurements `agent/<name>`."""
-        self.add_measurements(trial_id, [Measurement(DIAGNOSTIC + name, value) for name, value in diagnostics.items()])
+        """Record what an agent tells of itself once it has learnt from a trial: measurements of the phase `agent`."""
+        told = [Measurement(name, value, phase=Phase.AGENT) for name, value in diagnostics.items()]
+        self.add_measurements(trial_id, told)
 
     def claim_projection(self, trial_id: int, lease: timedelta) -> bool:
         """Whether this process may now copy the trial into Optuna's tables.

@@ -3,7 +3,8 @@
 The first line says what the file is; then each study is followed by its trials, in the order in which they were opened,
 each with its measurements and attempts, and by its artifacts; the last line counts the lines before it and has their
 SHA-256. Ids are a database's own and are left out, so that two databases which hold the same write the same bytes. What
-is derived (Optuna's tables) or of the moment (who drives a study) is left out too.
+is derived (Optuna's tables) or of the moment (who drives a study) is left out too. The first line names the version of
+the tables that the file was written from, so that one of an earlier version is migrated as it is read.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from automl.store import schema, sqlite_files
 from automl.store.errors import StoreError, StudyExistsError, StudyNotFoundError
+from automl.store.migrations.prefixes import phase_and_metric
 from automl.store.store import Store, study_name
 from automl.util.files import replacing
 
@@ -151,7 +153,10 @@ def _plain(row: Any, without: Sequence[str]) -> dict[str, Any]:
 
 
 def _checked(read: Any, file: str) -> Iterator[dict[str, Any]]:
-    """The lines of a file but for the first and last; `StoreError` unless these say that it is whole and ours."""
+    """The lines of a file but for the first and last, as this version writes them.
+
+    `StoreError` unless those say that it is whole and ours.
+    """
     digest, lines = hashlib.sha256(), 0
     head = read.readline()
     header = json.loads(head)
@@ -169,8 +174,16 @@ def _checked(read: Any, file: str) -> Iterator[dict[str, Any]]:
                 raise StoreError(f"{file} is damaged: its checksum does not fit. Nothing of it was imported")
             return
         if head:
-            yield line
+            yield _migrated(line, header["schema"])
     raise StoreError(f"{file} ends too early. Nothing of it was imported")
+
+
+def _migrated(line: dict[str, Any], version: int) -> dict[str, Any]:
+    """A line of a file from tables of `version` as one from today's."""
+    if version < 3 and "trial" in line:
+        for measured in line["trial"]["measurements"]:
+            measured["phase"], measured["metric"] = phase_and_metric(measured["metric"])
+    return line
 
 
 class _Import:

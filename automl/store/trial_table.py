@@ -22,14 +22,17 @@ def frame(store: Store, name: str) -> pd.DataFrame:
     """The trials of the study `name`, one row a trial, by (agent, seed, number).
 
     Columns: what every trial has (`started` and `finished` in UTC), then each metric (its last step, NaN where it
-    was not measured), then each knob: "keep:<knob>" is the fraction of its channels or weights kept, "level:<knob>"
-    the level of a knob of another unit. `StudyNotFoundError` if there is no such study.
+    was not measured; of other phases than the search under such names as `final_accuracy`, see `TrialRecord.labelled`),
+    then each knob: "keep:<knob>" is the fraction of its channels or weights kept, "level:<knob>" the level of a knob of
+    another unit. `StudyNotFoundError` if there is no such study.
     """
     import pandas as pd
 
     study = store.study(name)
     trials = store.trials(study.id)
-    metrics = list(dict.fromkeys(metric for trial in trials for metric in trial.values))
+    own = {metric for trial in trials for metric in trial.values}
+    measured = [{name: m.value for name, m in trial.labelled(own).items()} for trial in trials]
+    metrics = list(dict.fromkeys(name for values in measured for name in values))
     recorded = {knob["name"]: knob for knob in study.config.get("knobs", ())}
     knobs = list(recorded or dict.fromkeys(knob for trial in trials for knob in trial.point))
     labels = {knob: _label(recorded.get(knob), knob) for knob in knobs}
@@ -45,10 +48,10 @@ def frame(store: Store, name: str) -> pd.DataFrame:
             "wall_s": trial.wall_s,
             "finish_order": trial.finish_order,
             "repeated": trial.repeat_of is not None,
-            **trial.values,
+            **values,
             **{labels[knob][0]: level / labels[knob][1] for knob, level in trial.point.items() if knob in labels},
         }
-        for trial in trials
+        for trial, values in zip(trials, measured, strict=True)
     ]
     table = pd.DataFrame(rows, columns=[*_FIXED, *metrics, *(label for label, _ in labels.values())])
     floats = dict.fromkeys(["wall_s", *metrics, *(label for label, _ in labels.values())], "float64")

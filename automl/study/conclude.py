@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from torch import nn
@@ -12,12 +12,11 @@ from automl.config.budget import Term
 from automl.config.training import StageOptions
 from automl.errors import BudgetError
 from automl.evaluation.certify import certificate, certified
-from automl.lanes.session import FINAL
 from automl.measures import compare_latency, peak_activation_bytes
 from automl.store import TrialRecord
 from automl.study.finishing import finish, reported_network, reported_plan, reported_point, was_trained
 from automl.study.study import BASE, Study, final
-from automl.types import Measurement, Say, silent
+from automl.types import Measurement, Phase, Say, in_phase, silent
 from automl.util.fingerprint import fingerprint
 from search_spaces import Plan
 
@@ -121,8 +120,9 @@ def _checked(study: Study, record: TrialRecord, say: Say) -> tuple[nn.Module, fl
     study.finisher.certify(network)
     if term is None:
         return network, 0.0
-    if certified(term) in record.values:
-        return network, record.values[certified(term)] / term.value
+    timed = record.values_of(Phase.CERTIFICATE)
+    if certified(term) in timed:
+        return network, timed[certified(term)] / term.value
     say(f"timing trial {record.number} of {record.agent}, seed {record.seed}, beside the original network")
     original = reported_network(study, study.setup.space.original_point)
     measured = certificate(network, original, term, problem.example_inputs, study.setup.latency_options)
@@ -171,11 +171,10 @@ def _training(study: Study, record: TrialRecord) -> dict[str, Any] | None:
 
 
 def reported(record: TrialRecord) -> dict[str, Measurement]:
-    """What is told of a trial's network, by metric: as it was finished, and as searched where it was not finished."""
-    measured = {m.metric: m for m in record.measurements}
-    finished = {name.removeprefix(FINAL): m for name, m in measured.items() if name.startswith(FINAL)}
-    searched = {name: m for name, m in measured.items() if not name.startswith(FINAL)}
-    return {**searched, **{name: replace(m, metric=name) for name, m in finished.items()}}
+    """What is told of a trial's network, by name: as it was finished, and as searched where it was not finished."""
+    told = record.labelled()
+    others = {name: m for name, m in told.items() if m.phase != Phase.FINAL}
+    return others | {m.metric: m for m in told.values() if m.phase == Phase.FINAL}
 
 
 def _rows(study: Study) -> tuple[Row, ...]:
@@ -193,7 +192,7 @@ def _rows(study: Study) -> tuple[Row, ...]:
 def _measure_test(study: Study, records: Sequence[TrialRecord], say: Say) -> None:
     """Test metrics of each record that has none; equal Points are measured once."""
     problem = study.setup.problem
-    missing = [record for record in records if not any(m.metric.startswith("test_") for m in record.measurements)]
+    missing = [record for record in records if not record.values_of(Phase.TEST)]
     if problem.test is None or not missing:
         return
     say(f"measuring {len(missing)} networks on the test data")
@@ -202,13 +201,14 @@ def _measure_test(study: Study, records: Sequence[TrialRecord], say: Say) -> Non
     for record in missing:
         key = record.point.key
         if key not in measured:
-            measured[key] = study.finisher.measure(reported_network(study, record.point), batches, prefix="test_")
+            network = reported_network(study, record.point)
+            measured[key] = in_phase(Phase.TEST, study.finisher.measure(network, batches))
         study.store.add_measurements(record.id, measured[key])
 
 
 def _measure_speed(study: Study, records: Sequence[TrialRecord], say: Say) -> tuple[str, ...]:
     """Latency of one sample on one thread and peak activation memory, of all beside the original in one run."""
-    if all("latency_ratio" in record.values for record in records):
+    if all(record.values_of(Phase.LATENCY) for record in records):
         return ()
     say("measuring latency beside the original network")
     points = {record.point.key: record.point for record in records}  # the original is the first
@@ -219,5 +219,6 @@ def _measure_speed(study: Study, records: Sequence[TrialRecord], say: Say) -> tu
     for record in records:
         key = record.point.key
         peak = Measurement("peak_activation_bytes", peaks[key], "B")
-        study.store.add_measurements(record.id, [comparison.latency(key), comparison.ratio(key), peak])
+        measured = [comparison.latency(key), comparison.ratio(key), peak]
+        study.store.add_measurements(record.id, in_phase(Phase.LATENCY, measured))
     return (comparison.unsteady,) if comparison.unsteady else ()

@@ -18,7 +18,7 @@ from torch import nn
 from agents import Goal
 from automl.config.training import StageOptions, TrainingOptions
 from automl.errors import NotFiniteError
-from automl.lanes.session import FINAL, REFITTED, TRAINING
+from automl.evaluation import Evaluator
 from automl.measures.counts import COUNTED
 from automl.store import ArtifactRecord, TrialRecord
 from automl.study.artifacts import artifacts_folder, file_of, read_plan, read_weights, write_weights
@@ -27,7 +27,7 @@ from automl.study.study import BASE, Study
 from automl.training.methods.base import Regulariser
 from automl.training.methods.growing_decay import GrowingDecay
 from automl.training.trainer import History
-from automl.types import Measurement, Say, silent
+from automl.types import Measurement, Phase, Say, in_phase, silent
 from search_spaces import ChannelsStep, Plan, Point
 
 WEIGHTS = "trained weights"
@@ -44,7 +44,7 @@ def finish(study: Study, say: Say = silent) -> None:
     """
     lanes = [(BASE, 0), *((agent.name, seed) for agent, seed in study.config.lanes)]
     records = [record for agent, seed in lanes for record in study.finalists(agent, seed)]
-    missing = [record for record in records if FINAL + study.config.objective not in record.values]
+    missing = [record for record in records if study.config.objective not in record.values_of(Phase.FINAL)]
     if not missing:
         return
     measured = _known(study)
@@ -97,27 +97,32 @@ def _finished(study: Study, record: TrialRecord, say: Say) -> list[Measurement]:
     finisher, point = study.finisher, record.point
     network = finisher.network(point)
     if record.agent == BASE:
-        return finisher.measure_validation(network, prefix=FINAL)
+        return _final(finisher, network)
     finisher.certify(network)
     if not finisher.changes(point):
-        return finisher.measure_validation(network, prefix=FINAL)
+        return _final(finisher, network)
     if study.config.training is None:
         if study.config.finish.reconstruction == "blockwise":  # to tune them takes minutes
             _keep(study, record, network, finisher.plan(point))
             network = reported_network(study, point)
-        return finisher.measure_validation(network, prefix=FINAL)
-    before = finisher.measure(network, study.setup.problem.validation, prefix=REFITTED)
+        return _final(finisher, network)
+    before = in_phase(Phase.REFITTED, finisher.measure(network, study.setup.problem.validation))
     say(f"trial {record.number} of {record.agent}, seed {record.seed}, {_in_words(before)} before training")
     try:
         course = _train(study, record, network, say)
     except NotFiniteError as error:
         say(f"{error}. The network stays as it was before")
-        return [*before, *finisher.measure_validation(finisher.network(point), prefix=FINAL)]
+        return [*before, *_final(finisher, finisher.network(point))]
     network = reported_network(study, point)
     finisher.certify(network)
-    after = [*finisher.measure_validation(network, prefix=FINAL), *_predicted(study, point)]
+    after = [*_final(finisher, network), *_predicted(study, point)]
     _tell_if_worse(before, after, finisher.judged, say)
     return [*before, *course, *after]
+
+
+def _final(finisher: Evaluator, network: nn.Module) -> list[Measurement]:
+    """What a network is worth and costs as it is reported."""
+    return in_phase(Phase.FINAL, finisher.measure_validation(network))
 
 
 def _predicted(study: Study, point: Point) -> list[Measurement]:
@@ -126,14 +131,15 @@ def _predicted(study: Study, point: Point) -> list[Measurement]:
     made, space = reported_point(study, point), study.setup.space
     if made == point:
         return []
-    return [Measurement(FINAL + m, space.cost(made, m), "ms") for m in space.metrics if m not in COUNTED]
+    costs = [Measurement(m, space.cost(made, m), "ms") for m in space.metrics if m not in COUNTED]
+    return in_phase(Phase.FINAL, costs)
 
 
 def _tell_if_worse(before: Sequence[Measurement], after: Sequence[Measurement], goal: Goal, say: Say) -> None:
     """Say so if training took more than it gave. The network counts as trained all the same: validation images that
     the original has been trained on flatter what is not trained."""
-    was = next(m.value for m in before if m.metric == REFITTED + goal.metric)
-    now = next(m.value for m in after if m.metric == FINAL + goal.metric)
+    was = next(m.value for m in before if m.metric == goal.metric)
+    now = next(m.value for m in after if m.metric == goal.metric)
     if goal.utility(now) < goal.utility(was):
         say(
             f"validation {goal.metric} went from {was:.4f} to {now:.4f} in training: a lower learning_rate or more "
@@ -249,24 +255,25 @@ def _tune(
 
 def _course(histories: Sequence[History]) -> list[Measurement]:
     """Training loss, seconds so far and what was validated, after each epoch, counted on from stage to stage."""
-    measured, seconds = [], 0.0
+    measured: list[Measurement] = []
+    seconds = 0.0
     for step, epoch in enumerate((epoch for history in histories for epoch in history.epochs), start=1):
         seconds += epoch.wall_s
         measured += [
-            Measurement(f"{TRAINING}loss", epoch.loss, n=epoch.samples, step=step),
-            Measurement(f"{TRAINING}s", seconds, "s", step=step),
-            *(Measurement(f"{TRAINING}validation_{k}", value, step=step) for k, value in epoch.validation.items()),
+            Measurement("loss", epoch.loss, n=epoch.samples, step=step),
+            Measurement("s", seconds, "s", step=step),
+            *(Measurement(f"validation_{k}", value, step=step) for k, value in epoch.validation.items()),
         ]
-    return measured
+    return in_phase(Phase.TRAINING, measured)
 
 
 def _known(study: Study) -> dict[str, list[Measurement]]:
     """Key of a Point -> what has been measured of its finished network already, in any lane."""
-    parts = (FINAL, REFITTED, TRAINING)
+    phases = (Phase.REFITTED, Phase.TRAINING, Phase.FINAL)
     return {
-        record.point.key: [m for m in record.measurements if m.metric.startswith(parts)]
+        record.point.key: [m for m in record.measurements if m.phase in phases]
         for record in study.store.trials(study.record.id)
-        if FINAL + study.config.objective in record.values
+        if study.config.objective in record.values_of(Phase.FINAL)
     }
 
 
@@ -285,4 +292,4 @@ def _say(say: Say, place: str, text: str) -> None:
 
 
 def _in_words(measurements: list[Measurement]) -> str:
-    return ", ".join(f"{m.metric.removeprefix(REFITTED)} {m.value:.4f}" for m in measurements)
+    return ", ".join(f"{m.metric} {m.value:.4f}" for m in measurements)

@@ -23,14 +23,14 @@ from automl.errors import StudyError
 from automl.evaluation import Evaluator
 from automl.evaluation.certify import certified
 from automl.lanes.progress import Progress
-from automl.lanes.session import FINAL, Lanes, Observer, Proposer, Session
+from automl.lanes.session import Lanes, Observer, Proposer, Session
 from automl.runners import Runner, SerialRunner
 from automl.store import LiveProjection, OptunaProjection, Store, StudyNotFoundError, StudyRecord, TrialRecord
 from automl.study.differences import first_differences
 from automl.study.prelude import keep_start, starting_network
 from automl.study.setup import Setup
 from automl.tasks.problem import Problem
-from automl.types import Say, silent
+from automl.types import Phase, Say, silent
 from automl.util.threads import pinned_threads
 from search_spaces import Knob, NetworkSpace, Point
 
@@ -227,10 +227,10 @@ class Study:
     def _best_first(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
         """The finished ones of `records` by their final values; before any is finished, all as the search saw them."""
         goal = self.config.goal
-        finished = [record for record in records if FINAL + goal.metric in record.values]
+        finished = [record for record in records if goal.metric in record.values_of(Phase.FINAL)]
         if not finished:
             return sorted(records, key=lambda record: -record.to_trial().utility(goal))
-        return sorted(finished, key=lambda record: -goal.utility(record.values[FINAL + goal.metric]))
+        return sorted(finished, key=lambda record: -goal.utility(final(record, goal.metric)))
 
     def _refused(self) -> set[str]:
         """Keys of the Points whose networks exceed the limit on latency by their certificates."""
@@ -238,8 +238,8 @@ class Study:
         if term is None:
             return set()
         metric = certified(term)
-        trials = self.store.trials(self.record.id)
-        return {record.point.key for record in trials if record.values.get(metric, 0.0) > term.value}
+        trials = [(t.point.key, t.values_of(Phase.CERTIFICATE)) for t in self.store.trials(self.record.id)]
+        return {key for key, timed in trials if timed.get(metric, 0.0) > term.value}
 
     def guaranteed(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
         """Those of `records` that are done and as good as the guarantee wants."""
@@ -291,8 +291,8 @@ def _completed(found: StudyRecord) -> dict[str, Any]:
 
 def final(record: TrialRecord, metric: str) -> float:
     """What the trial's network is worth on the validation data, or costs: as finished, or else as the search had it."""
-    values = record.values
-    return values[FINAL + metric] if FINAL + metric in values else values[metric]
+    finished = record.values_of(Phase.FINAL)
+    return finished[metric] if metric in finished else record.values[metric]
 
 
 class _Original:

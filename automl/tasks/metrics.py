@@ -18,9 +18,7 @@ from automl.util.modes import evaluating
 from automl.util.threads import cpu_name
 
 
-def measure_metrics(
-    network: nn.Module, batches: Sequence[Batch], metrics: Mapping[str, Score], *, prefix: str = ""
-) -> list[Measurement]:
+def measure_metrics(network: nn.Module, batches: Sequence[Batch], metrics: Mapping[str, Score]) -> list[Measurement]:
     """The mean of each metric over the samples of `batches`, as `network` computes it in eval mode.
 
     Raises `NotFiniteError` for NaN or infinite values.
@@ -28,7 +26,7 @@ def measure_metrics(
     scores = Scores()
     for batch in batches:
         scores.add(network, batch, metrics)
-    return scores.measurements(prefix)
+    return scores.measurements()
 
 
 class Scores:
@@ -57,13 +55,13 @@ class Scores:
         parts = self._values[metric]
         return torch.cat(parts) if parts[0].ndim else None
 
-    def measurements(self, prefix: str = "") -> list[Measurement]:
+    def measurements(self) -> list[Measurement]:
         """The mean of each metric.
 
         A metric with a value a sample gets the standard error of its mean; one that is a mean over the batch is
         weighted by batch size and gets the standard error between batches (None for a single batch).
         """
-        return [_mean(prefix + name, parts, self.sizes) for name, parts in self._values.items()]
+        return [_mean(name, parts, self.sizes) for name, parts in self._values.items()]
 
 
 def _mean(metric: str, parts: list[Tensor], sizes: list[int]) -> Measurement:

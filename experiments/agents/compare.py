@@ -15,9 +15,9 @@ from statistics import fmean, stdev
 
 from scipy.stats import mannwhitneyu
 
-from automl.lanes.session import FINAL
 from automl.store import Store, StudyRecord, TrialRecord, open_store
 from automl.study.study import BASE, final
+from automl.types import Phase
 
 
 def main() -> None:
@@ -35,12 +35,12 @@ def table(store: Store, study: StudyRecord) -> str:
         lanes.setdefault(trial.agent, {}).setdefault(trial.seed, []).append(trial)
     objective, limits = study.config["objective"], study.config["limits"]
     picked = {agent: picks(seeds, objective) for agent, seeds in lanes.items()}
-    random = [record.values["test_accuracy"] for record in picked.get("random", [])]
+    random = [record.values_of(Phase.TEST)["accuracy"] for record in picked.get("random", [])]
     rows = []
     for agent, records in picked.items():
         if not records:
             continue
-        tests = [record.values["test_accuracy"] for record in records]
+        tests = [record.values_of(Phase.TEST)["accuracy"] for record in records]
         seeds = lanes[agent]
         trials = max(len(trials) for trials in seeds.values())
         differs = "-" if agent in ("random", BASE) or trials == 1 or not random else p_value(tests, random)
@@ -50,7 +50,7 @@ def table(store: Store, study: StudyRecord) -> str:
             (
                 fmean(tests),
                 f"| {agent} | {trials} | {len(records)} | {spread([r.values[objective] for r in records], 4)} | "
-                f"{spread([r.values[FINAL + objective] for r in records], 4)} | "
+                f"{spread([final(r, objective) for r in records], 4)} | "
                 f"{spread([100 * test for test in tests], 2)} | {differs} | {wall:.0f} s | "
                 f"{'-' if agent == BASE else f'{min(used):.2%}'} |",
             )
@@ -77,9 +77,9 @@ def picks(seeds: dict[int, list[TrialRecord]], objective: str) -> list[TrialReco
     """Of each seed the trial that was reported: of those that were finished and tested, the best as finished."""
     out = []
     for trials in seeds.values():
-        tested = [trial for trial in trials if "test_accuracy" in trial.values]
+        tested = [trial for trial in trials if "accuracy" in trial.values_of(Phase.TEST)]
         if tested:
-            out.append(min(tested, key=lambda trial: trial.values[FINAL + objective]))
+            out.append(min(tested, key=lambda trial: final(trial, objective)))
     return out
 
 

@@ -25,12 +25,11 @@ from scipy.stats import mannwhitneyu
 from torch import nn
 
 from automl.config.study import StudyConfig
-from automl.lanes.session import FINAL, REFITTED
 from automl.store import TrialRecord, open_store
 from automl.study.finishing import reported_network
 from automl.study.study import BASE, Study
 from automl.tasks.objectives import COMPRESSION_REWARD, with_objective
-from automl.types import Measurement
+from automl.types import Measurement, Phase
 
 Row = dict[str, Any]
 QUALITY = ("accuracy", COMPRESSION_REWARD)
@@ -75,7 +74,8 @@ def row_of(study: Study, agent: str, seed: int) -> Row:
     problem = study.setup.problem
     assert problem.test is not None
     searched = study.evaluator.network(winner.point)
-    trained = "test_accuracy" in winner.values
+    tested = winner.values_of(Phase.TEST)
+    trained = "accuracy" in tested
     reported = reported_network(study, winner.point) if trained else searched
     return {
         "agent": agent,
@@ -84,24 +84,24 @@ def row_of(study: Study, agent: str, seed: int) -> Row:
         "point": dict(winner.point),
         "objective": objective,
         "course": [trial.values.get(objective) for trial in sorted(trials, key=lambda t: t.finish_order or 0)],
-        "searched": rewarded(winner, base, ""),
+        "searched": rewarded(winner, base, Phase.SEARCH),
         "searched_test": study.evaluator.measure(searched, problem.test())[0].value,
-        "refitted": winner.values.get(f"{REFITTED}accuracy"),
-        "trained": rewarded(winner, base, FINAL) if trained else None,
-        "trained_test": winner.values.get("test_accuracy"),
+        "refitted": winner.values_of(Phase.REFITTED).get("accuracy"),
+        "trained": rewarded(winner, base, Phase.FINAL) if trained else None,
+        "trained_test": tested.get("accuracy"),
         "macs": winner.values["macs"] / base.values["macs"],
         "params": winner.values["params"] / base.values["params"],
-        "latency": winner.values.get("latency_ratio"),
+        "latency": winner.values_of(Phase.LATENCY).get("latency_ratio"),
         "layers": sum(isinstance(module, nn.Conv2d | nn.Linear) for module in reported.modules()),
         "lane_s": sum(trial.wall_s or 0.0 for trial in trials),
         "code": study.record.code_version,
     }
 
 
-def rewarded(record: TrialRecord, base: TrialRecord, prefix: str) -> dict[str, float]:
+def rewarded(record: TrialRecord, base: TrialRecord, phase: Phase) -> dict[str, float]:
     """Accuracy on validation images, and C (2 - C) accuracy / accuracy of the original, as searched or as finished."""
-    measured = [Measurement(name, record.values[prefix + name]) for name in ("accuracy", "params")]
-    original = {name: base.values[prefix + name] for name in ("accuracy", "params")}
+    measured = [Measurement(name, record.values_of(phase)[name]) for name in ("accuracy", "params")]
+    original = {name: base.values_of(phase)[name] for name in ("accuracy", "params")}
     values = {m.metric: m.value for m in with_objective(measured, COMPRESSION_REWARD, "accuracy", original)}
     return {name: values[name] for name in QUALITY}
 

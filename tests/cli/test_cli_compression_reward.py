@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from automl.store import open_store
+from automl.types import Phase
 from tests.cli.conftest import automl as command
 
 CHANGES = (
@@ -30,6 +31,6 @@ def test_every_trial_has_the_reward_and_the_best_of_it_wins(study_file, tmp_path
     assert "compression_reward" in ran.out.splitlines()[0]
     lanes = [trial for trial in trials if trial.agent != "base"]
     assert {trial.agent for trial in lanes} == {"uniform", "random", "bo"}
-    finished = [trial for trial in lanes if "final_compression_reward" in trial.values]
-    best = max(finished, key=lambda trial: trial.values["final_compression_reward"])
+    finished = [trial for trial in lanes if "compression_reward" in trial.values_of(Phase.FINAL)]
+    best = max(finished, key=lambda trial: trial.values_of(Phase.FINAL)["compression_reward"])
     assert f"trial {best.number} of {best.agent}, seed 0" in ran.out

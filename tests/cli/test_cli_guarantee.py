@@ -8,6 +8,7 @@ import shutil
 import pytest
 
 from automl.store import open_store
+from automl.types import Phase
 from tests.cli.conftest import automl as command
 
 TRIALS = 14
@@ -65,7 +66,7 @@ def test_the_best_objective_of_those_that_keep_the_guarantee_wins(searched):
     assert f"trial {best.number} of {best.agent}, seed 0, rebuilt, accuracy {best.values['accuracy']:.2%}" in ran.out
     assert "where 'accuracy drop <= 2%' is guaranteed" in ran.out
     assert "error_log_macs" in ran.out.splitlines()[0]
-    shown = [t for t in trials if "test_accuracy" in t.values and t.agent != "base"]
+    shown = [t for t in trials if "accuracy" in t.values_of(Phase.TEST) and t.agent != "base"]
     assert all(t.values["accuracy"] >= floor for t in shown)
 
 

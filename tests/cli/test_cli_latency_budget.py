@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from automl.store import open_store
-from automl.types import Measurement
+from automl.types import Measurement, Phase
 from tests.cli.conftest import Ran
 from tests.cli.conftest import automl as command
 
@@ -92,8 +92,8 @@ def test_the_winner_is_timed_and_the_table_is_on_record(searched):
     assert [curve["levels"] for curve in table["curves"]] == [[32, 64], [32, 64]]
     assert study.config["limits"] == {"predicted_latency_ms": 10_000.0}
     assert all(0 < trial.values["predicted_latency_ms"] <= table["original_ms"] for trial in trials)
-    timed = [trial for trial in trials if "certified_latency_ms" in trial.values]
-    assert len(timed) == 1 and timed[0].values["certified_latency_ms"] < 10_000
+    timed = [trial for trial in trials if "latency_ms" in trial.values_of(Phase.CERTIFICATE)]
+    assert len(timed) == 1 and timed[0].values_of(Phase.CERTIFICATE)["latency_ms"] < 10_000
 
 
 def test_a_study_that_goes_on_keeps_its_table_and_its_certificate(copied, study_file):
@@ -112,7 +112,7 @@ def test_what_is_exported_has_been_timed(copied, tmp_path):
     arguments = ("export", "quick", "--storage", copied, "--out", tmp_path / "winner", "--format", "safetensors")
     ran = command(*arguments)
     assert ran.code == 0 and "within latency <= 10 s" in ran.out
-    winner = next(trial for trial in recorded(copied)[1] if "certified_latency_ms" in trial.values)
+    winner = next(trial for trial in recorded(copied)[1] if "latency_ms" in trial.values_of(Phase.CERTIFICATE))
     refuse(copied, winner)
     ran = command(*arguments, "--trial", f"{winner.agent}/{winner.seed}/{winner.number}")
     assert ran.code == 1 and "timed at 1.2e+04 ms, 1e+04 ms are allowed" in ran.err
@@ -121,11 +121,11 @@ def test_what_is_exported_has_been_timed(copied, tmp_path):
 def refuse(database: str, trial) -> None:
     """Put on record that the trial's network took 12 s."""
     with open_store(database, create=False) as store:
-        store.add_measurements(trial.id, [Measurement("certified_latency_ms", 12_000.0, "ms")])
+        store.add_measurements(trial.id, [Measurement("latency_ms", 12_000.0, "ms", phase=Phase.CERTIFICATE)])
 
 
 def test_without_a_network_that_is_quick_enough_there_is_no_winner(copied):
-    winner = next(trial for trial in recorded(copied)[1] if "certified_latency_ms" in trial.values)
+    winner = next(trial for trial in recorded(copied)[1] if "latency_ms" in trial.values_of(Phase.CERTIFICATE))
     refuse(copied, winner)
     ran = command("resume", "quick", "--storage", copied)
     # A limit that does not bind leaves the network whole: every trial of the study is the one that was refused.
@@ -146,7 +146,7 @@ def test_a_relative_limit_is_kept_by_prediction_and_by_measurement(study_file, t
     assert limit == pytest.approx(0.9 * study.config["latency_table"]["original_ms"])
     for trial in trials:
         assert (trial.values["predicted_latency_ms"] <= limit) == (trial.agent != "base")
-    ratios = [trial.values.get("certified_latency_ratio") for trial in trials]
+    ratios = [trial.values_of(Phase.CERTIFICATE).get("latency_ratio") for trial in trials]
     assert any(ratio is not None and ratio <= 0.9 for ratio in ratios)
 
 
@@ -157,11 +157,11 @@ def test_where_the_best_is_refused_the_next_best_is_timed_and_wins(study_file, t
     assert command("search", study, "--storage", database).code == 0
     trials = [trial for trial in recorded(database)[1] if trial.agent != "base"]
     assert len({trial.point for trial in trials}) == 2
-    winner = next(trial for trial in trials if "certified_latency_ms" in trial.values)
+    winner = next(trial for trial in trials if "latency_ms" in trial.values_of(Phase.CERTIFICATE))
     refuse(database, winner)
     ran = command("resume", "quick", "--storage", database)
     assert ran.code == 0, ran.err
-    timed = {trial.point for trial in recorded(database)[1] if "certified_latency_ms" in trial.values}
+    timed = {trial.point for trial in recorded(database)[1] if "latency_ms" in trial.values_of(Phase.CERTIFICATE)}
     assert timed == {trial.point for trial in trials}
     second = next(trial for trial in trials if trial.point != winner.point)
     assert f"macs {second.values['macs']:,.0f} of" in ran.out

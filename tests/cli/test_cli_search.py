@@ -11,6 +11,7 @@ import pytest
 
 import automl.export
 from automl.store import open_store
+from automl.types import Phase
 from automl.zoo import load_model
 from tests.cli.conftest import DIGITS, TRIALS
 from tests.cli.conftest import automl as command
@@ -41,14 +42,15 @@ def test_every_trial_is_recorded_and_only_the_best_of_a_lane_saw_the_test_data(s
     assert counts == {"base": 1, "uniform": 1, "random": TRIALS, "amc": TRIALS}
     for agent in counts:
         lane = [trial for trial in trials if trial.agent == agent]
-        finished = [trial for trial in lane if "final_accuracy" in trial.values]
-        best = max(trial.values["final_accuracy"] for trial in finished)
-        tested = [trial for trial in lane if "test_accuracy" in trial.values]
-        assert [trial.values["final_accuracy"] for trial in tested] == [best]
+        finished = [trial for trial in lane if "accuracy" in trial.values_of(Phase.FINAL)]
+        best = max(trial.values_of(Phase.FINAL)["accuracy"] for trial in finished)
+        tested = [trial for trial in lane if "accuracy" in trial.values_of(Phase.TEST)]
+        assert [trial.values_of(Phase.FINAL)["accuracy"] for trial in tested] == [best]
         assert len(finished) == min(4, len({trial.point for trial in lane if trial.state == "done"}))
         accuracies = sorted((trial.values["accuracy"] for trial in lane if trial.state == "done"), reverse=True)
         assert min(trial.values["accuracy"] for trial in finished) >= accuracies[min(len(accuracies), 8) - 1]
-        assert {"latency_ms", "latency_ratio", "peak_activation_bytes", "test_loss"} <= tested[0].values.keys()
+        assert set(tested[0].values_of(Phase.LATENCY)) == {"latency_ms", "latency_ratio", "peak_activation_bytes"}
+        assert set(tested[0].values_of(Phase.TEST)) == {"accuracy", "loss"}
     assert all(trial.values["macs"] <= 141_062 for trial in trials if trial.agent != "base")
 
 

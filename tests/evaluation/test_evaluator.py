@@ -220,7 +220,7 @@ def test_threads_are_set_for_the_trial_only(problem, space):
 def test_a_loss_that_is_a_mean_is_weighted_by_batch(problem, space, evaluator):
     own = Problem(problem.model, problem.calibration, problem.validation, loss=nn.CrossEntropyLoss())
     mine = Evaluator(own, space, EvaluationOptions(precision="float32"), threads=1)
-    (loss,) = [m for m in mine.measure(own.model, own.validation, prefix="test_") if m.metric == "test_loss"]
+    (loss,) = [m for m in mine.measure(own.model, own.validation) if m.metric == "loss"]
     (exact,) = [m for m in evaluator.measure(own.model, own.validation) if m.metric == "loss"]
     assert loss.value == pytest.approx(exact.value, rel=1e-5)
     assert loss.n == exact.n and loss.spread == pytest.approx(exact.spread, rel=0.9)

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from agents import TrialState
 from automl.store import LeaseLostError, Store, StoreError, StudyBusyError, open_store
 from automl.store.errors import ConnectionLostError
-from automl.types import Measurement, Outcome
+from automl.types import Measurement, Outcome, Phase
 from tests.kits.stores import PROCESSES, add_trial, new_study, outcome, point
 
 
@@ -198,9 +198,9 @@ class DrivingConformance:
             ):
                 with pytest.raises(StudyBusyError):
                     write()
-            store.add_measurements(done.id, [Measurement("test_accuracy", 0.5)])
+            store.add_measurements(done.id, [Measurement("accuracy", 0.5, phase=Phase.TEST)])
             store.add_artifact(study.id, done.id, "onnx", "model.onnx", "a" * 64)
-            assert store.trial(done.id).values["test_accuracy"] == 0.5
+            assert store.trial(done.id).values_of(Phase.TEST)["accuracy"] == 0.5
             assert store.running(study.id) == [left]
         assert store.close_trial(left.id, outcome()).finish_order == 1, "it is known to be dead"
 
@@ -256,7 +256,10 @@ class DrivingConformance:
             closed = store.close_trial(trial.id, outcome(0.7))
             assert (closed.finish_order, closed.attempts, len(closed.measurements)) == (1, 3, 2)
             cut()
-            store.add_measurements(trial.id, [Measurement("test_accuracy", 0.5), Measurement("latency_ms", 2.0)])
+            store.add_measurements(
+                trial.id,
+                [Measurement("accuracy", 0.5, phase=Phase.TEST), Measurement("latency_ms", 2.0, phase=Phase.LATENCY)],
+            )
             cut()
             store.add_artifact(made.id, trial.id, "onnx", "model.onnx", "a" * 64)
             second = store.open_trial(made.id, "amc", 0, 1, point())
@@ -266,7 +269,11 @@ class DrivingConformance:
         with open_store(url) as again:
             assert [study.name for study in again.studies()] == ["digits", "made once"]
             first, second = again.trials(made.id)
-            assert first.values == {"accuracy": 0.7, "macs": 900.0, "test_accuracy": 0.5, "latency_ms": 2.0}
+            assert first.values == {"accuracy": 0.7, "macs": 900.0}
+            assert (first.values_of(Phase.TEST), first.values_of(Phase.LATENCY)) == (
+                {"accuracy": 0.5},
+                {"latency_ms": 2},
+            )
             assert len(first.measurements) == 4 and len(again.artifacts(made.id)) == 1
             assert [(a.trial_id, a.number) for a in again.attempts(made.id)] == [
                 (first.id, 1),

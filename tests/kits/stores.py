@@ -16,7 +16,7 @@ import pytest
 
 from agents import TrialState
 from automl.store import Store, StoreError, StudyExistsError, StudyNotFoundError, open_store
-from automl.types import Measurement, Outcome
+from automl.types import Measurement, Outcome, Phase
 from search_spaces import Knob, Point
 
 KNOBS = (Knob("stem", (2, 4, 6, 8)), Knob("block.conv1", tuple(range(1, 17))), Knob("bits", (2, 4, 8), "bits"))
@@ -338,13 +338,35 @@ class StoreConformance:
 
     def test_measurements_are_added_after_the_end(self, store, study):
         closed = add_trial(store, study)
-        store.add_measurements(closed.id, [Measurement("test_accuracy", 0.75, n=10000), Measurement("accuracy", 0.6)])
+        store.add_measurements(
+            closed.id, [Measurement("accuracy", 0.75, n=10000, phase=Phase.TEST), Measurement("accuracy", 0.6)]
+        )
         store.add_measurements(closed.id, [])
         values = store.trial(closed.id).values
-        assert values == {"accuracy": 0.6, "macs": 900.0, "test_accuracy": 0.75}, "of equal steps the last added"
+        assert values == {"accuracy": 0.6, "macs": 900.0}, "of equal steps the last added"
+        assert store.trial(closed.id).values_of(Phase.TEST) == {"accuracy": 0.75}
         with pytest.raises(StoreError, match="must be finite"):
             store.add_measurements(closed.id, [Measurement("loss", 1.0), Measurement("x", 1.0, spread=math.nan)])
         assert store.trial(closed.id).values == values
+
+    def test_a_phase_comes_back_and_agents_are_told_of_the_search_alone(self, store, study):
+        measured = [Measurement("accuracy", i / 8, phase=phase) for i, phase in enumerate(Phase)]
+        closed = add_trial(store, study, result=Outcome.done(measured))
+        assert closed == store.trial(closed.id)
+        assert {m.phase: m.value for m in closed.measurements} == {
+            phase: i / 8 for i, phase in enumerate(Phase) if phase is not Phase.AGENT
+        }
+        assert closed.diagnostics == {"accuracy": list(Phase).index(Phase.AGENT) / 8}
+        assert closed.to_trial().values == closed.values == closed.values_of(Phase.SEARCH) == {"accuracy": 0.0}
+        assert list(closed.labelled()) == [
+            "accuracy",
+            "refitted_accuracy",
+            "training_accuracy",
+            "final_accuracy",
+            "certified_accuracy",
+            "test_accuracy",
+            "latency:accuracy",
+        ]
 
     def test_artifacts_come_back(self, store, study):
         trial = add_trial(store, study)

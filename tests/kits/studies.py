@@ -17,6 +17,7 @@ from torch import nn
 from automl import export
 from automl.data import load
 from automl.store import TrialRecord, open_store
+from automl.types import Phase
 from automl.zoo import load_model
 from tests.cli.conftest import DIGITS, automl, spawn
 from tests.training.conftest import accuracy
@@ -47,11 +48,17 @@ def trials(database: Path) -> list[TrialRecord]:
 
 def outcome(database: Path) -> list[tuple]:
     """What is known of each network as it is reported, times apart."""
-    names = ("refitted_accuracy", "final_accuracy", "final_loss", "test_accuracy", "training_loss")
+    known = (
+        (Phase.REFITTED, "accuracy"),
+        (Phase.FINAL, "accuracy"),
+        (Phase.FINAL, "loss"),
+        (Phase.TEST, "accuracy"),
+        (Phase.TRAINING, "loss"),
+    )
     return [
-        (t.agent, t.number, t.point, tuple(t.values.get(name) for name in names))
+        (t.agent, t.number, t.point, tuple(t.values_of(phase).get(metric) for phase, metric in known))
         for t in trials(database)
-        if "final_accuracy" in t.values
+        if "accuracy" in t.values_of(Phase.FINAL)
     ]
 
 

@@ -7,11 +7,11 @@ import random
 import pytest
 
 import agents
-from agents import TrialState
+from agents import Goal, TrialState
 from automl.lanes.session import Lanes, Session
 from automl.runners import run_trial
 from automl.store import StudyRecord, open_store
-from automl.types import Measurement, Outcome
+from automl.types import Measurement, Outcome, Phase
 from search_spaces import Point
 from tests.kits.runners import GOAL, ToyEvaluator, new_session, new_study
 
@@ -181,7 +181,9 @@ def test_a_point_known_to_the_study_is_answered_from_the_record(store, study, pr
     first = Session(store, study, "first", 0, Scripted(points[:1]), trials=1)
     record = first.propose()
     first.finish(record.id, Outcome.done([Measurement("accuracy", 0.5, n=7, spread=0.1)], wall_s=2.0))
-    store.add_measurements(record.id, [Measurement("test_accuracy", 0.9), Measurement("latency_ms", 3.0)])
+    store.add_measurements(
+        record.id, [Measurement("accuracy", 0.9, phase=Phase.TEST), Measurement("latency_ms", 3.0, phase=Phase.LATENCY)]
+    )
     agent = Scripted([points[0], points[1], points[0]])
     second = Session(store, study, "second", 0, agent, trials=3)
     handed_out = second.propose()
@@ -204,10 +206,26 @@ def test_what_was_measured_at_the_end_is_not_told_when_more_trials_are_run(store
     session = Session(store, study, "a", 0, Scripted(points), trials=1)
     record = session.propose()
     session.finish(record.id, Outcome.done([Measurement("accuracy", 0.5)]))
-    store.add_measurements(record.id, [Measurement("test_accuracy", 0.9), Measurement("peak_activation_bytes", 10)])
+    store.add_measurements(
+        record.id,
+        [Measurement("accuracy", 0.9, phase=Phase.TEST), Measurement("peak_activation_bytes", 10, phase=Phase.LATENCY)],
+    )
     agent = Scripted(points)
     Session(store, study, "a", 0, agent, trials=2)
     assert [dict(trial.values) for trial in agent.told] == [{"accuracy": 0.5}]
+
+
+@pytest.mark.parametrize("metric", ["test_loss", "latency_gain", "final_score", "peak_activation_bytes"])
+def test_a_metric_of_the_users_own_is_told_whatever_it_is_called(store, study, points, metric):
+    agent, goal = Scripted([points[0], points[0]]), Goal(metric, "maximize")
+    session = Session(store, study, "a", 0, agent, trials=2, goal=goal)
+    session.finish(session.propose().id, Outcome.done([Measurement("accuracy", 0.5), Measurement(metric, 0.25)]))
+    assert session.propose() is None, "the second is answered from the record"
+    told = [{"accuracy": 0.5, metric: 0.25}] * 2
+    assert [dict(trial.values) for trial in agent.told] == told and session.best(goal).number == 0
+    replayed = Scripted(points)
+    Session(store, study, "a", 0, replayed, trials=2)
+    assert [dict(trial.values) for trial in replayed.told] == told
 
 
 def test_more_trials_go_on_where_fewer_ended(store, study, problem):

@@ -20,7 +20,7 @@ from automl.store import (
     import_studies,
     open_store,
 )
-from automl.types import Measurement, Outcome
+from automl.types import Measurement, Outcome, Phase
 from tests.kits.stores import CONFIG, add_trial, new_study, outcome, point
 
 DOUBLES = [0.1 + 0.2, 5e-324, -1.7976931348623157e308, 1 / 3, 2.0**53 + 2]  # SQLite has no -0.0
@@ -60,7 +60,7 @@ def fill(store, rng: np.random.Generator, trials: int) -> None:
                 end = [Outcome.done(measured, 1 / 3), Outcome.stopped("late", measured), Outcome.infeasible("x")]
                 done.append(store.close_trial(trial.id, end[kind % 3]))
             if rng.random() < 0.3:
-                store.add_measurements(done[0].id, [Measurement("test_accuracy", float(rng.random()))])
+                store.add_measurements(done[0].id, [Measurement("accuracy", float(rng.random()), phase=Phase.TEST)])
                 store.add_diagnostics(done[-1].id, {"noise": float(rng.random())})
                 store.add_artifact(study.id, done[-1].id, "onnx", "ü/model.onnx", "a" * 64)
         store.add_artifact(study.id, None, "picture", "kept.png", "b" * 64)

@@ -8,7 +8,7 @@ import pytest
 
 from automl.errors import ConfigError, ExportError
 from automl.store import StudyNotFoundError, frame, open_store, write_trials
-from automl.types import Measurement, Outcome
+from automl.types import Measurement, Outcome, Phase
 from tests.kits.stores import CONFIG, add_trial, new_study, outcome, point
 
 KNOB_COLUMNS = ["keep:stem", "keep:block.conv1", "level:bits"]
@@ -28,13 +28,14 @@ def table(store):
     again = store.open_trial(study.id, "random", 0, 0, point(8, 16, 4))
     store.close_trial(again.id, outcome(1 / 3, 123456789), repeat_of=first.id)
     store.open_trial(study.id, "random", 0, 1, point())
-    store.add_measurements(first.id, [Measurement("latency_ms", 1.25)])
+    reported = [Measurement("accuracy", 0.25, phase=Phase.TEST), Measurement("latency_ms", 1.25, phase=Phase.LATENCY)]
+    store.add_measurements(first.id, reported)
     return frame(store, "digits")
 
 
 def test_a_row_a_trial_and_a_column_a_fact(table):
     fixed = ["agent", "seed", "number", "state", "reason", "started", "finished", "wall_s", "finish_order", "repeated"]
-    assert list(table.columns) == [*fixed, "accuracy", "macs", "latency_ms", *KNOB_COLUMNS]
+    assert list(table.columns) == [*fixed, "accuracy", "macs", "test_accuracy", "latency_ms", *KNOB_COLUMNS]
     assert list(zip(table.agent, table.seed, table.number, strict=True)) == [
         ("amc", 0, 0),
         ("amc", 1, 0),
@@ -45,6 +46,7 @@ def test_a_row_a_trial_and_a_column_a_fact(table):
     assert list(table.repeated) == [False, False, True, False]
     assert table.accuracy.isna().tolist() == [True, False, False, True]
     assert table.accuracy[1] == 1 / 3 and table.macs[1] == 123456789 and table.latency_ms[1] == 1.25
+    assert table.test_accuracy[1] == 0.25 and table.test_accuracy.isna().sum() == 3
     assert table[KNOB_COLUMNS].values.tolist() == [[0.25, 0.5, 2], [1, 1, 4], [1, 1, 4], [0.5, 3 / 16, 8]]
     assert str(table.started.dtype) == str(table.finished.dtype) == "datetime64[us, UTC]"
     assert table.finished.isna().tolist() == [False, False, False, True]
@@ -55,11 +57,21 @@ def test_a_study_without_trials_has_the_same_columns(store, table):
     new_study(store, "empty")
     empty = frame(store, "empty")
     assert len(empty) == 0
-    kept = [c for c in table.columns if c not in ("accuracy", "macs", "latency_ms")]
+    kept = [c for c in table.columns if c not in ("accuracy", "macs", "test_accuracy", "latency_ms")]
     assert list(empty.columns) == kept
     assert [empty[c].dtype for c in ("seed", "started", "wall_s")] == [
         table[c].dtype for c in ("seed", "started", "wall_s")
     ]
+
+
+def test_a_metric_of_the_search_keeps_its_name_in_every_row(store):
+    study = new_study(store)
+    add_trial(store, study, "amc", 0, 0, result=Outcome.done([Measurement("test_accuracy", 0.5)]))
+    tested = add_trial(store, study, "amc", 0, 1)
+    store.add_measurements(tested.id, [Measurement("accuracy", 0.75, phase=Phase.TEST)])
+    table = frame(store, "digits")
+    assert table["test_accuracy"].fillna(0).tolist() == [0.5, 0]
+    assert table["test:accuracy"].fillna(0).tolist() == [0, 0.75]
 
 
 def test_a_config_without_knobs_shows_levels(store):

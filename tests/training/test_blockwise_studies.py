@@ -8,6 +8,7 @@ from automl.config.study import StudyConfig
 from automl.errors import ConfigError
 from automl.store import open_store
 from automl.study.finishing import WEIGHTS
+from automl.types import Phase
 from tests.cli.conftest import automl as command
 from tests.kits.studies import exported, trials, write
 
@@ -19,8 +20,8 @@ def test_finalists_are_tuned_kept_and_shipped(tmp_path):
         file = write(folder, f"finish: {{finalists: 1, reconstruction: {how}}}", baselines="uniform", agent="random")
         ran = command("search", file, "--storage", folder / "study.db")
         assert ran.code == 0, ran.err
-        finished = [t for t in trials(folder / "study.db") if "final_loss" in t.values and t.agent != "base"]
-        losses[how] = {t.agent: t.values["final_divergence"] for t in finished}
+        finished = [t for t in trials(folder / "study.db") if "loss" in t.values_of(Phase.FINAL) and t.agent != "base"]
+        losses[how] = {t.agent: t.values_of(Phase.FINAL)["divergence"] for t in finished}
     assert all(losses["blockwise"][agent] < losses["sequential"][agent] for agent in losses["sequential"])
     database = tmp_path / "blockwise" / "study.db"
     with open_store(database, create=False) as store:

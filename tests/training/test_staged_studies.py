@@ -24,6 +24,7 @@ from automl.study.greedy import energies
 from automl.study.prelude import SPARSE
 from automl.study.study import Study
 from automl.training.distillation import distillation
+from automl.types import Phase
 from automl.zoo import load_model
 from search_spaces import channel_space
 from tests.cli.conftest import automl as command
@@ -68,11 +69,11 @@ def study(searched):
 
 def test_the_course_of_all_stages_is_recorded_as_one(searched):
     database, ran = searched
-    (staged,) = (t for t in trials(database) if "training_s" in t.values)
-    curve = [m for m in staged.measurements if m.metric == "training_validation_accuracy"]
+    (staged,) = (t for t in trials(database) if "s" in t.values_of(Phase.TRAINING))
+    curve = [m for m in staged.measurements if (m.phase, m.metric) == (Phase.TRAINING, "validation_accuracy")]
     assert [m.step for m in curve] == [1, 2, 3, 4, 5, 6]
-    seconds = [m.value for m in staged.measurements if m.metric == "training_s"]
-    assert seconds == sorted(seconds) and curve[-1].value == staged.values["final_accuracy"]
+    seconds = [m.value for m in staged.measurements if (m.phase, m.metric) == (Phase.TRAINING, "s")]
+    assert seconds == sorted(seconds) and curve[-1].value == staged.values_of(Phase.FINAL)["accuracy"]
     told = [line.partition("stage ")[2] for line in ran.err.splitlines() if "stage " in line]
     assert [line.partition(":")[0] for line in told[1::2]] == [
         "1 of 3, 49.3% of MACs",
@@ -87,11 +88,11 @@ def test_the_course_of_all_stages_is_recorded_as_one(searched):
 
 def test_the_last_stage_has_the_widths_that_the_search_chose(searched, study):
     database, _ = searched
-    (staged,) = (t for t in trials(database) if "training_s" in t.values)
+    (staged,) = (t for t in trials(database) if "s" in t.values_of(Phase.TRAINING))
     plan = reported_plan(study, staged.point)
     assert {name: len(kept) for name, kept in kept_by(plan).items()} == dict(staged.point)
     assert plan != study.finisher.plan(staged.point), "other channels than those of the network cut at once"
-    assert staged.values["final_macs"] == staged.values["macs"] <= 141_062
+    assert staged.values_of(Phase.FINAL)["macs"] == staged.values["macs"] <= 141_062
 
 
 def test_the_network_that_is_exported_is_the_one_that_was_measured(searched, tmp_path):
@@ -108,9 +109,11 @@ def test_the_search_starts_from_the_trained_network_and_compares_with_the_one_gi
     given = load_model("small_cnn", {}, WEIGHTS_FILE)
     base, validation = next(t for t in trials(database) if t.agent == "base"), study.setup.problem.validation
     assert (
-        base.values["final_accuracy"] == accuracy(given, validation) != accuracy(study.setup.space.original, validation)
+        base.values_of(Phase.FINAL)["accuracy"]
+        == accuracy(given, validation)
+        != accuracy(study.setup.space.original, validation)
     )
-    assert base.values["final_divergence"] == pytest.approx(0, abs=1e-6)
+    assert base.values_of(Phase.FINAL)["divergence"] == pytest.approx(0, abs=1e-6)
     for network in (study.finisher.network(study.setup.space.original_point), study.evaluator.original):
         assert all(torch.equal(x, given.state_dict()[name]) for name, x in network.state_dict().items())
     before = energies(channel_space(given, study.setup.problem.example_inputs))

@@ -19,6 +19,7 @@ from automl.errors import ConfigError, DataError
 from automl.store import open_store
 from automl.study.finishing import WEIGHTS
 from automl.study.setup import Setup
+from automl.types import Phase
 from tests.cli.conftest import automl as command
 from tests.kits.studies import WEIGHTS_FILE, exported, kill, moved, outcome, trials, write
 
@@ -39,16 +40,16 @@ def searched(tmp_path_factory):
 def test_finalists_are_trained_measured_and_kept(searched):
     database, ran = searched
     assert ran.code == 0, ran.err
-    finished = [t for t in trials(database) if "final_accuracy" in t.values]
+    finished = [t for t in trials(database) if "accuracy" in t.values_of(Phase.FINAL)]
     trained = [t for t in finished if t.agent != "base"]
     assert {t.agent for t in trained} == {"random", "amc"}
-    assert all(t.values["final_macs"] <= 141_062 for t in trained)
+    assert all(t.values_of(Phase.FINAL)["macs"] <= 141_062 for t in trained)
     # A fixed seed: three epochs give back several points of 400 images.
-    assert all(t.values["final_accuracy"] > t.values["refitted_accuracy"] for t in trained)
-    steps = [m.step for m in trained[0].measurements if m.metric == "training_validation_accuracy"]
+    assert all(t.values_of(Phase.FINAL)["accuracy"] > t.values_of(Phase.REFITTED)["accuracy"] for t in trained)
+    steps = [m.step for m in trained[0].measurements if (m.phase, m.metric) == (Phase.TRAINING, "validation_accuracy")]
     assert steps == [1, 2, 3]
     base = next(t for t in finished if t.agent == "base")
-    assert "refitted_accuracy" not in base.values and "training_s" not in base.values
+    assert "accuracy" not in base.values_of(Phase.REFITTED) and "s" not in base.values_of(Phase.TRAINING)
     with open_store(database, create=False) as store:
         kept = [a for a in store.artifacts(store.studies()[0].id) if a.kind == WEIGHTS]
     folder = Path(f"{database}.artifacts") / "amc-digits"
@@ -106,7 +107,7 @@ def test_a_finalist_whose_training_diverges_stays_as_it_was(tmp_path):
     assert "The network stays as it was before" in ran.err and "rebuilt and counted" in ran.out
     for trial in trials(tmp_path / "s.db"):
         if trial.agent != "base":
-            assert trial.values["final_accuracy"] == trial.values["refitted_accuracy"]
+            assert trial.values_of(Phase.FINAL)["accuracy"] == trial.values_of(Phase.REFITTED)["accuracy"]
     assert "epoch" not in command("resume", "amc-digits", "--storage", tmp_path / "s.db").err
 
 
@@ -114,8 +115,12 @@ def test_training_that_takes_more_than_it_gives_is_named(tmp_path, searched):
     once = TRAINING.replace("0.02", "1.0").replace("epochs: 3", "epochs: 1")
     ran = command("search", write(tmp_path, f"finish: {{finalists: 1, {once}}}"), "--storage", tmp_path / "s.db")
     assert ran.code == 0, ran.err
-    finished = [t.values for t in trials(tmp_path / "s.db") if "refitted_accuracy" in t.values]
-    worse = [values for values in finished if values["final_accuracy"] < values["refitted_accuracy"]]
+    accuracies = [
+        (t.values_of(Phase.REFITTED)["accuracy"], t.values_of(Phase.FINAL)["accuracy"])
+        for t in trials(tmp_path / "s.db")
+        if "accuracy" in t.values_of(Phase.REFITTED)
+    ]
+    worse = [after for before, after in accuracies if after < before]
     assert worse and ran.err.count("in training: a lower learning_rate or more epochs may help") == len(worse)
     assert "may help" not in searched[1].err
 
@@ -200,7 +205,7 @@ def test_a_network_of_zeros_learns_from_the_original_and_has_no_hints():
     taught = TrainingOptions(**SHORT, distillation=DistillationOptions(weight=1.0))  # type: ignore[arg-type]
     made.evaluator.train(after, point, taught)
     first, second = (
-        next(m.value for m in made.evaluator.measure_validation(network, prefix="") if m.metric == "divergence")
+        next(m.value for m in made.evaluator.measure_validation(network) if m.metric == "divergence")
         for network in (before, after)
     )
     assert second < first
