@@ -25,7 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from automl.store import schema, sqlite_files
 from automl.store.errors import StoreError, StudyExistsError, StudyNotFoundError
-from automl.store.migrations.prefixes import phase_and_metric
+from automl.store.prefixes import phase_and_metric
 from automl.store.store import Store, study_name
 from automl.util.files import replacing
 

@@ -16,7 +16,7 @@ from alembic.migration import MigrationContext
 
 from agents import TrialState
 from automl.store import OptunaProjection, StoreError, export_studies, import_studies, open_store
-from automl.store.migrations.prefixes import phase_and_metric
+from automl.store.prefixes import phase_and_metric
 from automl.store.schema import OPTUNA_TABLES, SCHEMA_VERSION, metadata
 from automl.types import Measurement, Phase
 from tests.kits.stores import CONFIG, outcome, point, run_processes

@@ -141,7 +141,7 @@ def damaged(good: bytes) -> dict[str, bytes]:
         return made(content, json.dumps(end).encode() + b"\n")
 
     return {
-        "nothing of it was: ": good[:-200] + b"\0" + good[-199:],
+        "[Nn]othing of it was": good[:-200] + b"\0" + good[-199:],
         "nothing of it was: EOFError": good[: len(good) // 2],
         "ends too early": made(*lines[:-1]),
         "its checksum does not fit": made(*lines[:2], *lines[3:]),

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from automl.store.migrations.prefixes import phase_and_metric
+from automl.store.prefixes import phase_and_metric
 
 revision = "v3"
 down_revision = "v2"
