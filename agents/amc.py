@@ -230,7 +230,7 @@ class Amc(NumberedAgent):
     def state(self, prefix: Sequence[int]) -> np.ndarray:
         """What the actor sees before it decides the knob after `prefix`: [n_features + 3], anchored + 1 + n_knobs.
 
-        The knob's static features; for a `ChannelSpace` the paper's (t, n, c, h, w, stride, k, MACs[t]). Then
+        The knob's static features; in a space of channels the paper's (t, n, c, h, w, stride, k, MACs[t]). Then
         `reduced`, the part of the original cost the decided knobs have removed with all later ones whole; `rest`,
         the part that this and the later knobs could still remove; and the keep fraction decided last, 1 at first.
         An anchored walk adds the knob's anchor, and which knob it is, one-hot.

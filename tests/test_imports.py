@@ -1,6 +1,6 @@
 """The import directions and third-party walls, read from the source of every module.
 
-`search_spaces <- agents <- automl`; CONTRIBUTING says why. A rule that is no test does not hold.
+`search_spaces <- agents <- automl`; docs/design.md has them in words. A rule that is no test does not hold.
 """
 
 from __future__ import annotations

@@ -85,8 +85,8 @@ class Guarantee:
 def parse_budget(budget: str | Sequence[str]) -> Budget:
     """Read `"macs <= 50%"`, `"params <= 120k, size <= 200 KB"` or a list of such terms.
 
-    Metrics are `macs`, `flops` (2 a MAC), `params`, `size` and `latency`; counts take k, M and G, sizes take B, KB, MB,
-    GB (powers of 1000) and KiB, MiB, GiB, latencies take us, ms and s. A percentage is of the original network.
+    Metrics are `macs`, `flops` (2 a MAC), `params`, `bops`, `size` and `latency`; counts take k, M and G, sizes take B,
+    KB, MB, GB (powers of 1000) and KiB, MiB, GiB, latencies take us, ms and s. A percentage is of the original network.
     Errors: `ConfigError`.
     """
     texts = [budget] if isinstance(budget, str) else list(budget)

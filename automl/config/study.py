@@ -38,9 +38,10 @@ class StudyConfig:
     data: DataConfig
     """What it is judged on, refitted and trained on."""
     budget: tuple[str, ...] = ()
-    """Upper limits on `macs`, `params`, `size` and `latency`, one or more: of the original's, `macs <= 50%`, or
-    absolute, `params <= 120k`, `size <= 200 KB`, `latency <= 3.5 ms`. May be missing where the objective
-    weighs accuracy against cost: `error_log_macs`, `error_log_params`, `compression_reward`."""
+    """Upper limits on `macs`, `params`, `size`, `latency` and, where `code` is searched, `bops` (bit operations), one
+    or more: of the original's, `macs <= 50%`, or absolute, `params <= 120k`, `size <= 200 KB`, `latency <= 3.5 ms`. May
+    be missing where the objective weighs accuracy against cost: `error_log_macs`, `error_log_params`,
+    `compression_reward`."""
     space: SpaceConfig = CHANNELS
     """What may be chosen."""
     agent: AgentConfig = field(default_factory=AgentConfig)
