@@ -45,6 +45,10 @@ def require_lowered_costs(config: StudyConfig) -> None:
     if (weighed := ERROR_TIMES_LOG.get(config.objective)) is not None:
         costs[weighed] = f"objective {config.objective}"
     for cost, what in costs.items():
+        if cost == "bops" and "code" not in space.operators:
+            raise ConfigError(
+                "a budget on bops counts bits, which only the operator code changes: add it to the space, or limit macs"
+            )
         if cost not in space.lowers:
             names = " and ".join(space.operators)
             raise ConfigError(

@@ -13,8 +13,10 @@ from typing import Any, Literal, get_args, get_origin
 import agents
 from automl.config.agent import DEPTH_AGENT, AgentConfig
 from automl.config.choices import NAMES, Names
+from automl.config.space import PRESETS, SpaceConfig
 from automl.config.study import StudyConfig
 from automl.config.walk import documented, has_short_form, unless_none
+from search_spaces.operators.options import OPTIONS
 
 Schema = dict[str, Any]
 
@@ -72,12 +74,27 @@ def _reference(cls: type, definitions: Schema) -> Schema:
     """A section by reference, or its name alone, if it has one."""
     if cls is AgentConfig:
         return _agent(definitions)
+    if cls is SpaceConfig:
+        return _space(definitions)
     if cls.__name__ not in definitions:
         definitions[cls.__name__] = _section(cls, definitions)
     section = {"$ref": f"#/$defs/{cls.__name__}"}
     if not has_short_form(cls):
         return section
     return {"anyOf": [definitions[cls.__name__]["properties"]["name"], section]}
+
+
+def _space(definitions: Schema) -> Schema:
+    """A mapping of operators to their options, a list of operators, or a name with options beside it."""
+    whole = _section(SpaceConfig, definitions)
+    named: Schema = {}
+    for options in OPTIONS.values():
+        named |= _section(options, definitions)["properties"]
+    names = {"enum": [*PRESETS, *(name for name in OPTIONS if name not in PRESETS)]}
+    beside = {"type": "object", "properties": {"name": names, **named}, "additionalProperties": False}
+    listed = {"type": "array", "items": {"enum": list(OPTIONS)}, "minItems": 1}
+    definitions["SpaceConfig"] = {"anyOf": [whole, beside, listed, names]}
+    return {"$ref": "#/$defs/SpaceConfig"}
 
 
 def _agent(definitions: Schema) -> Schema:

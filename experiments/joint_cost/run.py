@@ -2,8 +2,8 @@
 
     python experiments/joint_cost/run.py [NETWORK]
 
-Spaces are timed in turn, round by round; what counts is the ratio of medians of processor time. A *walk* is what agents mostly do: one
-knob after the other changes, as on the way along the wall of a budget. *Afresh* is another random Point each time.
+Spaces are timed in turn, round by round; what counts is the ratio of medians of processor time. A *walk* is what agents
+mostly do: one knob after the other changes, as along the wall of a budget. *Afresh* is another random Point each time.
 """
 
 from __future__ import annotations

@@ -79,8 +79,7 @@ class NetworkSpace(ConditionalSpace):
         """For each operator the positions of its knobs among all: [n_knobs of it]."""
         lowered = [operator.options_type.lowers for operator in operators]
         lowers = frozenset[str]().union(*lowered)
-        recoded = any("bops" in costs and "macs" not in costs for costs in lowered)
-        names = ("macs", "params", "size_bytes", *(["bops"] if recoded else []))
+        names = ("macs", "params", "size_bytes", *(["bops"] if self.basis.storage.coded else []))
         self.metrics: tuple[str, ...] = tuple(name for name in names if name in lowers)
         self._file = file_of(self.basis.terms, self.original, self.basis.storage)
         self._added: dict[str, Cost] = {}

@@ -170,5 +170,5 @@ def test_differences_are_named_and_what_may_differ_is_not():
     found = first_differences(old, StudyConfig.from_dict({**MINIMAL, **bound}).to_record())
     assert found == [
         "budget (recorded ['macs <= 50%'], now ['macs <= 40%'])",
-        "space.round_to (recorded 1, now 2)",
+        "space.channels.round_to (recorded 1, now 2)",
     ]
