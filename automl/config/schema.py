@@ -93,8 +93,8 @@ def _space(definitions: Schema) -> Schema:
     names = {"enum": [*PRESETS, *(name for name in OPTIONS if name not in PRESETS)]}
     beside = {"type": "object", "properties": {"name": names, **named}, "additionalProperties": False}
     listed = {"type": "array", "items": {"enum": list(OPTIONS)}, "minItems": 1}
-    definitions["SpaceConfig"] = {"anyOf": [whole, beside, listed, names]}
-    return {"$ref": "#/$defs/SpaceConfig"}
+    definitions["SpaceConfig"] = whole
+    return {"anyOf": [{"$ref": "#/$defs/SpaceConfig"}, beside, listed, names]}
 
 
 def _agent(definitions: Schema) -> Schema:
