@@ -92,7 +92,8 @@ class _Reader:
         block = self.features[alive]  # [alive, s]
         inverse = self.inverse[block[:, :, None], block[:, None, :]]  # [alive, s, s]
         weight = self.weight[:, block].permute(1, 2, 0)  # [alive, s, out]
-        return (weight * torch.linalg.solve(inverse, weight)).sum((1, 2))
+        increases: Tensor = (weight * torch.linalg.solve(inverse, weight)).sum((1, 2))
+        return increases
 
     def remove(self, channel: int) -> None:
         """Remove a channel for good: the other weights make up for it (ZipLM, equations 3 and 4)."""

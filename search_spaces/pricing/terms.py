@@ -216,7 +216,7 @@ class Terms:
     def _groups_of(self, sites: np.ndarray, uses: np.ndarray, rest: Mapping[str, np.ndarray]) -> np.ndarray:
         """Whether anything that is present depends on each group: [n_groups] bool."""
         depends = self._depends
-        groups = (depends[self._read][sites] | depends[self._made][sites]).any(axis=0)
+        groups: np.ndarray = (depends[self._read][sites] | depends[self._made][sites]).any(axis=0)
         groups |= depends[self._use_dims].any(axis=1)[uses].any(axis=0)
         for kind, terms in self._sums.items():
             groups |= depends[terms.dims].any(axis=1)[rest[kind]].any(axis=0)
