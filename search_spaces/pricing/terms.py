@@ -16,9 +16,6 @@ from search_spaces.graph.tensors import WeightTensor, find_tensors
 from search_spaces.pricing.header import header_bytes
 from search_spaces.pricing.sheet import Pieces, Presence, Sheet
 
-COUNTS = ("macs", "params", "bytes", "header")
-"""What is added up beside the sites: multiply-accumulates, parameters, bytes of tensors, bytes of a file's header."""
-
 
 @dataclass(frozen=True)
 class _Sum:
@@ -31,7 +28,8 @@ class _Sum:
     users: tuple[frozenset[str], ...]
     """For each term the calls that need it; none in particular: it is always there."""
     kind: str
-    """"site" for the weights of a layer, else one of `COUNTS`."""
+    """"site" for the weights of a layer, else what is added up beside the sites: "macs", "params", "bytes" of tensors,
+    or bytes of a file's "header"."""
 
 
 class Terms:
