@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from agents.networks import one_thread, seeded
-from agents.replay import Replay, Transitions
+from agents.replay_memory import Replay, Transitions
 
 BASELINE_ALPHA = 0.5
 """Weight of the newest batch in the moving average of rewards, as released."""

@@ -24,9 +24,9 @@ from automl.fast.precision import choose_dtype, fast, first, formatted
 from automl.fit.builder import Builder
 from automl.measures.counts import COUNTED, excess
 from automl.tasks.batches import Batch, compact
-from automl.tasks.metrics import measure_metrics
 from automl.tasks.objectives import COMPRESSION_REWARD, with_objective
 from automl.tasks.problem import Problem
+from automl.tasks.scores import measure_metrics
 from automl.training.methods.base import Regulariser
 from automl.training.trainer import History, settle
 from automl.types import Measurement, Outcome

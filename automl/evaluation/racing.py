@@ -12,7 +12,7 @@ from scipy.special import ndtri
 from torch import Tensor
 
 from agents import Goal
-from automl.tasks.metrics import Scores
+from automl.tasks.scores import Scores
 from automl.types import Measurement
 from automl.util.threads import cpu_name
 

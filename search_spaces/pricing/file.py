@@ -19,8 +19,8 @@ from search_spaces.codecs import integers
 from search_spaces.codecs.bitmask import PackedSize, packed_sizes, stored
 from search_spaces.codecs.header import frame_bytes
 from search_spaces.graph.tensors import state_of
-from search_spaces.pricing.header import FRAME_BYTES, header_bytes
 from search_spaces.pricing.metrics import FLOAT_BITS
+from search_spaces.pricing.overhead import FRAME_BYTES, header_bytes
 from search_spaces.pricing.sheet import Sheet
 from search_spaces.pricing.terms import Terms
 

@@ -13,7 +13,7 @@ from search_spaces.graph.analysis import Analysis
 from search_spaces.graph.groups import Group
 from search_spaces.graph.labels import fixed
 from search_spaces.graph.tensors import WeightTensor, find_tensors
-from search_spaces.pricing.header import header_bytes
+from search_spaces.pricing.overhead import header_bytes
 from search_spaces.pricing.sheet import Pieces, Presence, Sheet
 
 
