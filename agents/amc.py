@@ -43,7 +43,7 @@ from agents.base import REDRAWS, NumberedAgent
 from agents.ddpg import Ddpg
 from agents.errors import AgentError
 from agents.random_search import random_point
-from agents.replay import Replay, Transitions
+from agents.replay_memory import Replay, Transitions
 from agents.types import Task, Trial, TrialState
 from agents.uniform import uniform_point
 from search_spaces import Point

@@ -154,7 +154,8 @@ class Bo(Surrogate):
         # Straight to the optimiser: BoTorch's wrapper starts again from draws of the global generator if it fails.
         likelihood = ExactMarginalLogLikelihood(model.likelihood, model)
         fit_gpytorch_mll_scipy(likelihood, options={"maxiter": FIT_STEPS})
-        return likelihood.eval().model
+        fitted: SingleTaskGP = likelihood.eval().model
+        return fitted
 
 
 class Encoder:
@@ -225,7 +226,8 @@ class _LogEI:
         left = np.sqrt(np.maximum(np.diag(covariance)[m:] - (shared**2).sum(axis=0), JITTER))  # [n]
         best = np.maximum(drawn.max(axis=1, initial=-np.inf), self.best)  # [n_draws]
         each = log_expected_improvement(moved, left, best[:, None])
-        return logsumexp(each, axis=0) - np.log(len(each))
+        promised: np.ndarray = logsumexp(each, axis=0) - np.log(len(each))
+        return promised
 
 
 class _LogNEHVI:
@@ -234,7 +236,7 @@ class _LogNEHVI:
     def __init__(self, agent: Bo, load: Load, pending: Sequence[Point], rng: np.random.Generator) -> None:
         from botorch.acquisition.multi_objective.logei import qLogNoisyExpectedHypervolumeImprovement
         from botorch.acquisition.multi_objective.objective import GenericMCMultiOutputObjective
-        from botorch.sampling import SobolQMCNormalSampler
+        from botorch.sampling.normal import SobolQMCNormalSampler
 
         self.encoder = agent.encoder
         utilities = standardised([utility for _, utility in agent.learnt])

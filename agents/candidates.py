@@ -60,7 +60,7 @@ def best_candidate(
     if not drawn:
         return None
     best_first = np.argsort(-acquisition(drawn), kind="stable")
-    finalists = [drawn[i] for i in best_first[:FINALISTS]]
+    finalists: list[Point] = [drawn[i] for i in best_first[:FINALISTS]]
     if limits and filled:
         risen = dict.fromkeys(_filled(space, limits, point, rng) for point in finalists)
         finalists = [point for point in risen if point not in known]
@@ -110,7 +110,7 @@ def _changed(knob: Knob, level: int, rng: np.random.Generator) -> int:
     """Another level: the other one of a bit, else a log-uniform step up or down; at an end, away from it."""
     legal = knob.levels
     position = legal.index(level)
-    step = max(round(STRENGTH * (FINEST / STRENGTH) ** rng.random() * len(legal)), 1)
+    step: int = max(round(STRENGTH * (FINEST / STRENGTH) ** rng.random() * len(legal)), 1)
     if position == 0 or (position < len(legal) - 1 and rng.random() < 0.5):
         return legal[min(position + step, len(legal) - 1)]
     return legal[max(position - step, 0)]

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from agents.networks import one_thread, seeded
-from agents.replay import Replay, Transitions
+from agents.replay_memory import Replay, Transitions
 
 BASELINE_ALPHA = 0.5
 """Weight of the newest batch in the moving average of rewards, as released."""
@@ -63,7 +63,8 @@ class Critic(nn.Module):
 
     def forward(self, states: Tensor, actions: Tensor) -> Tensor:
         """[n, n_features], [n, 1] -> [n, 1]."""
-        return self.last(F.relu(self.second(F.relu(self.of_state(states) + self.of_action(actions)))))
+        values: Tensor = self.last(F.relu(self.second(F.relu(self.of_state(states) + self.of_action(actions)))))
+        return values
 
 
 class Ddpg:
@@ -130,7 +131,7 @@ class Ddpg:
         """What Q should be: r - b + discount * Q'(s', mu'(s')) (AMC, eq. 2), nothing to come after the last step."""
         assert self.baseline is not None
         with torch.no_grad():
-            ahead = self.slow_critic(next_states, self.slow_actor(next_states))
+            ahead: Tensor = self.slow_critic(next_states, self.slow_actor(next_states))
             return (rewards - self.baseline) / self.scale + self.discount * (1 - done) * ahead
 
     def _update(self, replay: Replay, best: Transitions | None, rng: np.random.Generator) -> tuple[float, float]:

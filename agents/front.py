@@ -34,4 +34,5 @@ def dominators(utilities: Sequence[float] | np.ndarray, loads: Sequence[float]) 
     """How many of the others are at least as good in both, and better in one: [n]. Those with none are the front."""
     utility, load = np.array(utilities), np.array(loads)
     as_good = (utility[:, None] >= utility) & (load[:, None] <= load)  # [n, n]: the row as the column
-    return (as_good & ~as_good.T).sum(axis=0)
+    better: np.ndarray = (as_good & ~as_good.T).sum(axis=0)
+    return better

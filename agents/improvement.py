@@ -11,7 +11,8 @@ C2 = np.log(np.pi / 2) / 2
 
 def log_expected_improvement(mean: np.ndarray, sigma: np.ndarray, best: np.ndarray | float) -> np.ndarray:
     """log E[max(f - best, 0)] for f ~ N(mean, sigma^2), all broadcast together; sigma > 0."""
-    return np.log(sigma) + _log_h((mean - best) / sigma)
+    improvement: np.ndarray = np.log(sigma) + _log_h((mean - best) / sigma)
+    return improvement
 
 
 def _log_h(z: np.ndarray) -> np.ndarray:
@@ -21,4 +22,5 @@ def _log_h(z: np.ndarray) -> np.ndarray:
     # What is left of 1 - |z| erfcx(..): close to 1 / z^2, and lost to rounding where z^2 is as large as 1 / epsilon.
     rest = -np.expm1(np.log(erfcx(-far / np.sqrt(2)) * -far) + C2)
     left = -(far**2) / 2 - C1 + np.where(far > -1e5, np.log(np.maximum(rest, 1e-300)), -2 * np.log(-far))
-    return np.where(z > -1.0, right, left)
+    h: np.ndarray = np.where(z > -1.0, right, left)
+    return h

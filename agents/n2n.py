@@ -156,7 +156,8 @@ class Removal(nn.Module):
 
     def log_probabilities(self, rows: Tensor, actions: Sequence[int]) -> Tensor:
         """Of every action at each block: `rows` [n_blocks, n_columns], result [n_blocks, 2]."""
-        return self.head(self.lstm(rows)[0]).log_softmax(dim=1)
+        logits: Tensor = self.head(self.lstm(rows)[0])
+        return logits.log_softmax(dim=1)
 
     def sample(self, rows: Tensor, rng: np.random.Generator) -> list[int]:
         """An action for each block: 1 if it stays."""
@@ -176,7 +177,8 @@ class Shrinkage(nn.Module):
     def log_probabilities(self, rows: Tensor, actions: Sequence[int]) -> Tensor:
         """Of every action at each width, had `actions` been taken: `rows` [n, n_columns], result [n, n_actions]."""
         before = torch.tensor([1.0, *(KEEPS[action] for action in actions[:-1])], dtype=torch.float32)
-        return self.head(self.lstm(torch.cat([rows, before[:, None]], dim=1))[0]).log_softmax(dim=1)
+        logits: Tensor = self.head(self.lstm(torch.cat([rows, before[:, None]], dim=1))[0])
+        return logits.log_softmax(dim=1)
 
     def sample(self, rows: Tensor, rng: np.random.Generator) -> list[int]:
         """An action for each width."""

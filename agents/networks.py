@@ -15,7 +15,7 @@ Kind = TypeVar("Kind", bound=nn.Module)
 
 def seeded(kind: type[Kind], *arguments: int, bound: float, rng: np.random.Generator, **options: Any) -> Kind:
     """A new `kind(*arguments, **options)` whose parameters are all drawn from U(-bound, bound) by `rng`, in order."""
-    module: Any = kind(*arguments, device="meta", **options)  # there nothing is drawn from the global generator
+    module = kind(*arguments, device="meta", **options)  # there nothing is drawn from the global generator
     module.to_empty(device="cpu")
     with torch.no_grad():
         for parameter in module.parameters():

@@ -78,7 +78,8 @@ def _load(name: str) -> type[NumberedAgent]:
     if name not in _AGENTS:
         raise AgentError(f"unknown agent {name!r}{_nearest(name, names())}: there are {', '.join(names())}")
     module, attribute = _AGENTS[name]
-    return getattr(import_module(module), attribute)
+    agent: type[NumberedAgent] = getattr(import_module(module), attribute)
+    return agent
 
 
 def _options(agent: type[NumberedAgent], name: str, options: Mapping[str, object]) -> object:

@@ -91,4 +91,5 @@ class Surrogate(NumberedAgent):
 def standardised(utilities: Sequence[float]) -> np.ndarray:
     """`utilities` less their mean, in standard deviations: [n]; zeros if all are equal."""
     y = np.array(utilities, dtype=np.float64)
-    return (y - y.mean()) / (y.std() or 1.0)
+    standard: np.ndarray = (y - y.mean()) / (y.std() or 1.0)
+    return standard

@@ -139,11 +139,18 @@ def compress(
             "runner": {"workers": workers},
         }
     )
+    return _searched(config, problem, storage, Progress(config.goal, quiet=not progress))
+
+
+def _searched(
+    config: StudyConfig, problem: Problem, storage: str | Path | None, progress: Progress
+) -> CompressionResult:
+    """The result of the study, run and recorded in `storage`; None: recorded until the end, then forgotten."""
     with (
         tempfile.TemporaryDirectory(prefix="automl-") as forgotten,
         open_store(storage or Path(forgotten) / "study.db") as store,
     ):
-        with Progress(config.goal, quiet=not progress) as told:
+        with progress as told:
             study = Study(store, config, problem, say=told.say)
             with study.drive():
                 study.run(told)

@@ -32,7 +32,8 @@ class CostPolynomial:
     def __call__(self, levels: np.ndarray) -> np.ndarray:
         """The cost at `levels`, [..., n_knobs]: [...]."""
         above = levels - self.lowest
-        return np.rint(self.constant + (above * (above @ self.curve + self.slope)).sum(axis=-1))
+        cost: np.ndarray = np.rint(self.constant + (above * (above @ self.curve + self.slope)).sum(axis=-1))
+        return cost
 
     @classmethod
     def fit(cls, space: CostedSpace, metric: str, levels: np.ndarray) -> CostPolynomial:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from automl.benchmark.judge import agent_for
-from automl.benchmark.table import Table
+from automl.benchmark.regret import agent_for
+from automl.benchmark.tabular import Table
 from automl.errors import StudyError
 from automl.lanes.session import Lanes, Session
 from automl.runners import SerialRunner

@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.what is not None:
         raise ConfigError(f"the schema is of the whole file: leave {args.what!r} out, or --schema")
-    from automl.config.schema import study_schema
+    from automl.config.json_schema import study_schema
 
     print(json.dumps(study_schema(), indent=2, ensure_ascii=False))
     return 0

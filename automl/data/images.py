@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from automl.tasks.problem import Batch
+from automl.tasks.batches import Batch
 
 
 @dataclass(frozen=True)

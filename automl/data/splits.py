@@ -13,7 +13,7 @@ from automl.data.images import ImageSet
 from automl.data.order import stratified_order
 from automl.data.sources import Source, source
 from automl.errors import DataError
-from automl.tasks.problem import Batch
+from automl.tasks.batches import Batch
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,10 @@ from automl.evaluation.tuning import Tuner
 from automl.fast.precision import choose_dtype, fast, first, formatted
 from automl.fit.builder import Builder
 from automl.measures.counts import COUNTED, excess
-from automl.tasks.batches import compact
-from automl.tasks.metrics import measure_metrics
+from automl.tasks.batches import Batch, compact
 from automl.tasks.objectives import COMPRESSION_REWARD, with_objective
-from automl.tasks.problem import Batch, Problem
+from automl.tasks.problem import Problem
+from automl.tasks.scores import measure_metrics
 from automl.training.methods.base import Regulariser
 from automl.training.trainer import History, settle
 from automl.types import Measurement, Outcome

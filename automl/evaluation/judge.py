@@ -17,8 +17,8 @@ from automl.evaluation.racing import hopeless, looks
 from automl.fast.precision import fast, formatted
 from automl.tasks.base import DIVERGENCE, Score
 from automl.tasks.batches import Batch, own
-from automl.tasks.metrics import Scores
 from automl.tasks.problem import Problem
+from automl.tasks.scores import Scores
 from search_spaces import Point
 
 RIVALS = 16

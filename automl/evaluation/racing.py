@@ -12,7 +12,7 @@ from scipy.special import ndtri
 from torch import Tensor
 
 from agents import Goal
-from automl.tasks.metrics import Scores
+from automl.tasks.scores import Scores
 from automl.types import Measurement
 from automl.util.threads import cpu_name
 
@@ -42,7 +42,7 @@ def hopeless(ours: Scores, rival: Scores, goal: Goal, confidence: float) -> bool
     if difference is None or len(difference) < 2:
         return False
     sign = 1.0 if goal.direction == "maximize" else -1.0
-    quantile = ndtri(1 - (1 - confidence) / len(LOOKS))
+    quantile = float(ndtri(1 - (1 - confidence) / len(LOOKS)))
     return sign * float(difference.mean()) + quantile * _standard_error(difference, sum(rival.sizes)) < 0
 
 

@@ -154,7 +154,7 @@ def read_manifest(out: str | Path) -> dict[str, Any]:
     """The manifest of the export in `out`; an `ExportError` if there is none that this version can read."""
     path = Path(out) / MANIFEST
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         version = manifest["manifest_version"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ExportError(f"{path} is not the manifest of an export: {error}. Export the study first") from error

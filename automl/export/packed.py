@@ -10,19 +10,19 @@ from torch import Tensor, nn
 
 from automl.errors import ExportError
 from automl.measures.counts import state_tensors
-from search_spaces.codecs import packed
+from search_spaces.codecs import packing
 from search_spaces.codecs.bitmask import stored
 
 
 def pack(network: nn.Module) -> bytes:
     """The state dict of `network` as the content of a packed file; shared tensors stand in it once."""
-    return packed.pack(state_tensors(network)[0])
+    return packing.pack(state_tensors(network)[0])
 
 
 def unpack(path: Path) -> dict[str, Tensor]:
     """The state dict in a safetensors file, packed or not; an `ExportError` for a file that cannot be read."""
     try:
-        return packed.unpack(path)
+        return packing.unpack(path)
     except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
         raise ExportError(f"cannot read the weights in {path}: {error}. Export again") from error
 

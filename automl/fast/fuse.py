@@ -35,8 +35,10 @@ class FusedConv(nn.Module):
         """`x`: [n, in, height, width]; `other`, which is added before the activation, as the result."""
         call, layer = torch.ops.mkldnn._convolution_pointwise, (self.weight, self.bias, *self.geometry)
         if other is None:
-            return call(x, *layer, self.activation or "none", self.scalars, "")
-        return call.binary(x, other, *layer, "add", 1.0, self.activation, self.scalars, None)
+            out: Tensor = call(x, *layer, self.activation or "none", self.scalars, "")
+        else:
+            out = call.binary(x, other, *layer, "add", 1.0, self.activation, self.scalars, None)
+        return out
 
 
 def available(dtype: torch.dtype) -> bool:

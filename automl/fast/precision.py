@@ -13,8 +13,8 @@ from automl.errors import NotFiniteError
 from automl.fast.fold import folded
 from automl.fast.fuse import fuse
 from automl.tasks.batches import Batch
-from automl.tasks.metrics import Scores
 from automl.tasks.problem import Problem
+from automl.tasks.scores import Scores
 
 SAMPLES = 2000
 """How many samples decide whether bfloat16 does."""

@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 
 from automl.fast.precision import formatted
 from automl.fit.sequential import SequentialReconstruction, affordable, refitted_sites
-from automl.tasks.problem import Batch
+from automl.tasks.batches import Batch
 from automl.training.form import laid_out
 from automl.util.modes import differentiating, evaluating
 from search_spaces import LayerSlice

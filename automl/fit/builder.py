@@ -21,8 +21,8 @@ from automl.fit.registry import fitter_of
 from automl.fit.sequential import QUICK, SequentialReconstruction
 from automl.fit.statistics import Moments, Statistics
 from automl.measures.counts import Counting, counts
-from automl.tasks.batches import compact
-from automl.tasks.problem import Batch, Problem
+from automl.tasks.batches import Batch, compact
+from automl.tasks.problem import Problem
 from automl.training.methods.base import Regulariser
 from automl.types import Measurement
 from search_spaces import Code, LayerSlice, NetworkSpace, Plan, Point, Sparsity

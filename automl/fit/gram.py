@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from automl.tasks.problem import Batch
+from automl.tasks.batches import Batch
 from automl.util.modes import evaluating
 
 MAX_FEATURES = 8192

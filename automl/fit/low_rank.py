@@ -13,7 +13,7 @@ from torch import Tensor
 
 from automl.fit.moments import damped_cholesky, shift_of
 
-RIDGE = 1e-3
+WHITENING_RIDGE = 1e-3
 """Added to the diagonal of the second moments, relative to its mean: what the data do not determine is as in W."""
 
 LEAST_IMPORTANCE = 1e-6
@@ -49,7 +49,7 @@ def decompose(
     mean: Tensor | None = None,
     *,
     weighted: bool = False,
-    ridge: float = RIDGE,
+    ridge: float = WHITENING_RIDGE,
 ) -> LowRank:
     """The U V of each rank with the least sum over outputs of |(W - U V) x|^2, averaged over rows x.
 

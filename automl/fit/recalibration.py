@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from automl.fast.precision import converted
-from automl.tasks.problem import Batch
+from automl.tasks.batches import Batch
 
 
 def recalibrate(network: nn.Module, batches: Sequence[Batch], dtype: torch.dtype = torch.float32) -> None:

@@ -14,7 +14,7 @@ from automl.fit.gram import Gram
 from automl.fit.shift import add_shift
 from search_spaces import LayerSlice
 
-RIDGE = 0.1
+RECONSTRUCTION_RIDGE = 0.1
 """Weight of the ridge penalty for as many rows as features, relative to the mean square of a feature."""
 
 CACHE_BYTES = 64 * 2**20
@@ -32,9 +32,9 @@ def least_squares(
 
     The ridge pulls towards the sliced weights W_K, hence the residual never exceeds that of plain slicing. `scale`
     is the mean variance of a feature kept (mean square without intercept), and a little more, as what is left of
-    constant features once centred is rounding; by default `ridge` is RIDGE * kept / rows, as the error of a fit grows
-    with that ratio (on ResNet-56 with 8 images, 512 rows for 288 features, 0.1 beat anything smaller by 2.5 points
-    of accuracy; with 64 images 0.01 and less were alike).
+    constant features once centred is rounding; by default `ridge` is RECONSTRUCTION_RIDGE * kept / rows, as the error
+    of a fit grows with that ratio (on ResNet-56 with 8 images, 512 rows for 288 features, 0.1 beat anything smaller
+    by 2.5 points of accuracy; with 64 images 0.01 and less were alike).
 
     `gram`: [features + 1, features + 1]; `weight`: [out, features]; `kept`: [kept] ascending indices.
     Returns W': [out, kept] and s: [out] (zeros without `intercept`), in float64.
@@ -51,7 +51,7 @@ def least_squares(
     if intercept:
         inner -= torch.outer(mean[kept], mean[kept])
         cross -= torch.outer(mean[kept], mean[removed])
-    ridge = max(RIDGE * len(kept) / float(rows), 1e-9) if ridge is None else ridge
+    ridge = max(RECONSTRUCTION_RIDGE * len(kept) / float(rows), 1e-9) if ridge is None else ridge
     scale += inner.diagonal().mean()
     change = solve(inner, cross @ weight[:, removed].T, ridge * scale).T
     new = weight[:, kept] + change

@@ -30,19 +30,12 @@ def highest(bits: int) -> int:
     return (1 << (bits - 1)) - 1
 
 
-def absmax_scales(weight: Tensor, bits: int) -> Tensor:
-    """The scale of each output channel that lets its largest weight be the highest number: [out], float32.
-
-    A channel of zeros has the smallest scale that can be divided by.
-    """
-    return _positive(weight.double().abs().amax(1) / highest(bits))
-
-
 def scales(weight: Tensor, bits: int, power: Tensor | None = None) -> Tensor:
     """The scale of each output channel that rounds to nearest with the least squared error: [out], float32.
 
     The highest number stands for the largest weight times a clipping factor; `FACTORS` of them are tried, 1 being
-    one, so that the error is never above that of `absmax_scales`.
+    one, so that the error is never above that without clipping. A channel of zeros has the smallest scale that can be
+    divided by.
 
     `weight`: [out, features]; `power`: mean square of each feature, [features], which weighs the errors, as if
     features were uncorrelated. Without it all weights count alike.

@@ -26,7 +26,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from automl.fast.fold import lone_norms
 from automl.fit.gram import MAX_FEATURES, input_rows, output_rows, positions
 from automl.fit.reconstruction import solve
-from automl.tasks.problem import Batch
+from automl.tasks.batches import Batch
 from automl.util.modes import evaluating
 from search_spaces import LayerSlice
 from search_spaces.graph.wiring import SKIP
@@ -50,7 +50,7 @@ QUICK = Effort(256, 4_000, 12)
 THOROUGH = Effort(None, 20_000, 32)
 """For the networks that are reported."""
 
-RIDGE = 1e-2
+SEQUENTIAL_RIDGE = 1e-2
 """Weight of the ridge penalty for as many rows as features, relative to the mean variance of a feature."""
 
 MAP_BYTES = 2**28
@@ -148,7 +148,7 @@ def _fit(layer: nn.Conv2d | nn.Linear, norm: _BatchNorm | None, rows: Tensor, ta
         mean, target_mean = torch.zeros_like(mean), torch.zeros_like(target_mean)
     covariance = (rows.T @ rows).double() / n - torch.outer(mean, mean)
     cross = (rows.T @ target).double() / n - torch.outer(mean, target_mean)  # [features, out]
-    ridge = RIDGE * len(covariance) / n * covariance.diagonal().mean() + 1e-12
+    ridge = SEQUENTIAL_RIDGE * len(covariance) / n * covariance.diagonal().mean() + 1e-12
     fitted = solve(covariance, cross - covariance @ weight.T, ridge).T + weight
     shift = target_mean - fitted @ mean
     layer.weight.copy_(fitted.view_as(layer.weight))

@@ -15,7 +15,8 @@ from automl.config.evaluation import EvaluationOptions
 from automl.fit.base import Fitter
 from automl.fit.gram import watch_inputs
 from automl.fit.statistics import Moments, Statistics
-from automl.tasks.problem import Batch, Problem
+from automl.tasks.batches import Batch
+from automl.tasks.problem import Problem
 from automl.training.methods.base import KeepZeros, Regulariser
 from search_spaces import Sparsity, SparsityStep
 from search_spaces.graph.tensors import Layer, WeightTensor, along_inputs, along_outputs

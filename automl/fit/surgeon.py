@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from automl.fit.gram import Gram
 from search_spaces import Channels, Group
 
-RIDGE = 1e-3
+HESSIAN_RIDGE = 1e-3
 """Added to the diagonal of each covariance, relative to its mean."""
 
 
@@ -79,7 +79,7 @@ class _Reader:
         rows = gram.matrix[0, -1, -1]
         mean = gram.matrix[0, -1, :-1] / rows
         covariance = gram.matrix[0, :-1, :-1] / rows - torch.outer(mean, mean)
-        ridge = RIDGE * float(covariance.diagonal().mean()) + 1e-12
+        ridge = HESSIAN_RIDGE * float(covariance.diagonal().mean()) + 1e-12
         self.inverse = torch.linalg.inv(covariance + ridge * torch.eye(len(covariance), dtype=torch.float64))
         channels = torch.from_numpy(indices)  # [size, input channels that one channel of the group stands for]
         self.features = (channels[:, :, None] * kernel + torch.arange(kernel)).flatten(1)  # [size, s]
@@ -92,7 +92,8 @@ class _Reader:
         block = self.features[alive]  # [alive, s]
         inverse = self.inverse[block[:, :, None], block[:, None, :]]  # [alive, s, s]
         weight = self.weight[:, block].permute(1, 2, 0)  # [alive, s, out]
-        return (weight * torch.linalg.solve(inverse, weight)).sum((1, 2))
+        increases: Tensor = (weight * torch.linalg.solve(inverse, weight)).sum((1, 2))
+        return increases
 
     def remove(self, channel: int) -> None:
         """Remove a channel for good: the other weights make up for it (ZipLM, equations 3 and 4)."""

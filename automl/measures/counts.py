@@ -16,7 +16,7 @@ from automl.types import Measurement
 from automl.util.modes import evaluating
 from search_spaces.codecs.bitmask import stored
 from search_spaces.codecs.integers import holds
-from search_spaces.codecs.packed import pack
+from search_spaces.codecs.packing import pack
 from search_spaces.operators.code import SCALE
 from search_spaces.pricing.metrics import FLOAT_BITS
 

@@ -40,7 +40,7 @@ class _Liveness(TorchDispatchMode):
     """Adds the bytes of each storage when an operator first returns it, subtracts them when it dies."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # PyTorch's own, which has no annotations
         self.alive = 0
         self.peak = 0
         self._known: dict[int, weakref.finalize[..., Any]] = {}

@@ -29,7 +29,7 @@ class KeepWorkers(FIFOScheduler):
 
     def __init__(self, workers: int, reasons: dict[str, str]) -> None:
         """`reasons`: Tune's trial id -> why it failed; kept up."""
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # Ray's own, which has no annotations
         self._workers = workers
         self._reasons = reasons
         self._order: dict[str, int] = {}  # Tune's trial id -> how many were added before it

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 # Before anything else of Ray: it sets how Ray is imported.
-from automl.runners.ray_cluster import ray, require_one_machine, start
+from automl.runners.ray_cluster import require_one_machine, start
 
 # isort: split
+import ray
 from ray import tune
 from ray.tune.search import Searcher
 
@@ -31,6 +32,8 @@ from automl.types import Measurement, Outcome
 
 if TYPE_CHECKING:
     from automl.store import TrialRecord
+
+__all__ = ["RayTuneRunner", "Schedule"]
 
 
 class RayTuneRunner:
@@ -142,7 +145,7 @@ class _SessionSearcher(Searcher):
         self.error: Exception | None = None
         """What ends the sweep and is no trial's fault, such as a full disk. Tune would take it for the trial's."""
 
-    def set_search_properties(self, metric: str | None, mode: str | None, config: dict, **spec: Any) -> bool:
+    def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
         return True
 
     def suggest(self, trial_id: str) -> Any:
@@ -174,12 +177,12 @@ class _SessionSearcher(Searcher):
         """The same when it goes on."""
         self._paused.discard(trial_id)
 
-    def on_trial_result(self, trial_id: str, result: dict) -> None:
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Keep what a trial came to that goes on, or pauses."""
         self._worked = True
         self._parts[trial_id].append(_outcome(result["outcome"][0]))
 
-    def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         ours = self._live.pop(trial_id, None)
         parts = self._parts.pop(trial_id, [])
         self._paused.discard(trial_id)

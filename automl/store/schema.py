@@ -7,7 +7,6 @@ in both. Registry names and JSON go in, never a pickle or a dotted Python path.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -50,7 +49,7 @@ class UTCDateTime(sa.types.TypeDecorator[datetime]):
         """To UTC on the way in."""
         return None if value is None else value.astimezone(UTC)
 
-    def process_result_value(self, value: Any, dialect: sa.Dialect) -> datetime | None:
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
         """To UTC on the way out."""
         if value is None:
             return None

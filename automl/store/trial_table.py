@@ -113,7 +113,8 @@ def _readable(table: pd.DataFrame) -> str:
         shown["reason"] = [text if isinstance(text, str) else "" for text in shown["reason"].str.slice(0, 60)]
     for column in shown.select_dtypes("float64"):
         shown[column] = [_number(value) for value in shown[column]]
-    return shown.to_string(index=False) + "\n"
+    text: str = shown.to_string(index=False)
+    return text + "\n"
 
 
 def _number(value: float) -> str:

@@ -51,7 +51,9 @@ def node_of(network: fx.GraphModule, name: str) -> str:
     nodes = {node.name: node for node in network.graph.nodes if "shape" in node.meta}
     if name in nodes:
         return name
-    calls = [node.name for node in nodes.values() if node.op == "call_module" and _inside(str(node.target), name)]
+    calls: list[str] = [
+        node.name for node in nodes.values() if node.op == "call_module" and _inside(str(node.target), name)
+    ]
     if not calls:
         known = [*nodes, *(path for path, _ in network.named_modules())]
         raise ConfigError(f"the network has no layer {name!r}{nearest(name, known)}")

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from agents import Goal
 from automl.config.training import TrainingOptions
 from automl.errors import ConfigError, DataError, NotFiniteError, StudyError
-from automl.tasks.problem import Batch
+from automl.tasks.batches import Batch
 from automl.training.average import Average
 from automl.training.checkpoint import read_checkpoint, write_checkpoint
 from automl.training.form import autocast, compiled, explained, laid_out, on_device, settled

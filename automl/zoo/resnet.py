@@ -60,7 +60,8 @@ class ResNet(nn.Module):
         """[n, in_channels, 32, 32] -> [n, classes]."""
         out = F.relu(self.bn1(self.conv1(x)))
         out = self.layer3(self.layer2(self.layer1(out)))
-        return self.linear(out.mean(dim=(2, 3)))
+        logits: Tensor = self.linear(out.mean(dim=(2, 3)))
+        return logits
 
 
 def resnet20(classes: int = 10, in_channels: int = 3) -> ResNet:

@@ -23,7 +23,8 @@ class SmallCNN(nn.Module):
         out = F.relu(self.stem(x))
         out = F.relu(out + self.conv2(F.relu(self.conv1(out))))
         out = F.relu(self.conv4(F.relu(self.conv3(out))))
-        return self.linear(out.mean(dim=(2, 3)))
+        logits: Tensor = self.linear(out.mean(dim=(2, 3)))
+        return logits
 
 
 def _conv_bn(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:

@@ -31,7 +31,8 @@ class VGG(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[n, in_channels, 32, 32] -> [n, classes]."""
-        return self.classifier(self.features(x).flatten(1))
+        logits: Tensor = self.classifier(self.features(x).flatten(1))
+        return logits
 
 
 def vgg16_bn(classes: int = 10, in_channels: int = 3) -> VGG:

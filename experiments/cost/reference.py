@@ -18,7 +18,7 @@ from sklearn.linear_model import LinearRegression
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from automl.tasks.problem import Batch
+from automl.tasks.batches import Batch
 from search_spaces import NetworkSpace, Point
 
 IMAGES = 3000

@@ -27,7 +27,7 @@ from automl.fast.precision import fast
 from automl.fit.recalibration import recalibrate
 from automl.study.setup import Setup
 from automl.study.study import code_version
-from automl.tasks.problem import Batch
+from automl.tasks.batches import Batch
 from experiments.cost.reference import BATCH, IMAGES, reward
 from search_spaces import Point
 

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from automl import data, zoo
-from automl.tasks.problem import Batch
+from automl.tasks.batches import Batch
 
 VALIDATION_SIZE = 400
 CALIBRATION_SIZE = 256

@@ -30,7 +30,7 @@ from automl import data, zoo
 from automl.config.training import TrainingOptions
 from automl.data import ImageSet, Splits
 from automl.measures import count_macs
-from automl.tasks.problem import Batch
+from automl.tasks.batches import Batch
 from automl.training.loss import SupervisedLoss
 from automl.training.trainer import settle, train
 from automl.util.threads import cpu_name

@@ -50,7 +50,9 @@ class Analysis(Notes):
         """A size computed while running, as the number it was while recording."""
         if node.target == "size":
             return len(args[0][args[1]])
-        return node.target(*args)  # type: ignore[operator]
+        assert callable(node.target)
+        size: int = node.target(*args)
+        return size
 
     def _call(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
         if node.op == "call_module":

@@ -45,7 +45,8 @@ class Call:
     @property
     def shape(self) -> tuple[int, ...]:
         """The recorded shape of the result, a single tensor."""
-        return self.node.meta["shape"]
+        shape: tuple[int, ...] = self.node.meta["shape"]
+        return shape
 
     @property
     def returns_several(self) -> bool:

@@ -21,7 +21,8 @@ class Kept:
 
     def mask(self, labels: np.ndarray) -> np.ndarray:
         """True where the position remains: [n]."""
-        return ~self._removed[labels]
+        remains: np.ndarray = ~self._removed[labels]
+        return remains
 
     def indices(self, labels: np.ndarray) -> np.ndarray:
         """The positions that remain, ascending: [n_kept]."""

@@ -57,7 +57,8 @@ class Labels:
         if self._roots is None:
             found = [self.root(label) for label in range(self.count)]
             self._roots = np.array([FIXED if root in self._reason else root for root in found], dtype=np.int64)
-        return self._roots[labels]
+        roots: np.ndarray = self._roots[labels]
+        return roots
 
     def reason(self, label: int) -> str | None:
         """Why `label` must stay, or None if it may be removed."""

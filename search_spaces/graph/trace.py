@@ -212,9 +212,8 @@ def _plain(value: Any) -> Any:
 
 def _name_of(func: Any) -> str:
     owner: Any = getattr(func, "__self__", None)
-    if isinstance(owner, _GETSET):
-        return owner.__name__
-    return getattr(func, "__name__", str(func))
+    name: str = owner.__name__ if isinstance(owner, _GETSET) else getattr(func, "__name__", str(func))
+    return name
 
 
 def _has_tensor(value: Any) -> bool:

@@ -35,7 +35,8 @@ class Remaining:
     @property
     def alive(self) -> np.ndarray:
         """Whether a call is still made: [n_calls] bool."""
-        return self.reached & (np.array(self.stands_for) == np.arange(len(self.reached)))
+        alive: np.ndarray = self.reached & (np.array(self.stands_for) == np.arange(len(self.reached)))
+        return alive
 
 
 class Wiring:

@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import fx
 
-from search_spaces.errors import SpaceError
 from search_spaces.graph.analysis import Analysis
 from search_spaces.graph.groups import Group
 from search_spaces.graph.recorded import Recorded
@@ -162,10 +161,3 @@ def first_few(names: Sequence[str], n: int = 3) -> str:
     """The first names, and how many more there are."""
     more = f" and {len(names) - n} more" if len(names) > n else ""
     return ", ".join(names[:n]) + more
-
-
-def require_names(step: str, named: Sequence[str], known: Mapping[str, Any] | Sequence[str]) -> None:
-    """Raise a `SpaceError` for a name in a step that the network does not have."""
-    for name in named:
-        if name not in known:
-            raise SpaceError(f"the plan names {step} {name!r}, which this network does not have")

@@ -67,7 +67,8 @@ class SiteOperator(Operator):
         """A knob makes a difference where its layer is left."""
         if sheet.presence is None:
             return np.ones(len(self.knobs), dtype=bool)
-        return sheet.presence.sites[self.sites]
+        present: np.ndarray = sheet.presence.sites[self.sites]
+        return present
 
     def inventory(self) -> tuple[Listing, ...]:
         """The tensors, and those that stay whole."""

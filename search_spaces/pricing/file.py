@@ -19,8 +19,8 @@ from search_spaces.codecs import integers
 from search_spaces.codecs.bitmask import PackedSize, packed_sizes, stored
 from search_spaces.codecs.header import frame_bytes
 from search_spaces.graph.tensors import state_of
-from search_spaces.pricing.header import FRAME_BYTES, header_bytes
 from search_spaces.pricing.metrics import FLOAT_BITS
+from search_spaces.pricing.overhead import FRAME_BYTES, header_bytes
 from search_spaces.pricing.sheet import Sheet
 from search_spaces.pricing.terms import Terms
 
@@ -153,9 +153,9 @@ class PackedFile:
         pieces = sheet.pieces
         read, made = (pieces.read[:, :1] * pieces.taps[:, :1]), pieces.made[:, :1]
         between = np.floor(self._top * read * made / np.maximum(read + made, 1)) * alone
-        return (
-            4 * self._coded * (pieces.made.sum(axis=1, keepdims=True) + np.maximum(between, self._factored * alone))
-        )[:, 0]
+        channels = pieces.made.sum(axis=1, keepdims=True) + np.maximum(between, self._factored * alone)
+        scales: np.ndarray = (4 * self._coded * channels)[:, 0]
+        return scales
 
 
 def _rest_lines(

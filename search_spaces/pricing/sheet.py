@@ -27,12 +27,14 @@ class Pieces:
     @cached_property
     def weights(self) -> np.ndarray:
         """How many weights each piece has: [n_sites, n_pieces]."""
-        return self.read * self.made * self.taps
+        weights: np.ndarray = self.read * self.made * self.taps
+        return weights
 
     @cached_property
     def macs(self) -> np.ndarray:
         """Multiply-accumulates of each piece, for one sample: [n_sites, n_pieces]."""
-        return self.weights * self.positions
+        macs: np.ndarray = self.weights * self.positions
+        return macs
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,8 @@ from search_spaces.graph.analysis import Analysis
 from search_spaces.graph.groups import Group
 from search_spaces.graph.labels import fixed
 from search_spaces.graph.tensors import WeightTensor, find_tensors
-from search_spaces.pricing.header import header_bytes
+from search_spaces.pricing.overhead import header_bytes
 from search_spaces.pricing.sheet import Pieces, Presence, Sheet
-
-COUNTS = ("macs", "params", "bytes", "header")
-"""What is added up beside the sites: multiply-accumulates, parameters, bytes of tensors, bytes of a file's header."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +28,8 @@ class _Sum:
     users: tuple[frozenset[str], ...]
     """For each term the calls that need it; none in particular: it is always there."""
     kind: str
-    """"site" for the weights of a layer, else one of `COUNTS`."""
+    """"site" for the weights of a layer, else what is added up beside the sites: "macs", "params", "bytes" of tensors,
+    or bytes of a file's "header"."""
 
 
 class Terms:
@@ -216,7 +214,7 @@ class Terms:
     def _groups_of(self, sites: np.ndarray, uses: np.ndarray, rest: Mapping[str, np.ndarray]) -> np.ndarray:
         """Whether anything that is present depends on each group: [n_groups] bool."""
         depends = self._depends
-        groups = (depends[self._read][sites] | depends[self._made][sites]).any(axis=0)
+        groups: np.ndarray = (depends[self._read][sites] | depends[self._made][sites]).any(axis=0)
         groups |= depends[self._use_dims].any(axis=1)[uses].any(axis=0)
         for kind, terms in self._sums.items():
             groups |= depends[terms.dims].any(axis=1)[rest[kind]].any(axis=0)

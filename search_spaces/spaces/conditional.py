@@ -56,7 +56,8 @@ class ConditionalSpace(CostedSpace):
 
     def _amounts(self, levels: np.ndarray) -> np.ndarray:
         """The active widths."""
-        return self.active(levels) & ~self._is_a("gate", "free")
+        amounts: np.ndarray = self.active(levels) & ~self._is_a("gate", "free")
+        return amounts
 
     def _decided(self, wanted: np.ndarray, limits: Mapping[str, float]) -> np.ndarray:
         """Blocks and skips as wanted; of the blocks the least wanted go until the narrowest network is affordable."""

@@ -315,7 +315,8 @@ class NetworkSpace(ConditionalSpace):
 def scaled(table: np.ndarray) -> np.ndarray:
     """`table`, [rows, columns], with each column stretched to [0, 1]; a constant one becomes 0."""
     span = table.max(axis=0) - table.min(axis=0)
-    return (table - table.min(axis=0)) / np.where(span > 0, span, 1.0)
+    stretched: np.ndarray = (table - table.min(axis=0)) / np.where(span > 0, span, 1.0)
+    return stretched
 
 
 def _in_order(operators: Mapping[str, Any]) -> list[tuple[type[Operator], Any]]:

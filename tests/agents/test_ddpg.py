@@ -6,7 +6,7 @@ import torch
 from scipy.stats import chisquare
 
 from agents.ddpg import Ddpg
-from agents.replay import Replay, Transitions
+from agents.replay_memory import Replay, Transitions
 
 OPTIONS = {
     "hidden": 16,

@@ -14,7 +14,7 @@ import agents
 from agents import TrialState
 from automl.benchmark import Coverage, Table, TableSpace, evaluations_until, judge
 from automl.benchmark.grid import choices
-from automl.benchmark.judge import play
+from automl.benchmark.regret import play
 from automl.errors import TableError
 from automl.zoo import create
 from search_spaces import depth_space

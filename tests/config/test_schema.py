@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 import agents
+from automl.config.json_schema import study_schema
 from automl.config.listing import optional_sections
-from automl.config.schema import study_schema
 from automl.config.study import StudyConfig
 from automl.config.walk import keys_of
 from automl.errors import ConfigError

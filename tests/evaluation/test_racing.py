@@ -12,7 +12,7 @@ from automl.config.evaluation import EvaluationOptions
 from automl.errors import ConfigError
 from automl.evaluation import Evaluator
 from automl.evaluation.racing import LOOKS, estimates, hopeless, looks
-from automl.tasks.metrics import Scores
+from automl.tasks.scores import Scores
 from search_spaces import channel_space
 
 LOSS = Goal("loss", "minimize")

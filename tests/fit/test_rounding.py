@@ -10,7 +10,6 @@ from torch.nn import functional as F
 from automl.fit.gram import gather_grams
 from automl.fit.moments import damped_cholesky, moments_of
 from automl.fit.rounding import (
-    absmax_scales,
     compensated,
     dequantized,
     error,
@@ -33,6 +32,11 @@ def correlated(features=24, rows=400, seed=0):
 
 def weights(out=16, features=24, seed=1):
     return torch.randn(out, features, generator=torch.Generator().manual_seed(seed))
+
+
+def absmax_scales(weight, bits):
+    """Without clipping: the largest weight of a channel is the highest number."""
+    return (weight.double().abs().amax(1) / highest(bits)).float()
 
 
 def moments(rows):

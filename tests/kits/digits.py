@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from automl import zoo
-from automl.tasks.problem import Batch, Problem
+from automl.tasks.batches import Batch
+from automl.tasks.problem import Problem
 from automl.zoo.resnet import ResNet
 
 

@@ -9,7 +9,7 @@ from safetensors.torch import save
 from torch.utils.flop_counter import FlopCounterMode
 
 from search_spaces import OPERATORS, CodeStep, NetworkSpace, Plan, SpaceError, rebuild, trace
-from search_spaces.codecs.packed import pack
+from search_spaces.codecs.packing import pack
 from tests.kits.random_networks import DEEP, RandomNetwork
 
 SETS = [

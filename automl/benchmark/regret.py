@@ -9,7 +9,7 @@ import numpy as np
 
 import agents
 from agents import Agent, Trial, TrialState
-from automl.benchmark.table import Table
+from automl.benchmark.tabular import Table
 from search_spaces import Point
 
 if TYPE_CHECKING:

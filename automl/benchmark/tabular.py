@@ -72,7 +72,8 @@ class TableSpace(ConditionalSpace):
 
     def active(self, levels: np.ndarray) -> np.ndarray:
         """Whether each knob makes a difference to the network at `levels` ([n_knobs]): [n_knobs] bool."""
-        return self.patterns[int(levels @ self._places)]
+        active: np.ndarray = self.patterns[int(levels @ self._places)]
+        return active
 
     def cost_of_levels(self, levels: np.ndarray, metric: str) -> float:
         """The cost of the network whose knobs, in order, stand at `levels`: [n_knobs]."""
@@ -213,7 +214,7 @@ class Table:
         """The value of the goal that the best `part` of the evaluated Points within the limits reach, at least one."""
         values = self.values[self.goal.metric]
         inside = np.all([self.space.costs[m](self._levels) <= limit for m, limit in self.limits.items()], axis=0)
-        best_last = sorted(values[inside & ~np.isnan(values)].tolist(), key=self.goal.utility)
+        best_last: list[float] = sorted(values[inside & ~np.isnan(values)].tolist(), key=self.goal.utility)
         if not best_last:
             raise TableError("the table has no evaluated Point within the limits: raise them")
         return best_last[-max(int(part * len(best_last)), 1)]
