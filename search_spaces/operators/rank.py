@@ -108,21 +108,15 @@ class Rank(SiteOperator):
 
     def price(self, sheet: Sheet, levels: np.ndarray) -> Sheet:
         """The sheet with two pieces for each factorised layer."""
-        ranks = np.zeros(len(sheet.pieces.read))
+        whole, ranks = sheet.pieces, np.zeros(len(sheet.pieces.read))
         ranks[self.sites] = self.ranks(sheet, levels)
-        whole = sheet.pieces
-        factored = ranks > 0
-        first = np.where(factored, ranks, whole.made[:, 0])
-        there = factored.astype(float)
-        return replace(
-            sheet,
-            pieces=Pieces(
-                np.stack([whole.read[:, 0], ranks], axis=1),
-                np.stack([first, whole.made[:, 0] * there], axis=1),
-                np.stack([whole.taps[:, 0], there], axis=1),
-                np.stack([whole.positions[:, 0], whole.positions[:, 0] * there], axis=1),
-            ),
-        )
+        there = ranks > 0
+        read, made, taps, positions = np.zeros((4, len(ranks), 2))
+        read[:, 0], taps[:, 0], positions[:, 0] = whole.read[:, 0], whole.taps[:, 0], whole.positions[:, 0]
+        made[:, 0] = np.where(there, ranks, whole.made[:, 0])
+        read[:, 1], made[:, 1] = ranks, whole.made[:, 0] * there
+        taps[:, 1], positions[:, 1] = there, positions[:, 0] * there
+        return replace(sheet, pieces=Pieces(read, made, taps, positions))
 
     def canonical(self, before: Sheet, levels: np.ndarray) -> np.ndarray:
         """The highest share that comes to the same rank."""

@@ -85,6 +85,7 @@ class NetworkSpace(ConditionalSpace):
         self._added: dict[str, Cost] = {}
         self._whole = self.basis.terms.sheet(self.basis.terms.whole)
         self._stages: list[tuple[bytes, Sheet]] = []
+        self._last: tuple[bytes, list[Sheet]] = (b"", [])
         self._layers: LayerSequence | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -135,6 +136,9 @@ class NetworkSpace(ConditionalSpace):
 
     def _sheets(self, levels: np.ndarray) -> list[Sheet]:
         """The price sheet after each operator, the last that of the whole network at `levels` ([n_knobs])."""
+        whole = levels.tobytes()
+        if self._last[0] == whole:
+            return self._last[1]
         sheets: list[Sheet] = []
         sheet, known = self._whole, True
         for i, (operator, places) in enumerate(zip(self.operators, self._places, strict=True)):
@@ -148,6 +152,7 @@ class NetworkSpace(ConditionalSpace):
                 del self._stages[i:]
                 self._stages.append((key, sheet))
             sheets.append(sheet)
+        self._last = (whole, sheets)
         return sheets
 
     def active(self, levels: np.ndarray) -> np.ndarray:
