@@ -57,19 +57,23 @@ def optional_sections(cls: type, path: str = "") -> dict[str, tuple[list[str], t
     return found
 
 
-def _lines(cls: type) -> Iterator[str]:
-    """The keys of one section as commented YAML, those of the sections within indented below them."""
+def _lines(cls: type, usual: object = None) -> Iterator[str]:
+    """The keys of one section as commented YAML, those of the sections within indented below them.
+
+    `usual`: the section where the study file says nothing of it, if that is not all defaults.
+    """
     for key, about in documented(cls):
         if choices := _choices(cls, key):
             about = f"{about} {choices}.".strip()
         yield from textwrap.wrap(about, WIDTH, initial_indent="# ", subsequent_indent="# ")
-        if key.section is not None and not key.may_be_none:
+        default = key.default if usual is None else getattr(usual, key.name)
+        if key.section is not None and (not key.may_be_none or default is not None):
             yield f"{key.name}:"
-            yield from _indented(_lines(key.section))
+            yield from _indented(_lines(key.section, default if isinstance(default, key.section) else None))
         elif key.required:
             yield f"{key.name}:  # required"
         else:
-            yield f"{key.name}: {_yaml(key.default)}"
+            yield f"{key.name}: {_yaml(default)}"
 
 
 def _indented(lines: Iterable[str]) -> list[str]:

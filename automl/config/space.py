@@ -84,7 +84,7 @@ def written_out(raw: Any, source: Source) -> tuple[Any, Source]:
     if not isinstance(raw, Mapping):
         return raw, source  # refused by who reads it
     if raw.keys() & OPTIONS.keys():
-        return {name: {} if options is None else options for name, options in raw.items()}, source
+        return raw, source
     return _of_preset(raw, source)
 
 
@@ -102,7 +102,10 @@ def _of_preset(raw: Mapping[str, Any], source: Source) -> tuple[dict[str, Any], 
         if key == "name":
             continue
         owners = [operator for operator in operators if key in takes[operator]]
-        if not owners and key in {f.name for options in OPTIONS.values() for f in fields(options)}:
+        others = [f.default for options in OPTIONS.values() for f in fields(options) if f.name == key]
+        if not owners and value in others:
+            continue  # records of those versions hold every option of every space
+        if not owners and others:
             raise source.error(("space", str(key)), f"is no option of {' and '.join(operators)}: leave it out")
         if not owners:
             names = ("name", *OPTIONS, *sorted(set().union(*takes.values())))
