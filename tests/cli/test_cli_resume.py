@@ -109,7 +109,8 @@ def test_a_study_goes_on_that_was_begun_before_a_key_of_the_study_file_existed(s
     with contextlib.closing(sqlite3.connect(database)) as connection, connection:
         ((text,),) = connection.execute("SELECT config FROM study")
         config = json.loads(text)
-        del config["guarantee"], config["space"]["skips"], config["finish"]["training"]
+        del config["guarantee"], config["finish"]["training"]
+        config["space"] = {"name": "channels", "min_keep": 0.1, "round_to": 1, "steps": None, "exclude": []}
         connection.execute("UPDATE study SET config = ?", (json.dumps(config),))
     before = finished(database)
     assert automl("resume", "amc-digits", "--storage", database, "--trials", len(before)).code == 0
@@ -119,7 +120,7 @@ def test_a_study_goes_on_that_was_begun_before_a_key_of_the_study_file_existed(s
         connection.execute("UPDATE study SET config = ?", (json.dumps(config),))
     refused = automl("search", DIGITS, "--storage", database)
     assert refused.code != 0
-    assert "space.round_to (recorded 4, now 1)" in refused.err
+    assert "space.channels.round_to (recorded 4, now 1)" in refused.err
     assert "skips" not in refused.err
 
 
