@@ -24,7 +24,7 @@ from automl.config.space import CHANNELS, SpaceConfig, written_out
 from automl.config.training import SparsifyOptions, TrainingOptions
 from automl.config.walk import NOT_IN_FILES
 from automl.errors import ConfigError
-from automl.tasks.objectives import MAXIMIZED
+from automl.tasks.objectives import maximized
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class StudyConfig:
     @property
     def goal(self) -> Goal:
         """What a trial is judged by."""
-        return Goal(self.objective, "maximize" if self.objective in MAXIMIZED else "minimize")
+        return Goal(self.objective, "maximize" if self.objective in maximized() else "minimize")
 
     @property
     def lanes(self) -> tuple[tuple[AgentConfig, int], ...]:

@@ -107,6 +107,13 @@ class Evaluator:
         assert self._made_parts is not None
         return self._made_parts
 
+    @property
+    def _tuner(self) -> Tuner:
+        """Who trains; before trials are prepared, in float32: what a search starts from is trained so."""
+        if self._made_parts is not None:
+            return self._made_parts.tuner
+        return Tuner(self.problem, self._builder, torch.float32, self.judged)
+
     def prepare(self) -> None:
         """Gather once what every trial needs; called by the first trial if not before."""
         if self._made_parts is not None:
@@ -282,7 +289,7 @@ class Evaluator:
             return {m.metric: m.value for m in measured if m.metric == judged.metric}
 
         with pinned_threads(self.threads):
-            return self._parts.tuner.train(
+            return self._tuner.train(
                 network,
                 plan,
                 options,

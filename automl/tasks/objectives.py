@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from automl.tasks.kinds import KINDS
 from automl.types import Measurement
 
 ERROR_TIMES_LOG = {"error_log_macs": "macs", "error_log_params": "params"}
@@ -16,11 +15,13 @@ COMPRESSION_REWARD = "compression_reward"
 WEIGHED = (*ERROR_TIMES_LOG, COMPRESSION_REWARD)
 """Every objective that weighs a rate, such as accuracy, against cost."""
 
-MAXIMIZED = (
-    *(name for kind in KINDS for name, metric in kind().metrics.items() if metric.direction == "maximize"),
-    COMPRESSION_REWARD,
-)
-"""The objectives of which more is better."""
+
+def maximized() -> tuple[str, ...]:
+    """The objectives of which more is better: the kinds of task say it of their metrics."""
+    from automl.tasks.kinds import KINDS  # loads torch, which the names above need not wait for
+
+    better = [name for kind in KINDS for name, metric in kind().metrics.items() if metric.direction == "maximize"]
+    return (*better, COMPRESSION_REWARD)
 
 
 def with_objective(

@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     config = StudyConfig.from_file(args.study)
     config = replace(
         config,
-        space=replace(config.space, steps=args.steps),
+        space=replace(config.space, channels=replace(config.space.channels, steps=args.steps)),
         budget=tuple(args.budget or config.budget),
         data=replace(config.data, root=str(args.data_root.resolve())) if args.data_root else config.data,
         runner=RunnerConfig(threads=1),

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from automl.tasks.objectives import MAXIMIZED, WEIGHED, with_objective
+from automl.tasks.objectives import WEIGHED, maximized, with_objective
 from automl.types import Measurement
 
 MEASURED = [
@@ -48,7 +48,7 @@ def test_what_weighs_nothing_is_measured_as_it_is():
 
 
 def test_more_is_better_of_what_the_kinds_of_task_say_so_and_of_the_reward():
-    assert MAXIMIZED == ("accuracy", "compression_reward")
+    assert maximized() == ("accuracy", "compression_reward")
 
 
 def test_another_rate_than_accuracy_can_be_weighed():

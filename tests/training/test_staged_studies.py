@@ -169,8 +169,8 @@ def test_widths_found_greedily_are_what_is_reported_also_after_a_kill(tmp_path):
     told = [line.partition("stage ")[2].partition(":")[0] for line in ran.err.splitlines() if ": epoch 1" in line]
     assert told[:2] == ["1 of 2, before the cut to 34.6% of MACs", "1 of 2, 34.6% of MACs"]
     assert "widths found in greedy stages" in ran.out
-    (made,) = (t for t in trials(through) if "training_s" in t.values)
-    assert sum(m.metric == "training_loss" for m in made.measurements) == 8
+    (made,) = (t for t in trials(through) if "s" in t.values_of(Phase.TRAINING))
+    assert sum((m.phase, m.metric) == (Phase.TRAINING, "loss") for m in made.measurements) == 8
 
     kill(
         tmp_path,
@@ -189,10 +189,11 @@ def test_widths_found_greedily_are_what_is_reported_also_after_a_kill(tmp_path):
     _, manifest = exported(database, tmp_path / "out")
     kept = files(database)[WEIGHTS]
     assert manifest["plan"] == json.loads(read_plan(Path(kept.path), kept.sha256).to_json())  # type: ignore[union-attr]
-    assert manifest["point"] == {name: len(kept) for name, kept in manifest["plan"]["kept"].items()} != dict(made.point)
+    (cut,) = manifest["plan"]
+    assert manifest["point"] == {name: len(kept) for name, kept in cut["kept"].items()} != dict(made.point)
     space = channel_space(load_model("small_cnn", {}, WEIGHTS_FILE), problem("small_cnn").example_inputs)
     cost = space.cost(space.point([manifest["point"][knob.name] for knob in space.knobs]), "macs")
-    assert cost == made.values["final_macs"] <= made.values["macs"] <= 141_062
+    assert cost == made.values_of(Phase.FINAL)["macs"] <= made.values["macs"] <= 141_062
 
 
 def test_a_study_goes_on_from_its_own_start_only(searched, tmp_path):
@@ -342,7 +343,10 @@ def test_what_starts_a_search_is_forgotten_with_its_study(compressed):
         ({"finish": {"stages": {"count": 3}}}, "set `finish.training` too"),
         ({"finish": {"stages": {"count": 0}, "training": {}}}, "finish.stages: count is a number of stages"),
         ({"finish": {"stages": {}, "training": {}}, "space": "depth"}, "out of a space of depth"),
-        ({"finish": {"stages": {}, "training": {}}, "space": "weights", "budget": "params <= 50%"}, "space of weights"),
+        (
+            {"finish": {"stages": {}, "training": {}}, "space": "weights", "budget": "params <= 50%"},
+            "space of sparsity",
+        ),
         ({"finish": {"stages": {"cut": "local"}, "training": {}}}, "expected one of point, greedy, got 'local'"),
         ({"finish": {"stages": {"growing_decay": 1.0}, "training": {}}}, "above 0 and below 1, got 1.0"),
         ({"finish": {"stages": {"growing_decay": 0.5}, "training": {"epochs": 1}}}, "needs at least 2, got 1"),
