@@ -35,8 +35,11 @@ class Blocks(CostedSpace):
     feature_names = ("index", "size", "kind", "depth")
 
     def __init__(self) -> None:
-        pairs = [(Knob(f"block{i}", (0, 1), "block"), Knob(f"width{i}", tuple(range(2, 17)))) for i in range(BLOCKS)]
-        self.knobs = (*(knob for pair in pairs for knob in pair), Knob("skip", (0, 1), "skip"))
+        pairs = [
+            (Knob(f"block{i}", (0, 1), "block", kind="gate"), Knob(f"width{i}", tuple(range(2, 17))))
+            for i in range(BLOCKS)
+        ]
+        self.knobs = (*(knob for pair in pairs for knob in pair), Knob("skip", (0, 1), "skip", kind="free"))
         self.each = {"macs": np.repeat([4.0, 2.0], BLOCKS // 2), "params": np.repeat([1.0, 4.0], BLOCKS // 2)}
 
     def point(self, levels: Sequence[int]) -> Point:

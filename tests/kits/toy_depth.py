@@ -22,9 +22,10 @@ class ToyDepthSpace(CostedSpace):
     def __init__(self, blocks: int = 4, size: int = 16) -> None:
         self.blocks, self.size = blocks, size
         pairs = [
-            (Knob(f"block{i}", (0, 1), "block"), Knob(f"width{i}", tuple(range(2, size + 1)))) for i in range(blocks)
+            (Knob(f"block{i}", (0, 1), "block", kind="gate"), Knob(f"width{i}", tuple(range(2, size + 1))))
+            for i in range(blocks)
         ]
-        self.knobs = (*(knob for pair in pairs for knob in pair), Knob("skip", (0, 1), "skip"))
+        self.knobs = (*(knob for pair in pairs for knob in pair), Knob("skip", (0, 1), "skip", kind="free"))
 
     def active(self, levels: Sequence[int]) -> np.ndarray:
         """Whether each knob matters: [n_knobs]."""
