@@ -10,9 +10,10 @@ from datetime import datetime
 
 import pytest
 
-from automl.lanes.progress import Progress, duration
+from automl.lanes.progress import Progress
 from automl.store import open_store
 from automl.types import Measurement, Outcome
+from automl.util.duration import duration
 from tests.kits.runners import GOAL, new_session, new_study
 from tests.kits.toy_space import toy_problem
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from automl.config.study import IN_MEMORY, StudyConfig
+from automl.config.model import IN_MEMORY
+from automl.config.study import StudyConfig
 from automl.lanes.session import Session
 from automl.store import frame, open_store
 from automl.study.conclude import conclude, manifest
