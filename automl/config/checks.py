@@ -38,22 +38,21 @@ def require_limited_latency(config: StudyConfig) -> None:
 
 def require_lowered_costs(config: StudyConfig) -> None:
     """An objective and a budget need costs that the operators lower."""
-    space = config.space
-    costs = {
-        term.metric: f"a budget on {term.metric}" for term in config.parsed_budget.terms if term.metric != PREDICTED
-    }
-    if (weighed := ERROR_TIMES_LOG.get(config.objective)) is not None:
-        costs[weighed] = f"objective {config.objective}"
-    for cost, what in costs.items():
-        if cost == "bops" and "code" not in space.operators:
+    operators, lowers = config.space.operators, config.space.lowers
+    names = " and ".join(operators)
+    weighed = ERROR_TIMES_LOG.get(config.objective)
+    if weighed is not None and weighed not in lowers:
+        others = [objective for objective, cost in ERROR_TIMES_LOG.items() if cost in lowers]
+        raise ConfigError(f"{names} does not lower {weighed}: set `objective: {others[0] if others else 'accuracy'}`")
+    for metric in (term.metric for term in config.parsed_budget.terms if term.metric != PREDICTED):
+        if metric == "bops" and "code" not in operators:
             raise ConfigError(
                 "a budget on bops counts bits, which only the operator code changes: add it to the space, or limit macs"
             )
-        if cost not in space.lowers:
-            names = " and ".join(space.operators)
+        if metric not in lowers:
+            limits = " or ".join(f"`{cost.removesuffix('_bytes')}`" for cost in sorted(lowers))
             raise ConfigError(
-                f"{what} asks for fewer {cost}, which {names} does not lower: limit {' or '.join(sorted(space.lowers))}"
-                f", or search an operator that does, such as channels"
+                f"{names} does not lower {metric}: limit {limits}, or search an operator that does, such as channels"
             )
 
 

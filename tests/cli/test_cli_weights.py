@@ -99,12 +99,12 @@ def test_the_evaluation_has_defaults_that_fit_weights():
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"budget": "macs <= 50%"}, "zeros do not lower macs"),
-        ({"budget": ["size <= 50%", "latency <= 50%"]}, "zeros do not lower predicted_latency_ms"),
-        ({"objective": "error_log_macs"}, "error_log_params"),
-        ({"space": {"name": "weights", "round_to": 8}}, "round_to is for"),
-        ({"space": {"name": "weights", "steps": 8}}, "steps is for"),
-        ({"space": "weight"}, "expected one of channels, weights"),
+        ({"budget": "macs <= 50%"}, "sparsity does not lower macs: limit `params` or `size`"),
+        ({"budget": ["size <= 50%", "latency <= 50%"]}, "a latency table prices the widths of groups"),
+        ({"objective": "error_log_macs"}, "set `objective: error_log_params`"),
+        ({"space": {"name": "weights", "round_to": 8}}, "round_to: is no option of sparsity"),
+        ({"space": {"name": "weights", "steps": 8}}, "steps: is no option of sparsity"),
+        ({"space": "weight"}, "expected one of channels, depth, weights"),
         ({"evaluation": {"importance": "surgeon"}}, "importance cannot be 'surgeon' with `space: weights`"),
         ({"evaluation": {"reconstruction": "sequential"}}, "reconstruction cannot be 'sequential'"),
         ({"evaluation": {"importance": "magnitute"}}, "expected activation or magnitude"),
