@@ -42,8 +42,9 @@ def require_lowered_costs(config: StudyConfig) -> None:
     names = " and ".join(operators)
     weighed = ERROR_TIMES_LOG.get(config.objective)
     if weighed is not None and weighed not in lowers:
-        others = [objective for objective, cost in ERROR_TIMES_LOG.items() if cost in lowers]
-        raise ConfigError(f"{names} does not lower {weighed}: set `objective: {others[0] if others else 'accuracy'}`")
+        others = [f"set `objective: {objective}`" for objective, cost in ERROR_TIMES_LOG.items() if cost in lowers]
+        remedy = others[0] if others else "choose an objective that weighs no cost, and a budget"
+        raise ConfigError(f"{names} does not lower {weighed}: {remedy}")
     for metric in (term.metric for term in config.parsed_budget.terms if term.metric != PREDICTED):
         if metric == "bops" and "code" not in operators:
             raise ConfigError(
