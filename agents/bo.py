@@ -234,10 +234,13 @@ class _LogNEHVI:
     """What each of some Points is expected to add to the hypervolume of the front of what is known; a logarithm."""
 
     def __init__(self, agent: Bo, load: Load, pending: Sequence[Point], rng: np.random.Generator) -> None:
-        from botorch.acquisition.multi_objective.logei import qLogNoisyExpectedHypervolumeImprovement
+        from botorch.acquisition.multi_objective import logei
         from botorch.acquisition.multi_objective.objective import GenericMCMultiOutputObjective
         from botorch.sampling.normal import SobolQMCNormalSampler
 
+        # BoTorch would compile a C++ kernel at its first use, under a lock in the home directory which a killed process
+        # leaves behind: every later process would wait for it for ever. What is already "attempted" is not compiled.
+        logei._load_attempted = True
         self.encoder = agent.encoder
         utilities = standardised([utility for _, utility in agent.learnt])
         baseline = [agent.learnt[i][0] for i in agent._ranked(load)[1][:BASELINE]]
@@ -252,7 +255,7 @@ class _LogNEHVI:
 
         model = agent.model()
         with one_thread(), torch.no_grad():
-            self.acquisition = qLogNoisyExpectedHypervolumeImprovement(
+            self.acquisition = logei.qLogNoisyExpectedHypervolumeImprovement(
                 model,
                 [float(utilities.min()), -WORST_LOAD],
                 self._rows(baseline),

@@ -9,7 +9,6 @@ from agents import AgentError, Goal
 from agents.bo import WORST_LOAD, _LogNEHVI
 from agents.front import Load, dominators, random_load_point
 from agents.surrogate import standardised
-from search_spaces import Depth
 from tests.kits.agents import AgentConformance, done, play, seeds_differ_after
 from tests.kits.toy_depth import ToyDepthAccuracy, ToyDepthSpace
 from tests.kits.toy_space import dominated_area
@@ -102,13 +101,22 @@ def test_what_is_no_yes_or_no_is_refused():
         agents.registry.check_options("bo", {"front": 1})
 
 
+def test_it_never_waits_for_a_kernel_to_be_compiled(problem, monkeypatch):
+    """BoTorch compiles one under a lock that a killed process leaves behind."""
+    compiled = []
+    monkeypatch.setattr("botorch.acquisition.multi_objective.logei._load_attempted", False)
+    monkeypatch.setattr("torch.utils.cpp_extension.load", lambda name, **kwargs: compiled.append(name))
+    taught(problem).ask(1, [])
+    assert not compiled
+
+
 def best_front(problem):
     """The needed blocks alone, at every two widths of use: what they lack costs accuracy as it saves MACs."""
     space, points = problem.space, []
     for first in range(2, problem.width + 1):
         for second in (0, *range(2, problem.width + 1)):
             levels = dict.fromkeys((knob.name for knob in space.knobs), 0)
-            levels |= {f"width{i}": 2 for i in range(space.operator(Depth).blocks)}
+            levels |= {f"width{i}": 2 for i in range(space.blocks)}
             for block, width in zip(problem.needed, (first, second), strict=True):
                 levels |= {f"block{block}": int(width > 0), f"width{block}": max(width, 2)}
             points.append(space.point([levels[knob.name] for knob in space.knobs]))
