@@ -26,11 +26,10 @@ ROUNDS, POINTS = 15, 60
 
 
 def walk(space: NetworkSpace, rng: np.random.Generator) -> list[np.ndarray]:
-    """Levels of which each differs from the one before in one knob, in the order of the knobs."""
+    """Levels of which each differs from the one before in one knob: from the last knob back to the first."""
     levels, out = space.original_levels, []
-    for i in range(POINTS):
+    for t in np.linspace(len(levels) - 1, 0, POINTS).round().astype(int):
         levels = levels.copy()
-        t = len(levels) - 1 - i % len(levels)
         levels[t] = int(rng.choice(space.knobs[t].levels))
         out.append(levels)
     return out

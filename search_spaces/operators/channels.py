@@ -71,7 +71,7 @@ class Channels(Operator):
 
     def price(self, sheet: Sheet, levels: np.ndarray) -> Sheet:
         """The sheet with `levels` channels in each group."""
-        return sheet.terms.sheet(levels, sheet.presence)
+        return sheet.changed(widths=levels)
 
     def active(self, sheet: Sheet, levels: np.ndarray) -> np.ndarray:
         """A width makes a difference where anything that is left depends on it."""

@@ -8,7 +8,7 @@ file holds the integers.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -91,7 +91,7 @@ class Code(SiteOperator):
         """The sheet with so many bits for each weight."""
         bits = np.full(len(sheet.pieces.read), float(FLOAT_BITS))
         bits[self.sites] = levels
-        return replace(sheet, bits=bits)
+        return sheet.changed(bits=bits)
 
     def step(self, sheet: Sheet, levels: np.ndarray, scores: Scores | None) -> CodeStep:
         """Name the format of each layer that is left and does not keep its own; both factors of a layer have one."""

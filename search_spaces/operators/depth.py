@@ -129,8 +129,7 @@ class Depth(Operator):
 
     def price(self, sheet: Sheet, levels: np.ndarray) -> Sheet:
         """The sheet of what is left without the blocks removed."""
-        presence = self.pattern(levels, sheet.terms).presence
-        return sheet.terms.sheet(sheet.widths, presence)
+        return sheet.changed(presence=self.pattern(levels, sheet.terms).presence)
 
     def active(self, sheet: Sheet, levels: np.ndarray) -> np.ndarray:
         """A block makes a difference unless it lies in another that is gone, a skip where it joins something."""

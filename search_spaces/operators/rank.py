@@ -8,7 +8,7 @@ convolutional networks"; Zhang et al. 2015, section 2.1).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -89,6 +89,9 @@ class Rank(SiteOperator):
             for t in self.tensors
         )
         self._steps = options.steps
+        taps = basis.terms.taps
+        self._reach = taps[self.sites, 0]
+        self._taps = np.concatenate([taps, np.ones_like(taps)], axis=1)  # the second factor is 1x1
         top = levels[-2] / options.steps if len(levels) > 1 else 1.0
         self.basis = basis.changed(factored={int(site): top for site in self.sites})
 
@@ -100,23 +103,20 @@ class Rank(SiteOperator):
     def ranks(self, sheet: Sheet, levels: np.ndarray) -> np.ndarray:
         """The rank of each site with a knob, 0 for whole, where the layers are as `sheet` has them: [n_knobs]."""
         pieces = sheet.pieces
-        read = (pieces.read[:, 0] * pieces.taps[:, 0])[self.sites]
-        made = pieces.made[self.sites, 0]
+        read, made = pieces.read[self.sites, 0] * self._reach, pieces.made[self.sites, 0]
         even = read * made / np.maximum(read + made, 1)
         ranks = np.maximum(1, np.floor(levels / self._steps * even + 1e-9))
-        return np.where(levels == self._steps, 0, ranks)
+        return ranks * (levels < self._steps)
 
     def price(self, sheet: Sheet, levels: np.ndarray) -> Sheet:
         """The sheet with two pieces for each factorised layer."""
-        whole, ranks = sheet.pieces, np.zeros(len(sheet.pieces.read))
-        ranks[self.sites] = self.ranks(sheet, levels)
+        whole = sheet.pieces
+        ranks = np.zeros((len(whole.read), 1))
+        ranks[self.sites, 0] = self.ranks(sheet, levels)
         there = ranks > 0
-        read, made, taps, positions = np.zeros((4, len(ranks), 2))
-        read[:, 0], taps[:, 0], positions[:, 0] = whole.read[:, 0], whole.taps[:, 0], whole.positions[:, 0]
-        made[:, 0] = np.where(there, ranks, whole.made[:, 0])
-        read[:, 1], made[:, 1] = ranks, whole.made[:, 0] * there
-        taps[:, 1], positions[:, 1] = there, positions[:, 0] * there
-        return replace(sheet, pieces=Pieces(read, made, taps, positions))
+        read = np.concatenate([whole.read, ranks], axis=1)
+        made = np.concatenate([np.where(there, ranks, whole.made), whole.made * there], axis=1)
+        return sheet.changed(split=Pieces(read, made, self._taps, whole.positions))
 
     def canonical(self, before: Sheet, levels: np.ndarray) -> np.ndarray:
         """The highest share that comes to the same rank."""

@@ -111,7 +111,7 @@ class Sparsity(SiteOperator):
         numbers = sheet.pieces.weights.copy()
         share = levels[:, None] / self._sizes
         numbers[self.sites] = np.floor(share * numbers[self.sites] + 1e-9)
-        return replace(sheet, numbers=np.minimum(numbers, self._most[:, None]), zeros=self._zeros)
+        return sheet.changed(numbers=np.minimum(numbers, self._most[:, None]), zeros=self._zeros)
 
     def step(self, sheet: Sheet, levels: np.ndarray, scores: Scores | None) -> SparsityStep:
         """Keep so many weights: those with the largest |weight| * scale of its input channel.
@@ -122,7 +122,7 @@ class Sparsity(SiteOperator):
         counts: dict[str, int] = {}
         scales: dict[str, tuple[float, ...]] = {}
         for tensor, knob, site, level in zip(self.tensors, self.knobs, self.sites, levels.tolist(), strict=True):
-            if sheet.presence is not None and not sheet.presence.sites[site]:
+            if sheet.presence is not None and not sheet.presence.has_site[site]:
                 continue
             weights = sheet.pieces.weights[site]
             names = piece_names(tensor, sheet.pieces, int(site))

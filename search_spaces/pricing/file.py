@@ -21,7 +21,7 @@ from search_spaces.codecs.header import frame_bytes
 from search_spaces.graph.tensors import state_of
 from search_spaces.pricing.metrics import FLOAT_BITS
 from search_spaces.pricing.overhead import FRAME_BYTES, header_bytes
-from search_spaces.pricing.sheet import Sheet
+from search_spaces.pricing.sheet import Pieces, Sheet
 from search_spaces.pricing.terms import Terms
 
 
@@ -63,8 +63,8 @@ class PlainFile:
     def bytes(self, sheet: Sheet) -> float:
         """Its tensors to the byte, and a header that is never longer than theirs in the original network."""
         tensors = float(sheet.stored.sum(axis=1) @ sheet.terms.itemsize)
-        there = self._factors if sheet.presence is None else self._factors[sheet.presence.sites]
-        header = sheet.rest("header") + float(there.sum())
+        factors = self._factors.sum() if sheet.presence is None else self._factors @ sheet.presence.sites
+        header = sheet.rest("header") + float(factors)
         return float(np.rint(tensors + sheet.rest("bytes") + header)) + FRAME_BYTES
 
 
@@ -85,77 +85,110 @@ class PackedFile:
         masked = np.array([sizes[name].packed_empty for name in terms.names]) - np.ceil(whole / 8)
         self._line = dense + _factor_lines(terms, storage)
         """Of each site in the header, whatever its form: [n_sites]."""
-        self._mask_more = (masked - dense)[:, None]
-        """What values and mask take beside that: [n_sites, 1]."""
+        self._mask_more = _Overhead((masked - dense)[:, None])
+        """What values and mask take beside that."""
         self._find_integers(terms, storage, dense, sum(tensor.nbytes for tensor in state.values()))
         self._more = np.array(_rest_lines(terms, sizes, numbers, state))
         """What each tensor that belongs to no site takes beside its numbers: [n_rest]."""
+        self._rest = float(self._more.sum())
+        self._last: tuple[Pieces, _Forms] | None = None
 
     def _find_integers(self, terms: Terms, storage: Storage, dense: np.ndarray, end: int) -> None:
         """Find what integers take beside the line of the tensor as it is, and the lines of scales."""
         n = len(terms.names)
-        self._coded, self._factored, self._top = (np.zeros((n, 1)) for _ in range(3))
-        self._int_more, self._both_more = np.zeros((n, 1)), np.zeros((n, 1))
+        self._four, self._factored, self._top = (np.zeros((n, 1)) for _ in range(3))
         for site, top in storage.factored.items():
             self._factored[site], self._top[site] = 1.0, top
+        whole, both = np.full((n, 1), np.inf), np.full((n, 1), np.inf)
         end += 8 * sum(tensor.shape[0] for tensor in terms.tensors)  # scales
         for site in storage.coded:
             factor = "0." if site in storage.factored else ""
             name = f"{terms.names[site].removesuffix('weight')}{factor}weight"
             size = integers.bound(name, terms.tensors[site].shape, end)
-            self._coded[site] = 1.0
-            self._int_more[site] = size.lines - dense[site]
-            self._both_more[site] = size.masked_lines - dense[site]
+            self._four[site] = 4.0
+            whole[site], both[site] = size.lines - dense[site], size.masked_lines - dense[site]
             self._line[site] += size.scale_line * (2 if factor else 1)
+        self._int_more, self._both_more = _Overhead(whole), _Overhead(both)
 
     def bytes(self, sheet: Sheet) -> float:
         """The cheapest form of each piece, with as many numbers as the sheet has."""
-        weights = sheet.pieces.weights  # [n_sites, n_pieces]
-        numbers = weights if sheet.numbers is None else sheet.numbers
+        forms = self._forms(sheet.pieces)
+        numbers = forms.weights if sheet.numbers is None else sheet.numbers
         if sheet.numbers is None and self._storage.untouched:
             numbers = np.minimum(numbers, self._most)
-        # A whole layer that could be factorised is charged the overhead of two factors.
-        alone = weights[:, 1:2] == 0 if weights.shape[1] > 1 else np.ones((len(weights), 1), dtype=bool)
-        times = 1.0 + self._factored * alone
-        spare = 2 * self._factored * alone
-        least = weights * self._itemsize
+        least = forms.dense
         if self._storage.masked or self._storage.untouched:
-            masked = times * self._mask_more + spare + np.ceil(weights / 8) + numbers * self._itemsize
-            least = np.minimum(least, np.where(weights > 0, masked, 0))
+            least = np.minimum(least, forms.masked + numbers * self._itemsize)
         if sheet.bits is not None:
-            least = self._with_integers(least, sheet.bits[:, None], weights, numbers, times, spare)
-        sites = least.sum(axis=1) + self._line + self._scales(sheet, alone)
-        if sheet.presence is not None:
-            sites = sites[sheet.presence.sites]
-        more = self._more if sheet.presence is None else self._more[sheet.presence.rest["bytes"]]
-        return float(np.rint(sites.sum() + sheet.rest("bytes") + more.sum())) + self._frame
+            bits = sheet.bits[:, None]
+            integers = forms.integers + np.ceil(forms.weights * (bits / 8))
+            if self._storage.masked:
+                integers = np.minimum(integers, forms.both + np.ceil(numbers * (bits / 8)))
+            least = np.where(bits < FLOAT_BITS, np.minimum(least, integers), least)
+        sites = least.sum(axis=1) + forms.lines
+        there = sheet.presence
+        tensors = sites.sum() if there is None else sites @ there.sites
+        rest = self._rest if there is None else self._more @ there.rest["bytes"]
+        return float(np.rint(tensors + rest + sheet.rest("bytes"))) + self._frame
 
-    def _with_integers(
-        self,
-        least: np.ndarray,
-        bits: np.ndarray,
-        weights: np.ndarray,
-        numbers: np.ndarray,
-        times: np.ndarray,
-        spare: np.ndarray,
-    ) -> np.ndarray:
-        """`least`, or integers, whole or with a mask, where they are cheaper: [n_sites, n_pieces]."""
-        whole = times * self._int_more + spare + np.ceil(weights * bits / 8)
-        if self._storage.masked:
-            both = times * self._both_more + spare + np.ceil(weights / 8) + np.ceil(numbers * bits / 8)
-            whole = np.minimum(whole, both)
-        return np.where((bits < FLOAT_BITS) & (self._coded > 0) & (weights > 0), np.minimum(least, whole), least)
+    def _forms(self, pieces: Pieces) -> _Forms:
+        """What is the same for all formats and densities of these pieces, worked out once while they stay."""
+        if self._last is None or self._last[0] is not pieces:
+            self._last = pieces, self._found(pieces)
+        return self._last[1]
 
-    def _scales(self, sheet: Sheet, alone: np.ndarray) -> np.ndarray:
-        """Four bytes for each output channel of each piece that may be integers: [n_sites]."""
-        if not self._storage.coded:
-            return np.zeros(len(alone))
-        pieces = sheet.pieces
-        read, made = (pieces.read[:, :1] * pieces.taps[:, :1]), pieces.made[:, :1]
-        between = np.floor(self._top * read * made / np.maximum(read + made, 1)) * alone
-        channels = pieces.made.sum(axis=1, keepdims=True) + np.maximum(between, self._factored * alone)
-        scales: np.ndarray = (4 * self._coded * channels)[:, 0]
+    def _found(self, pieces: Pieces) -> _Forms:
+        # A whole layer that could be factorised is charged the overhead of two factors.
+        weights = pieces.weights
+        two = self._factored * (weights[:, 1:] == 0) if weights.shape[1] > 1 else self._factored
+        mask = np.ceil(weights / 8)
+        return _Forms(
+            weights=weights,
+            dense=weights * self._itemsize,
+            masked=self._mask_more.of(two) + mask,
+            integers=self._int_more.of(two),
+            both=self._both_more.of(two) + mask,
+            lines=self._line + self._scales(pieces, two) if self._storage.coded else self._line,
+        )
+
+    def _scales(self, pieces: Pieces, two: np.ndarray) -> np.ndarray:
+        """Four bytes for each output channel of each piece that may be integers: [n_sites].
+
+        Those of a whole layer that could be factorised are as many as its factors of the largest rank would have.
+        """
+        made = pieces.made[:, :1]
+        reach = pieces.read[:, :1] * pieces.taps[:, :1]
+        between = np.maximum(np.floor(self._top * (reach * made) / np.maximum(reach + made, 1) + 1e-9), 1) * two
+        scales: np.ndarray = (self._four * (pieces.made.sum(axis=1, keepdims=True) + between))[:, 0]
         return scales
+
+
+class _Overhead:
+    """What a form takes beside its numbers, for one piece of each site and for two: never less than nothing."""
+
+    def __init__(self, one: np.ndarray) -> None:
+        """`one`: [n_sites, 1], infinitely much where there is no such form."""
+        self._one = np.maximum(one, 0.0)
+        self._more = np.where(np.isfinite(one), self._one + 2, 0.0)  # a byte each where the halves are rounded up
+
+    def of(self, two: np.ndarray) -> np.ndarray:
+        """`two`: 1 where there are two pieces, else 0: [n_sites, 1]. So is what is returned."""
+        overhead: np.ndarray = self._one + two * self._more
+        return overhead
+
+
+@dataclass(frozen=True)
+class _Forms:
+    """What each form of each piece takes beside its numbers: [n_sites, n_pieces], infinitely much where it has none."""
+
+    weights: np.ndarray
+    dense: np.ndarray
+    """The tensor as it is, its numbers included."""
+    masked: np.ndarray
+    integers: np.ndarray
+    both: np.ndarray
+    lines: np.ndarray
+    """Of each site in the header, and its scales, whatever its form: [n_sites]."""
 
 
 def _rest_lines(

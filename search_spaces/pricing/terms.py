@@ -169,18 +169,23 @@ class Terms:
 
     def sheet(self, widths: np.ndarray, presence: Presence | None = None) -> Sheet:
         """The price sheet with `widths` channels in each group, [n_groups], of what is present; None: all."""
-        sizes = self._constants + self._slopes @ widths  # [n_dims]
-        read, made = sizes[self._read], sizes[self._made]
+        return Sheet(self, widths, presence)
+
+    def sizes(self, widths: np.ndarray) -> np.ndarray:
+        """Of every distinct dimension, with `widths` channels in each group, [n_groups]: [n_dims]."""
+        sizes: np.ndarray = self._constants + self._slopes @ widths
+        return sizes
+
+    def pieces(self, sizes: np.ndarray, presence: Presence | None) -> Pieces:
+        """The whole layers, with dimensions of these sizes, [n_dims]; a layer that is gone is used nowhere."""
         used = self._use_coefficient
         if not self._fixed_uses:
             used = used * np.prod(sizes[self._use_dims], axis=1)
         if presence is not None:
             used = used * presence.uses
-        positions = used
         if not self._each_once:
-            positions = np.bincount(self._use_site, weights=used, minlength=len(self.tensors))
-        pieces = Pieces(read[:, None], made[:, None], self.taps, positions[:, None])
-        return Sheet(self, widths, sizes, presence, pieces)
+            used = np.bincount(self._use_site, weights=used, minlength=len(self.tensors))
+        return Pieces(sizes[self._read][:, None], sizes[self._made][:, None], self.taps, used[:, None])
 
     def rest(self, kind: str, sizes: np.ndarray, presence: Presence | None) -> float:
         """The sum of the terms of a kind that belong to no site, with dimensions of these sizes: [n_dims]."""
@@ -190,7 +195,7 @@ class Terms:
         values = terms.coefficients
         if not self._constant_sums[kind]:
             values = values * np.prod(sizes[terms.dims], axis=1)
-        return float(values.sum() if presence is None else values[presence.rest[kind]].sum())
+        return float(values.sum() if presence is None else values @ presence.rest[kind])
 
     def rest_of(self, kind: str) -> tuple[np.ndarray, np.ndarray]:
         """The terms of a kind of the whole network, and which of them depend on no width: [n_terms] each."""
@@ -205,7 +210,7 @@ class Terms:
         """Which terms count where only some calls are `alive`."""
 
         def there(users: Sequence[frozenset[str]]) -> np.ndarray:
-            return np.array([not calls or any(alive[call] for call in calls) for calls in users], dtype=bool)
+            return np.array([not calls or any(alive[call] for call in calls) for calls in users], dtype=float)
 
         uses, sites = there(self._use_calls), there(self._site_calls)
         rest = {kind: there(terms.users) for kind, terms in self._sums.items()}
@@ -213,11 +218,11 @@ class Terms:
 
     def _groups_of(self, sites: np.ndarray, uses: np.ndarray, rest: Mapping[str, np.ndarray]) -> np.ndarray:
         """Whether anything that is present depends on each group: [n_groups] bool."""
-        depends = self._depends
-        groups: np.ndarray = (depends[self._read][sites] | depends[self._made][sites]).any(axis=0)
-        groups |= depends[self._use_dims].any(axis=1)[uses].any(axis=0)
+        depends, there = self._depends, sites > 0
+        groups: np.ndarray = (depends[self._read][there] | depends[self._made][there]).any(axis=0)
+        groups |= depends[self._use_dims].any(axis=1)[uses > 0].any(axis=0)
         for kind, terms in self._sums.items():
-            groups |= depends[terms.dims].any(axis=1)[rest[kind]].any(axis=0)
+            groups |= depends[terms.dims].any(axis=1)[rest[kind] > 0].any(axis=0)
         return groups
 
     @cached_property

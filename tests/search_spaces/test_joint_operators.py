@@ -1,42 +1,17 @@
 """Every operator and every pair of them on random networks: costs monotone and those of the network built for real."""
 
-import itertools
-
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save
 from torch.utils.flop_counter import FlopCounterMode
 
-from search_spaces import OPERATORS, CodeStep, NetworkSpace, Plan, SpaceError, rebuild, trace
+from search_spaces import CodeStep, Plan, rebuild, trace
 from search_spaces.codecs.packing import pack
-from tests.kits.random_networks import DEEP, RandomNetwork
+from tests.kits.joint_spaces import SETS, make_space, random_levels
 
-SETS = [
-    *itertools.combinations(OPERATORS, 1),
-    *itertools.combinations(OPERATORS, 2),
-    ("depth", "channels", "rank", "code"),
-    tuple(OPERATORS),
-]
 NETWORKS = 60
 """Of each set of operators: 1,020 in all."""
-OPTIONS = {"channels": {"min_keep": 0.1}, "depth": {"skips": True}, "rank": {}, "sparsity": {}, "code": {}}
-
-
-def make_space(names, seed):
-    model = RandomNetwork(seed, DEEP) if "depth" in names else RandomNetwork(seed)
-    x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
-    try:
-        return NetworkSpace(model, (x,), {name: OPTIONS[name] for name in names}), x
-    except SpaceError as error:
-        assert "nothing to search" in str(error), error
-        return None, x
-
-
-def random_levels(space, rng):
-    levels = np.array([int(rng.choice(knob.levels)) for knob in space.knobs])
-    gates = np.array([knob.kind == "gate" for knob in space.knobs])
-    return np.where(gates & (rng.random(len(levels)) < 0.6), 1, levels)
 
 
 @pytest.mark.parametrize("names", SETS, ids="+".join)

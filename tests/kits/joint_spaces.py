@@ -1,0 +1,38 @@
+"""Joint spaces of random networks: every operator, every pair of them, and more of them together."""
+
+import itertools
+
+import numpy as np
+import torch
+
+from search_spaces import OPERATORS, NetworkSpace, SpaceError
+from tests.kits.random_networks import DEEP, RandomNetwork
+
+SETS = [
+    *itertools.combinations(OPERATORS, 1),
+    *itertools.combinations(OPERATORS, 2),
+    ("depth", "channels", "rank", "code"),
+    tuple(OPERATORS),
+]
+OPTIONS = {"channels": {"min_keep": 0.1}, "depth": {"skips": True}, "rank": {}, "sparsity": {}, "code": {}}
+
+
+def make_network(names, seed):
+    return RandomNetwork(seed, DEEP) if "depth" in names else RandomNetwork(seed)
+
+
+def make_space(names, seed):
+    """The space of these operators, None where nothing can change, and an input."""
+    model = make_network(names, seed)
+    x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
+    try:
+        return NetworkSpace(model, (x,), {name: OPTIONS[name] for name in names}), x
+    except SpaceError as error:
+        assert "nothing to search" in str(error), error
+        return None, x
+
+
+def random_levels(space, rng):
+    levels = np.array([int(rng.choice(knob.levels)) for knob in space.knobs])
+    gates = np.array([knob.kind == "gate" for knob in space.knobs])
+    return np.where(gates & (rng.random(len(levels)) < 0.6), 1, levels)
