@@ -106,7 +106,8 @@ class Rank(SiteOperator):
         read, made = pieces.read[self.sites, 0] * self._reach, pieces.made[self.sites, 0]
         even = read * made / np.maximum(read + made, 1)
         ranks = np.maximum(1, np.floor(levels / self._steps * even + 1e-9))
-        return ranks * (levels < self._steps)
+        chosen: np.ndarray = ranks * (levels < self._steps)
+        return chosen
 
     def price(self, sheet: Sheet, levels: np.ndarray) -> Sheet:
         """The sheet with two pieces for each factorised layer."""

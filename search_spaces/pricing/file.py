@@ -62,10 +62,8 @@ class PlainFile:
 
     def bytes(self, sheet: Sheet) -> float:
         """Its tensors to the byte, and a header that is never longer than theirs in the original network."""
-        tensors = float(sheet.stored.sum(axis=1) @ sheet.terms.itemsize)
-        factors = self._factors.sum() if sheet.presence is None else self._factors @ sheet.presence.sites
-        header = sheet.rest("header") + float(factors)
-        return float(np.rint(tensors + sheet.rest("bytes") + header)) + FRAME_BYTES
+        sites = sheet.summed(sheet.stored * sheet.terms.itemsize + self._factors)
+        return float(round(sites + sheet.rest("bytes") + sheet.rest("header"))) + FRAME_BYTES
 
 
 class PackedFile:
@@ -125,11 +123,9 @@ class PackedFile:
             if self._storage.masked:
                 integers = np.minimum(integers, forms.both + np.ceil(numbers * (bits / 8)))
             least = np.where(bits < FLOAT_BITS, np.minimum(least, integers), least)
-        sites = least.sum(axis=1) + forms.lines
-        there = sheet.presence
-        tensors = sites.sum() if there is None else sites @ there.sites
-        rest = self._rest if there is None else self._more @ there.rest["bytes"]
-        return float(np.rint(tensors + rest + sheet.rest("bytes"))) + self._frame
+        sites = sheet.summed(least.sum(axis=1) + forms.lines)
+        rest = self._rest if sheet.presence is None else self._more @ sheet.presence.rest["bytes"]
+        return float(round(sites + rest + sheet.rest("bytes"))) + self._frame
 
     def _forms(self, pieces: Pieces) -> _Forms:
         """What is the same for all formats and densities of these pieces, worked out once while they stay."""

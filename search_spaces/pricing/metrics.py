@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
-
 from search_spaces.pricing.sheet import Sheet
 
 FLOAT_BITS = 32
@@ -14,18 +12,23 @@ FLOAT_BITS = 32
 
 def macs(sheet: Sheet) -> float:
     """Multiply-accumulates of convolutions, linear layers and products of tensors, for one sample."""
-    return float(np.rint(sheet.pieces.macs.sum() + sheet.rest("macs")))
+    return _whole(sheet.pieces.totals @ sheet.pieces.positions + sheet.rest("macs"))
 
 
 def params(sheet: Sheet) -> float:
     """Parameters; where weights are removed one by one, those that are not zero."""
-    return float(np.rint(sheet.stored.sum() + sheet.rest("params") - sheet.zeros))
+    return _whole(sheet.summed(sheet.stored) + sheet.rest("params") - sheet.zeros)
 
 
 def bops(sheet: Sheet) -> float:
     """Bit operations for one sample: a multiply-accumulate times the bits of weight and activation."""
-    bits = FLOAT_BITS if sheet.bits is None else sheet.bits[:, None]
-    return FLOAT_BITS * float(np.rint((sheet.pieces.macs * bits).sum() + FLOAT_BITS * sheet.rest("macs")))
+    bits = FLOAT_BITS if sheet.bits is None else sheet.bits
+    return FLOAT_BITS * _whole(sheet.pieces.totals * bits @ sheet.pieces.positions + FLOAT_BITS * sheet.rest("macs"))
+
+
+def _whole(cost: float) -> float:
+    """The whole number that a sum of products of whole numbers is, but for rounding."""
+    return float(round(cost))
 
 
 METRICS: dict[str, Callable[[Sheet], float]] = {"macs": macs, "params": params, "bops": bops}

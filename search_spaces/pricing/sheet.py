@@ -23,7 +23,7 @@ class Pieces:
     made: np.ndarray
     taps: np.ndarray
     positions: np.ndarray
-    """[n_sites, 1]."""
+    """[n_sites]."""
 
     @cached_property
     def weights(self) -> np.ndarray:
@@ -32,10 +32,11 @@ class Pieces:
         return weights
 
     @cached_property
-    def macs(self) -> np.ndarray:
-        """Multiply-accumulates of each piece, for one sample: [n_sites, n_pieces]."""
-        macs: np.ndarray = self.weights * self.positions
-        return macs
+    def totals(self) -> np.ndarray:
+        """How many weights each site has in all its pieces: [n_sites]."""
+        weights = self.weights
+        totals: np.ndarray = weights[:, 0] if weights.shape[1] == 1 else weights.sum(axis=1)
+        return totals
 
 
 @dataclass(frozen=True)
@@ -119,11 +120,14 @@ class Sheet:
         """The products that each site is computed as."""
         return self.terms.pieces(self.sizes, self.presence) if self.split is None else self.split
 
-    @cached_property
+    @property
     def stored(self) -> np.ndarray:
-        """How many weights of each piece are counted, those of layers that are gone not: [n_sites, n_pieces]."""
-        numbers = self.pieces.weights if self.numbers is None else self.numbers
-        return numbers if self.presence is None else numbers * self.presence.sites[:, None]
+        """How many weights of each site are counted where its layer is there: [n_sites]."""
+        return self.pieces.totals if self.numbers is None else self.numbers.sum(axis=1)
+
+    def summed(self, values: np.ndarray) -> float:
+        """The sum of `values`, [n_sites], over the sites that are there."""
+        return float(values.sum() if self.presence is None else values @ self.presence.sites)
 
     def rest(self, kind: str) -> float:
         """What belongs to no site: multiply-accumulates, parameters, bytes of tensors or of the header."""

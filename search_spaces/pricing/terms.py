@@ -185,7 +185,7 @@ class Terms:
             used = used * presence.uses
         if not self._each_once:
             used = np.bincount(self._use_site, weights=used, minlength=len(self.tensors))
-        return Pieces(sizes[self._read][:, None], sizes[self._made][:, None], self.taps, used[:, None])
+        return Pieces(sizes[self._read][:, None], sizes[self._made][:, None], self.taps, used)
 
     def rest(self, kind: str, sizes: np.ndarray, presence: Presence | None) -> float:
         """The sum of the terms of a kind that belong to no site, with dimensions of these sizes: [n_dims]."""
