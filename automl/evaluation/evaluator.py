@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -16,7 +16,7 @@ from agents import Goal, Sensitivity
 from automl.config.evaluation import EvaluationOptions
 from automl.config.training import TrainingOptions
 from automl.errors import BudgetError, ConfigError
-from automl.evaluation.failures import lacks_memory, reason_of, require_finite
+from automl.evaluation.failures import lacks_memory, reason_of, require_any_batch, require_finite
 from automl.evaluation.judge import Judge
 from automl.evaluation.racing import estimates
 from automl.evaluation.tuning import Tuner
@@ -32,9 +32,6 @@ from automl.training.trainer import History, settle
 from automl.types import Measurement, Outcome
 from automl.util.threads import pinned_threads
 from search_spaces import NetworkSpace, Plan, Point
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
@@ -187,7 +184,7 @@ class Evaluator:
         network = self._builder.build(point)
         if changes:
             self.train(network, point, self._parts.training, checkpoint=checkpoint, until=epochs)
-        require_finite(network)
+        self._require_sound(network)
         judged = self._with_objective([*self._parts.judge.score(network)[0].measurements(), *costs])
         measured = [m if m in costs else replace(m, step=epochs) for m in judged]
         if over:
@@ -200,7 +197,7 @@ class Evaluator:
         costs = self._predicted(point)
         over = excess(costs, self.limits)
         network = self._made(point)
-        require_finite(network)
+        self._require_sound(network)
         theirs = self._parts.judge.rival(rival, self._builder.build) if rival is not None and not over else None
         scores, lost = self._parts.judge.score(network, theirs)
         if lost and theirs is not None:
@@ -210,6 +207,12 @@ class Evaluator:
         self._parts.judge.remember(point, scores)
         measured = self._with_objective([*scores.measurements(), *costs])
         return Outcome.infeasible(f"over the budget: {over}", measured) if over else Outcome.done(measured)
+
+    def _require_sound(self, network: nn.Module) -> None:
+        """Raise unless the weights are finite, and the network takes any batch if the original does."""
+        require_finite(network)
+        if self.space.any_batch:
+            require_any_batch(network, self.problem.example_inputs)
 
     def _with_objective(self, measured: Sequence[Measurement]) -> list[Measurement]:
         """`measured`, and the goal if that weighs accuracy against cost."""

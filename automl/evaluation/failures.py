@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from automl.errors import NotFiniteError
+from automl.util.modes import evaluating
 
 
 def require_finite(network: nn.Module) -> None:
@@ -14,6 +17,15 @@ def require_finite(network: nn.Module) -> None:
     sick += [name for name, buffer in network.named_buffers() if buffer.isnan().any()]
     if sick:
         raise NotFiniteError(f"{sick[0]} is not finite")
+
+
+def require_any_batch(network: nn.Module, inputs: Sequence[Tensor]) -> None:
+    """Run a network on one sample more than `inputs` have, [n, ...] each.
+
+    One into which the size of the batch is written raises.
+    """
+    with evaluating(network), torch.inference_mode():
+        network(*(torch.cat([x, x[:1]]) for x in inputs))
 
 
 def lacks_memory(error: Exception) -> bool:

@@ -9,14 +9,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from automl.types import Measurement
 from automl.util.modes import evaluating
 from search_spaces.codecs.bitmask import stored
 from search_spaces.codecs.integers import holds
 from search_spaces.codecs.packing import pack
+from search_spaces.graph.counting import counting_macs
 from search_spaces.operators.code import SCALE
 from search_spaces.pricing.metrics import FLOAT_BITS
 
@@ -40,22 +39,10 @@ PLAIN = Counting()
 
 
 def count_macs(network: nn.Module, inputs: Sequence[Tensor]) -> int:
-    """MACs per sample of convolutions, linear layers, matrix products, attention and recurrent layers.
-
-    `inputs` are forward's arguments, [n, ...] each. Counted while the network runs (PyTorch's FlopCounterMode
-    counts 2 FLOPs a MAC); element-wise work, normalisation and pooling are not MACs. PyTorch's fused CPU kernels
-    for attention and transformer layers would count as nothing, so attention runs as plain products here.
-    """
-    counter = FlopCounterMode(display=False, custom_mapping=_UNCOUNTED)
-    fastpath = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with evaluating(network), torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
-            network(*inputs)
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fastpath)
-    flops = counter.get_total_flops()
-    return -(-flops // (2 * inputs[0].shape[0]))
+    """MACs per sample, as `counting_macs` counts them. `inputs` are forward's arguments, [n, ...] each."""
+    with evaluating(network), torch.no_grad(), counting_macs() as macs:
+        network(*inputs)
+    return -(-macs() // inputs[0].shape[0])
 
 
 def count_bops(network: nn.Module, inputs: Sequence[Tensor]) -> int:
@@ -143,18 +130,3 @@ def state_tensors(network: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]
             first[place] = key
             tensors[key] = tensor.clone(memory_format=torch.contiguous_format)
     return tensors, aliases
-
-
-def _mv(matrix: Sequence[int], vector: Sequence[int], *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
-    return 2 * matrix[0] * matrix[1]
-
-
-def _recurrent(
-    x: Sequence[int], w_in: Sequence[int], w_hidden: Sequence[int], *args: Any, out_shape: Any = None, **kwargs: Any
-) -> int:
-    # oneDNN's LSTM layer, one direction: x [time, n, in], weights [4 * hidden, in] and [4 * hidden, hidden].
-    return 2 * x[0] * x[1] * (w_in[0] * w_in[1] + w_hidden[0] * w_hidden[1])
-
-
-_UNCOUNTED = {torch.ops.aten.mv: _mv, torch.ops.aten.mkldnn_rnn_layer: _recurrent}
-"""Matrix products that FlopCounterMode does not know."""

@@ -3,28 +3,47 @@
 from __future__ import annotations
 
 import operator
+from math import isclose
 from typing import Any
 
+import numpy as np
 from torch import fx, nn
 
-from search_spaces.graph import rules_compute, rules_shape
+from search_spaces.graph import rules_compute, rules_pixels, rules_shape
 from search_spaces.graph.call import RULES, Call, Opaque
-from search_spaces.graph.labels import fixed
+from search_spaces.graph.counting import MACS
+from search_spaces.graph.labels import FIXED, SPLIT, fixed, movable
 from search_spaces.graph.notes import Notes
 
-__all__ = ["Analysis", "rules_compute", "rules_shape"]
+__all__ = ["Analysis", "analysed", "rules_compute", "rules_pixels", "rules_shape"]
 
 
 class Analysis(Notes):
     """Runs the rules over every call of a recorded network, in its order, and notes what they find."""
 
-    def __init__(self, network: fx.GraphModule) -> None:
-        super().__init__(network)
+    def __init__(self, network: fx.GraphModule, no_grid: frozenset[str] = frozenset()) -> None:
+        super().__init__(network, no_grid)
         values: dict[fx.Node, Any] = {}
         for node in network.graph.nodes:
             values[node] = self._visit(node, values)
             if _is_shape(node.meta.get("shape")) and values[node] is not None:
                 self.values[node.name] = values[node]
+
+    def broken_grids(self) -> frozenset[str]:
+        """The calls whose two dimensions are no grid after all, somewhere else in the network."""
+        labels, broken = self.labels, set[int]()
+        dims = [along for tensor in self.state.values() for along in tensor]
+        dims += [along for _, _, term in self.terms for along in term]
+        for along in dims:
+            if labels.is_grid(along) and labels.grid(along) is None:
+                broken |= set(labels.parts(along).ravel().tolist()) - {FIXED}
+        split = {
+            name
+            for name, outer, inner in self.grids
+            if not broken.isdisjoint(np.concatenate([labels.parts(outer), labels.parts(inner)]).ravel().tolist())
+            or any((labels.reason(int(label)) or "").startswith(SPLIT) for label in (*outer, *inner))
+        }
+        return frozenset(split) or (frozenset(name for name, *_ in self.grids) if broken else frozenset())
 
     def _visit(self, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
         if node.op == "placeholder":
@@ -43,12 +62,13 @@ class Analysis(Notes):
                     self.labels.fix(labels, "is an output of the network")
             return None
         if "shape" not in node.meta:
-            return self._size(node, args)
+            return args[1] if node.op == "call_module" else self._size(node, args)  # a switch: as in evaluation
         return self._call(node, args, kwargs)
 
     def _size(self, node: fx.Node, args: Any) -> int:
         """A size computed while running, as the number it was while recording."""
         if node.target == "size":
+            self.sizes[node.name] = args[0][args[1]]
             return len(args[0][args[1]])
         assert callable(node.target)
         size: int = node.target(*args)
@@ -69,11 +89,19 @@ class Analysis(Notes):
             if name not in RULES:
                 raise Opaque
             out = RULES[name](call, *args, **kwargs)
-            if not _fits(out, node.meta["shape"]):
+            if not _fits(out, node.meta["shape"]) or not isclose(call.macs, self._counted(node), rel_tol=1e-9):
                 raise Opaque
+            for tensor in rules_compute.labelled_in(out):
+                for labels in tensor:
+                    if len(labels) == 1:
+                        self.labels.fix(labels, f"is the only channel of {node.name}")
             return out
         except Exception:  # Opaque, or a use that no rule foresaw: it must not break the rest
             return self._leave_alone(call, name, (args, kwargs))
+
+    def _counted(self, node: fx.Node) -> float:
+        """The multiply-accumulates a sample that a call took while it was recorded."""
+        return float(node.meta.get(MACS, 0)) / self.batch
 
     def _layer_arguments(self, path: str, layer: nn.Module) -> dict[str, Any]:
         """The state of a layer as arguments of its rule; less than the rule wants where state is computed elsewhere."""
@@ -94,13 +122,26 @@ class Analysis(Notes):
 
     def _leave_alone(self, call: Call, name: str, arguments: Any) -> Any:
         """What goes into a call that is not understood stays, and nothing is known of what comes out."""
-        self.opaque[call.layer] = name
+        taken = [labels for tensor in rules_compute.labelled_in(arguments) for labels in tensor]
+        if any(movable(labels) for labels in taken):
+            self.opaque[call.layer] = name
         self.edits.pop(call.node.name, None)
+        self.shaped.pop(call.node.name, None)
+        self.terms = [term for term in self.terms if term[0] != call.node.name]
+        if counted := self._counted(call.node):
+            self.terms.append((call.node.name, counted, ()))
         self.layer_edits.pop(call.layer, None)
-        for tensor in rules_compute.labelled_in(arguments):
-            for labels in tensor:
-                self.labels.fix(labels, f"goes into {name}, whose effect on channels is not known")
+        for labels in taken:
+            self.labels.fix(labels, f"goes into {name}, whose effect on channels is not known")
         return _fixed_like(call.node.meta["shape"])
+
+
+def analysed(network: fx.GraphModule) -> Analysis:
+    """The analysis of a recorded network, with two dimensions kept apart wherever that holds."""
+    analysis = Analysis(network)
+    while broken := analysis.broken_grids() - analysis.no_grid:
+        analysis = Analysis(network, analysis.no_grid | broken)
+    return analysis
 
 
 def _function_name(node: fx.Node) -> str:

@@ -4,8 +4,9 @@ Two kinds are found, on the graph and not by the names of modules:
 
 - A **branch**: one operand of a sum, from where it forks off what leads to the other operand. Without it the sum is the
   other operand alone: an identity shortcut; a projection or a padded one where the shape changes. Of two operands with
-  layers the larger is the branch, so that the cheaper projection is what stays. Branches nest where one lies within
-  another; inside of a branch that is gone nothing is left to decide.
+  layers the larger is the branch, so that the cheaper projection is what stays. What stays must depend on every input
+  of the network on which the sum does: without its word embeddings an encoder would see nothing but positions. Branches
+  nest where one lies within another; inside of a branch that is gone nothing is left to decide.
 - A **run**: a convolution or linear layer with the normalisation and activations that it alone feeds, if what comes out
   has the shape of what goes in; a layer by itself if nothing follows. Without it the value before it is passed on.
   Within a branch there are no runs: the branch is the smaller loss, and the widths inside of it are tied to nothing.
@@ -115,7 +116,7 @@ def _branch(analysis: Analysis, wiring: Wiring, whole: np.ndarray, i: int) -> tu
         layers, weights = _layers(analysis, wiring, gone)
         outside = {j for k in np.flatnonzero(gone).tolist() if k != i for j in wiring.inputs[k] if not gone[j]}
         forks = [j for j in outside if wiring.nodes[j].op != "get_attr" and wiring.depends(keeps, j)]
-        if weights and forks:
+        if weights and forks and wiring.fed_alike(keeps, i):
             choices.append((weights, keeps, max(forks), layers, gone))
     if not choices:
         return None

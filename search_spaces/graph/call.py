@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from math import prod
 from typing import Any
 
 import numpy as np
 from torch import fx
 
 from search_spaces.graph.edits import Edit
-from search_spaces.graph.labels import Labelled, Labels
+from search_spaces.graph.labels import Labelled, Labels, movable
 from search_spaces.graph.notes import Notes
+from search_spaces.graph.sizes import Shaped
 
 Rule = Callable[..., Any]
 """From a `Call` and its arguments, tensors as `Labelled`, to the labels of what it returns."""
@@ -41,6 +43,17 @@ class Call:
         self.labels: Labels = analysis.labels
         self.node = node
         self.name = name
+        self.macs = 0.0
+        """Multiply-accumulates a sample, so far."""
+
+    @property
+    def may_be_grid(self) -> bool:
+        """Whether two dimensions may be kept apart here, each with channels that can go."""
+        return self.node.name not in self.analysis.no_grid
+
+    def is_grid(self, outer: np.ndarray, inner: np.ndarray) -> None:
+        """Two dimensions are kept apart in what is one for others."""
+        self.analysis.grids.append((self.node.name, outer, inner))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -70,6 +83,10 @@ class Call:
     def edit(self, edit: Edit) -> None:
         """The node must be rewritten when channels go."""
         self.analysis.edits[self.node.name] = edit
+
+    def shaped(self, out: Labelled, first: int, name: str = "size") -> None:
+        """The call is given the sizes of the dimensions `out`, from argument `first` on, or as argument `name`."""
+        self.analysis.shaped[self.node.name] = Shaped(out, first, name)
 
     def edit_layer(self, edit: Callable[..., None], **known: Any) -> None:
         """The layer called, or else the node, must be changed when channels go: `edit(target, kept, **known)`."""
@@ -102,9 +119,15 @@ class Call:
             return np.array(argument)
         return None
 
-    def multiplies(self, coefficient: float, *dims: np.ndarray) -> None:
-        """The call takes `coefficient * product of the sizes of dims` multiply-accumulates, for the whole batch."""
-        self.analysis.terms.append((self.node.name, coefficient / self.analysis.batch, dims))
+    def multiplies(self, *dims: np.ndarray, over: Sequence[np.ndarray] = (), times: float = 1.0) -> None:
+        """The call takes as many multiply-accumulates as the product of the sizes of all dims, for the whole batch.
+
+        Of `over` those dims that never change are taken as the numbers that they are, and so is `times`.
+        """
+        moving = [labels for labels in over if movable(labels)]
+        coefficient = times * prod(len(labels) for labels in over if not movable(labels)) / self.analysis.batch
+        self.analysis.terms.append((self.node.name, coefficient, (*moving, *dims)))
+        self.macs += coefficient * prod(len(labels) for labels in (*moving, *dims))
 
     @property
     def layer(self) -> str:

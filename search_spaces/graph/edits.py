@@ -1,4 +1,4 @@
-"""How a recorded call changes when channels are gone: sizes, bounds and indices that are written into it."""
+"""How a recorded call changes when channels are gone: bounds, indices and groups that are written into it."""
 
 from __future__ import annotations
 
@@ -39,24 +39,6 @@ class Kept:
 
 Edit = Callable[[fx.Node, Kept], None]
 """Rewrites a node of the graph under construction in place."""
-
-
-def edit_sizes(node: fx.Node, kept: Kept, *, out: Labelled, first: int) -> None:
-    """Sizes given from argument `first` on (one by one, or as one sequence): where channels went, the new size."""
-    given = node.args[first:]
-    nested = len(given) == 1 and isinstance(given[0], (tuple, list))
-    sizes: list[Any] = list(given[0]) if nested else list(given)  # type: ignore[arg-type]
-    for dim, labels in enumerate(out):
-        if kept.shrinks(labels) and sizes[dim] != -1:
-            sizes[dim] = kept.count(labels)
-    node.args = (*node.args[:first], tuple(sizes)) if nested else (*node.args[:first], *sizes)
-
-
-def edit_unflatten(node: fx.Node, kept: Kept, *, out: Labelled, dim: int, n: int) -> None:
-    """The sizes into which dimension `dim` is split."""
-    sizes = tuple(kept.count(labels) for labels in out[dim : dim + n])
-    node.target, node.args, node.kwargs = "unflatten", (node.args[0], dim, sizes), {}
-    node.op = "call_method"
 
 
 def edit_split(node: fx.Node, kept: Kept, *, parts: Sequence[Labelled], dim: int) -> None:
@@ -118,6 +100,11 @@ def edit_index(node: fx.Node, kept: Kept, *, labels: np.ndarray, index: np.ndarr
     chosen = index[mask[index]]
     where = (slice(None),) * dim + ((np.cumsum(mask) - 1)[chosen].tolist(),)
     node.op, node.target, node.args, node.kwargs = "call_function", operator.getitem, (node.args[0], where), {}
+
+
+def edit_scale(node: fx.Node, kept: Kept, *, scale: float) -> None:
+    """The scale of an attention, which would be set by the width of the queries."""
+    node.kwargs = {**node.kwargs, "scale": scale}
 
 
 def edit_groups(target: fx.Node | nn.Module, kept: Kept, *, channels: np.ndarray, within: np.ndarray) -> None:

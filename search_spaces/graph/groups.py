@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from search_spaces.graph.analysis import Analysis
 from search_spaces.graph.labels import FIXED
+
+HEADS = ":heads"
+"""What the name of a group ends in each of whose channels is a head of an attention, with all its width."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +57,13 @@ def find_groups(analysis: Analysis) -> tuple[Group, ...]:
     costs what any other costs, in every measure.
     """
     owned: dict[int, list[tuple[str, int, np.ndarray]]] = defaultdict(list)
+    heads: set[int] = set()
     for name, labels in analysis.state.items():
         for dim, along in enumerate(labels):
-            roots = analysis.labels.roots(along)
-            for root in np.unique(roots[roots != FIXED]):
-                owned[int(root)].append((name, dim, np.flatnonzero(roots == root)))
+            parts = analysis.labels.parts(along)
+            heads |= set(parts[parts[:, 1] != FIXED, 0].tolist())
+            for root, positions in _positions(parts):
+                owned[root].append((name, dim, positions))
     activations = _activation_counts(analysis)
 
     alike: dict[tuple[object, ...], list[int]] = defaultdict(list)
@@ -67,11 +73,21 @@ def find_groups(analysis: Analysis) -> tuple[Group, ...]:
 
     groups = []
     for members in alike.values():
-        group = _group(analysis, members, [owned[root] for root in members])
+        group = _group(analysis, members, [owned[root] for root in members], HEADS if members[0] in heads else "")
         if group is not None:
             groups.append(group)
     groups.sort(key=lambda group: min(analysis.order[member.parameter] for member in group.members))
     return _distinct_names(groups)
+
+
+def _positions(parts: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Each root in `parts`, [n, 2], that can go, and the positions that go with it, ascending: [n_owned]."""
+    flat = parts.ravel()
+    order = np.argsort(flat, kind="stable")
+    roots, starts = np.unique(flat[order], return_index=True)
+    for root, places in zip(roots.tolist(), np.split(order, starts[1:]), strict=True):
+        if root != FIXED:
+            yield root, places // 2
 
 
 def _activation_counts(analysis: Analysis) -> dict[int, tuple[tuple[int, int], ...]]:
@@ -80,16 +96,18 @@ def _activation_counts(analysis: Analysis) -> dict[int, tuple[tuple[int, int], .
     seen: dict[bytes, int] = {}
     for _, _, dims in analysis.terms:
         for along in dims:
-            roots = analysis.labels.roots(along)
-            number = seen.setdefault(roots.tobytes(), len(seen))
-            for root, n in zip(*np.unique(roots[roots != FIXED], return_counts=True), strict=True):
+            parts = analysis.labels.parts(along)
+            number = seen.setdefault(parts.tobytes(), len(seen))
+            for root, n in zip(*np.unique(parts[parts != FIXED], return_counts=True), strict=True):
                 if (number, int(n)) not in counts[int(root)]:
                     counts[int(root)].append((number, int(n)))
     return {root: tuple(items) for root, items in counts.items()}
 
 
-def _group(analysis: Analysis, roots: list[int], owned: list[list[tuple[str, int, np.ndarray]]]) -> Group | None:
-    """The channels `roots` as a group; None if there is one only, or no layer makes them."""
+def _group(
+    analysis: Analysis, roots: list[int], owned: list[list[tuple[str, int, np.ndarray]]], mark: str
+) -> Group | None:
+    """The channels `roots` as a group, `mark` behind its name; None if there is one only, or no layer makes them."""
     if len(roots) < 2:
         return None
     members = tuple(
@@ -102,7 +120,7 @@ def _group(analysis: Analysis, roots: list[int], owned: list[list[tuple[str, int
     if not makers:
         return None
     layers = tuple(name.rpartition(".")[0] or name for name in makers)
-    return Group(layers[0], len(roots), layers, members, tuple(roots))
+    return Group(f"{layers[0]}{mark}", len(roots), layers, members, tuple(roots))
 
 
 def _distinct_names(groups: list[Group]) -> tuple[Group, ...]:
@@ -125,7 +143,8 @@ def find_fixed(analysis: Analysis, groups: tuple[Group, ...]) -> tuple[Fixed, ..
         if role != "out":
             continue
         along = analysis.state[name][dim]
-        stuck = [label for label, root in zip(along, analysis.labels.roots(along), strict=True) if root not in free]
+        parts = analysis.labels.parts(along)
+        stuck = [label for label, both in zip(along, parts.tolist(), strict=True) if free.isdisjoint(both)]
         if stuck:
             reason = analysis.labels.reason(int(stuck[0])) or "all its channels can only be removed together"
             out.append(Fixed(name.rpartition(".")[0] or name, len(stuck), reason))

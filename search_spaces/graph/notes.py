@@ -10,6 +10,7 @@ from torch import Tensor, fx
 
 from search_spaces.graph.edits import Edit
 from search_spaces.graph.labels import Labelled, Labels
+from search_spaces.graph.sizes import Shaped
 
 Term = tuple[str, float, tuple[np.ndarray, ...]]
 """(call, coefficient, dims): multiply-accumulates a sample = coefficient * product of the sizes of dims."""
@@ -18,8 +19,12 @@ Term = tuple[str, float, tuple[np.ndarray, ...]]
 class Notes:
     """Everything known about which channels of a recorded network can go, and what changes when they do."""
 
-    def __init__(self, network: fx.GraphModule) -> None:
+    def __init__(self, network: fx.GraphModule, no_grid: frozenset[str] = frozenset()) -> None:
+        """`no_grid`: calls in which two dimensions that are one elsewhere are not kept apart."""
         self.network = network
+        self.no_grid = no_grid
+        self.grids: list[tuple[str, np.ndarray, np.ndarray]] = []
+        """Calls in which two dimensions that are one elsewhere are kept apart, and the labels of each."""
         self.labels = Labels()
         self.state: dict[str, Labelled] = {}
         """Parameter or buffer -> labels along each of its dimensions."""
@@ -32,6 +37,10 @@ class Notes:
         self.order: dict[str, int] = {}
         """Parameter -> position of its first use."""
         self.edits: dict[str, Edit] = {}
+        self.shaped: dict[str, Shaped] = {}
+        """Call that is given the sizes of its result -> where, and the labels along its dimensions."""
+        self.sizes: dict[str, np.ndarray] = {}
+        """Size read from a tensor -> labels along the dimension that it is of."""
         self.layer_edits: dict[str, Callable[..., None]] = {}
         self.terms: list[Term] = []
         self.sources: dict[int, str] = {}

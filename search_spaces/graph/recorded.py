@@ -10,7 +10,7 @@ import numpy as np
 from torch import fx
 
 from search_spaces.errors import SpaceError
-from search_spaces.graph.analysis import Analysis
+from search_spaces.graph.analysis import analysed
 from search_spaces.graph.blocks import Block, find_blocks
 from search_spaces.graph.edits import Kept
 from search_spaces.graph.groups import Group, find_groups
@@ -50,7 +50,7 @@ class Recorded:
 
     def __init__(self, network: fx.GraphModule) -> None:
         self.network = network
-        self.analysis = Analysis(network)
+        self.analysis = analysed(network)
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,7 @@ def _conv(
 ) -> Labelled:
     """Weight [out, in / groups, *kernel]."""
     out, within = weight[0], weight[1]
+    _stay_space(call, x)
     call.weighs(weight, x[1], made=0, space=x[2:], stride=stride)
     if groups == 1:
         call.tie(x[1], within, "is read by")
@@ -33,9 +36,15 @@ def _conv(
         call.edit_layer(edits.edit_groups, channels=x[1], within=within)
     if bias is not None:
         call.tie(out, bias[0], "is the bias of")
-    space = float(np.prod(call.shape[2:])) * float(np.prod([len(labels) for labels in weight[2:]]))
-    call.multiplies(call.shape[0] * space, out, within)
+    kernel = prod(len(labels) for labels in weight[2:])
+    call.multiplies(out, within, over=(x[0],), times=kernel * prod(call.shape[2:]))
     return (x[0], out, *(fixed(size) for size in call.shape[2:]))
+
+
+def _stay_space(call: Call, x: Labelled) -> None:
+    """What is moved along stays, also where it was channels before."""
+    for labels in x[2:]:
+        call.fix(labels, "is convolved as if it were space")
 
 
 def _tie_groups(call: Call, x: np.ndarray, out: np.ndarray, within: np.ndarray, groups: int) -> None:
@@ -71,6 +80,7 @@ def _conv_transpose(
     """Weight [in, out / groups, *kernel]."""
     if groups > 1 and (len(weight[1]) > 1 or len(weight[0]) != groups):
         raise Opaque
+    _stay_space(call, x)
     call.tie(x[1], weight[0], "is read by")
     out = weight[1] if groups == 1 else weight[0]
     if groups == 1:
@@ -79,8 +89,8 @@ def _conv_transpose(
         call.edit_layer(edits.edit_groups, channels=x[1], within=weight[1])
     if bias is not None:
         call.tie(out, bias[0], "is the bias of")
-    space = float(np.prod([len(labels) for labels in x[2:]])) * float(np.prod([len(w) for w in weight[2:]]))
-    call.multiplies(call.shape[0] * space, weight[0], weight[1])
+    kernel = prod(len(labels) for labels in weight[2:])
+    call.multiplies(weight[0], weight[1], over=(x[0], *x[2:]), times=kernel)
     return (x[0], out, *(fixed(size) for size in call.shape[2:]))
 
 
@@ -91,7 +101,7 @@ def _linear(call: Call, x: Labelled, weight: Labelled, bias: Labelled | None = N
     call.tie(x[-1], weight[1], "is read by")
     if bias is not None:
         call.tie(weight[0], bias[0], "is the bias of")
-    call.multiplies(1.0, *x[:-1], weight[0], weight[1])
+    call.multiplies(weight[0], weight[1], over=x[:-1])
     return (*x[:-1], weight[0])
 
 
@@ -175,10 +185,18 @@ def _matmul(call: Call, a: Labelled, b: Labelled) -> Labelled:
         a, b = b, a
     if len(a) < 2 or len(b) < 2:
         raise Opaque
+    if len(b) == 2:
+        call.weighs(b, a[-1], made=1)
     call.tie(a[-1], b[-2], "is summed over in")
     out = (*broadcast(call, [a[:-2], b[:-2]], call.shape[:-2]), a[-2], b[-1])
-    call.multiplies(1.0, *out, a[-1])
+    call.multiplies(over=(*out, a[-1]))
     return out
+
+
+@rule("addmm", "baddbmm")
+def _addmm(call: Call, bias: Labelled, a: Labelled, b: Labelled, *scales: Any, **named: Any) -> Labelled:
+    """bias + a b, as a linear layer may be written, with a weight [in, out]."""
+    return broadcast(call, [_matmul(call, a, b), bias], call.shape)
 
 
 @rule("einsum")
@@ -197,20 +215,42 @@ def _einsum(call: Call, equation: str, *operands: Any) -> Labelled:
         for letter in set(left) - set(right) - {","}:
             call.fix(seen[letter], "is summed over")
     else:
-        call.multiplies(1.0, *seen.values())
+        call.multiplies(over=tuple(seen.values()))
     return tuple(seen[letter] for letter in right)
 
 
 @rule("scaled_dot_product_attention")
-def _attention(call: Call, query: Labelled, key: Labelled, value: Labelled, *args: Any, **kwargs: Any) -> Labelled:
-    """The scale depends on the width of the queries, so that stays; the width of the values may shrink."""
-    call.fix(query[-1], "sets the scale of an attention")
-    call.fix(key[-1], "sets the scale of an attention")
-    batch = broadcast(call, [query[:-2], key[:-2], value[:-2]], call.shape[:-2])
+def _attention(
+    call: Call,
+    query: Labelled,
+    key: Labelled,
+    value: Labelled,
+    mask: Labelled | None = None,
+    *args: Any,
+    attn_mask: Labelled | None = None,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+    **kwargs: Any,
+) -> Labelled:
+    """softmax(scale q k^T + mask) v; the scale stays that of the whole width, also where the queries are narrowed."""
+    call.tie(query[-1], key[-1], "is summed over in")
     call.tie(key[-2], value[-2], "is attended to in")
-    call.multiplies(1.0, *batch, query[-2], key[-2], query[-1])
-    call.multiplies(1.0, *batch, query[-2], value[-2], value[-1])
+    if enable_gqa:
+        key, value = (_repeated(call, x, len(query[-3])) for x in (key, value))
+    mask = mask if attn_mask is None else attn_mask
+    batch = broadcast(call, [query[:-2], key[:-2], value[:-2]], call.shape[:-2])
+    if mask is not None:
+        broadcast(call, [(*batch, query[-2], key[-2]), mask], (*call.shape[:-2], len(query[-2]), len(key[-2])))
+    if scale is None:
+        call.edit(partial(edits.edit_scale, scale=len(query[-1]) ** -0.5))
+    call.multiplies(over=(*batch, query[-2], key[-2], query[-1]))
+    call.multiplies(over=(*batch, query[-2], value[-2], value[-1]))
     return (*batch, query[-2], value[-1])
+
+
+def _repeated(call: Call, x: Labelled, heads: int) -> Labelled:
+    """Keys or values each of whose heads serves several of `heads` heads of queries, which go with it."""
+    return (*x[:-3], np.repeat(x[-3], heads // len(x[-3])), *x[-2:])
 
 
 def broadcast(call: Call, operands: Sequence[Labelled], shape: Sequence[int]) -> Labelled:
@@ -229,9 +269,9 @@ def broadcast(call: Call, operands: Sequence[Labelled], shape: Sequence[int]) ->
 _UNARY = """
 relu relu6 hardtanh hardswish hardsigmoid sigmoid tanh silu mish gelu elu selu celu leaky_relu softplus softsign
 logsigmoid exp exp2 expm1 log log1p log2 sqrt rsqrt abs neg clamp clip clamp_min clamp_max square reciprocal
-float half bfloat16 double to type type_as contiguous clone detach data alias cpu sign floor ceil round erf sin
-cos threshold zeros_like ones_like nan_to_num hardshrink softshrink tanhshrink dropout dropout1d dropout2d
-dropout3d alpha_dropout feature_dropout requires_grad_ Dropout Dropout1d Dropout2d Dropout3d AlphaDropout
+float half bfloat16 double long int bool short to type type_as contiguous clone detach data alias cpu sign floor
+ceil round erf sin cos threshold zeros_like ones_like nan_to_num hardshrink softshrink tanhshrink dropout dropout1d
+dropout2d dropout3d alpha_dropout feature_dropout requires_grad_ Dropout Dropout1d Dropout2d Dropout3d AlphaDropout
 FeatureAlphaDropout RReLU rrelu logical_not isnan identity Identity
 """.split()
 

@@ -7,9 +7,11 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 
 from search_spaces.graph import edits
 from search_spaces.graph.call import RULES, Call, Opaque, rule
+from search_spaces.graph.dims import merged_dims, split_dims
 from search_spaces.graph.labels import Labelled, fixed, movable
 
 
@@ -27,52 +29,23 @@ def reshaped(call: Call, x: Labelled, shape: Sequence[int]) -> Labelled:
                 a, i = a * old[i], i + 1
             else:
                 b, j = b * shape[j], j + 1
-        out += _split(call, _merged(call, x[start_i:i]), shape[start_j:j])
+        out += split_dims(call, merged_dims(call, x[start_i:i]), shape[start_j:j], last=i == len(old))
     return tuple(out)
 
 
-def _merged(call: Call, dims: Labelled) -> np.ndarray:
-    """Several dimensions as one, row-major; only one of them can keep its labels."""
-    sizes = [len(labels) for labels in dims]
-    live = [d for d, labels in enumerate(dims) if movable(labels)]
-    if len(live) > 1:
-        for d in live:
-            call.fix(dims[d], "is merged with another prunable dimension")
-    if len(live) != 1:
-        return fixed(int(np.prod(sizes)))
-    shape = [1] * len(sizes)
-    shape[live[0]] = -1
-    return np.broadcast_to(dims[live[0]].reshape(shape), sizes).reshape(-1)
-
-
-def _split(call: Call, flat: np.ndarray, sizes: Sequence[int]) -> list[np.ndarray]:
-    """One dimension as several. One of them carries the labels, so that what remains is a block again.
-
-    If the labels vary along one dimension only (channels flattened with their pixels, and back), it is that one;
-    otherwise the longest, and positions along the others are tied, as in a channel shuffle.
-    """
-    out = [fixed(size) for size in sizes]
-    live = [d for d, size in enumerate(sizes) if size > 1]
-    if not movable(flat) or not live:
-        return out
-    block = flat.reshape(sizes)
-    roots = np.array([call.labels.root(int(label)) for label in flat]).reshape(sizes)
-
-    def along(d: int, values: np.ndarray) -> np.ndarray:
-        return np.moveaxis(values, d, 0).reshape(sizes[d], -1)
-
-    free = [d for d in live if np.all(along(d, roots) == along(d, roots)[:, :1])]
-    chosen = max(free or live, key=lambda d: (sizes[d], d))
-    columns = along(chosen, block)
-    call.tie(np.broadcast_to(columns[:, :1], columns.shape).ravel(), columns.ravel(), "is split regularly")
-    out[chosen] = columns[:, 0]
+@rule("view", "reshape")
+def _view(call: Call, x: Labelled, *sizes: Any, **named: Any) -> Labelled:
+    out = reshaped(call, x, call.shape)
+    if not isinstance(sizes[0] if sizes else 0, torch.dtype):
+        call.shaped(out, first=1, name="shape")
     return out
 
 
-@rule("view", "reshape")
-def _view(call: Call, x: Labelled, *sizes: Any) -> Labelled:
+@rule("view_as", "reshape_as")
+def _view_as(call: Call, x: Labelled, other: Labelled) -> Labelled:
     out = reshaped(call, x, call.shape)
-    call.edit(partial(edits.edit_sizes, out=out, first=1))
+    for a, b in zip(out, other, strict=True):
+        call.tie(a, b, "has the shape of another in")
     return out
 
 
@@ -84,7 +57,8 @@ def _reshaping(call: Call, x: Labelled, *args: Any, **kwargs: Any) -> Labelled:
 @rule("unflatten")
 def _unflatten(call: Call, x: Labelled, dim: int, sizes: Sequence[int]) -> Labelled:
     out = reshaped(call, x, call.shape)
-    call.edit(partial(edits.edit_unflatten, out=out, dim=dim % len(x), n=len(sizes)))
+    dim %= len(x)
+    call.shaped(out[dim : dim + len(sizes)], first=2, name="sizes")
     return out
 
 
@@ -121,9 +95,9 @@ def _expand(call: Call, x: Labelled, *sizes: Any) -> Labelled:
         source = x[dim - new] if dim >= new else fixed(1)
         copied = len(source) == 1 and size > 1
         # Copies of one value can go with whatever they are combined with.
-        out.append((call.labels.fresh(size) if dim else fixed(size)) if copied else source)
+        out.append((call.labels.copies(size) if dim else fixed(size)) if copied else source)
     if call.name == "expand":
-        call.edit(partial(edits.edit_sizes, out=tuple(out), first=1))
+        call.shaped(tuple(out), first=1)
     return tuple(out)
 
 
@@ -204,12 +178,19 @@ def _getitem(call: Call, x: Any, index: Any) -> Any:
 
 
 def _take(call: Call, x: Labelled, parts: tuple[Any, ...], listed: list[int]) -> Labelled:
-    """`x[:, list]`: an index that is a constant of the network, along one dimension."""
+    """`x[:, list]`: an index that is a constant of the network, along one dimension; or `table[tensor]`."""
     dim = listed[0]
-    index = call.constant(parts[dim])
-    if len(listed) > 1 or index is None or any(part != slice(None) for part in parts[:dim] + parts[dim + 1 :]):
+    if len(listed) > 1 or any(part != slice(None) for part in parts[:dim] + parts[dim + 1 :]):
         raise Opaque
-    return index_along(call, x, dim, index)
+    index = call.constant(parts[dim])
+    if index is not None and index.ndim == 1 and index.dtype != bool:
+        return index_along(call, x, dim, index)
+    looked_up = parts[dim]
+    if not all(isinstance(labels, np.ndarray) for labels in looked_up) or (index is not None and index.dtype == bool):
+        raise Opaque
+    for labels in (x[dim], *looked_up):
+        call.fix(labels, "is looked up")
+    return (*x[:dim], *(fixed(len(labels)) for labels in looked_up), *x[dim + 1 :])
 
 
 def index_along(call: Call, x: Labelled, dim: int, index: np.ndarray) -> Labelled:
@@ -320,5 +301,5 @@ def _created(call: Call, *args: Any, **kwargs: Any) -> Labelled:
         raise Opaque
     # Zeros that fill up channels, as in a widening shortcut, can go with what they are added to.
     out = tuple(call.labels.fresh(size) if d else fixed(size) for d, size in enumerate(call.shape))
-    call.edit(partial(edits.edit_sizes, out=out, first=first))
+    call.shaped(out, first)
     return out

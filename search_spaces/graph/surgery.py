@@ -12,12 +12,13 @@ from torch import Tensor, fx, nn
 
 from search_spaces.graph.analysis import Analysis
 from search_spaces.graph.edits import Kept
+from search_spaces.graph.sizes import Sizes, drop_unused_sizes, is_size
 
 
 def kept_without(analysis: Analysis, removed_roots: Iterable[int]) -> Kept:
     """What remains when the channels of `removed_roots` go."""
-    every = np.arange(analysis.labels.count)
-    return Kept(np.isin(analysis.labels.roots(every), list(removed_roots)))
+    parts = np.isin(analysis.labels.parts(np.arange(analysis.labels.count)), list(removed_roots))
+    return Kept(parts[:, 0] | parts[:, 1])
 
 
 def build(
@@ -33,6 +34,7 @@ def build(
     graph, nodes = _edited_graph(analysis, kept)
     if rewire is not None:
         rewire(graph, nodes)
+    drop_unused_sizes(graph)
     small = fx.GraphModule(_modules_of(network), graph, class_name=network.__class__.__name__)
     _slice_state(analysis, kept, small)
     called = {str(node.target) for node in graph.nodes if node.op == "call_module"}
@@ -80,9 +82,12 @@ def _modules_of(network: fx.GraphModule) -> nn.Module:
 def _edited_graph(analysis: Analysis, kept: Kept) -> tuple[fx.Graph, list[fx.Node]]:
     graph = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
+    sizes = Sizes(analysis.sizes, kept, copies)
     for node in analysis.network.graph.nodes:
         new = graph.node_copy(node, lambda old: copies[old])
         copies[node] = new
+        if not is_size(node):
+            sizes.settle(node, analysis.shaped.get(node.name))
         if node.name in analysis.edits:
             analysis.edits[node.name](new, kept)
     return graph, list(copies.values())

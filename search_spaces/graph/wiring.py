@@ -14,13 +14,20 @@ import numpy as np
 import torch
 from torch import fx, nn
 
+from search_spaces.graph.inplace import changes_in_place
+from search_spaces.graph.sizes import is_size
+
 IDEMPOTENT = ("relu", "relu6")
 """Applied twice they do no more than once."""
 
+SHAPE_ALONE = (
+    *("zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like", "randint_like"),
+    *("new_zeros", "new_ones", "new_empty", "new_full"),
+)
+"""Calls whose values do not depend on those of the tensor they are given."""
+
 SKIP = "skip"
 """The key in `meta` of a sum that a skip has added."""
-
-_IN_PLACE_OPERATORS = ("iadd", "isub", "imul", "itruediv", "__iadd__", "__isub__", "__imul__", "__itruediv__")
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,13 @@ class Wiring:
         self.inputs = [[self.position[other.name] for other in node.all_input_nodes] for node in self.nodes]
         self.kind = [kinds.get(node.name, "").removesuffix("_") for node in self.nodes]
         self._activations = [i for i, kind in enumerate(self.kind) if kind in IDEMPOTENT and len(self.inputs[i]) == 1]
+        self._fed: list[int] = []  # the inputs of the network on whose values each call depends, as bits
+        for i, (node, inputs) in enumerate(zip(self.nodes, self.inputs, strict=True)):
+            bits = 1 << i if node.op == "placeholder" else 0
+            if self.kind[i] not in SHAPE_ALONE and not is_size(node):
+                for j in inputs:
+                    bits |= self._fed[j]
+            self._fed.append(bits)
         self._before: list[int] = []  # the calls that each one depends on, itself included, as bits
         for i, inputs in enumerate(self.inputs):
             bits = 1 << i
@@ -59,6 +73,10 @@ class Wiring:
     def depends(self, i: int, j: int) -> bool:
         """Whether call `i` uses call `j`, directly or not, or is it."""
         return bool(self._before[i] >> j & 1)
+
+    def fed_alike(self, i: int, j: int) -> bool:
+        """Whether call `i` depends on the values of all inputs of the network on which call `j` does."""
+        return self._fed[i] | self._fed[j] == self._fed[i]
 
     def without(self, gives_way: Mapping[int, int]) -> Remaining:
         """What remains when some calls give way: position -> that of an earlier call that takes its place."""
@@ -114,7 +132,7 @@ def rewrite(
     sums: dict[int, tuple[fx.Node, fx.Node]] = {}
     for addition in additions:
         _add(graph, copies, remaining, addition, sums)
-    _protect_from_changes_in_place(graph, network)
+    _protect_fromchanges_in_place(graph, network)
 
 
 def _add(
@@ -153,11 +171,11 @@ def _sum(graph: fx.Graph, a: fx.Node, b: fx.Node, like: fx.Node) -> fx.Node:
     return new
 
 
-def _protect_from_changes_in_place(graph: fx.Graph, network: nn.Module) -> None:
+def _protect_fromchanges_in_place(graph: fx.Graph, network: nn.Module) -> None:
     """Copy what a call changes in place where somebody else still needs it, or where it is the caller's."""
     order = {node: position for position, node in enumerate(graph.nodes)}
     for node in list(graph.nodes):
-        if not node.all_input_nodes or not _changes_in_place(node, network):
+        if not node.all_input_nodes or not changes_in_place(node, network):
             continue
         changed = node.all_input_nodes[0]
         if changed.op == "placeholder" or any(order.get(user, 0) > order[node] for user in changed.users):
@@ -165,11 +183,3 @@ def _protect_from_changes_in_place(graph: fx.Graph, network: nn.Module) -> None:
                 copy = graph.call_method("clone", (changed,))
             copy.meta = {"shape": changed.meta.get("shape")}
             node.replace_input_with(changed, copy)
-
-
-def _changes_in_place(node: fx.Node, network: nn.Module) -> bool:
-    if node.op == "call_module":
-        return bool(getattr(network.get_submodule(str(node.target)), "inplace", False))
-    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-    by_name = name in _IN_PLACE_OPERATORS or (name.endswith("_") and not name.endswith("__"))
-    return by_name or node.kwargs.get("inplace") is True or any(value is True for value in node.args[1:])

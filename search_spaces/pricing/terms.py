@@ -78,15 +78,27 @@ class Terms:
     def size_of(self, labels: np.ndarray) -> tuple[int, np.ndarray]:
         """How many positions of a dimension remain: those that always do, and how many for a channel of each group.
 
-        The size is the first plus the second, [n_groups], times the channels kept in each group.
+        The size is the first plus the second, [n_groups], times the channels kept in each group. Of a grid the inner
+        dimension is taken as whole.
         """
-        counts = self._counts(labels)
+        grid = self._analysis.labels.grid(labels) if self._analysis.labels.is_grid(labels) else None
+        outer, inner = (labels, labels[:1]) if grid is None else grid
+        counts = self._counts(outer) * len(inner)
         return int(counts[0]), counts[1:] / np.maximum(self.whole, 1)
+
+    def _factors(self, dims: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The dimensions the product of whose sizes is that of `dims`: a grid is one of its two sides."""
+        out: list[np.ndarray] = []
+        for labels in dims:
+            grid = self._analysis.labels.grid(labels) if self._analysis.labels.is_grid(labels) else None
+            out += [labels] if grid is None else grid
+        return out
 
     def _stack(self, dims: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
         """The numbers of the dimensions of each term, padded with the one of size 1: [n_terms, n_factors]."""
-        width = max((len(along) for along in dims), default=1) or 1
-        numbers = [[self._dim(d) for d in along] + [self._one] * (width - len(along)) for along in dims]
+        factors = [self._factors(along) for along in dims]
+        width = max((len(along) for along in factors), default=1) or 1
+        numbers = [[self._dim(d) for d in along] + [self._one] * (width - len(along)) for along in factors]
         return np.array(numbers, dtype=np.int64).reshape(len(dims), width)
 
     # The terms
@@ -102,8 +114,8 @@ class Terms:
         """Along which of the first two dimensions of each site's tensor lie the channels that are made."""
         shapes = [tensor.shape for tensor in self.tensors]
         along = [tuple(map(fixed, s)) if found is None else found for s, found in zip(shapes, labels, strict=True)]
-        self._read = self._stack([(dims[1 - made],) for dims, made in zip(along, self.made_dims, strict=True)])[:, 0]
-        self._made = self._stack([(dims[made],) for dims, made in zip(along, self.made_dims, strict=True)])[:, 0]
+        self._read = self._stack([(dims[1 - made],) for dims, made in zip(along, self.made_dims, strict=True)])
+        self._made = self._stack([(dims[made],) for dims, made in zip(along, self.made_dims, strict=True)])
         self.taps = np.array([prod(shape[2:]) for shape in shapes], dtype=float)[:, None]  # [n_sites, 1]
         uses, self._others = [], []
         layers = {node.name: str(node.target) for node in analysis.network.graph.nodes if node.op == "call_module"}
@@ -118,8 +130,8 @@ class Terms:
         self._use_site = np.array([site for site, *_ in uses], dtype=np.int64)
         once = len(uses) == len(self.tensors) and np.array_equal(self._use_site, np.arange(len(uses)))
         self._each_once = once
-        self._use_coefficient = np.array([coefficient for _, _, coefficient, _ in uses], dtype=float)
         self._use_dims = self._stack([rest for *_, rest in uses])
+        self._use_coefficient = np.array([coefficient for _, _, coefficient, _ in uses], dtype=float)
         self._use_calls = tuple(frozenset([call]) for _, call, _, _ in uses)
         self._site_calls = tuple(analysis.users[name] for name in self.names)
         self._fixed_uses = bool((self._use_dims == self._one).all())
@@ -185,7 +197,7 @@ class Terms:
             used = used * presence.uses
         if not self._each_once:
             used = np.bincount(self._use_site, weights=used, minlength=len(self.tensors))
-        return Pieces(sizes[self._read][:, None], sizes[self._made][:, None], self.taps, used)
+        return Pieces(_product(sizes[self._read]), _product(sizes[self._made]), self.taps, used)
 
     def rest(self, kind: str, sizes: np.ndarray, presence: Presence | None) -> float:
         """The sum of the terms of a kind that belong to no site, with dimensions of these sizes: [n_dims]."""
@@ -219,7 +231,8 @@ class Terms:
     def _groups_of(self, sites: np.ndarray, uses: np.ndarray, rest: Mapping[str, np.ndarray]) -> np.ndarray:
         """Whether anything that is present depends on each group: [n_groups] bool."""
         depends, there = self._depends, sites > 0
-        groups: np.ndarray = (depends[self._read][there] | depends[self._made][there]).any(axis=0)
+        dims = np.hstack([self._read, self._made])
+        groups: np.ndarray = depends[dims].any(axis=1)[there].any(axis=0)
         groups |= depends[self._use_dims].any(axis=1)[uses > 0].any(axis=0)
         for kind, terms in self._sums.items():
             groups |= depends[terms.dims].any(axis=1)[rest[kind] > 0].any(axis=0)
@@ -235,10 +248,16 @@ class Terms:
         sizes = self._constants + self._slopes @ self.whole
         ours = self._depends[:, group]
         uses = self._use_coefficient * np.prod(sizes[self._use_dims], axis=1)
-        uses = uses * (self.taps[:, 0] * sizes[self._read] * sizes[self._made])[self._use_site]
-        part = (ours[self._read] | ours[self._made])[self._use_site] | ours[self._use_dims].any(axis=1)
+        uses = uses * (self.taps * _product(sizes[self._read]) * _product(sizes[self._made]))[self._use_site, 0]
+        part = (ours[self._read].any(axis=1) | ours[self._made].any(axis=1))[self._use_site]
+        part |= ours[self._use_dims].any(axis=1)
         others = self._sums["macs"]
         products = others.coefficients * np.prod(sizes[others.dims], axis=1)
         taking = uses[part].sum() + products[ours[others.dims].any(axis=1)].sum()
         whole = uses.sum() + products.sum()
         return float(taking / whole) if whole else 0.0
+
+
+def _product(sizes: np.ndarray) -> np.ndarray:
+    """The product along the last axis, which stays: [n, n_factors] as [n, 1]."""
+    return sizes if sizes.shape[1] == 1 else sizes.prod(axis=1, keepdims=True)

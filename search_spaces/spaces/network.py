@@ -14,6 +14,7 @@ from torch import fx, nn
 from search_spaces.errors import SpaceError
 from search_spaces.graph.groups import Group
 from search_spaces.graph.recorded import Cut, LayerSlice, Recorded
+from search_spaces.graph.sizes import VARIES
 from search_spaces.graph.surgery import restore
 from search_spaces.graph.trace import trace
 from search_spaces.operators.base import Basis, Operator, Scores
@@ -114,6 +115,11 @@ class NetworkSpace(ConditionalSpace):
     def packed(self) -> bool:
         """Whether the network's file is a packed one."""
         return self.basis.storage.packed
+
+    @property
+    def any_batch(self) -> bool:
+        """Whether the network runs on batches of another size than that on which it was recorded."""
+        return any(VARIES in node.meta for node in self.original.graph.nodes)
 
     # What a choice costs
 

@@ -144,9 +144,11 @@ class TestTransformer(BuildingSpaceConformance):
     def space(self, model, x):
         return channel_space(model, (x,))
 
-    def test_the_layers_inside_are_found(self, space):
-        assert [group.name for group in space.groups] == ["encoder.layers.0.linear1", "encoder.layers.1.linear1"]
-        assert set(space.operator(Channels).not_understood.values()) == {"MultiheadAttention"}
+    def test_heads_and_their_widths_are_found(self, space):
+        inside = [group.name for group in space.groups if group.name.startswith("encoder.layers.0.")]
+        attention = [f"encoder.layers.0.self_attn.{name}" for name in ("q:heads", "q", "v")]
+        assert inside == [*attention, "encoder.layers.0.linear1"]
+        assert not space.operator(Channels).not_understood
 
 
 def test_scores_decide_and_magnitude_is_the_default(x):

@@ -5,7 +5,16 @@ import pytest
 import torch
 
 from search_spaces import Channels, Point, SpaceError, channel_space
-from tests.kits.random_networks import RandomNetwork, agree, assert_costs, in_double, masked, random_levels
+from tests.kits.random_networks import (
+    EVERY,
+    RandomNetwork,
+    agree,
+    assert_costs,
+    in_double,
+    macs_of,
+    masked,
+    random_levels,
+)
 
 NETWORKS = 2000
 CHUNKS = 20
@@ -19,7 +28,7 @@ def test_rebuilt_equals_masked_and_costs_what_was_predicted(chunk):
 
 
 def check(seed):
-    model = RandomNetwork(seed)
+    model = RandomNetwork(seed, EVERY)
     rng = np.random.default_rng(seed)
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(2, 3, 8, 8, generator=generator)
@@ -34,8 +43,11 @@ def check(seed):
     plan = space.plan(point, {group.name: rng.random(group.size) for group in space.groups})
     small = space.build(plan)
 
-    y = torch.randn(3, 3, 8, 8, generator=generator)
-    expected, got = in_double(masked(model, space, plan), y), in_double(small, y)
-    assert agree(got, expected), f"seed {seed}: {got} for {expected}"
+    y = torch.randn(7, 3, 8, 8, generator=generator)
+    expected = in_double(masked(space.original, space, plan), y)
+    for n in (7, 3, 1):
+        got = in_double(small, y[:n])
+        assert agree(got, expected[:n]), f"seed {seed}, a batch of {n}: {got} for {expected[:n]}"
 
-    assert_costs(space, point, small, y, seed)
+    assert_costs(space, point, small, y[:3], seed)
+    assert space.original_cost("macs") == macs_of(model, x), f"seed {seed}"
