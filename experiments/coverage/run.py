@@ -1,126 +1,179 @@
 """Compress third-party networks to half their MACs, and say what happened to each.
 
-    python experiments/coverage/run.py [--networks resnet18 ...] [--out experiments/coverage/results.md]
+    python experiments/coverage/run.py COLLECTION [--networks resnet18 ...] [--onnx]
 
-Needs the `pytorchcv` collection, which imports torchvision: installed without its dependencies beside a CPU build
-of torch, that import works once two operators have been defined. Untrained weights; the question is surgery.
+COLLECTION is pytorchcv, torchvision, timm or transformers; the table goes to `experiments/coverage/COLLECTION.md`.
+Untrained weights; the question is surgery.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
-from search_spaces import Channels, channel_space
+from experiments.coverage.collections_of import COLLECTIONS, Made, define_operators
+from search_spaces import Channels, NetworkSpace, Plan, channel_space
+from search_spaces.graph.counting import counting_macs
+from search_spaces.graph.surgery import restore
 
-NETWORKS = """
-resnet18 resnet20_cifar10 densenet40_k12_cifar10 mobilenet_w1 mobilenetv2_w1 mobilenetv3_large_w1 shufflenetv2_w1
-shufflenet_g1_w1 squeezenet_v1_1 efficientnet_b0 sepreresnet18 vgg16 inceptionv3 regnetx002 ghostnet preresnet18
-wrn16_10_cifar10 resnext29_32x4d_cifar10 mnasnet_b1 dla34 hrnet_w18_small_v1 xception nasnet_4a1056
-bisenet_resnet18_celebamaskhq fastscnn_cityscapes peleenet igcv3_w1 condensenet74_c4_g4
-""".split()
-
-
-def load(name: str) -> torch.nn.Module:
-    library = torch.library.Library("torchvision", "DEF")
-    for operator in ("nms", "qnms"):
-        library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    from pytorchcv.model_provider import get_model
-
-    torch.manual_seed(0)
-    model = get_model(name, pretrained=False).eval()
-    with torch.no_grad():  # norms that are the identity would hide mistakes
-        for module in model.modules():
-            if isinstance(module, torch.nn.BatchNorm2d):
-                module.running_mean.normal_(0, 0.1)
-                module.running_var.uniform_(0.5, 1.5)
-    return model
-
-
-def input_size(model: torch.nn.Module) -> tuple[int, int]:
-    return tuple(getattr(model, "in_size", (224, 224)))
-
-
-def compress(name: str) -> str:
-    """One row of the table."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    model = load(name)
-    x = torch.randn(2, 3, *input_size(model))
-    start = time.perf_counter()
-    space = channel_space(model, (x,))
-    seconds = time.perf_counter() - start
-    full = space.cost_of_levels(space.highest, "macs")
-    reachable = space.cost_of_levels(space.lowest, "macs") / full
-    point = space.project(np.ones(len(space.knobs)), {"macs": full / 2})
-    small = space.build(space.plan(point))
-    with torch.no_grad():
-        before, after = shapes(model(x)), shapes(small(x))
-        other = shapes(small(torch.cat([x, x])[:3]))
-    if before != after or [s[1:] for s in other] != [s[1:] for s in before]:
-        raise AssertionError(f"outputs {after}, expected {before}")
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        small(x)
-    counted = counter.get_total_flops() / 2 / len(x)
-    if counted != space.cost(point, "macs"):
-        raise AssertionError(f"counted {counted} MACs, predicted {space.cost(point, 'macs')}")
-    not_understood = ", ".join(sorted(set(space.operator(Channels).not_understood.values()))) or "-"
-    return (
-        f"| {name} | {full / 1e6:,.1f} | {counted / full:.2%} | {reachable:.1%} | {len(space.groups)} | "
-        f"{len(space.operator(Channels).fixed)} | {not_understood} | {seconds:.1f} |"
-    )
+SECONDS = 300
+SPANS = ("layer_norm", "group_norm", "instance_norm", "LayerNorm", "GroupNorm", "RMSNorm", "rms_norm", "normalize")
+"""Calls that normalise over channels, so that those that are left are computed otherwise than among zeros."""
 
 
 def shapes(out) -> list[tuple[int, ...]]:
-    return [tuple(out.shape)] if isinstance(out, torch.Tensor) else [s for item in out for s in shapes(item)]
+    if isinstance(out, torch.Tensor):
+        return [tuple(out.shape)]
+    return [s for item in (out.values() if isinstance(out, dict) else out) for s in shapes(item)]
 
 
-INTRO = """# Which networks of other people can be compressed?
+def batch(inputs, n: int):
+    return tuple(torch.cat([x, x])[:n] for x in inputs)
 
-    python experiments/coverage/run.py --out experiments/coverage/results.md
 
-Commit {commit}, torch {torch}. Untrained networks of the `pytorchcv` collection, widths as equal
-as half the MACs allow. A network counts if its outputs keep their shapes, for another batch size too, and its
-MACs, counted while it runs, are those predicted.
-"""
+def macs_of(network: nn.Module, inputs) -> float:
+    with torch.no_grad(), counting_macs() as macs:
+        network(*inputs)
+    return macs() / len(inputs[0])
 
-HEADER = """| network | MACs (M) | after | smallest | groups | partly fixed layers | not understood | analysis (s) |
-| --- | --- | --- | --- | --- | --- | --- | --- |"""
+
+def compress(made: Made, onnx: bool) -> str:
+    """What happened, as the rest of a row of the table; an `AssertionError` if anything is wrong."""
+    model, inputs = made
+    start = time.perf_counter()
+    space = channel_space(model, inputs)
+    seconds = time.perf_counter() - start
+    full, counted = space.cost_of_levels(space.highest, "macs"), macs_of(model, inputs)
+    assert full == counted, f"the original takes {counted} MACs, the space says {full}"
+    least = space.cost_of_levels(space.lowest, "macs")
+    point = space.project(np.ones(len(space.knobs)), {"macs": max(full / 2, least)})
+    plan = space.plan(point)
+    small = space.build(plan)
+    with torch.no_grad():
+        for n in (1, 2, 3):
+            before, after = shapes(model(*batch(inputs, n))), shapes(small(*batch(inputs, n)))
+            assert before == after, f"outputs {after}, expected {before}"
+    counted = macs_of(small, inputs)
+    assert counted == space.cost(point, "macs"), f"counted {counted} MACs, predicted {space.cost(point, 'macs')}"
+    strange = ", ".join(sorted(set(space.operator(Channels).not_understood.values()))) or "-"
+    cells = [
+        f"{full / 1e6:,.1f}",
+        f"{counted / full:.2%}",
+        f"{least / full:.1%}",
+        str(len(space.groups)),
+        str(len(space.operator(Channels).fixed)),
+        strange,
+        masked(space, plan, small, inputs),
+        *([exported(small, inputs, plan)] if onnx else []),
+        f"{seconds:.1f}",
+    ]
+    return " | ".join(cells)
+
+
+def masked(space: NetworkSpace, plan: Plan, small: nn.Module, inputs) -> str:
+    """Whether the small network computes what one of the original's shape does that has its weights, and zeros."""
+    whole = restore(space.basis.analysis, space.basis.recorded.kept(space.cut(plan)), small)
+    double = [tuple(x.double() if x.is_floating_point() else x for x in inputs)]
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.no_grad():
+            ours, theirs = (flat(copy.deepcopy(network).double()(*double[0])) for network in (small, whole))
+    except RuntimeError as error:  # a network that computes in float32, whatever it is
+        return f"float32 only ({str(error).splitlines()[0][:40]})"
+    finally:
+        torch.set_default_dtype(default)
+    scale = max(float(theirs.abs().max()), 1.0)
+    if float((ours - theirs).abs().max()) <= 1e-6 * scale:
+        return "yes"
+    spans = any(kind in SPANS for kind in space.basis.analysis.kinds.values())
+    assert spans, f"computes something else than the masked one, by {float((ours - theirs).abs().max()):.2g}"
+    return "norm"
+
+
+def flat(out) -> torch.Tensor:
+    if isinstance(out, torch.Tensor):
+        return out.flatten()
+    return torch.cat([flat(item) for item in (out.values() if isinstance(out, dict) else out)])
+
+
+def exported(small: nn.Module, inputs, plan: Plan) -> str:
+    """Whether the network runs in ONNX Runtime and gives the same: `export` compares."""
+    from automl.export import export
+
+    with tempfile.TemporaryDirectory() as folder:
+        export(small, inputs, plan, Path(folder), ["onnx"], manifest={})
+    return "yes"
+
+
+INTRO = """# Which networks of other people can be compressed: {title}
+
+    python experiments/coverage/run.py {name}{onnx}
+
+Commit {commit}, torch {torch}. Untrained networks, widths as equal as half the MACs allow, or as narrow as it goes
+where half cannot be reached. A network counts if its outputs keep their shapes for batches of 1, 2 and 3, and if its
+MACs and those of the original, counted while they run, are those predicted. *Masked*: whether in float64 it computes
+what the original does with zeros in the place of what went (`norm`: a norm spans channels, so that it cannot).
+
+| network | MACs (M) | after | smallest | groups | partly fixed | not understood | masked | {more}analysis (s) |
+| --- | --- | --- | --- | --- | --- | --- | --- | {line}--- |"""
+
+
+def row(collection: str, name: str, onnx: bool) -> tuple[bool, str]:
+    """A process of its own, so that one network cannot take the others along."""
+    command = [sys.executable, "-m", "experiments.coverage.run", collection, "--one", name, *(["--onnx"] * onnx)]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        return False, f"| {name} | failed: it took more than {SECONDS} s |"
+    if result.returncode == 0:
+        return True, f"| {name} | {result.stdout.strip().splitlines()[-1]} |"
+    lines = [line for line in result.stderr.strip().splitlines() if line.strip() and not line.startswith(" ")]
+    return False, f"| {name} | failed: {lines[-1][:300] if lines else result.returncode} |"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--networks", nargs="*", default=NETWORKS)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("collection", choices=list(COLLECTIONS))
+    parser.add_argument("--networks", nargs="*")
+    parser.add_argument("--onnx", action="store_true", help="export each network and run the file too")
     parser.add_argument("--one", help="compress this network in this process and print its row")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
+    collection = COLLECTIONS[arguments.collection]
     if arguments.one:
-        print(compress(arguments.one))
+        library = define_operators()
+        print(compress(collection.make(arguments.one), arguments.onnx))
+        del library
         return
-    rows, passed = [], 0
-    for name in arguments.networks:  # a process each, so that one network cannot take the others along
-        command = [sys.executable, __file__, "--one", name]
-        result = subprocess.run(command, capture_output=True, text=True)
-        ok = result.returncode == 0
+    rows, passed, half = [], 0, 0
+    names = arguments.networks or collection.names
+    for name in names:
+        ok, text = row(arguments.collection, name, arguments.onnx)
         passed += ok
-        rows.append(
-            result.stdout.strip() if ok else f"| {name} | failed: {result.stderr.strip().splitlines()[-1][:300]} |"
-        )
-        print(rows[-1], flush=True)
-    summary = f"{passed} of {len(arguments.networks)} compressed to half their MACs."
+        half += ok and float(text.split("|")[3].strip().rstrip("%")) <= 50.01
+        rows.append(text)
+        print(text, flush=True)
+    summary = f"{passed} of {len(names)} compressed, {half} of them to half their MACs."
     print(summary)
-    if arguments.out:
+    if arguments.networks is None:
         commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-        intro = INTRO.format(commit=commit, torch=torch.__version__)
-        arguments.out.write_text("\n".join([intro, HEADER, *rows, "", summary, ""]))
+        more, line = ("ONNX | ", "--- | ") if arguments.onnx else ("", "")
+        intro = INTRO.format(
+            **{"title": collection.title, "name": arguments.collection, "onnx": " --onnx" * arguments.onnx},
+            **{"commit": commit, "torch": torch.__version__, "more": more, "line": line},
+        )
+        Path(__file__).with_name(f"{arguments.collection}.md").write_text("\n".join([intro, *rows, "", summary, ""]))
 
 
 if __name__ == "__main__":
