@@ -40,4 +40,5 @@ class Imitation:
     def _each(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         for inputs, _ in batches:
             with evaluating(self.original), torch.no_grad():
-                yield inputs, self.original(*inputs).clone()
+                outputs = self.original(*inputs)
+            yield inputs, outputs

@@ -48,6 +48,6 @@ def _constant(loss: Score, outputs: Tensor, targets: Tensor) -> float | None:
             (gradient,) = torch.autograd.grad(value, x, allow_unused=True)
             if gradient is not None and bool((gradient != 0).any()):
                 return None
-        found.append(float(value))
+        found.append(float(value.detach()))
     same = all(map(math.isfinite, found)) and math.isclose(*found, rel_tol=1e-6, abs_tol=1e-9)
     return found[0] if same else None

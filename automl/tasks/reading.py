@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from automl.errors import DataError
 from automl.util.names import nearest
@@ -46,27 +46,29 @@ class Reader:
         self._open = model is None or any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
         any_number = model is None or any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters)
         self._most = math.inf if any_number else len(self._positional)
-        self._form: TreeSpec | None = None
+        self._places: Any = None
+        """The arguments of the forward, (positional, by name), with the number of an input for each."""
 
     def __call__(self, item: Any, split: str) -> Batch:
         """`item` as a Batch, or a `DataError` that says what is wrong with it."""
         arguments, targets = self._parted(item, split)
         leaves, form = tree_flatten(arguments)
         inputs = _tensors(leaves, targets, split)
-        if self._form is None:
-            self._form = form
-        elif form != self._form:
+        places = tree_unflatten(list(range(len(leaves))), form)
+        if self._places is None:
+            self._places = places
+        elif places != self._places:
             raise DataError(
-                f"every batch must have its inputs in the same form, but a {split} batch has {_shape(form)}, and the "
-                f"first {_shape(self._form)}. Give all of them the same keys and nesting"
+                f"every batch must have its inputs in the same form, but a {split} batch has {_shape(places)}, and the "
+                f"first {_shape(self._places)}. Give all of them the same keys and nesting"
             )
         return inputs, torch.empty(len(inputs[0]), 0) if targets is None else targets
 
     def fitted(self, model: nn.Module) -> nn.Module:
         """`model`, or if its inputs have names or are nested a copy that takes them one after the other."""
-        if self._form is None or self._form == tree_flatten(((0,) * self._form.num_leaves, {}))[1]:
+        if self._places is None or self._places == (tuple(range(len(self._places[0]))), {}):
             return model
-        return with_forward(model, self._form)
+        return with_forward(model, self._places)
 
     def _parted(self, item: Any, split: str) -> tuple[Any, Any]:
         """The arguments of the forward, (positional, by name), and the targets, None if there are none."""
@@ -140,33 +142,33 @@ def _tensors(leaves: list[Any], targets: Any, split: str) -> tuple[Tensor, ...]:
     return tuple(leaves)
 
 
-def _shape(form: TreeSpec) -> str:
+def _shape(places: Any) -> str:
     """The form of inputs in words: how they are nested, by which names."""
-    args, kwargs = tree_unflatten(["x"] * form.num_leaves, form)
-    return " and ".join(str(part) for part in (args, kwargs) if part).replace("'", "")
+    return " and ".join(str(part) for part in places if part)
 
 
 class _Forward:
     """The forward of a network with its inputs one after the other, and with its main output alone if so wanted."""
 
-    def __init__(self, model: nn.Module, form: TreeSpec | None, main_only: bool) -> None:
-        self._model, self._form, self._main_only = model, form, main_only
+    def __init__(self, model: nn.Module, places: Any, main_only: bool) -> None:
+        """`places`: the arguments, (positional, by name), with the number of an input for each; None: as they come."""
+        self._model, self._places, self._main_only = model, places, main_only
         self._inner: _Forward | None = vars(model).get("forward")
 
     def __call__(self, *inputs: Any) -> Any:
-        args, kwargs = (inputs, {}) if self._form is None else tree_unflatten(list(inputs), self._form)
+        args, kwargs = (inputs, {}) if self._places is None else tree_map(inputs.__getitem__, self._places)
         inner = self._inner or type(self._model).forward.__get__(self._model)
         outputs = inner(*args, **kwargs)
         return main_output(outputs) if self._main_only else outputs
 
 
-def with_forward(model: nn.Module, form: TreeSpec | None = None, *, main_only: bool = False) -> nn.Module:
-    """A copy of `model` whose forward takes tensors one after the other and makes its arguments of them by `form`.
+def with_forward(model: nn.Module, places: Any = None, *, main_only: bool = False) -> nn.Module:
+    """A copy of `model` whose forward takes tensors one after the other and puts them in their `places`.
 
     `main_only`: it returns `main_output`. The names of its modules and parameters stay.
     """
     changed = copy.deepcopy(model)
-    changed.forward = _Forward(changed, form, main_only)
+    changed.forward = _Forward(changed, places, main_only)
     return changed
 
 
