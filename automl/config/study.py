@@ -192,12 +192,11 @@ class StudyConfig:
 
 def _objective(settings: Mapping[str, Any], source: Source) -> Any:
     """The objective: the one set, or the usual one of the task that is named. `ConfigError` if there is none such."""
-    task = settings.get("task")
-    name = task.get("name") if isinstance(task, Mapping) else task
+    task: TaskConfig = convert(TaskConfig | None, settings.get("task"), source, ("task",)) or TaskConfig()
     if "objective" not in settings:
-        return usual_objective(name) if isinstance(name, str) else StudyConfig.objective
+        return usual_objective(task.name) if task.name is not None else StudyConfig.objective
     objective = settings["objective"]
-    own = settings.get("model") == IN_MEMORY or (isinstance(task, Mapping) and task.get("metrics") is not None)
+    own = settings.get("model") == IN_MEMORY or task.metrics is not None
     if isinstance(objective, str) and not own and objective not in known_objectives():
         raise source.error(("objective",), f"expected one of {', '.join(known_objectives())}, got {objective!r}")
     return objective
