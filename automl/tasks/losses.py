@@ -38,7 +38,8 @@ def label_options(loss: Score) -> Mapping[str, Any] | None:
 
 def is_cross_entropy(loss: Score) -> bool:
     """Whether `loss` is PyTorch's cross-entropy, with options or without."""
-    return isinstance(loss, nn.CrossEntropyLoss) or getattr(loss, "func", loss) is F.cross_entropy
+    function = LABELLED.get(type(loss), getattr(loss, "func", loss))
+    return function is F.cross_entropy and label_options(loss) is not None
 
 
 def ignored_label(loss: Score) -> int:

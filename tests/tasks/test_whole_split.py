@@ -15,11 +15,12 @@ from automl.errors import ConfigError, NotFiniteError
 from automl.evaluation.racing import estimates, hopeless
 from automl.tasks.classification import Classification
 from automl.tasks.custom import Custom
-from automl.tasks.losses import BinaryCrossEntropy, loss_metric
+from automl.tasks.losses import BinaryCrossEntropy, is_cross_entropy, loss_metric
 from automl.tasks.metric import Metric, as_metric, direction_of
 from automl.tasks.regression import Regression
 from automl.tasks.scores import Scores, measure_metrics
 from automl.tasks.segmentation import Segmentation
+from automl.training.loss import smoothed
 
 SEEDS = range(12)
 WHOLE = nn.Identity()
@@ -245,3 +246,14 @@ def test_what_is_no_metric_is_refused():
             Metric(**wrong)
     with pytest.raises(ConfigError, match="must be a function"):
         as_metric("f1", 0.5)
+
+
+def test_smoothing_in_training_keeps_the_options_of_a_cross_entropy():
+    outputs, labels = classes(5, 255)
+    expected = F.cross_entropy(outputs, labels, ignore_index=255, label_smoothing=0.1)
+    for loss in (nn.CrossEntropyLoss(ignore_index=255), partial(F.cross_entropy, ignore_index=255)):
+        assert is_cross_entropy(loss) and smoothed(loss, 0.1)(outputs, labels) == expected
+        assert smoothed(loss, 0.0) is loss
+    for other in (nn.NLLLoss(), F.mse_loss, type("Own", (nn.CrossEntropyLoss,), {})()):
+        with pytest.raises(ConfigError, match="label_smoothing is for cross-entropy"):
+            smoothed(other, 0.1)
