@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from automl.config.latency import PREDICTED
 from automl.errors import ConfigError
 from automl.tasks.objectives import ERROR_TIMES_LOG, WEIGHED, known_objectives, maximized
+from automl.util.names import nearest
 
 if TYPE_CHECKING:
     from automl.config.study import StudyConfig
@@ -35,8 +36,8 @@ def require_direction(config: StudyConfig) -> None:
     known = config.objective in known_objectives()
     if not known and config.direction is None:
         raise ConfigError(
-            f"direction is missing: the objective {config.objective!r} is none of {', '.join(known_objectives())}, so "
-            f"say which is better, `direction: maximize` or `minimize`"
+            f"direction is missing: if {config.objective!r} is a metric of your own, say which is better, `direction: "
+            f"maximize` or `minimize`; else it is no objective{nearest(config.objective, known_objectives())}"
         )
     better = "maximize" if config.objective in maximized() else "minimize"
     if known and config.direction not in (None, better):

@@ -79,7 +79,7 @@ class Problem:
             for batch, split in ((self.calibration[0], "calibration"), (self.validation[0], "validation")):
                 self._try(_example(batch), split)
             require_telling(self.model, self.loss, self.calibration[0])
-        if self.kind.imitates or given is None:
+        if self.kind.imitates or self._kind(outputs, self.loss) != self.kind:
             self.task = self.kind  # so that a copy of this problem, with data as they are now, has the same
         own = {name: as_metric(name, metric) for name, metric in self.metrics.items()}
         self.metrics = {**self.kind.metrics, **own}

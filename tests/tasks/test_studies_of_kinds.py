@@ -308,3 +308,20 @@ def test_a_last_batch_of_one_sample_does_not_break_batch_norm():
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x[:17], y[:17]), batch_size=8)
     finish = {"finalists": 1, "training": {"epochs": 1}}
     assert compress(network, loader, numbers(1), finish=finish, trials=1).measurements["rmse"].value > 0
+
+
+def test_a_copy_of_a_problem_has_the_kind_of_the_problem_unless_its_loss_is_changed():
+    alone = [[x for x, _ in numbers(seed)] for seed in (0, 1)]
+    for data, more in (
+        ([numbers(0), numbers(1)], {}),
+        (alone, {}),
+        (alone, {"task": "embedding"}),
+        ([pixels(0), pixels(1)], {"task": "segmentation", "void": 255}),
+    ):
+        problem, _ = judged(segmenter() if more.get("void") else mlp(), *data, **more)
+        again = dataclasses.replace(problem, validation=problem.validation[:1])
+        assert again.kind == problem.kind and again.metrics.keys() == problem.metrics.keys()
+        ours, theirs = again.validation[0][1], problem.validation[0][1]
+        torch.testing.assert_close(ours, theirs)
+    plain, _ = judged(mlp(3), *[[(x, torch.arange(len(x)) % 3) for x, _ in numbers(seed)] for seed in (0, 1)])
+    assert dataclasses.replace(plain, loss=F.multi_margin_loss).kind.loss is F.multi_margin_loss
