@@ -11,7 +11,10 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from automl.config.model import IN_MEMORY
+from automl.config.parse import Source, convert
 from automl.config.study import StudyConfig
+from automl.config.task import TaskConfig
+from automl.errors import ConfigError
 from automl.export import Artifact, export
 from automl.lanes.progress import Progress
 from automl.report.table import summary, table
@@ -19,6 +22,7 @@ from automl.store import open_store
 from automl.study.conclude import Results, conclude, manifest
 from automl.study.finishing import reported_point
 from automl.study.study import Study
+from automl.tasks.metric import directed, direction_of
 from automl.tasks.problem import Problem
 from automl.types import Measurement
 from search_spaces import Plan, Point
@@ -36,7 +40,8 @@ class CompressionResult:
     plan: Plan
     """Which ones."""
     measurements: Mapping[str, Measurement]
-    """Metric -> measurement of the winner: `accuracy` and `loss` on the validation data, `macs`, `params`, ..."""
+    """Metric -> measurement of the winner: those of its task, such as `accuracy`, on the validation data, `macs`,
+    `params`, ..."""
     base: Mapping[str, Measurement]
     """The same of the network given."""
     study: str
@@ -68,9 +73,8 @@ def compress(
     test_data: Iterable[Any] | None = None,
     agent: str | Mapping[str, Any] | None = None,
     baselines: Sequence[str] = ("uniform", "random"),
-    objective: Literal[
-        "accuracy", "loss", "divergence", "error_log_macs", "error_log_params", "compression_reward"
-    ] = "accuracy",
+    objective: str | None = None,
+    direction: Literal["maximize", "minimize"] | None = None,
     guarantee: str | None = None,
     trials: int = 100,
     seed: int = 0,
@@ -82,6 +86,8 @@ def compress(
     latency: Mapping[str, Any] | None = None,
     calibration_size: int = 512,
     loss: Callable[[Any, Tensor], Tensor] | None = None,
+    metrics: Mapping[str, Any] | None = None,
+    task: str | Mapping[str, Any] | None = None,
     storage: str | Path | None = None,
     name: str | None = None,
     progress: bool = True,
@@ -90,8 +96,10 @@ def compress(
 
     Args:
         model: any network that can be traced; it is not changed.
-        train_data: batches `(x, y)`, x a tensor or a tuple of tensors, [n, ...]; `calibration_size` samples are used,
-            and all of them if something is trained.
+        train_data: batches `(x, y)`, x a tensor, a tuple of tensors [n, ...], or a mapping or dataclass whose keys are
+            arguments of the forward; the last may hold the targets too, as `labels`. Or x alone: without targets
+            networks are compared with `model`. `calibration_size` samples are used, and all of them if something is
+            trained.
         validation_data: batches by which candidates are judged; not the test data.
         budget: for example `"macs <= 50%"`, `["params <= 120k", "size <= 200 KB"]` or `"latency <= 3.5 ms"`; None
             for no limit, with an objective that weighs the error with the cost.
@@ -99,15 +107,23 @@ def compress(
         agent: the search agent's name, or a mapping with `name` and its options; None: `amc_warm`, or `bo` in a space
             of depth.
         baselines: agents that run beside it with as many trials.
-        objective: what is improved on the validation data; `error_log_macs` and `error_log_params` are the error times
-            the logarithm of the cost; `compression_reward` is C (2 - C) accuracy / accuracy of `model`, C the part of
-            its parameters that is gone.
-        guarantee: the accuracy that the winner must have, `"accuracy >= 90%"` or `"accuracy drop <= 1%"`, in points.
+        objective: what is improved on the validation data: a metric of the task, of `metrics`, or `divergence` from
+            what `model` puts out; None: the metric by which such networks are judged (accuracy, miou, rmse, cosine;
+            loss of a task of your own). `error_log_macs` and `error_log_params` are the error times the logarithm of
+            the cost; `compression_reward` is C (2 - C) accuracy / accuracy of `model`, C the part of its parameters
+            that is gone.
+        direction: which is better, if the objective is a function of `metrics`.
+        guarantee: what the winner must be worth: `"accuracy >= 90%"`, `"miou drop <= 1%"` (points of a rate),
+            `"rmse <= 0.2"` or `"rmse rise <= 5%"` (a part of that of `model`).
         trials: evaluations of each agent.
         workers: above 1 the trials are a Ray Tune sweep.
         space, evaluation, sparsify, finish, latency: the sections of a study file, for example `{"min_keep": 0.2}` for
             a space or `{"finalists": 2, "training": {"epochs": 30}}` for the end.
-        loss: (outputs, targets) -> mean loss, if it is not cross-entropy.
+        loss: (outputs, targets) -> mean loss, if it is not the usual one: cross-entropy, or of numbers the squares.
+        metrics: further metrics by name: functions of (outputs, targets) with a value a sample, [n, ...], or the mean
+            over the batch; `automl.tasks.metric.Metric`s; objects with `update`, `compute` and `reset`.
+        task: what the outputs mean: `"classification"`, `"segmentation"`, `"regression"`, `"embedding"`, `"custom"`, or
+            a mapping such as `{"name": "segmentation", "ignore_index": 255}`; None: as outputs and targets look.
         storage: a database URL or file that keeps the trials; by default they are forgotten. With it, calling again
             with the same arguments goes on where the last call was stopped.
         name: the study's name in it.
@@ -116,8 +132,18 @@ def compress(
     Raises:
         AutomlError, TraceError, InfeasibleBudgetError, AgentError: with what was expected, what came, the remedy.
     """
+    kind = _task(task)
+    direction = direction or direction_of(objective, metrics)
     problem = Problem.from_iterables(
-        model, train_data, validation_data, test_data, calibration_size=calibration_size, loss=loss
+        model,
+        train_data,
+        validation_data,
+        test_data,
+        calibration_size=calibration_size,
+        loss=loss,
+        metrics=directed(metrics or {}, objective, direction),
+        task=kind.name,
+        void=kind.ignore_index,
     )
     config = StudyConfig.from_dict(
         {
@@ -127,7 +153,9 @@ def compress(
             "budget": () if budget is None else budget,
             "agent": agent or {},
             "baselines": baselines,
-            "objective": objective,
+            "objective": objective or problem.kind.headline,
+            "direction": direction,
+            "task": task,
             "guarantee": guarantee,
             "trials": trials,
             "seeds": [seed],
@@ -140,6 +168,14 @@ def compress(
         }
     )
     return _searched(config, problem, storage, Progress(config.goal, quiet=not progress))
+
+
+def _task(task: str | Mapping[str, Any] | None) -> TaskConfig:
+    """What `task` says, by name or as the section of a study file. Errors: `ConfigError`."""
+    kind: TaskConfig = convert(TaskConfig, task or {}, Source("compress"), ("task",))
+    if kind.metrics is not None:
+        raise ConfigError("task.metrics is for study files: in Python give the functions, `metrics={name: function}`")
+    return kind
 
 
 def _searched(

@@ -28,7 +28,11 @@ _TERM = re.compile(
     r"\s*(?P<name>\w+)\s*(?P<sign><=|≤)\s*(?P<number>[\d_]*\.?\d+(?:[eE]\d+)?)\s*(?P<unit>%|[A-Za-z]*)\s*"
 )
 _EXAMPLES = "for example `macs <= 50%`, `params <= 120k`, `size <= 200 KB` or `latency <= 3.5 ms`"
-_FLOOR = re.compile(r"\s*(?P<metric>accuracy)\s*(?P<drop>drop\s*<=|>=)\s*(?P<number>\d*\.?\d+)\s*%\s*", re.IGNORECASE)
+_BOUND = re.compile(
+    r"\s*(?P<metric>[A-Za-z_]\w*?)\s*(?P<sense>\b(?:drop|rise)\s*<=|>=|<=)\s*(?P<number>\d*\.?\d+)\s*(?P<percent>%?)\s*"
+)
+_RATE = "accuracy"
+"""The metric that guarantees were first of, whose spelling may be any and whose unit is known before the task is."""
 
 
 @dataclass(frozen=True)
@@ -67,19 +71,31 @@ NO_BUDGET = Budget((), "no budget")
 
 @dataclass(frozen=True)
 class Guarantee:
-    """The validation accuracy that a network must have to be reported, absolute or relative to the original's."""
+    """What a metric must be on the validation data for a network to be reported, absolute or from the original's."""
 
     value: float
-    """The least accuracy, or for `relative` the most that may be lost; a fraction."""
+    """The least or the most, or for `relative` the most that may be lost; what is written in % as a fraction."""
     relative: bool
     text: str
     """As the user wrote it."""
     metric: str
     """The metric that is guaranteed."""
+    upper: bool = False
+    """Whether the metric may be at most, or rise by at most, so much; else at least, or drop."""
+    percent: bool = True
+    """Whether it is written in %: of a rate these are points, of another metric a part of the original's."""
 
-    def floor(self, base: float) -> float:
-        """The least accuracy, for an original network of accuracy `base`; fractions."""
-        return base - self.value if self.relative else self.value
+    def bound(self, base: float, rate: bool = True) -> float:
+        """The least or most that the metric may be, `base` for the original; `rate`: whether it is one."""
+        if not self.relative:
+            return self.value
+        change = self.value * abs(base) if self.percent and not rate else self.value
+        return base + change if self.upper else base - change
+
+    def keeps(self, value: float, base: float, rate: bool) -> bool:
+        """Whether a network of this value, beside an original of `base`, keeps the guarantee."""
+        bound = self.bound(base, rate)
+        return value <= bound if self.upper else value >= bound
 
 
 def parse_budget(budget: str | Sequence[str]) -> Budget:
@@ -133,16 +149,36 @@ def _units(metric: str) -> tuple[Mapping[str, float], str]:
 
 
 def parse_guarantee(text: str) -> Guarantee:
-    """Read `accuracy >= 90%` or `accuracy drop <= 1%`, a drop in points of the original's validation accuracy.
+    """Read `accuracy >= 90%`, `miou drop <= 1%` (points of a rate), `rmse <= 0.2` or `rmse rise <= 5%` (a part).
 
-    Errors: `ConfigError`.
+    Whether the metric is a rate, and which direction is better, the task says. Errors: `ConfigError`.
     """
-    match = _FLOOR.fullmatch(text.replace("≤", "<=").replace("≥", ">="))
+    match = _BOUND.fullmatch(text.replace("≤", "<=").replace("≥", ">="))
     if match is None:
         raise ConfigError(
-            f"expected a guarantee, `accuracy >= 90%` or `accuracy drop <= 1%` (in points), got {text.strip()!r}"
+            f"expected a guarantee, `accuracy >= 90%` or `accuracy drop <= 1%` (in points), of another metric also "
+            f"`rmse <= 0.2` or `rmse rise <= 5%`, got {text.strip()!r}"
         )
-    value = float(match["number"]) / 100
-    if value > 1:
-        raise ConfigError(f"an accuracy is at most 100 %, got {text.strip()!r}")
-    return Guarantee(value, match["drop"] != ">=", text.strip(), match["metric"].lower())
+    metric = match["metric"].lower() if match["metric"].lower() == _RATE else match["metric"]
+    sense, percent = match["sense"].split("<")[0].strip(), bool(match["percent"])
+    value, upper = float(match["number"]) / (100 if percent else 1), sense in ("", "rise")
+    guarantee = Guarantee(value, sense in ("drop", "rise"), text.strip(), metric, upper, percent)
+    if metric == _RATE:
+        require_fitting(guarantee, rate=True, more_is_better=True)
+    return guarantee
+
+
+def require_fitting(guarantee: Guarantee, *, rate: bool, more_is_better: bool) -> None:
+    """Raise `ConfigError` unless a guarantee is written as its metric is read, and bounds its worse side."""
+    name = guarantee.metric
+    if guarantee.upper == more_is_better:
+        words = ("at least: `>=` or `drop <=`", "more") if more_is_better else ("at most: `<=` or `rise <=`", "less")
+        raise ConfigError(
+            f"of {name} {words[1]} is better, so that it is guaranteed {words[0]}, got {guarantee.text!r}"
+        )
+    if rate and not guarantee.percent:
+        raise ConfigError(f"the metric {name} is a rate: write its guarantee in %, got {guarantee.text!r}")
+    if rate and guarantee.value > 1:
+        raise ConfigError(f"the metric {name} is at most 100 %, got {guarantee.text!r}")
+    if not rate and guarantee.percent and not guarantee.relative:
+        raise ConfigError(f"the metric {name} is no rate: write its guarantee without %, got {guarantee.text!r}")

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from automl.config.latency import PREDICTED
 from automl.errors import ConfigError
-from automl.tasks.objectives import ERROR_TIMES_LOG, WEIGHED
+from automl.tasks.objectives import ERROR_TIMES_LOG, WEIGHED, known_objectives, maximized
+from automl.util.names import nearest
 
 if TYPE_CHECKING:
     from automl.config.study import StudyConfig
@@ -28,6 +29,19 @@ def require_an_end(config: StudyConfig) -> None:
             f"budget is missing: give one, for example `macs <= 50%`, or an objective that weighs accuracy against "
             f"cost and needs none, {' or '.join(WEIGHED)}"
         )
+
+
+def require_direction(config: StudyConfig) -> None:
+    """The direction of an objective is known, or said; not both in contradiction."""
+    known = config.objective in known_objectives()
+    if not known and config.direction is None:
+        raise ConfigError(
+            f"direction is missing: if {config.objective!r} is a metric of your own, say which is better, `direction: "
+            f"maximize` or `minimize`; else it is no objective{nearest(config.objective, known_objectives())}"
+        )
+    better = "maximize" if config.objective in maximized() else "minimize"
+    if known and config.direction not in (None, better):
+        raise ConfigError(f"{config.objective} is to {better}: leave out the direction, got {config.direction!r}")
 
 
 def require_limited_latency(config: StudyConfig) -> None:
@@ -115,6 +129,7 @@ def require_priced_latency(config: StudyConfig) -> None:
 
 CHECKS = (
     require_an_end,
+    require_direction,
     require_limited_latency,
     require_lowered_costs,
     require_joinable_sections,

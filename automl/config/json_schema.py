@@ -16,11 +16,14 @@ from automl.config.choices import NAMES, Names
 from automl.config.space import PRESETS, SpaceConfig
 from automl.config.study import StudyConfig
 from automl.config.walk import documented, has_short_form, unless_none
+from automl.tasks.objectives import known_objectives
 from search_spaces.operators.options import OPTIONS
 
 Schema = dict[str, Any]
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
+OF_OWN = ("task", "direction")
+"""The keys that a study file has whose objective is a metric of the user's own."""
 _TYPES = {str: "string", int: "integer", float: "number", bool: "boolean"}
 
 
@@ -28,7 +31,9 @@ def study_schema() -> Schema:
     """The schema of a whole study file, in draft 2020-12 of JSON Schema. Every section has its place in `$defs`."""
     definitions: Schema = {}
     whole = _section(StudyConfig, definitions)
-    return {"$schema": DIALECT, "title": "A study file of automl-compress", **whole, "$defs": definitions}
+    # An objective of the user's own metrics may have any name, and needs to be told which is better.
+    objective = {"anyOf": [{"properties": {"objective": {"enum": known_objectives()}}}, {"required": list(OF_OWN)}]}
+    return {"$schema": DIALECT, "title": "A study file of automl-compress", **whole, **objective, "$defs": definitions}
 
 
 def _section(cls: type, definitions: Schema) -> Schema:

@@ -17,14 +17,15 @@ from automl.config.budget import NO_BUDGET, Budget, Guarantee, parse_budget, par
 from automl.config.evaluation import EvaluationOptions, sparse_settings
 from automl.config.finish import FinishConfig
 from automl.config.latency import LatencyOptions
-from automl.config.model import DataConfig, ModelConfig
+from automl.config.model import IN_MEMORY, DataConfig, ModelConfig
 from automl.config.parse import Source, build, convert, read_yaml
 from automl.config.runner import RunnerConfig
 from automl.config.space import CHANNELS, SpaceConfig, written_out
+from automl.config.task import TaskConfig
 from automl.config.training import SparsifyOptions, TrainingOptions
 from automl.config.walk import NOT_IN_FILES
 from automl.errors import ConfigError
-from automl.tasks.objectives import maximized
+from automl.tasks.objectives import known_objectives, maximized, usual_objective
 
 
 @dataclass(frozen=True)
@@ -48,14 +49,20 @@ class StudyConfig:
     """How it is chosen. The agent's own options stand beside its name."""
     baselines: tuple[str, ...] = ("uniform", "random")
     """Agents that run beside the agent, with as many trials each."""
-    objective: Literal["accuracy", "loss", "divergence", "error_log_macs", "error_log_params", "compression_reward"] = (
-        "accuracy"
-    )
+    task: TaskConfig | None = None
+    """What the network's outputs mean, by name, `segmentation`, or as a section; None: as they look."""
+    loss: str | None = None
+    """`module:function` of your own, (outputs, targets) -> mean loss; None: the usual one of the task."""
+    objective: str = "accuracy"
     """What is sought: of divergence from the original's predictions, of loss and of the errors the least, of accuracy
     and of compression_reward, C (2 - C) times accuracy over the original's with C the part of the parameters that is
-    gone, the most."""
+    gone, the most. Of other tasks their own metric, which it is unless another is named: miou, rmse, cosine; of your
+    own metrics any."""
+    direction: Literal["maximize", "minimize"] | None = None
+    """Which is better, for an objective of your own metrics; the others know."""
     guarantee: str | None = None
-    """Accuracy that a network must have to be reported, `accuracy >= 90%` or `accuracy drop <= 1%` (in points)."""
+    """What a network must be worth to be reported: `accuracy >= 90%`, `miou drop <= 1%` (points of a rate), `rmse <=
+    0.2` or `rmse rise <= 5%` (a part of the original's)."""
     trials: int = 100
     """Trials of each agent and seed."""
     seeds: tuple[int, ...] = (0,)
@@ -113,7 +120,7 @@ class StudyConfig:
     @property
     def goal(self) -> Goal:
         """What a trial is judged by."""
-        return Goal(self.objective, "maximize" if self.objective in maximized() else "minimize")
+        return Goal(self.objective, self.direction or ("maximize" if self.objective in maximized() else "minimize"))
 
     @property
     def lanes(self) -> tuple[tuple[AgentConfig, int], ...]:
@@ -168,6 +175,7 @@ class StudyConfig:
             settings["agent"] = AgentConfig(name, options)
         if not space.structural:
             settings["evaluation"] = _of_weights(settings.get("evaluation", {}), source)
+        settings["objective"] = _objective(settings, source)
         config = build(cls, settings, source)
         model, data = config.model, config.data
         if model.weights is not None:
@@ -180,6 +188,18 @@ class StudyConfig:
             finish = replace(finish, stages=replace(finish.stages, rewind_to=early))
         artifacts = config.artifacts and str(folder / Path(config.artifacts).expanduser())
         return replace(config, model=model, data=data, finish=finish, artifacts=artifacts, folder=str(folder))
+
+
+def _objective(settings: Mapping[str, Any], source: Source) -> Any:
+    """The objective: the one set, or the usual one of the task that is named. `ConfigError` if there is none such."""
+    task: TaskConfig = convert(TaskConfig | None, settings.get("task"), source, ("task",)) or TaskConfig()
+    if "objective" not in settings:
+        return usual_objective(task.name) if task.name is not None else StudyConfig.objective
+    objective = settings["objective"]
+    own = settings.get("model") == IN_MEMORY or task.metrics is not None
+    if isinstance(objective, str) and not own and objective not in known_objectives():
+        raise source.error(("objective",), f"expected one of {', '.join(known_objectives())}, got {objective!r}")
+    return objective
 
 
 def _of_weights(given: Any, source: Source) -> Any:

@@ -15,8 +15,9 @@ from torch.utils._pytree import tree_map_only
 from agents import Goal
 from automl.evaluation.racing import hopeless, looks
 from automl.fast.precision import fast, formatted
-from automl.tasks.base import DIVERGENCE, Score
+from automl.tasks.base import DIVERGENCE
 from automl.tasks.batches import Batch, own
+from automl.tasks.metric import Metric
 from automl.tasks.problem import Problem
 from automl.tasks.scores import Scores
 from search_spaces import Point
@@ -52,13 +53,13 @@ class Judge:
         with torch.inference_mode():
             return [tree_map_only(Tensor, own, quick(*inputs)) for inputs, _ in formatted(self._batches, torch.float32)]
 
-    def _scored(self, i: int) -> Mapping[str, Score]:
+    def _scored(self, i: int) -> Mapping[str, Metric]:
         """What is scored on batch `i`."""
         divergence = self._divergence
         if divergence is None:
             return self._metrics
         reference = self._references[i]
-        return {**self._metrics, DIVERGENCE: lambda outputs, targets: divergence(outputs, reference)}
+        return {**self._metrics, DIVERGENCE: Metric(lambda outputs, targets: divergence(outputs, reference))}
 
     def on(self, batches: Sequence[Batch]) -> Judge:
         """This judge with the same samples, held in another way, and no rival in memory."""

@@ -36,7 +36,8 @@ def hopeless(ours: Scores, rival: Scores, goal: Goal, confidence: float) -> bool
     """Whether, after the samples so far, a trial would with this confidence end no better than its rival.
 
     Differences are paired by sample, so that what is hard for both does not count; the error 1 - confidence is
-    shared among the looks. False for a metric without a value a sample.
+    shared among the looks. What a sample contributes to a metric of sums, such as a mean intersection over union, is
+    taken to first order (`pseudo_values`). False for a metric that is known by the batch only.
     """
     difference = _difference(ours, rival, goal.metric)
     if difference is None or len(difference) < 2:
@@ -63,8 +64,9 @@ def estimates(ours: Scores, rival: Scores) -> list[Measurement]:
 
 def _difference(ours: Scores, rival: Scores, metric: str) -> Tensor | None:
     """Ours minus the rival's on the samples that ours have seen: [n]."""
-    mine, theirs = ours.of(metric), rival.of(metric)
-    return mine - theirs[: len(mine)] if mine is not None and theirs is not None else None
+    mine = ours.of(metric)
+    theirs = rival.of(metric, first=len(mine)) if mine is not None else None
+    return mine - theirs if mine is not None and theirs is not None else None
 
 
 def _standard_error(difference: Tensor, total: int) -> float:

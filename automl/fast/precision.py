@@ -76,7 +76,8 @@ def choose_dtype(network: nn.Module, problem: Problem) -> torch.dtype:
 
 def _compared(network: nn.Module, batches: Sequence[Batch], problem: Problem) -> tuple[float, float, float]:
     """The loss in float32 and in bfloat16, and which part of the predictions agree."""
-    loss = {"loss": problem.metrics["loss"]}
+    name = "loss" if "loss" in problem.metrics else problem.kind.headline
+    loss = {name: problem.metrics[name]}
     forms = [(dtype, fast(network, dtype), Scores()) for dtype in (torch.float32, torch.bfloat16)]
     agreeing = 0.0
     for batch in batches:

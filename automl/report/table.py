@@ -17,6 +17,8 @@ from automl.study.conclude import Results, Row
 from automl.study.finishing import reported_point, was_trained
 from automl.study.study import BASE, Study, final
 from automl.tasks.base import DIVERGENCE
+from automl.tasks.flattery import batch_means, flattery
+from automl.tasks.metric import in_unit
 from automl.tasks.objectives import WEIGHED
 from automl.types import Phase
 from automl.util.columns import align
@@ -32,14 +34,15 @@ Column = tuple[str, Callable[[Row], str]]
 def table(study: Study, results: Results) -> str:
     """One row a network: the original, then the best of each agent, mean ± standard deviation over its seeds."""
     original = results.rows[0].best[0]
-    kind = study.setup.problem.kind
-    names = [name for name in (*kind.metrics, DIVERGENCE) if name in (kind.headline, study.config.objective)]
-    units = {name: metric.unit for name, metric in kind.metrics.items()}
+    problem = study.setup.problem
+    own = [name for name in problem.metrics if name not in problem.kind.metrics]
+    wanted = (problem.kind.headline, study.config.objective, *own)
+    names = [name for name in dict.fromkeys((*problem.metrics, DIVERGENCE)) if name in wanted]
     columns: list[Column] = [("network", lambda row: _name(row, results.winner))]
     for name in names:
-        unit = units.get(name, "")
+        unit = problem.unit(name)
         columns.append((f"validation {name}", partial(_quality, metric=name, unit=unit)))
-        if name != DIVERGENCE:
+        if name in problem.metrics:
             if study.config.training is not None:
                 columns.append(("untrained", partial(_quality, metric=name, phase=Phase.REFITTED, unit=unit)))
             columns.append((f"test {name}", partial(_quality, metric=name, phase=Phase.TEST, unit=unit)))
@@ -74,6 +77,13 @@ def summary(study: Study, results: Results) -> str:
         lines.append(
             "size: of the packed file. Zeros and integers save nothing else: the network computes as if it were dense"
         )
+    problem, original = study.setup.problem, results.rows[0].best[0]
+    if means := batch_means(problem):
+        lines.append(
+            f"{', '.join(means)}: a mean over batches, weighted by their size; it depends on how large they are"
+        )
+    if flattering := flattery(problem, final(original, problem.kind.headline)):
+        lines.append(flattering)
     return "\n".join([*lines, *(f"note: {note}" for note in results.notes)])
 
 
@@ -98,7 +108,8 @@ def _kept(study: Study, winner: TrialRecord) -> str:
     guarantee = study.config.parsed_guarantee
     if guarantee is not None:
         metric = guarantee.metric
-        text += f", {metric} {final(winner, metric):.2%} where {study.config.guarantee!r} is guaranteed"
+        worth = in_unit(final(winner, metric), study.setup.problem.unit(metric))
+        text += f", {metric} {worth} where {study.config.guarantee!r} is guaranteed"
     return text
 
 

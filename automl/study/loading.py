@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import importlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,10 @@ from torch import nn
 
 from automl.config.model import IN_MEMORY, DataConfig
 from automl.config.study import StudyConfig
+from automl.config.task import TaskConfig
 from automl.data import load, names
 from automl.errors import ConfigError, DataError, ModelError, StudyError
+from automl.tasks.metric import directed
 from automl.tasks.problem import Problem
 from automl.util.names import nearest
 from automl.zoo import load_model, load_weights
@@ -36,7 +38,24 @@ def load_problem(config: StudyConfig) -> Problem:
     if config.folder is not None and config.folder not in sys.path:
         sys.path.insert(0, config.folder)  # where `module:function` lies
     model = load_model(config.model.name, config.model.options, config.model.weights)
-    return _own_data(config.data, model) if ":" in config.data.name else _built_in(config.data, model)
+    judged = _judged(config)
+    if ":" in config.data.name:
+        return _own_data(config.data, model, judged)
+    return _built_in(config.data, model, judged)
+
+
+def _judged(config: StudyConfig) -> dict[str, Any]:
+    """What the study says of task, loss and metrics, as arguments of a problem."""
+    task = config.task or TaskConfig()
+    judged: dict[str, Any] = {"task": task.name, "void": task.ignore_index}
+    if task.metrics is not None:
+        made = _call(task.metrics, {}, "task.metrics")
+        if not isinstance(made, Mapping):
+            raise ConfigError(f"{task.metrics} must return a mapping of metrics by name, got {type(made).__name__}")
+        judged["metrics"] = directed(made, config.objective, config.direction)
+    if config.loss is not None:
+        judged["loss"] = _named(config.loss, "loss")
+    return judged
 
 
 def load_early(config: StudyConfig, model: nn.Module) -> nn.Module | None:
@@ -53,7 +72,7 @@ def load_early(config: StudyConfig, model: nn.Module) -> nn.Module | None:
     return early
 
 
-def _built_in(data: DataConfig, model: nn.Module) -> Problem:
+def _built_in(data: DataConfig, model: nn.Module, judged: Mapping[str, Any]) -> Problem:
     if data.name not in names():
         raise DataError(
             f"unknown data set {data.name!r}{nearest(data.name, names())}, or your own as 'module:function'"
@@ -77,11 +96,12 @@ def _built_in(data: DataConfig, model: nn.Module) -> Problem:
         splits.training,
         repeats=not data.augment and not data.cutout,
         name=f"{data.name} data",
+        **judged,
     )
 
 
-def _own_data(data: DataConfig, model: nn.Module) -> Problem:
-    made = _call(data.name, data.options)
+def _own_data(data: DataConfig, model: nn.Module, judged: Mapping[str, Any]) -> Problem:
+    made = _call(data.name, data.options, "data")
     expected = "a mapping with `train` and `validation` (and perhaps `test`), each an iterable of batches (x, y)"
     if not isinstance(made, Mapping) or not {"train", "validation"} <= made.keys():
         got = f"a mapping with {', '.join(map(str, made))}" if isinstance(made, Mapping) else type(made).__name__
@@ -94,22 +114,30 @@ def _own_data(data: DataConfig, model: nn.Module) -> Problem:
         calibration_size=data.calibration_size,
         validation_size=data.validation_size,
         name=data.name,
+        **judged,
     )
 
 
-def _call(spec: str, options: Mapping[str, Any]) -> Any:
+def _call(spec: str, options: Mapping[str, Any], what: str) -> Any:
+    """What the function `spec` returns. Errors: `ConfigError`, `DataError`."""
+    function = _named(spec, what)
+    try:
+        return function(**options)
+    except Exception as error:
+        raise DataError(f"{spec} called with options {dict(options)} raised {type(error).__name__}: {error}") from error
+
+
+def _named(spec: str, what: str) -> Callable[..., Any]:
+    """The function `spec`, `module:function`, which the key `what` names. Errors: `ConfigError`, `DataError`."""
     module_name, _, function_name = spec.partition(":")
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # a user's module raises whatever it likes
         raise DataError(
-            f"cannot import {module_name!r} for data {spec!r}: {type(error).__name__}: {error}. "
+            f"cannot import {module_name!r} for {what} {spec!r}: {type(error).__name__}: {error}. "
             f"The module must lie beside the study file or be installed"
         ) from error
-    function = getattr(module, function_name, None)
+    function: Callable[..., Any] | None = getattr(module, function_name, None)
     if not callable(function):
-        raise ConfigError(f"module {module_name!r} has no function {function_name!r} for data {spec!r}")
-    try:
-        return function(**options)
-    except Exception as error:
-        raise DataError(f"{spec} called with options {dict(options)} raised {type(error).__name__}: {error}") from error
+        raise ConfigError(f"module {module_name!r} has no function {function_name!r} for {what} {spec!r}")
+    return function

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import torch
 from torch import nn
 
+from automl.config.budget import require_fitting
 from automl.config.latency import PREDICTED, LatencyOptions
 from automl.config.runner import RunnerConfig
 from automl.config.study import StudyConfig
@@ -82,22 +83,34 @@ class Setup:
 
     def _require_metrics(self) -> None:
         """Raise `ConfigError` unless the problem has what the objective and the guarantee speak of."""
-        kind, objective, guarantee = self.problem.kind, self.config.objective, self.config.parsed_guarantee
-        if objective in WEIGHED:
-            known = kind.metrics[kind.headline].unit == "%"
-        elif objective == DIVERGENCE:
-            known = kind.divergence is not None
-        else:
-            known = objective in self.problem.metrics
-        if not known:
-            self._refuse("objective", "Set `objective: loss`")
-        if guarantee is not None and guarantee.metric != kind.headline:
-            self._refuse("guarantee", "Leave it out")
+        problem, goal, guarantee = self.problem, self.config.goal, self.config.parsed_guarantee
+        kind, measured = problem.kind, [*problem.metrics, *([DIVERGENCE] if problem.kind.divergence else [])]
+        if goal.metric in WEIGHED:
+            if problem.unit(kind.headline) != "%":
+                self._refuse("objective", "weighs a rate from 0 to 1 against cost", f"Set `objective: {kind.headline}`")
+        elif goal.metric not in measured:
+            self._refuse("objective", "is not measured here", f"Set `objective: {kind.headline}`")
+        elif goal.metric in problem.metrics and problem.metrics[goal.metric].direction != goal.direction:
+            raise ConfigError(
+                f"the metric {goal.metric} is to {problem.metrics[goal.metric].direction}, and the study says "
+                f"direction {goal.direction}: leave that out, or change the metric"
+            )
+        if guarantee is None:
+            return
+        if guarantee.metric not in measured:
+            self._refuse(
+                "guarantee", "is of no metric that is measured here", "Leave it out, or guarantee one of these"
+            )
+        metric = problem.metrics.get(guarantee.metric)
+        more = metric is not None and metric.direction == "maximize"
+        require_fitting(guarantee, rate=problem.unit(guarantee.metric) == "%", more_is_better=more)
 
-    def _refuse(self, key: str, remedy: str) -> NoReturn:
+    def _refuse(self, key: str, why: str, remedy: str) -> NoReturn:
+        kind = self.problem.kind
+        labels = ", as its batches are inputs alone, without targets" if kind.imitates else ""
         raise ConfigError(
-            f"the {key} {getattr(self.config, key)!r} needs a network whose outputs are class scores; this one "
-            f"has {', '.join(self.problem.metrics)}. {remedy}"
+            f"the {key} {getattr(self.config, key)!r} {why}: this network has {', '.join(self.problem.metrics)}"
+            f"{labels}. {remedy}"
         )
 
     def _require_trainable(self) -> None:

@@ -29,6 +29,7 @@ from automl.store import LiveProjection, OptunaProjection, Store, StudyNotFoundE
 from automl.study.differences import first_differences
 from automl.study.prelude import keep_start, starting_network
 from automl.study.setup import Setup
+from automl.tasks.metric import in_unit
 from automl.tasks.problem import Problem
 from automl.types import Phase, Say, silent
 from automl.util.threads import pinned_threads
@@ -247,8 +248,9 @@ class Study:
         guarantee = self.config.parsed_guarantee
         if guarantee is None or not done:
             return done
-        floor = guarantee.floor(self.base().values[guarantee.metric])
-        return [record for record in done if final(record, guarantee.metric) >= floor]
+        metric, rate = guarantee.metric, self.setup.problem.unit(guarantee.metric) == "%"
+        base = self.base().values[metric]
+        return [record for record in done if guarantee.keeps(final(record, metric), base, rate)]
 
     def ranking(self) -> list[TrialRecord]:
         """The trials of all lanes that keep the guarantee, best first, of several as good that of the first lane.
@@ -270,10 +272,11 @@ class Study:
         guarantee = self.config.parsed_guarantee
         done = [record for record in records if record.state is TrialState.DONE]
         if done and guarantee is not None:
-            best = max(final(record, guarantee.metric) for record in done)
+            unit, values = self.setup.problem.unit(guarantee.metric), [final(r, guarantee.metric) for r in done]
+            best, base = (min if guarantee.upper else max)(values), self.base().values[guarantee.metric]
             return (
-                f"no trial of study {self.record.name!r} keeps {self.config.guarantee!r}: the best has {best:.2%}, "
-                f"the original {self.base().values[guarantee.metric]:.2%}. Guarantee less, raise the budget, "
+                f"no trial of study {self.record.name!r} keeps {self.config.guarantee!r}: the best has "
+                f"{in_unit(best, unit)}, the original {in_unit(base, unit)}. Guarantee less, raise the budget, "
                 f"or add trials with `automl resume {self.record.name} --trials N`"
             )
         reasons = list(dict.fromkeys(record.reason for record in records if record.reason))

@@ -3,33 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-Score = Callable[[Any, Tensor], Tensor]
-"""(outputs, targets) -> one value a sample, [n, ...], or the mean over the batch, a scalar."""
+from automl.tasks.metric import Metric, Score
 
 DIVERGENCE = "divergence"
 """The name under which the divergence from the original's outputs is measured."""
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A metric scores outputs against targets; it says which direction is better, and how people read it."""
-
-    score: Score
-    direction: Literal["maximize", "minimize"]
-    unit: Literal["", "%"] = ""
-    """What it is shown in. `%`: it is a rate, recorded as a fraction from 0 to 1."""
-
-    def __call__(self, outputs: Any, targets: Tensor) -> Tensor:
-        """One value a sample, [n, ...], or the mean over the batch, a scalar."""
-        return self.score(outputs, targets)
 
 
 class Kind(Protocol):
@@ -46,12 +28,17 @@ class Kind(Protocol):
 
     @property
     def metrics(self) -> Mapping[str, Metric]:
-        """Name -> metric, `loss` and the headline among them, in the order in which they are measured."""
+        """Name -> metric, the headline among them, in the order in which they are measured."""
         ...
 
     @property
     def headline(self) -> str:
         """The name of the metric by which people judge such a network."""
+        ...
+
+    @property
+    def imitates(self) -> bool:
+        """Whether the targets are the outputs of the original network, and labels, if there are any, play no part."""
         ...
 
     @property
@@ -84,10 +71,3 @@ class Kind(Protocol):
         Whether a cheaper arithmetic does is judged by the mean. A kind that predicts nothing in particular gives ones.
         """
         ...
-
-
-def loss_metric(loss: Score) -> Metric:
-    """The loss as a metric: cross-entropy a sample instead of its mean, so that its standard error is known; other
-    losses as they are."""
-    each = partial(F.cross_entropy, reduction="none") if loss is F.cross_entropy else loss
-    return Metric(each, "minimize")

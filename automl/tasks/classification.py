@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from automl.errors import NotFiniteError
-from automl.tasks.base import Metric, Score, loss_metric
+from automl.tasks.losses import IGNORED, counted, ignored_label, loss_metric
+from automl.tasks.metric import Metric, Score, weighted_mean
 
 
 def scores_classes(outputs: Any, targets: Tensor) -> bool:
@@ -26,17 +28,31 @@ def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
     return (outputs.argmax(1) == targets).float()
 
 
+def hits(outputs: Tensor, targets: Tensor, ignored: int = IGNORED) -> Tensor:
+    """How many labels of each sample are predicted, and how many count: [n, 2]; `ignored` is no label."""
+    right = (outputs.argmax(1) == targets) & (targets != ignored)
+    return torch.stack([right.reshape(len(right), -1).sum(1).double(), counted(targets, ignored)], 1)
+
+
 @dataclass(frozen=True)
 class Classification:
-    """The kind of task whose outputs are class scores, before the softmax; targets are class indices."""
+    """The kind of task whose outputs are class scores, before the softmax; targets are class indices.
+
+    Targets that the loss leaves out count as neither right nor wrong.
+    """
 
     loss: Score = F.cross_entropy
+    void: int | None = None
+    """The label that does not count; None: the one that the loss leaves out."""
     headline = "accuracy"
+    imitates = False
 
     @property
     def metrics(self) -> Mapping[str, Metric]:
         """The accuracy and the loss."""
-        return {self.headline: Metric(accuracy, "maximize", "%"), "loss": loss_metric(self.loss)}
+        right = partial(hits, ignored=ignored_label(self.loss) if self.void is None else self.void)
+        rate = Metric(direction="maximize", unit="%", statistics=right, value=weighted_mean)
+        return {self.headline: rate, "loss": loss_metric(self.loss)}
 
     @staticmethod
     def divergence(outputs: Tensor, originals: Tensor) -> Tensor:
@@ -60,14 +76,14 @@ class Classification:
     def drawn_loss(outputs: Tensor, targets: Tensor, generator: torch.Generator) -> Tensor:
         """The cross-entropy, summed, with labels drawn from the predicted probabilities: a scalar.
 
-        On samples that a network fits perfectly, true labels give no gradient. `targets` give the labels their shape.
+        On samples that a network fits perfectly, true labels give no gradient; `targets` play no part.
         Errors: `NotFiniteError`.
         """
         probabilities = outputs.detach().movedim(1, -1).flatten(0, -2).softmax(-1)  # [n * positions, classes]
         if not probabilities.isfinite().all():
             raise NotFiniteError("no label can be drawn from probabilities that are not finite")
         drawn = torch.multinomial(probabilities, 1, generator=generator)
-        return F.cross_entropy(outputs, drawn.view_as(targets), reduction="sum")
+        return F.cross_entropy(outputs, drawn.view(len(outputs), *outputs.shape[2:]), reduction="sum")
 
     @staticmethod
     def agreement(outputs: Tensor, others: Tensor) -> Tensor:

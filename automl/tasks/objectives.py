@@ -24,6 +24,22 @@ def maximized() -> tuple[str, ...]:
     return (*better, COMPRESSION_REWARD)
 
 
+def known_objectives() -> list[str]:
+    """Every objective that needs no metric of the user's: those that all tasks have, then those of single kinds."""
+    from automl.tasks.base import DIVERGENCE
+    from automl.tasks.kinds import KINDS
+
+    first, *others = ([*kind().metrics] for kind in KINDS)
+    return list(dict.fromkeys([*first, DIVERGENCE, *WEIGHED, *(name for names in others for name in names)]))
+
+
+def usual_objective(task: str) -> str:
+    """The metric by which a kind of task is judged, and so what is sought unless another is named."""
+    from automl.tasks.kinds import headline_of
+
+    return headline_of(task)
+
+
 def with_objective(
     measured: Sequence[Measurement], objective: str, rate: str, original: Mapping[str, float] | None = None
 ) -> list[Measurement]:

@@ -10,12 +10,23 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from automl.errors import DataError
-from automl.tasks.base import Kind, Score
+from automl.tasks.base import Kind
 from automl.tasks.batches import Batch, TrainingBatches, checked, collect
+from automl.tasks.imitation import Imitation
 from automl.tasks.kinds import kind_of
+from automl.tasks.metric import Metric, Score, as_metric
+from automl.tasks.misleading import require_telling
+from automl.tasks.reading import Reader, has_fields, unlabelled, with_forward
+
+FEW = 16
+"""How many samples show what kind of task a network has."""
+
+
+def usual_loss(outputs: Any, targets: Tensor) -> Tensor:
+    """Stand for the usual loss of a kind of task until that is known; it cannot be called."""
+    raise NotImplementedError
 
 
 @dataclass
@@ -38,23 +49,68 @@ class Problem:
     """(seed, batch size) -> the batches of one epoch, in random order and augmented; None: nothing can be trained."""
     repeats: bool = False
     """Whether every epoch has the very same samples, so that what a teacher says of them can be remembered."""
-    loss: Score = F.cross_entropy
-    """(outputs, targets) -> mean loss, a scalar."""
-    metrics: Mapping[str, Score] = field(default_factory=dict)
-    """Further metrics. Those of the kind are added before them: `loss` always, and `accuracy` where outputs are class
-    scores [n, classes, ...]."""
+    loss: Score = usual_loss
+    """(outputs, targets) -> mean loss, a scalar; if it is not given, the usual one of the kind."""
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
+    """Further metrics: functions, `Metric`s, accumulators. Those of the kind are added before them."""
     name: str = ""
+    task: str | Kind | None = None
+    """The kind of task, by name or itself; None: as outputs, targets and loss tell (`kind_of`)."""
+    void: int | None = None
+    """The label that does not count, for a kind that is named; None: what the loss leaves out."""
     kind: Kind = field(init=False)
     """What the network's outputs mean."""
 
     def __post_init__(self) -> None:
-        self.model = copy.deepcopy(self.model).cpu().eval()
-        self.calibration = checked(self.calibration, "calibration")
-        self.validation = checked(self.validation, "validation")
-        outputs = self._try(self.calibration[0], "calibration")
-        self._try(self.validation[0], "validation")
-        self.kind = kind_of(outputs, self.calibration[0][1], self.loss)
-        self.metrics = {**self.kind.metrics, **self.metrics}
+        read = Reader(self.model)
+        self.calibration = checked(self.calibration, "calibration", read)
+        self.validation = checked(self.validation, "validation", read)
+        self.model = copy.deepcopy(read.fitted(self.model)).cpu().eval()
+        given = None if self.loss is usual_loss else self.loss
+        outputs = self._outputs(_first(self.calibration[0], FEW), "calibration")
+        if has_fields(outputs) or (given is None and isinstance(outputs, dict)):
+            self.model = with_forward(self.model, main_only=True)
+            outputs = self.model(*_first(self.calibration[0], FEW)[0])
+        self.kind = self._kind(outputs, given)
+        self.loss = self.kind.loss
+        if self.kind.imitates:
+            self._imitate()
+        else:
+            for batch, split in ((self.calibration[0], "calibration"), (self.validation[0], "validation")):
+                self._try(_example(batch), split)
+            require_telling(self.model, self.loss, self.calibration[0])
+        if self.kind.imitates or self._kind(outputs, self.loss) != self.kind:
+            self.task = self.kind  # so that a copy of this problem, with data as they are now, has the same
+        own = {name: as_metric(name, metric) for name, metric in self.metrics.items()}
+        self.metrics = {**self.kind.metrics, **own}
+
+    def _kind(self, outputs: Any, loss: Score | None) -> Kind:
+        """What the outputs mean: as the user says, or as they look."""
+        if self.task is not None and not isinstance(self.task, str):
+            return self.task
+        targets = _first(self.calibration[0], FEW)[1]
+        kind = kind_of(outputs, targets, loss, self.task, self.void)
+        parts = {unlabelled(found) for _, found in (*self.calibration, *self.validation)}
+        if len(parts) > 1 and not isinstance(self.task, str):
+            raise DataError(
+                "all calibration and validation batches must have targets, or none, but some are inputs alone. Give "
+                "pairs (inputs, targets) everywhere, or leave the targets out"
+            )
+        return kind
+
+    def _imitate(self) -> None:
+        """Let the network's own outputs be the targets of all batches."""
+        imitation = Imitation(self.model)
+        self.calibration = imitation.batches(self.calibration)
+        self.validation = imitation.batches(self.validation)
+        if self.test is not None:
+            self.test = imitation.of_test(self.test)
+        if self.training is not None:
+            self.training = imitation.of_training(self.training)
+
+    def unit(self, metric: str) -> str:
+        """What `metric` is shown in: `%` for a rate, "" for anything else."""
+        return self.metrics[metric].unit if metric in self.metrics else ""
 
     def epochs(self, batch_size: int) -> Callable[[int], Iterable[Batch]]:
         """Seed -> the batches of one epoch of training. `DataError` if there is no training data to be read anew."""
@@ -71,28 +127,31 @@ class Problem:
         """The first two samples of the first calibration batch, cloned: a tuple of [2, ...]."""
         return _example(self.calibration[0])[0]
 
-    def _try(self, batch: Batch, split: str) -> Any:
-        """The outputs for two samples of `batch`; a forward or loss that fails is a `DataError`."""
-        inputs, targets = _example(batch)
+    def _outputs(self, batch: Batch, split: str) -> Any:
+        """The outputs for the samples of `batch`; a forward that fails is a `DataError`."""
+        inputs, _ = batch
         shapes = ", ".join(str(list(x.shape)) for x in inputs)
         try:
-            with torch.inference_mode():
-                outputs = self.model(*inputs)
+            with torch.no_grad():
+                return self.model(*inputs)
         except Exception as error:
             raise DataError(
                 f"the network's forward must accept the {split} data, but inputs of shape {shapes} and dtype "
                 f"{inputs[0].dtype} raised {type(error).__name__}: {error}. "
                 f"Give batches as the network was trained on"
             ) from error
+
+    def _try(self, batch: Batch, split: str) -> None:
+        """Run network and loss on `batch`; what fails is a `DataError`."""
+        outputs, (_, targets) = self._outputs(batch, split), batch
         try:
             self.loss(outputs, targets)
         except Exception as error:
             raise DataError(
                 f"the loss must accept the network's outputs and the {split} targets, but targets of shape "
                 f"{list(targets.shape)} and dtype {targets.dtype} raised {type(error).__name__}: {error}. "
-                f"Pass a `loss` that fits, or targets as class indices"
+                f"Pass a `loss` that fits{_hint(outputs)}, or targets as class indices"
             ) from error
-        return outputs
 
     @classmethod
     def from_iterables(
@@ -105,24 +164,38 @@ class Problem:
         calibration_size: int = 512,
         validation_size: int | None = None,
         loss: Callable[[Any, Tensor], Tensor] | None = None,
+        metrics: Mapping[str, Any] | None = None,
+        task: str | Kind | None = None,
+        void: int | None = None,
         name: str = "",
     ) -> Problem:
-        """A problem from any iterables of `(x, y)` batches, x a tensor or a tuple of tensors, [n, ...] each.
+        """A problem from any iterables of batches, [n, ...] each: pairs (x, y), or what else a `Reader` takes.
 
         The first `calibration_size` training samples serve calibration and batch-norm recalibration alike, so
         `train_data` should yield what training saw; all of it is read when something is trained, again and again.
         `validation_size` None takes all. `test_data` is not read here.
         """
+        read = Reader(model)
+        calibration = collect(train_data, "training", calibration_size, read)
         return cls(
-            model,
-            collect(train_data, "training", calibration_size),
-            collect(validation_data, "validation", validation_size),
-            test=None if test_data is None else partial(collect, test_data, "test", None),
-            training=None if isinstance(train_data, Iterator) else TrainingBatches(train_data),
+            read.fitted(model),
+            calibration,
+            collect(validation_data, "validation", validation_size, read),
+            test=None if test_data is None else partial(collect, test_data, "test", None, read),
+            training=None if isinstance(train_data, Iterator) else TrainingBatches(train_data, read),
             repeats=isinstance(train_data, Sequence),
-            loss=loss or F.cross_entropy,
+            loss=loss or usual_loss,
+            metrics=metrics or {},
             name=name or type(model).__name__,
+            task=task,
+            void=void,
         )
+
+
+def _first(batch: Batch, samples: int) -> Batch:
+    """The first `samples` samples of `batch`."""
+    inputs, targets = batch
+    return tuple(x[:samples] for x in inputs), targets[:samples]
 
 
 def _example(batch: Batch) -> Batch:
@@ -130,3 +203,9 @@ def _example(batch: Batch) -> Batch:
     inputs, targets = batch
     pick = [0, min(1, len(targets) - 1)]
     return tuple(x[pick].clone() for x in inputs), targets[pick].clone()
+
+
+def _hint(outputs: Any) -> str:
+    """What fits outputs of one channel."""
+    one = isinstance(outputs, Tensor) and outputs.ndim > 1 and outputs.shape[1] == 1
+    return ", for one channel binary_cross_entropy_with_logits," if one else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,15 +12,15 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from automl.errors import NotFiniteError
-from automl.tasks.base import Score
 from automl.tasks.batches import Batch
+from automl.tasks.metric import Metric, pseudo_values
 from automl.types import Measurement
 from automl.util.modes import evaluating
 from automl.util.threads import cpu_name
 
 
-def measure_metrics(network: nn.Module, batches: Sequence[Batch], metrics: Mapping[str, Score]) -> list[Measurement]:
-    """The mean of each metric over the samples of `batches`, as `network` computes it in eval mode.
+def measure_metrics(network: nn.Module, batches: Sequence[Batch], metrics: Mapping[str, Metric]) -> list[Measurement]:
+    """Each metric over the samples of `batches`, as `network` computes them in eval mode.
 
     Raises `NotFiniteError` for NaN or infinite values.
     """
@@ -34,49 +35,86 @@ class Scores:
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
-        self._values: dict[str, list[Tensor]] = {}
+        self._tallies: dict[str, _Tally] = {}
 
-    def add(self, network: nn.Module, batch: Batch, metrics: Mapping[str, Score]) -> Any:
+    def add(self, network: nn.Module, batch: Batch, metrics: Mapping[str, Metric]) -> Any:
         """Run `network` on a batch, in eval mode, score its outputs, converted to float32, and return them."""
         inputs, targets = batch
         with evaluating(network), torch.inference_mode():
             outputs = tree_map(_float32, network(*inputs))
             self.sizes.append(len(targets))
             for name, metric in metrics.items():
-                self._keep(name, metric(outputs, targets))
+                if name not in self._tallies:
+                    self._tallies[name] = _Tally(metric)
+                self._tallies[name].add(metric, outputs, targets)
         return outputs
 
-    def _keep(self, name: str, value: Any) -> None:
-        value = torch.as_tensor(value).double()
-        self._values.setdefault(name, []).append(value.reshape(len(value), -1).mean(1) if value.ndim else value)
+    def of(self, metric: str, first: int | None = None) -> Tensor | None:
+        """What each sample so far contributes to the metric, [n], by the `first` of them (None: all).
 
-    def of(self, metric: str) -> Tensor | None:
-        """The value of each sample so far, [n]; None for a metric that has only a value a batch."""
-        parts = self._values[metric]
-        return torch.cat(parts) if parts[0].ndim else None
+        Their mean is the metric over these samples. None for a metric that has only a value a batch, or a whole.
+        """
+        return self._tallies[metric].each(first)
 
     def measurements(self) -> list[Measurement]:
-        """The mean of each metric.
+        """Each metric over all samples so far.
 
-        A metric with a value a sample gets the standard error of its mean; one that is a mean over the batch is
-        weighted by batch size and gets the standard error between batches (None for a single batch).
+        A metric with statistics or a value a sample gets the standard error of the delta method; one that is a mean
+        over the batch is weighted by batch size and gets the standard error between batches (None for a single batch);
+        one that keeps its own account has none.
         """
-        return [_mean(name, parts, self.sizes) for name, parts in self._values.items()]
+        return [tally.measured(name, self.sizes) for name, tally in self._tallies.items()]
 
 
-def _mean(metric: str, parts: list[Tensor], sizes: list[int]) -> Measurement:
-    total = sum(sizes)
-    if parts[0].ndim:
-        each = torch.cat(parts)
-        mean, variance = float(each.mean()), float(each.var(correction=0))
-    else:
-        each, weight = torch.stack(parts), torch.tensor(sizes, dtype=torch.float64) / total
-        mean = float((each * weight).sum())
-        variance = float(((each - mean) ** 2 * weight).sum())
-    if not math.isfinite(mean):
-        raise NotFiniteError(f"{metric} is {mean}")
-    spread = math.sqrt(variance / (len(each) - 1)) if len(each) > 1 else None
-    return Measurement(metric, mean, n=total, spread=spread, device=cpu_name())
+class _Tally:
+    """A tally adds up what one metric says of batch after batch."""
+
+    def __init__(self, metric: Metric) -> None:
+        self._value = metric.value
+        self._rows: list[Tensor] = []
+        """A value a sample [n], statistics [n, k], or the mean over a batch, a scalar."""
+        self._account: Any = copy.deepcopy(metric.accumulator)
+        if self._account is not None:
+            self._account.reset()
+
+    def add(self, metric: Metric, outputs: Any, targets: Tensor) -> None:
+        """Take a batch into account, by a metric that may be another for each batch but of the same sort."""
+        if self._account is not None:
+            self._account.update(outputs, targets)
+        elif metric.statistics is not None:
+            self._rows.append(metric.statistics(outputs, targets).double())
+        else:
+            assert metric.score is not None
+            value = torch.as_tensor(metric.score(outputs, targets)).double()
+            self._rows.append(value.reshape(len(value), -1).mean(1) if value.ndim else value)
+
+    def each(self, first: int | None = None) -> Tensor | None:
+        """What each of the `first` samples contributes: [n]; None where that is unknown."""
+        if self._account is not None or not self._rows[0].ndim:
+            return None
+        rows = torch.cat(self._rows)[:first]
+        return rows if self._value is None else pseudo_values(rows, self._value)
+
+    def measured(self, name: str, sizes: Sequence[int]) -> Measurement:
+        """The metric over all batches, of these sizes."""
+        spread: float | None = None
+        if self._account is not None:
+            value = float(self._account.compute())
+        elif (each := self.each()) is None:
+            means, weight = torch.stack(self._rows), torch.tensor(sizes, dtype=torch.float64) / sum(sizes)
+            value = float((means * weight).sum())
+            spread = _standard_error(float(((means - value) ** 2 * weight).sum()), len(means))
+        else:
+            value = float(each.mean()) if self._value is None else self._value(torch.cat(self._rows).sum(0))
+            spread = _standard_error(float(each.var(correction=0)), len(each))
+        if not math.isfinite(value):
+            raise NotFiniteError(f"{name} is {value}")
+        return Measurement(name, value, n=sum(sizes), spread=spread, device=cpu_name())
+
+
+def _standard_error(variance: float, n: int) -> float | None:
+    """Of a mean of `n` values, from their variance; None for a single one."""
+    return math.sqrt(variance / (n - 1)) if n > 1 else None
 
 
 def _float32(value: Any) -> Any:

@@ -62,7 +62,7 @@ class Distillation:
             outputs, (reference, _), hints = network(*inputs), self.teacher(inputs), None
         loss = options.weight * self._soft(outputs, reference)
         if options.weight < 1:
-            loss = loss + (1 - options.weight) * self._hard(outputs, targets)
+            loss = loss + (1 - options.weight) * self._hard(outputs, targets).mean()
         return loss if hints is None else loss + self._hint_weight * hints
 
     def parameters(self) -> Iterator[nn.Parameter]:

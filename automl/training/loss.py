@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from automl.errors import ConfigError
+from automl.tasks.losses import is_cross_entropy, label_options
 
 Loss = Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]
 """(network, inputs, targets) -> a scalar; it runs the forward itself, under autocast if the training does.
@@ -22,12 +23,14 @@ one of the same weights that gives more of it.
 
 def smoothed(loss: Callable[[Any, Tensor], Tensor], label_smoothing: float) -> Callable[[Any, Tensor], Tensor]:
     """`loss` with part of each target spread evenly over all classes; other than cross-entropy: `ConfigError`."""
-    if label_smoothing and loss is not F.cross_entropy:
+    if label_smoothing and is_cross_entropy(loss):
+        return partial(F.cross_entropy, **{**(label_options(loss) or {}), "label_smoothing": label_smoothing})
+    if label_smoothing:
         raise ConfigError(
             "label_smoothing is for cross-entropy, and this problem has a loss of its own: leave it out, or smooth "
             "the targets in that loss"
         )
-    return partial(F.cross_entropy, label_smoothing=label_smoothing) if label_smoothing else loss
+    return loss
 
 
 class SupervisedLoss:
@@ -39,4 +42,4 @@ class SupervisedLoss:
 
     def __call__(self, network: nn.Module, inputs: tuple[Tensor, ...], targets: Tensor) -> Tensor:
         """The mean loss of a batch."""
-        return self._loss(network(*inputs), targets)
+        return self._loss(network(*inputs), targets).mean()

@@ -9,7 +9,7 @@ import contextlib
 import copy
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from agents import Goal
 from automl.config.training import TrainingOptions
 from automl.errors import ConfigError, DataError, NotFiniteError, StudyError
-from automl.tasks.batches import Batch
 from automl.training.average import Average
 from automl.training.checkpoint import read_checkpoint, write_checkpoint
+from automl.training.epochs import Data, counted, ending_after
 from automl.training.form import autocast, compiled, explained, laid_out, on_device, settled
 from automl.training.loss import Loss
 from automl.training.methods.base import Regulariser
@@ -31,9 +31,6 @@ from automl.training.weights import copied, in_place, live, put
 from automl.types import Say, silent
 from automl.util.duration import duration
 from automl.util.fingerprint import fingerprint
-
-Data = Callable[[int], Iterable[Batch]]
-"""Seed of an epoch -> its batches, in random order and augmented if they are to be."""
 
 Validate = Callable[[nn.Module], Mapping[str, float]]
 """A network in eval mode on the CPU -> what it is worth, by metric."""
@@ -108,7 +105,7 @@ def train(
     device = _device(options)
     with _own_randomness(device):
         try:
-            training = _Training(network, _ending_after(data, options.samples), loss, options, device, regularisers)
+            training = _Training(network, ending_after(data, options.samples), loss, options, device, regularisers)
             return training.run(validate, goal, checkpoint, until or options.epochs, say)
         finally:
             laid_out(network.cpu().eval(), channels_last=False)
@@ -174,7 +171,9 @@ class _Training:
         if found is not None:
             self._restore(found, checkpoint)
         before = len(self.epochs)
-        per_epoch = _count(self.data, _epoch_seed(self.options.seed, 0)) if before < until else 0
+        per_epoch = 0
+        if before < until:
+            per_epoch, self.data = counted(self.data, _epoch_seed(self.options.seed, 0))
         start = time.monotonic()
         for number in range(before, until):
             epoch = self._epoch(number, per_epoch)
@@ -339,32 +338,6 @@ def _own_randomness(device: torch.device) -> contextlib.AbstractContextManager[N
 def _epoch_seed(seed: int, epoch: int) -> int:
     """The seed of an epoch's data."""
     return int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0])
-
-
-def _ending_after(data: Data, samples: int | None) -> Data:
-    """`data` whose epochs end with the batch that makes `samples` full."""
-    if samples is None:
-        return data
-    enough = samples
-
-    def epoch(seed: int) -> Iterator[Batch]:
-        seen = 0
-        for inputs, targets in data(seed):
-            yield inputs, targets
-            seen += len(targets)
-            if seen >= enough:
-                return
-
-    return epoch
-
-
-def _count(data: Data, seed: int) -> int:
-    """How many batches an epoch has."""
-    batches: Any = data(seed)
-    try:
-        return len(batches)
-    except TypeError:
-        return sum(1 for _ in batches)
 
 
 def _line(epochs: Sequence[Epoch], planned: int, left_s: float) -> str:

@@ -135,7 +135,7 @@ def test_bad_arguments_get_one_clear_error(model, arguments, error, complaint):
 def test_a_network_without_class_scores_needs_the_loss(model):
     targets = [(x, torch.randn(16, 4)) for x, _ in batches(0)]
     with pytest.raises(AutomlError, match="objective"):
-        automl.compress(model, targets, targets, loss=nn.functional.mse_loss, trials=1)
+        automl.compress(model, targets, targets, loss=nn.functional.mse_loss, objective="accuracy", trials=1)
     result = automl.compress(
         model, targets, targets, loss=nn.functional.mse_loss, objective="loss", trials=2, agent="random", progress=False
     )

@@ -79,7 +79,7 @@ def test_a_budget_knows_its_limit_on_latency():
 )
 def test_a_guarantee_is_a_least_accuracy_for_an_original_of_93_per_cent(text, floor):
     guarantee = parse_guarantee(text)
-    assert guarantee.floor(0.93) == pytest.approx(floor) and guarantee.metric == "accuracy"
+    assert guarantee.bound(0.93) == pytest.approx(floor) and guarantee.metric == "accuracy"
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from automl.config.evaluation import EvaluationOptions
 from automl.errors import ConfigError
 from automl.evaluation import Evaluator
 from automl.evaluation.racing import LOOKS, estimates, hopeless, looks
+from automl.tasks.metric import Metric
 from automl.tasks.scores import Scores
 from search_spaces import channel_space
 
@@ -21,8 +22,7 @@ LOSS = Goal("loss", "minimize")
 def scores(values, sizes=None):
     out = Scores()
     for part in torch.as_tensor(values, dtype=torch.float64).split(sizes or len(values)):
-        out.sizes.append(len(part))
-        out._keep("loss", part)
+        out.add(torch.nn.Identity(), ((part,), part), {"loss": Metric(lambda outputs, targets: targets)})
     return out
 
 

@@ -7,10 +7,14 @@ import torch
 from torch.nn import functional as F
 
 from automl.errors import NotFiniteError
-from automl.tasks.base import Metric
 from automl.tasks.classification import Classification
 from automl.tasks.custom import Custom
-from automl.tasks.kinds import KINDS, kind_of
+from automl.tasks.kinds import KINDS, NAMED, kind_of
+from automl.tasks.label_free import Embedding, Unlabelled
+from automl.tasks.losses import BinaryCrossEntropy
+from automl.tasks.metric import Metric
+from automl.tasks.regression import Regression
+from automl.tasks.segmentation import Segmentation
 
 N = 6
 
@@ -23,6 +27,10 @@ def examples(seed):
         "classes": (Classification(), torch.randn(N, 4).double(), labels),
         "dense classes": (Classification(), torch.randn(N, 4, 3, 5).double(), maps),
         "classes with a loss of one's own": (Classification(F.multi_margin_loss), torch.randn(N, 4).double(), labels),
+        "pixels": (Segmentation(), torch.randn(N, 4, 3, 5).double(), maps),
+        "a mask": (Segmentation(BinaryCrossEntropy()), torch.randn(N, 1, 3, 5).double(), (maps > 1)[:, None].double()),
+        "measured numbers": (Regression(), torch.randn(N, 2).double(), torch.randn(N, 2).double()),
+        "directions": (Embedding(), torch.randn(N, 4).double(), torch.randn(N, 4).double()),
         "numbers": (Custom(F.mse_loss), torch.randn(N, 2).double(), torch.randn(N, 2).double()),
         "shares of classes": (Custom(), torch.randn(N, 4).double(), torch.softmax(torch.randn(N, 4).double(), 1)),
     }
@@ -39,7 +47,10 @@ def generator():
 
 def test_the_kind_is_told_by_outputs_and_targets(example):
     kind, outputs, targets = example
-    assert kind_of(outputs, targets, kind.loss) == kind
+    name = next(name for name, one in NAMED.items() if isinstance(one(), type(kind)))
+    assert kind_of(outputs, targets, kind.loss, name) == kind
+    if isinstance(kind, Classification | Custom):
+        assert kind_of(outputs, targets, kind.loss) == kind
     assert any(isinstance(one(), type(kind)) for one in KINDS)
     assert pickle.loads(pickle.dumps(kind)) == kind
 
@@ -48,11 +59,9 @@ def test_metrics_are_means_over_samples_and_the_headline_is_one(example):
     kind, outputs, targets = example
     assert kind.headline in kind.metrics and all(isinstance(metric, Metric) for metric in kind.metrics.values())
     assert kind.metrics["loss"].direction == "minimize"
-    torch.testing.assert_close(kind.metrics["loss"](outputs, targets).mean(), kind.loss(outputs, targets))
+    assert kind.metrics["loss"].of(outputs, targets) == pytest.approx(float(kind.loss(outputs, targets)))
     for metric in kind.metrics.values():
-        values = metric(outputs, targets)
-        assert values.ndim == 0 or len(values) == N
-        assert metric.unit != "%" or ((values >= 0) & (values <= 1)).all()
+        assert metric.unit != "%" or 0 <= metric.of(outputs, targets) <= 1
 
 
 def test_outputs_agree_with_themselves_and_are_no_distance_away(example):
@@ -79,7 +88,12 @@ def test_softening_is_for_probabilities(example):
     if kind.softened is None:
         return
     loss = kind.softened(outputs, outputs.flip(0), 2.0)
-    theirs, ours = (torch.softmax(x.float().movedim(1, -1).reshape(-1, 4) / 2, 1) for x in (outputs.flip(0), outputs))
+    if outputs.shape[1] == 1:  # of a mask: the scores of no and yes
+        outputs = torch.cat([torch.zeros_like(outputs), outputs], 1)
+    classes = outputs.shape[1]
+    theirs, ours = (
+        torch.softmax(x.float().movedim(1, -1).reshape(-1, classes) / 2, 1) for x in (outputs.flip(0), outputs)
+    )
     torch.testing.assert_close(loss, 4 * F.kl_div(ours.log(), theirs, reduction="batchmean"), check_dtype=False)
 
 
@@ -88,7 +102,7 @@ def test_class_scores_are_judged_by_accuracy_and_compared_by_kl():
     assert kind.headline == "accuracy"
     assert (kind.metrics["accuracy"].direction, kind.metrics["accuracy"].unit) == ("maximize", "%")
     right = torch.stack([outputs[:, c] for c in range(4)]).max(0).indices == targets
-    assert torch.equal(kind.metrics["accuracy"](outputs, targets), right.float())
+    assert kind.metrics["accuracy"].of(outputs, targets) == float(right.double().mean())
     ours, theirs = (torch.distributions.Categorical(logits=x.movedim(1, -1)) for x in (outputs, others))
     torch.testing.assert_close(kind.divergence(outputs, others), torch.distributions.kl_divergence(theirs, ours))
     nudged = outputs.clone()
@@ -122,3 +136,24 @@ def test_a_task_of_ones_own_has_its_loss_and_nothing_else():
     expected = N * (outputs - targets).square().mean()
     torch.testing.assert_close(kind.drawn_loss(outputs, targets, generator()), expected)
     assert kind.agreement({"boxes": outputs}, {"boxes": targets}) == 1
+
+
+def test_the_drawn_gradients_are_the_curvature_of_the_loss():
+    """Of regression 2 / d for each of d numbers; of the cosine (I - u u') / |x|^2, with the original's direction u."""
+    x = torch.tensor([[3.0, -1.0, 2.0, 0.5]], dtype=torch.float64).expand(40_000, 4).clone().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(Regression().drawn_loss(x, x, generator()), x)
+    torch.testing.assert_close(gradient.square().mean(0), torch.full((4,), 2 / 4).double(), rtol=0.05, atol=0)
+    (gradient,) = torch.autograd.grad(Embedding().drawn_loss(x, x, generator()), x)
+    one = x[:1].detach()
+    hessian = torch.autograd.functional.hessian(lambda y: (1 - F.cosine_similarity(y, one)).sum(), one)[0, :, 0]
+    torch.testing.assert_close(gradient.mT @ gradient / 40_000, hessian, rtol=0.05, atol=2e-3)
+
+
+def test_without_labels_only_the_divergence_is_known():
+    outputs, targets = torch.randn(N, 4), torch.empty(N, 0)
+    kind = kind_of(outputs, targets, None)
+    assert kind == Unlabelled(Regression()) and list(kind.metrics) == [kind.headline] == ["divergence"]
+    assert kind_of(outputs, targets, None, "classification") == Unlabelled(Classification())
+    assert pickle.loads(pickle.dumps(kind)) == kind and kind.loss(outputs, outputs) == 0
+    others = outputs.flip(0)
+    assert kind.metrics["divergence"].of(outputs, others) == pytest.approx(float(F.mse_loss(outputs, others)))
