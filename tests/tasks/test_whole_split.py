@@ -86,7 +86,7 @@ def test_the_loss_of_labels_is_the_mean_over_what_counts(seed, dense):
         nn.KLDivLoss(reduction="batchmean"),
         F.cross_entropy,
     ],
-    ids=str,
+    ids=["mse", "l1", "huber", "bce", "weighted bce", "kl", "cross-entropy"],
 )
 def test_any_loss_of_pytorch_is_that_over_the_whole_split(loss):
     torch.manual_seed(0)
