@@ -1,6 +1,6 @@
 """Compress third-party networks to half their MACs, and say what happened to each.
 
-    python experiments/coverage/run.py COLLECTION [--networks resnet18 ...] [--onnx]
+    python -m experiments.coverage.run COLLECTION [--networks resnet18 ...] [--onnx]
 
 COLLECTION is pytorchcv, torchvision, timm or transformers; the table goes to `experiments/coverage/COLLECTION.md`.
 Untrained weights; the question is surgery.
@@ -118,7 +118,7 @@ def exported(small: nn.Module, inputs, plan: Plan) -> str:
 
 INTRO = """# Which networks of other people can be compressed: {title}
 
-    python experiments/coverage/run.py {name}{onnx}
+    python -m experiments.coverage.run {name}{onnx}
 
 Commit {commit}, torch {torch}. Untrained networks, widths as equal as half the MACs allow, or as narrow as it goes
 where half cannot be reached. A network counts if its outputs keep their shapes for batches of 1, 2 and 3, and if its
@@ -164,16 +164,22 @@ def main() -> None:
         half += ok and float(text.split("|")[3].strip().rstrip("%")) <= 50.01
         rows.append(text)
         print(text, flush=True)
-    summary = f"{passed} of {len(names)} compressed, {half} of them to half their MACs."
+        summary = f"{passed} of {len(rows)} compressed, {half} of them to half their MACs."
+        if len(rows) < len(collection.names):
+            summary += f" Of {len(collection.names)} in the list, the first {len(rows)} were tried."
+        if arguments.networks is None:  # as far as it has come, so that nothing is lost
+            write(arguments.collection, arguments.onnx, rows, summary)
     print(summary)
-    if arguments.networks is None:
-        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-        more, line = ("ONNX | ", "--- | ") if arguments.onnx else ("", "")
-        intro = INTRO.format(
-            **{"title": collection.title, "name": arguments.collection, "onnx": " --onnx" * arguments.onnx},
-            **{"commit": commit, "torch": torch.__version__, "more": more, "line": line},
-        )
-        Path(__file__).with_name(f"{arguments.collection}.md").write_text("\n".join([intro, *rows, "", summary, ""]))
+
+
+def write(name: str, onnx: bool, rows: list[str], summary: str) -> None:
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    more, line = ("ONNX | ", "--- | ") if onnx else ("", "")
+    intro = INTRO.format(
+        **{"title": COLLECTIONS[name].title, "name": name, "onnx": " --onnx" * onnx},
+        **{"commit": commit, "torch": torch.__version__, "more": more, "line": line},
+    )
+    Path(__file__).with_name(f"{name}.md").write_text("\n".join([intro, *rows, "", summary, ""]))
 
 
 if __name__ == "__main__":
