@@ -45,9 +45,9 @@ def check(seed):
 
     y = torch.randn(7, 3, 8, 8, generator=generator)
     expected = in_double(masked(space.original, space, plan), y)
-    for n in (7, 3, 1):
+    for n in (7, 1):
         got = in_double(small, y[:n])
         assert agree(got, expected[:n]), f"seed {seed}, a batch of {n}: {got} for {expected[:n]}"
 
-    assert_costs(space, point, small, y[:3], seed)
+    assert_costs(space, point, small, y[:3], seed)  # which runs it on a batch of 3
     assert space.original_cost("macs") == macs_of(model, x), f"seed {seed}"
