@@ -17,13 +17,12 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-TOGETHER = ("runners", "cli", "store", "golden")
-"""Folders whose tests share a Ray cluster, a finished study, a PostgreSQL, or spaces; the longest first."""
+TOGETHER = ("runners", "store", "cli", "golden")
+"""Folders whose tests share a Ray cluster, a PostgreSQL, a finished study, or spaces."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep those folders together and begin with them; all other tests go to whichever process is free."""
-    items.sort(key=lambda item: ([*TOGETHER, item.path.parent.name]).index(item.path.parent.name))
+    """Keep those folders together; all other tests go to whichever process is free."""
     for item in items:
         folder = item.path.parent.name
         if folder in TOGETHER:
