@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from search_spaces.graph.plain_weights import set_weights
+
 
 class WrittenOut(nn.Module):
     """Multi-head attention as linear layers and products (Vaswani et al. 2017, section 3.2.2).
@@ -72,26 +74,25 @@ class WrittenOut(nn.Module):
 
 def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
     layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
-    layer.weight = nn.Parameter(weight.detach().clone())
-    if bias is not None:
-        layer.bias = nn.Parameter(bias.detach().clone())
+    set_weights(layer, weight, bias)
     return layer
 
 
 def _joined(mask: Tensor | None, padding: Tensor | None, q: Tensor) -> Tensor | None:
     """Both masks as one to be added, of a shape that [batch, heads, n, m] broadcasts with."""
-    found = []
-    for given, shape in ((mask, None), (padding, 2)):
-        if given is None:
-            continue
-        if given.dtype == torch.bool:
-            given = torch.zeros_like(given, dtype=q.dtype).masked_fill(given, float("-inf"))
-        if shape == 2:
-            given = given[..., None, None, :]
-        elif given.dim() == 3:  # [batch * heads, n, m]
-            given = given.unflatten(0, (q.shape[0], -1))
-        found.append(given)
-    return None if not found else found[0] if len(found) == 1 else found[0] + found[1]
+    if mask is not None:
+        mask = _added(mask, q)
+        if mask.dim() == 3:  # [batch * heads, n, m]
+            mask = mask.unflatten(0, (q.shape[0], -1))
+    if padding is None:
+        return mask
+    padding = _added(padding, q)[..., None, None, :]
+    return padding if mask is None else mask + padding
+
+
+def _added(mask: Tensor, q: Tensor) -> Tensor:
+    """A mask as what is added to scores: minus infinity where it is true."""
+    return mask if mask.dtype != torch.bool else torch.zeros_like(mask, dtype=q.dtype).masked_fill(mask, float("-inf"))
 
 
 def write_out(network: nn.Module) -> None:

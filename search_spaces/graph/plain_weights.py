@@ -62,10 +62,15 @@ def _plain(kind: type[nn.Module], given: Mapping[str, Any], weight: Tensor, bias
     else:
         options = {name: given[name] for name in ("stride", "padding", "dilation", "groups") if name in given}
         layer = made(*sizes, tuple(weight.shape[2:]), bias=bias is not None, **options)
-    layer.weight = nn.Parameter(weight.clone())
-    if bias is not None:
-        layer.bias = nn.Parameter(bias.clone())
+    set_weights(layer, weight, bias)
     return layer  # type: ignore[no-any-return]
+
+
+def set_weights(layer: nn.Module, weight: Tensor, bias: Tensor | None) -> None:
+    """Give a layer copies of this weight and bias as its parameters."""
+    layer.weight = nn.Parameter(weight.detach().clone())
+    if bias is not None:
+        layer.bias = nn.Parameter(bias.detach().clone())
 
 
 def _drop_unused(graph: fx.Graph, fixed: set[fx.Node]) -> None:

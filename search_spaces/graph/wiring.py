@@ -132,7 +132,7 @@ def rewrite(
     sums: dict[int, tuple[fx.Node, fx.Node]] = {}
     for addition in additions:
         _add(graph, copies, remaining, addition, sums)
-    _protect_fromchanges_in_place(graph, network)
+    _protect_from_changes_in_place(graph, network)
 
 
 def _add(
@@ -171,7 +171,7 @@ def _sum(graph: fx.Graph, a: fx.Node, b: fx.Node, like: fx.Node) -> fx.Node:
     return new
 
 
-def _protect_fromchanges_in_place(graph: fx.Graph, network: nn.Module) -> None:
+def _protect_from_changes_in_place(graph: fx.Graph, network: nn.Module) -> None:
     """Copy what a call changes in place where somebody else still needs it, or where it is the caller's."""
     order = {node: position for position, node in enumerate(graph.nodes)}
     for node in list(graph.nodes):
