@@ -23,11 +23,6 @@ def scores_classes(outputs: Any, targets: Tensor) -> bool:
     return outputs.ndim == targets.ndim + 1 and outputs.shape[2:] == targets.shape[1:]
 
 
-def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Whether the most likely class is right: [n], from [n, classes]; for dense targets a fraction a sample."""
-    return (outputs.argmax(1) == targets).float()
-
-
 def hits(outputs: Tensor, targets: Tensor, ignored: int = IGNORED) -> Tensor:
     """How many labels of each sample are predicted, and how many count: [n, 2]; `ignored` is no label."""
     right = (outputs.argmax(1) == targets) & (targets != ignored)
