@@ -20,6 +20,8 @@ from search_spaces import Channels, Group
 
 HESSIAN_RIDGE = 1e-3
 """Added to the diagonal of each covariance, relative to its mean."""
+LAZY = 64
+"""How many features are removed before what their removal changes is worked out in full."""
 
 
 @dataclass(frozen=True)
@@ -63,45 +65,88 @@ def eliminate(
         least = int(increases.argmin())
         order.append(int(alive[least]))
         errors.append(errors[-1] + max(float(increases[least]), 0.0))
-        for reader in readers:
-            reader.remove(order[-1])
         alive = torch.cat([alive[:least], alive[least + 1 :]])
+        for reader in readers:
+            reader.remove(order[-1], alive)
     return Elimination(np.array(order), np.array(errors))
 
 
 class _Reader:
-    """A layer that reads the channels of a group, with its inverse Hessian; both change as channels go."""
+    """A layer that reads the channels of a group: what is left of its inverse Hessian and of its weights' products.
+
+    Both change with every removal, by matrices of low rank; only the blocks on their diagonals are needed at once, so
+    the rest is brought up to date `LAZY` features at a time (as in GPTQ: Frantar et al. 2023, arXiv 2210.17323, section
+    3.3), restricted to the channels that are left.
+    """
 
     def __init__(self, layer: nn.Conv2d | nn.Linear, gram: Gram, importance: Tensor, indices: np.ndarray) -> None:
         kernel = layer.weight[0, 0].numel()
         scale = importance.double().sqrt()[:, None]  # makes squared errors of all outputs count alike
-        self.weight = layer.weight.detach().double().flatten(1) * scale  # [out, features]
+        weight = layer.weight.detach().double().flatten(1) * scale  # [out, features]
         rows = gram.matrix[0, -1, -1]
         mean = gram.matrix[0, -1, :-1] / rows
         covariance = gram.matrix[0, :-1, :-1] / rows - torch.outer(mean, mean)
         ridge = HESSIAN_RIDGE * float(covariance.diagonal().mean()) + 1e-12
-        self.inverse = torch.linalg.inv(covariance + ridge * torch.eye(len(covariance), dtype=torch.float64))
+        covariance.diagonal().add_(ridge)
         channels = torch.from_numpy(indices)  # [size, input channels that one channel of the group stands for]
-        self.features = (channels[:, :, None] * kernel + torch.arange(kernel)).flatten(1)  # [size, s]
+        features = (channels[:, :, None] * kernel + torch.arange(kernel)).flatten(1)  # [size, s]
+        ours = features.flatten()  # other features make up for what goes, and never go
+        self._inverse = torch.linalg.inv(covariance)[ours[:, None], ours]  # H^-1, as of the last update
+        self._products = weight[:, ours].T @ weight[:, ours]  # W' W, the same
+        self._at = torch.arange(len(ours)).view(features.shape)  # [size, s], where in the two a channel's features are
+        self._inverses = _blocks(self._inverse, self._at)  # [size, s, s], up to date
+        self._squares = _blocks(self._products, self._at)
+        self._clear()
+
+    def _clear(self) -> None:
+        """Nothing is waiting to be taken off: inverse - rows' solved, products - halves' solved - solved' halves."""
+        self._rows = self._solved = self._halves = torch.empty(0, len(self._inverse), dtype=torch.float64)
 
     def increases(self, alive: Tensor) -> Tensor:
         """How much the error grows with the removal of each channel of `alive`: [alive].
 
         For a channel with features S, the sum over outputs of w_S (H^-1_SS)^-1 w_S (ZipLM, equation 2).
         """
-        block = self.features[alive]  # [alive, s]
-        inverse = self.inverse[block[:, :, None], block[:, None, :]]  # [alive, s, s]
-        weight = self.weight[:, block].permute(1, 2, 0)  # [alive, s, out]
-        increases: Tensor = (weight * torch.linalg.solve(inverse, weight)).sum((1, 2))
-        return increases
+        inverses, squares = self._inverses[alive], self._squares[alive]
+        if inverses.shape[1] == 1:
+            return squares[:, 0, 0] / inverses[:, 0, 0]
+        return torch.linalg.solve(inverses, squares).diagonal(dim1=1, dim2=2).sum(1)
 
-    def remove(self, channel: int) -> None:
-        """Remove a channel for good: the other weights make up for it (ZipLM, equations 3 and 4)."""
-        lost = self.features[channel]
-        rows = self.inverse[lost]  # [s, features]
-        solved = torch.linalg.solve(rows[:, lost], rows)  # [s, features]
-        self.weight -= self.weight[:, lost] @ solved
-        self.inverse -= rows.T @ solved
-        self.weight[:, lost] = 0
-        self.inverse[lost], self.inverse[:, lost] = 0, 0
-        self.inverse[lost, lost] = 1  # keeps the blocks of removed features regular
+    def remove(self, channel: int, alive: Tensor) -> None:
+        """Remove a channel for good, which leaves `alive`: the other weights make up for it (ZipLM, equations 3, 4).
+
+        With L its features, S = (H^-1_LL)^-1 H^-1_L: the weights lose W_L S, so that their products P = W' W lose
+        Z S + S' Z' with Z = P_:L - S' P_LL / 2.
+        """
+        lost = self._at[channel]
+        rows = self._inverse[lost] - self._rows[:, lost].T @ self._solved  # [s, features]
+        solved = torch.linalg.solve(rows[:, lost], rows)
+        products = (
+            self._products[lost] - self._solved[:, lost].T @ self._halves - self._halves[:, lost].T @ self._solved
+        )
+        halves = products - products[:, lost] @ solved / 2  # Z'
+        left, right, half = (part[:, self._at[alive]].permute(1, 2, 0) for part in (rows, solved, halves))
+        self._inverses[alive] -= left @ right.mT
+        change = half @ right.mT
+        self._squares[alive] -= change + change.mT
+        self._rows, self._solved, self._halves = (
+            torch.cat([waiting, new])
+            for waiting, new in ((self._rows, rows), (self._solved, solved), (self._halves, halves))
+        )
+        if len(self._rows) >= LAZY:
+            self._update(alive)
+
+    def _update(self, alive: Tensor) -> None:
+        """Take off what waits, of what is left."""
+        left = self._at[alive].flatten()
+        rows, solved, halves = (waiting[:, left] for waiting in (self._rows, self._solved, self._halves))
+        self._inverse = self._inverse[left[:, None], left].addmm_(rows.T, solved, alpha=-1)
+        self._products = self._products[left[:, None], left].addmm_(halves.T, solved, alpha=-1)
+        self._products.addmm_(solved.T, halves, alpha=-1)
+        self._at[alive] = torch.arange(len(left)).view(len(alive), self._at.shape[1])
+        self._clear()
+
+
+def _blocks(matrix: Tensor, at: Tensor) -> Tensor:
+    """The blocks of `matrix` on the diagonal: [size, s, s] for features `at` [size, s]."""
+    return matrix[at[:, :, None], at[:, None, :]]
