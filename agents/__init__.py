@@ -1,7 +1,7 @@
 """How to choose: search agents that are asked for Points and told what came of them."""
 
 from agents.errors import AgentError
-from agents.registry import check_options, create, names, options, uses_sensitivity
+from agents.registry import check_options, create, names, options, planned, uses_sensitivity
 from agents.types import Agent, Goal, Sensitivity, Task, Trial, TrialState
 
 DISTRIBUTION = "automl-compress"
@@ -20,5 +20,6 @@ __all__ = [
     "create",
     "names",
     "options",
+    "planned",
     "uses_sensitivity",
 ]

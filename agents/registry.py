@@ -51,6 +51,12 @@ def uses_sensitivity(name: str) -> bool:
     return _load(name).uses_sensitivity
 
 
+def planned(name: str, trials: int) -> int:
+    """How many of `trials` agent `name` makes use of: some have one proposal."""
+    most = _load(name).max_trials
+    return trials if most is None else min(trials, most)
+
+
 def create(
     name: str,
     *,

@@ -40,6 +40,11 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     add_overrides(parser)
     add_artifacts(parser)
     parser.add_argument("--address", metavar="ADDRESS", help="a Ray cluster that is there, `auto` or HOST:PORT")
+    add_progress(parser)
+
+
+def add_progress(parser: argparse.ArgumentParser) -> None:
+    """How a study tells of itself."""
     parser.add_argument(
         "--progress",
         choices=("auto", "lines", "json"),

@@ -6,7 +6,7 @@ import argparse
 import shlex
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from automl.commands.interrupt import ends_on_ctrl_c
 from automl.commands.options import DEFAULT_STORAGE, add_running, add_storage
@@ -39,12 +39,9 @@ def run(args: argparse.Namespace) -> int:
 
 def overridden(config: StudyConfig, args: argparse.Namespace) -> StudyConfig:
     """The configuration with the command line's choices in place of the file's."""
-    if args.workers is not None:
-        config = replace(config, runner=replace(config.runner, workers=args.workers))
-    if getattr(args, "address", None) is not None:
-        config = replace(config, runner=replace(config.runner, address=args.address))
-    if args.trials is not None:
-        config = replace(config, trials=args.trials)
+    given = {key: getattr(args, key, None) for key in ("workers", "address", "trials")}  # not every command has all
+    runner: dict[str, Any] = {key: given[key] for key in ("workers", "address") if given[key] is not None}
+    config = replace(config, runner=replace(config.runner, **runner), trials=given["trials"] or config.trials)
     if args.data_root is not None:
         config = replace(config, data=replace(config.data, root=str(Path(args.data_root).resolve())))
     return located(config, args)

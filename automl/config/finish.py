@@ -11,10 +11,11 @@ from automl.errors import ConfigError
 
 @dataclass(frozen=True)
 class FinishConfig:
-    """What becomes of the best trials of each lane before they are reported."""
+    """What becomes of the best trials before they are reported."""
 
     finalists: int = 4
-    """How many of them are rebuilt with more care; the best of those on the validation data is reported."""
+    """How many of the best of all agents and seeds are rebuilt with more care, beside the best of each agent and seed;
+    the best of those on the validation data is reported."""
     reconstruction: Literal["sequential", "blockwise", "as_searched"] = "sequential"
     """How: refitted layer after layer on their own inputs; the same, and then block after block tuned to make what the
     original's makes, which needs no labels and takes minutes; or just as the trial was."""

@@ -29,7 +29,7 @@ from automl.tasks.problem import Problem
 from automl.tasks.scores import measure_metrics
 from automl.training.methods.base import Regulariser
 from automl.training.trainer import History, settle
-from automl.types import Measurement, Outcome
+from automl.types import Measurement, Outcome, Say, silent
 from automl.util.threads import pinned_threads
 from search_spaces import NetworkSpace, Plan, Point
 
@@ -276,7 +276,7 @@ class Evaluator:
         checkpoint: Path | None = None,
         until: int | None = None,
         regularisers: Sequence[Regulariser] = (),
-        say: Callable[[str], None] = lambda text: None,
+        say: Say = silent,
     ) -> History:
         """Train the network at `point` in place, on the problem's training data, by its loss or by distillation.
 
@@ -308,7 +308,7 @@ class Evaluator:
         self.prepare()
         return self._builder.plan(point)
 
-    def finishing(self, *, blockwise: bool = False) -> Evaluator:
+    def finishing(self, *, blockwise: bool = False, say: Say = silent) -> Evaluator:
         """An evaluator that keeps the same channels and fits them sequentially and thoroughly.
 
         For the few networks that are reported: it takes seconds where a trial takes tenths, and minutes if blocks are
@@ -317,7 +317,7 @@ class Evaluator:
         """
         self.prepare()
         with pinned_threads(self.threads):
-            builder = self._builder.thorough(self.problem, blockwise=blockwise)
+            builder = self._builder.thorough(self.problem, blockwise=blockwise, say=say)
         return self._varied(self.options, builder=builder)
 
     def untrained(self) -> Evaluator:

@@ -10,26 +10,35 @@ same place, and the distance is the mean square.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, fx, nn
 
 from automl.fast.precision import formatted
-from automl.fit.sequential import SequentialReconstruction, affordable, refitted_sites
+from automl.fit.sequential import SequentialReconstruction, affordable, refitted_sites, shapes_of
 from automl.tasks.batches import Batch
 from automl.training.form import laid_out
+from automl.types import Say, silent
+from automl.util.duration import duration
 from automl.util.modes import differentiating, evaluating
 from search_spaces import LayerSlice
 
 STEPS = 500
 """Of each block."""
-BATCH = 64
+BATCH, FEWEST = 64, 8
+"""Samples a step, for maps of up to `POSITIONS` positions; of larger maps, which say more each, fewer."""
+POSITIONS = 32 * 32
 LEARNING_RATE = 1e-3
 """Of Adam (Kingma & Ba 2015); it falls along half a cosine to 0."""
 PASS = 250
-"""Samples at once where nothing is learnt."""
+"""Samples at once where nothing is learnt, or as many as keep the largest map within `PASS_BYTES`."""
+PASS_BYTES = 2**26
+EVERY_S = 10.0
+"""How often it is told which block is tuned."""
 
 
 class BlockReconstruction:
@@ -49,15 +58,18 @@ class BlockReconstruction:
         dtype: torch.dtype = torch.float32,
         steps: int = STEPS,
         seed: int = 0,
+        say: Say = silent,
     ) -> None:
-        """`dtype`: bfloat16 for autocast to it in the forward passes that learn."""
+        """`dtype`: bfloat16 for autocast to it in the forward passes that learn. `say`: told which block is tuned."""
         self._refit = SequentialReconstruction(original, batches, seed=seed)
         self._original = original
         self._sites = refitted_sites(original)
-        self._dtype, self._steps, self._seed = dtype, steps, seed
+        self._dtype, self._steps, self._seed, self._say = dtype, steps, seed, say
         parts = zip(*(inputs for inputs, _ in formatted(batches, torch.float32)), strict=True)
         inputs = tuple(torch.cat(part) for part in parts)
-        self._inputs = tuple(x[: affordable(original, inputs)] for x in inputs)
+        given = [node for node in original.graph.nodes if node.op == "placeholder"]
+        samples = affordable([*given, *_bridges(original)], inputs)  # of other values parts are there at a time
+        self._inputs = tuple(x[:samples] for x in inputs)
 
     def apply(self, network: fx.GraphModule, slices: Mapping[str, LayerSlice]) -> None:
         """Overwrite weights of `network`, built with these `slices`. The same each time on as many threads."""
@@ -67,8 +79,13 @@ class BlockReconstruction:
         generator = torch.Generator().manual_seed(self._seed)
         theirs = ours = self._inputs
         laid_out(network, channels_last=True)
+        blocks = list(_blocks(self._original, network, kept, self._sites))
+        started = told = time.monotonic()
         with evaluating(self._original), differentiating(network):
-            for whole, block in _blocks(self._original, network, kept, self._sites):
+            for number, (whole, block) in enumerate(blocks):
+                if time.monotonic() > told + EVERY_S:
+                    told = time.monotonic()
+                    self._say(f"block {number + 1} of {len(blocks)} is tuned, {duration(told - started)} so far")
                 theirs = (whole.on_all(theirs),)
                 target = theirs[0][:, kept[block.nodes[-1].name]]
                 made, before = block.on_all(ours), [parameter.detach().clone() for parameter in block.parameters]
@@ -83,9 +100,10 @@ class BlockReconstruction:
     def _tune(self, block: _Segment, inputs: tuple[Tensor, ...], target: Tensor, generator: torch.Generator) -> None:
         """Minimise the mean square of what `block` makes of `inputs` less `target`, [n, channels, ...]."""
         optimizer = torch.optim.Adam(block.parameters, LEARNING_RATE)
+        batch = min(BATCH, max(FEWEST, BATCH * POSITIONS // block.positions))
         for step in range(self._steps):
             optimizer.param_groups[0]["lr"] = LEARNING_RATE * (1 + math.cos(math.pi * step / self._steps)) / 2
-            drawn = torch.randint(len(target), (BATCH,), generator=generator)
+            drawn = torch.randint(len(target), (batch,), generator=generator)
             with torch.autocast(target.device.type, self._dtype, enabled=self._dtype is not torch.float32):
                 made = block(tuple(x[drawn] for x in inputs))
             _distance(made.float(), target[drawn]).backward()
@@ -107,13 +125,33 @@ class _Segment:
         runner.env = dict(zip(self.given, values, strict=True))
         for node in self.nodes:
             runner.env[node] = runner.run_node(node)
+            for done in self._last_used.get(node, ()):
+                runner.env.pop(done, None)
         made: Tensor = runner.env[self.nodes[-1]]
         return made
 
     def on_all(self, values: tuple[Tensor, ...]) -> Tensor:
         """The same for many samples, without gradients."""
+        largest = max((math.prod(shape[1:]) for shape in self._shapes), default=1)
+        count = max(1, min(PASS, PASS_BYTES // (4 * largest)))
         with torch.no_grad():
-            return torch.cat([self(part) for part in zip(*(x.split(PASS) for x in values), strict=True)])
+            return torch.cat([self(part) for part in zip(*(x.split(count) for x in values), strict=True)])
+
+    @cached_property
+    def _last_used(self) -> Mapping[fx.Node, Sequence[fx.Node]]:
+        """Call -> the values that no later one uses."""
+        last = {value: node for node in self.nodes for value in node.all_input_nodes if value in self.nodes}
+        return {node: [value for value, user in last.items() if user is node] for node in self.nodes}
+
+    @property
+    def _shapes(self) -> list[tuple[int, ...]]:
+        """Those of what is given and made, the batch first."""
+        return shapes_of([*self.given, *self.nodes])
+
+    @property
+    def positions(self) -> int:
+        """Height times width of the largest map; 1 if there is none."""
+        return max((math.prod(shape[2:]) for shape in self._shapes if len(shape) > 3), default=1)
 
     @property
     def parameters(self) -> list[nn.Parameter]:

@@ -24,7 +24,7 @@ from automl.measures.counts import Counting, counts
 from automl.tasks.batches import Batch, compact
 from automl.tasks.problem import Problem
 from automl.training.methods.base import Regulariser
-from automl.types import Measurement
+from automl.types import Measurement, Say, silent
 from search_spaces import Code, LayerSlice, NetworkSpace, Plan, Point, Sparsity
 
 RECALIBRATION_SEED = 0
@@ -142,9 +142,10 @@ class Builder:
             network, example_inputs, Counting(self.space.packed, self.space.has(Sparsity), self.space.has(Code))
         )
 
-    def thorough(self, problem: Problem, *, blockwise: bool) -> Builder:
+    def thorough(self, problem: Problem, *, blockwise: bool, say: Say = silent) -> Builder:
         """A builder that makes the same choices and fits them sequentially, with care: in seconds where a trial takes
-        tenths, and in minutes if blocks are tuned too (`blockwise`). Where nothing is cut nothing is refitted."""
+        tenths, and in minutes if blocks are tuned too (`blockwise`, of which `say` is told). Where nothing is cut
+        nothing is refitted."""
         if not any(operator.structural for operator in self.space.operators):
             return self
         other = copy.copy(self)
@@ -154,7 +155,7 @@ class Builder:
         other._afresh = problem
         original, batches = self.space.original, problem.calibration
         other._refit = (
-            BlockReconstruction(original, batches, dtype=self._dtype)
+            BlockReconstruction(original, batches, dtype=self._dtype, say=say)
             if blockwise
             else SequentialReconstruction(original, batches)
         )

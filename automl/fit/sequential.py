@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,7 +93,7 @@ class SequentialReconstruction:
         self._effort = effort
         self._generator = torch.Generator().manual_seed(seed)
         inputs = tuple(torch.cat(parts) for parts in zip(*(inputs for inputs, _ in batches), strict=True))
-        samples = min(affordable(original, inputs), effort.samples or len(inputs[0]))
+        samples = min(affordable(original.graph.nodes, inputs), effort.samples or len(inputs[0]))
         self._inputs = tuple(x[:samples].clone() for x in inputs)  # a view would drag the rest along when pickled
         self._drawn: dict[str, list[Tensor]] = {}
         """Layer -> for each chunk of samples, the output positions that became rows."""
@@ -256,12 +256,16 @@ def _shortcuts(network: fx.GraphModule, sites: Mapping[str, Site]) -> dict[str, 
     return found
 
 
-def affordable(network: fx.GraphModule, inputs: Sequence[Tensor]) -> int:
-    """How many samples keep every feature map within `MAP_BYTES`."""
-    shapes = [node.meta.get("shape") for node in network.graph.nodes]
-    tensors = [shape for shape in shapes if isinstance(shape, tuple) and shape and isinstance(shape[0], int)]
-    maps = [math.prod(shape[1:]) for shape in tensors]
-    return min(len(inputs[0]), max(1, MAP_BYTES // (4 * max(maps))))
+def affordable(nodes: Iterable[fx.Node], inputs: Sequence[Tensor]) -> int:
+    """How many samples keep the maps that `nodes` make within `MAP_BYTES` each."""
+    maps = [math.prod(shape[1:]) for shape in shapes_of(nodes)]
+    return min(len(inputs[0]), max(1, MAP_BYTES // (4 * max(maps, default=1))))
+
+
+def shapes_of(nodes: Iterable[fx.Node]) -> list[tuple[int, ...]]:
+    """The shapes of the tensors that `nodes` make, as recorded, the batch first."""
+    shapes = [node.meta.get("shape") for node in nodes]
+    return [shape for shape in shapes if isinstance(shape, tuple) and shape and isinstance(shape[0], int)]
 
 
 def _can_be_fitted(layer: nn.Module) -> bool:

@@ -110,7 +110,8 @@ class _Reader:
         inverses, squares = self._inverses[alive], self._squares[alive]
         if inverses.shape[1] == 1:
             return squares[:, 0, 0] / inverses[:, 0, 0]
-        return torch.linalg.solve(inverses, squares).diagonal(dim1=1, dim2=2).sum(1)
+        increases: Tensor = torch.linalg.solve(inverses, squares).diagonal(dim1=1, dim2=2).sum(1)
+        return increases
 
     def remove(self, channel: int, alive: Tensor) -> None:
         """Remove a channel for good, which leaves `alive`: the other weights make up for it (ZipLM, equations 3, 4).

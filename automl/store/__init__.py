@@ -1,5 +1,6 @@
 """The record of every study in SQL, and views of it: a table, and Optuna's own tables with their dashboard."""
 
+from automl.store.copying import copy_search
 from automl.store.dashboard import serve_dashboard
 from automl.store.errors import LeaseLostError, StoreError, StudyBusyError, StudyExistsError, StudyNotFoundError
 from automl.store.live_projection import LiveProjection
@@ -23,6 +24,7 @@ __all__ = [
     "StudyRecord",
     "TrialRecord",
     "backup_sqlite",
+    "copy_search",
     "export_studies",
     "frame",
     "import_studies",

@@ -50,13 +50,13 @@ def export_studies(store: Store, file: str | Path, names: Sequence[str] = ()) ->
         gzip.GzipFile("", "wb", 6, raw, mtime=0) as out,
         store.database.read() as connection,
     ):
-        digest, lines = hashlib.sha256(), 0
-        for line in _lines(connection, [study.id for study in chosen]):
+        digest, count = hashlib.sha256(), 0
+        for line in lines(connection, [study.id for study in chosen]):
             text = (json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n").encode()
             digest.update(text)
             out.write(text)
-            lines += 1
-        out.write((json.dumps({"end": lines, "sha256": digest.hexdigest()}) + "\n").encode())
+            count += 1
+        out.write((json.dumps({"end": count, "sha256": digest.hexdigest()}) + "\n").encode())
     return [study.name for study in chosen]
 
 
@@ -69,7 +69,7 @@ def import_studies(store: Store, file: str | Path, rename: Mapping[str, str] | N
     rename = dict(rename or {})
     try:
         with gzip.open(file, "rb") as read, store.database.write() as connection:
-            taken = _Import(connection, store.name, rename)
+            taken = Import(connection, store.name, rename)
             for line in _checked(read, str(file)):
                 taken.take(line)
             taken.finish()
@@ -99,7 +99,7 @@ def backup_sqlite(store: Store, file: str | Path) -> None:
         sqlite_files.copy(driver, target, "the copy")
 
 
-def _lines(connection: sa.Connection, studies: Sequence[int]) -> Iterator[dict[str, Any]]:
+def lines(connection: sa.Connection, studies: Sequence[int]) -> Iterator[dict[str, Any]]:
     """The lines of a file but for the last."""
     yield {"format": FORMAT, "version": FORMAT_VERSION, "schema": schema.SCHEMA_VERSION}
     for study_id in studies:
@@ -157,7 +157,7 @@ def _checked(read: Any, file: str) -> Iterator[dict[str, Any]]:
 
     `StoreError` unless those say that it is whole and ours.
     """
-    digest, lines = hashlib.sha256(), 0
+    digest, count = hashlib.sha256(), 0
     head = read.readline()
     header = json.loads(head)
     if not isinstance(header, dict) or header.get("format") != FORMAT:
@@ -166,11 +166,11 @@ def _checked(read: Any, file: str) -> Iterator[dict[str, Any]]:
         raise StoreError(f"{file} was written by a newer automl-compress. Import it with that one")
     while head:
         digest.update(head)
-        lines += 1
+        count += 1
         head = read.readline()
         line = json.loads(head) if head else {}
         if "end" in line:
-            if line != {"end": lines, "sha256": digest.hexdigest()}:
+            if line != {"end": count, "sha256": digest.hexdigest()}:
                 raise StoreError(f"{file} is damaged: its checksum does not fit. Nothing of it was imported")
             return
         if head:
@@ -186,7 +186,7 @@ def _migrated(line: dict[str, Any], version: int) -> dict[str, Any]:
     return line
 
 
-class _Import:
+class Import:
     """Takes the lines of a file in their order and writes them, trials in batches."""
 
     def __init__(self, connection: sa.Connection, database: str, rename: Mapping[str, str]) -> None:

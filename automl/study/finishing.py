@@ -38,13 +38,11 @@ COST_NAMES = {"macs": "MACs", "size_bytes": "bytes"}
 
 
 def finish(study: Study, say: Say = silent) -> None:
-    """Rebuild the finalists of every lane with care, train them, count them, and measure them on all validation data.
+    """Rebuild the finalists with care, train them, count them, and measure them on all validation data.
 
     Networks that are equal are finished once. A `BudgetError` if one is over the budget as counted.
     """
-    lanes = [(BASE, 0), *((agent.name, seed) for agent, seed in study.config.lanes)]
-    records = [record for agent, seed in lanes for record in study.finalists(agent, seed)]
-    missing = [record for record in records if study.config.objective not in record.values_of(Phase.FINAL)]
+    missing = [record for record in study.finalists() if study.config.objective not in record.values_of(Phase.FINAL)]
     if not missing:
         return
     measured = _known(study)

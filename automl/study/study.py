@@ -56,9 +56,10 @@ class Study:
         *,
         say: Say = silent,
     ) -> None:
-        """`say`: told of what takes long before the first trial."""
+        """`say`: told of what takes long beside the trials."""
         self.store = store
         self.config = config
+        self._say = say
         found = self._find()
         if found is not None:  # before anything is measured for a study that cannot go on
             wanted = config.to_record()
@@ -88,7 +89,9 @@ class Study:
 
     def _with_care(self, evaluator: Evaluator) -> Evaluator:
         how = self.config.finish.reconstruction
-        return (evaluator if how == "as_searched" else evaluator.finishing(blockwise=how == "blockwise")).untrained()
+        if how != "as_searched":
+            evaluator = evaluator.finishing(blockwise=how == "blockwise", say=self._say)
+        return evaluator.untrained()
 
     def _find(self) -> StudyRecord | None:
         try:
@@ -217,13 +220,24 @@ class Study:
             trials = [record for record in self.guaranteed(trials) if record.point.key not in refused]
         return next(iter(self._best_first(trials)), None)
 
-    def finalists(self, agent: str, seed: int) -> list[TrialRecord]:
-        """The trials of a lane that are to be finished, best first as the search saw them; equal networks once."""
+    def finalists(self) -> list[TrialRecord]:
+        """The trials that are to be finished: the original, the best of each lane, and of the best of all lanes as many
+        as the study asks for; as the search saw them, equal networks of a lane once."""
+        lanes = [self._by_promise(agent.name, seed) for agent, seed in self.config.lanes]
+        best = [lane[0] for lane in lanes if lane]
+        ranked = sorted((record for lane in lanes for record in lane), key=self._promise, reverse=True)
+        promising = _distinct(ranked)[: self.config.finish.finalists]
+        chosen = [*self._by_promise(BASE, 0), *best, *promising]
+        return list({record.id: record for record in chosen}.values())
+
+    def _by_promise(self, agent: str, seed: int) -> list[TrialRecord]:
+        """The done trials of a lane, best first as the search saw them, of equals the earlier; equal networks once."""
         trials = self.store.trials(self.record.id, agent=agent, seed=seed)
         done = [record for record in trials if record.state is TrialState.DONE]
-        best_first = sorted(done, key=lambda record: -record.to_trial().utility(self.config.goal))
-        distinct = {record.point.key: record for record in reversed(best_first)}
-        return list(reversed(distinct.values()))[: self.config.finish.finalists]
+        return _distinct(sorted(done, key=self._promise, reverse=True))
+
+    def _promise(self, record: TrialRecord) -> float:
+        return record.to_trial().utility(self.config.goal)
 
     def _best_first(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
         """The finished ones of `records` by their final values; before any is finished, all as the search saw them."""
@@ -290,6 +304,14 @@ def _completed(found: StudyRecord) -> dict[str, Any]:
     """What is recorded of a study, with the defaults of the keys that did not exist when it was begun."""
     knobs = [Knob.from_record(knob).to_record() for knob in found.config.get("knobs", ())]
     return {**found.config, **({"knobs": knobs} if knobs else {}), **StudyConfig.from_record(found.config).to_record()}
+
+
+def _distinct(records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """The first record of each Point."""
+    first: dict[str, TrialRecord] = {}
+    for record in records:
+        first.setdefault(record.point.key, record)
+    return list(first.values())
 
 
 def final(record: TrialRecord, metric: str) -> float:

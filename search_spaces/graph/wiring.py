@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import fx, nn
 
+from search_spaces.graph.counting import MACS
 from search_spaces.graph.inplace import changes_in_place
 from search_spaces.graph.sizes import is_size
 
@@ -70,6 +71,9 @@ class Wiring:
                 bits |= self._before[j]
             self._before.append(bits)
 
+        # The output, and what nobody uses and is there all the same, since the original is counted with it.
+        self._ends = [i for i, n in enumerate(self.nodes) if n.op == "output" or (n.meta.get(MACS) and not n.users)]
+
     def depends(self, i: int, j: int) -> bool:
         """Whether call `i` uses call `j`, directly or not, or is it."""
         return bool(self._before[i] >> j & 1)
@@ -90,7 +94,8 @@ class Wiring:
             if other != source and self.kind[other] == self.kind[i]:
                 stands_for[i] = other
         reached = bytearray(len(self.nodes))
-        reached[-1] = 1  # the output
+        for i in self._ends:
+            reached[i] = 1
         for i in range(len(self.nodes) - 1, -1, -1):
             if not reached[i]:
                 continue

@@ -41,9 +41,13 @@ def write(folder: Path, *more: str, trials: int = 4, baselines: str = "random", 
     return path
 
 
-def trials(database: Path) -> list[TrialRecord]:
+STUDY = "amc-digits"
+"""The study's name."""
+
+
+def trials(database: Path, name: str = STUDY) -> list[TrialRecord]:
     with open_store(database, create=False) as store:
-        return store.trials(store.studies()[0].id)
+        return store.trials(store.study(name).id)
 
 
 def outcome(database: Path) -> list[tuple]:
@@ -77,9 +81,9 @@ def kill(folder: Path, *arguments: str | Path, when: Callable[[str], bool]) -> N
         process.communicate()
 
 
-def exported(database: Path, out: Path) -> tuple[nn.Module, dict[str, Any]]:
+def exported(database: Path, out: Path, name: str = STUDY) -> tuple[nn.Module, dict[str, Any]]:
     """The winner as it is rebuilt from its export, and the manifest; right on as many images as the manifest says."""
-    ran = automl("export", "amc-digits", "--storage", database, "--out", out, "--format=safetensors")
+    ran = automl("export", name, "--storage", database, "--out", out, "--format=safetensors")
     assert ran.code == 0, ran.err
     network = export.load(out, load_model("small_cnn", {}, WEIGHTS_FILE))
     told = json.loads((out / "manifest.json").read_text())

@@ -289,3 +289,29 @@ class TestSequence:
         assert {table.shape[1] for table in tables} == {len(COLUMNS)}
         assert all(table.min() >= 0 and table.max() <= 1 for table in tables)
         assert len({table.tobytes() for table in tables}) == len(points)
+
+
+def test_what_nobody_uses_is_counted_whatever_else_goes():
+    """As the pooler of a BERT of which only the states are used."""
+
+    class Pooled(Everything):
+        def __init__(self):
+            super().__init__()
+            self.pooler = nn.Linear(5, 7)
+
+        def forward(self, x):
+            out = super().forward(x)
+            self.pooler(out).tanh()
+            return out
+
+    model, inputs = Pooled().eval(), (images("pooled"),)
+    space = depth_space(model, inputs)
+    assert space.original_cost("macs") == count_macs(model, inputs)
+    rng = np.random.default_rng(0)
+    for point in (
+        space.original_point,
+        *(space.point([int(rng.choice(k.levels)) for k in space.knobs]) for _ in range(20)),
+    ):
+        network = space.build(space.plan(point))
+        assert space.cost(point, "macs") == count_macs(network, inputs)
+        assert space.cost(point, "params") == count_params(network)

@@ -5,31 +5,68 @@ from pathlib import Path
 import pytest
 
 from automl.config.study import StudyConfig
-from automl.errors import ConfigError
+from automl.errors import ConfigError, StudyError
 from automl.store import open_store
+from automl.study.again import again
 from automl.study.finishing import WEIGHTS
+from automl.study.study import Study
 from automl.types import Phase
 from tests.cli.conftest import automl as command
-from tests.kits.studies import exported, trials, write
+from tests.kits.studies import STUDY, exported, trials, write
+
+AGAIN = f"{STUDY}-finished"
 
 
-def test_finalists_are_tuned_kept_and_shipped(tmp_path):
-    losses = {}
-    for how in ("sequential", "blockwise"):
-        (folder := tmp_path / how).mkdir()
-        file = write(folder, f"finish: {{finalists: 1, reconstruction: {how}}}", baselines="uniform", agent="random")
-        ran = command("search", file, "--storage", folder / "study.db")
-        assert ran.code == 0, ran.err
-        finished = [t for t in trials(folder / "study.db") if "loss" in t.values_of(Phase.FINAL) and t.agent != "base"]
-        losses[how] = {t.agent: t.values_of(Phase.FINAL)["divergence"] for t in finished}
-    assert all(losses["blockwise"][agent] < losses["sequential"][agent] for agent in losses["sequential"])
-    database = tmp_path / "blockwise" / "study.db"
+def finished(database: Path, name: str) -> dict[str, dict[str, float]]:
+    """Agent -> what its network was measured at in the end."""
+    values = {t.agent: t.values_of(Phase.FINAL) for t in trials(database, name) if t.values_of(Phase.FINAL)}
+    return {agent: final for agent, final in values.items() if agent != "base"}
+
+
+def searched(database: Path, name: str) -> list[tuple]:
+    """All that a search leaves, times apart."""
+    phases = (Phase.SEARCH, Phase.AGENT)
+    return [
+        (t.agent, t.seed, t.number, t.point, t.state, t.finish_order, *(t.values_of(phase) for phase in phases))
+        for t in trials(database, name)
+    ]
+
+
+def test_a_search_is_finished_again_block_by_block_and_what_comes_of_it_is_kept_and_shipped(tmp_path):
+    """The second study has the first one's trials; the first is left as it was."""
+    database = tmp_path / "study.db"
+    file = write(tmp_path, "finish: {finalists: 1}", trials=6, baselines="uniform", agent="random")
+    assert (first := command("search", file, "--storage", database)).code == 0, first.err
+    before = trials(database)
+    ran = command("finish", STUDY, "--reconstruction", "blockwise", "--storage", database)
+    assert ran.code == 0, ran.err
+    assert trials(database) == before
+    assert searched(database, AGAIN) == searched(database, STUDY)
+    sequential, blockwise = finished(database, STUDY), finished(database, AGAIN)
+    assert blockwise.keys() == sequential.keys() == {"uniform", "random"}
+    assert all(blockwise[agent]["divergence"] < sequential[agent]["divergence"] for agent in sequential)
     with open_store(database, create=False) as store:
-        kept = [a for a in store.artifacts(store.studies()[0].id) if a.kind == WEIGHTS]
-    assert {Path(a.path).stem for a in kept} == {t.point.key for t in finished}
-    _, told = exported(database, tmp_path / "winner")
+        kept = [a for a in store.artifacts(store.study(AGAIN).id) if a.kind == WEIGHTS]
+        assert store.study(AGAIN).environment["searched_as"] == STUDY
+    _, told = exported(database, tmp_path / "winner", AGAIN)
     assert (told["reconstruction"], told["training"]) == ("blockwise", None)
-    assert ", tuned block by block and counted: macs" in ran.out
+    assert len(kept) == 2 and ", tuned block by block and counted: macs" in ran.out
+    done = trials(database, AGAIN)
+    assert command("finish", STUDY, "--reconstruction", "blockwise", "--storage", database).code == 0
+    assert trials(database, AGAIN) == done, "what is done is not done again"
+
+
+def test_a_search_that_is_not_done_or_was_finished_just_so_is_refused(tmp_path):
+    config = StudyConfig.from_file(write(tmp_path))
+    with open_store(tmp_path / "study.db") as store:
+        Study(store, config)
+        with pytest.raises(StudyError, match=r"has run 0 of 1 trials of base, seed 0: .*`automl resume amc-digits`"):
+            again(store, STUDY, {"reconstruction": "blockwise"}, AGAIN)
+        with pytest.raises(ConfigError, match="was finished just so"):
+            again(store, STUDY, {"reconstruction": "sequential"}, AGAIN)
+        with pytest.raises(ConfigError, match=r"finish.reconstruction: expected one of sequential, blockwise"):
+            again(store, STUDY, {"reconstruction": "blocks"}, AGAIN)
+        assert [study.name for study in store.studies()] == [STUDY]
 
 
 def test_weights_that_were_removed_are_not_tuned_back():

@@ -1,0 +1,47 @@
+"""A search that is done, finished in another way: a second study with the trials of the first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+import agents
+from automl.config.finish import FinishConfig
+from automl.config.parse import Source, convert
+from automl.config.study import StudyConfig
+from automl.errors import ConfigError, StudyError
+from automl.store import Store, copy_search
+from automl.study.prelude import SPARSE
+from automl.study.study import BASE
+
+
+def again(store: Store, name: str, changes: Mapping[str, Any], other: str) -> StudyConfig:
+    """The configuration of study `other`, which has the trials of study `name` and another section `finish`.
+
+    The trials are copied if there is no `other` yet, so that running it searches nothing and finishes the best of
+    them. `changes`: what is different of that section, as in a study file. `ConfigError` if it makes no sense or
+    changes nothing, `StudyError` if the search is not done.
+    """
+    source = store.study(name)
+    config = StudyConfig.from_record(source.config)
+    finish: FinishConfig = convert(FinishConfig, {**asdict(config.finish), **changes}, Source("finish"), ("finish",))
+    if finish == config.finish:
+        raise ConfigError(f"study {name!r} was finished just so: say what is to be different, as `reconstruction`")
+    _require_searched(store, source.id, config)
+    new = replace(config, name=other, finish=finish)
+    if other not in [study.name for study in store.studies()]:
+        copy_search(store, name, other, {**source.config, **new.to_record()}, keep=[SPARSE], searched_as=name)
+    return new
+
+
+def _require_searched(store: Store, study_id: int, config: StudyConfig) -> None:
+    """Raise `StudyError` unless every trial of the study has been run."""
+    wanted = {(BASE, 0): 1} | {(a.name, seed): agents.planned(a.name, config.trials) for a, seed in config.lanes}
+    there = store.count_finished(study_id)
+    for (agent, seed), trials in wanted.items():
+        if there.get((agent, seed), 0) < trials:
+            raise StudyError(
+                f"study {config.name!r} has run {there.get((agent, seed), 0)} of {trials} trials of {agent}, seed "
+                f"{seed}: complete its search with `automl resume {config.name}`, then finish it in another way"
+            )
