@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from automl.fast.precision import formatted
-from automl.fit.sequential import SequentialReconstruction, affordable, refitted_sites, shapes_of
+from automl.fit.memory import affordable, shapes_of
+from automl.fit.sequential import SequentialReconstruction, refitted_sites
 from automl.tasks.batches import Batch
 from automl.training.form import laid_out
 from automl.types import Say, silent

@@ -7,10 +7,11 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from automl.errors import NotFiniteError
 from automl.fast.precision import first
+from automl.fit.memory import differentiable
 from automl.tasks.problem import Problem
 from automl.util.modes import differentiating
 
@@ -18,7 +19,7 @@ SAMPLES = 512
 SEED = 0
 
 
-def output_fisher(network: nn.Module, names: Sequence[str], problem: Problem) -> dict[str, Tensor]:
+def output_fisher(network: fx.GraphModule, names: Sequence[str], problem: Problem) -> dict[str, Tensor]:
     """Layer -> sum over positions of E[g^2] for each of its outputs, g the gradient of the loss: [out], float64.
 
     To second order the loss rises by half of it times the squared error of the output (the diagonal of the Fisher
@@ -37,7 +38,7 @@ def output_fisher(network: nn.Module, names: Sequence[str], problem: Problem) ->
     hooks = [network.get_submodule(name).register_forward_hook(partial(keep, name)) for name in names]
     try:
         with differentiating(network):
-            for inputs, targets in batches:
+            for inputs, targets in differentiable(network, batches):
                 outputs = network(*inputs)
                 loss = problem.kind.drawn_loss(outputs, targets, generator)
                 torch.autograd.grad(loss, list(network.parameters()), allow_unused=True)  # the hooks see what passes

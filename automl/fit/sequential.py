@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from automl.fast.fold import lone_norms
 from automl.fit.gram import MAX_FEATURES, input_rows, output_rows, positions
+from automl.fit.memory import affordable
 from automl.fit.reconstruction import solve
 from automl.tasks.batches import Batch
 from automl.util.modes import evaluating
@@ -52,9 +53,6 @@ THOROUGH = Effort(None, 20_000, 32)
 
 SEQUENTIAL_RIDGE = 1e-2
 """Weight of the ridge penalty for as many rows as features, relative to the mean variance of a feature."""
-
-MAP_BYTES = 2**28
-"""The largest feature map of all samples together; of larger inputs fewer samples are used."""
 
 CHUNK = 32
 """Samples that share their positions; the next chunk has others."""
@@ -254,18 +252,6 @@ def _shortcuts(network: fx.GraphModule, sites: Mapping[str, Site]) -> dict[str, 
         if shortcut is None or order[shortcut] < order[nodes[name]]:
             found[name] = (site, shortcut)
     return found
-
-
-def affordable(nodes: Iterable[fx.Node], inputs: Sequence[Tensor]) -> int:
-    """How many samples keep the maps that `nodes` make within `MAP_BYTES` each."""
-    maps = [math.prod(shape[1:]) for shape in shapes_of(nodes)]
-    return min(len(inputs[0]), max(1, MAP_BYTES // (4 * max(maps, default=1))))
-
-
-def shapes_of(nodes: Iterable[fx.Node]) -> list[tuple[int, ...]]:
-    """The shapes of the tensors that `nodes` make, as recorded, the batch first."""
-    shapes = [node.meta.get("shape") for node in nodes]
-    return [shape for shape in shapes if isinstance(shape, tuple) and shape and isinstance(shape[0], int)]
 
 
 def _can_be_fitted(layer: nn.Module) -> bool:

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+import automl.fit.memory
 from automl.config.evaluation import EvaluationOptions
 from automl.evaluation import Evaluator
 from automl.fit.fisher import output_fisher
@@ -12,7 +13,7 @@ from automl.fit.gram import gather_grams
 from automl.fit.sensitivity import sensitivity_curves
 from automl.fit.surgeon import eliminate
 from automl.tasks.problem import Problem
-from search_spaces import Channels, channel_space
+from search_spaces import Channels, channel_space, trace
 
 X = torch.randn(300, 2, 5, 5, generator=torch.Generator().manual_seed(0))
 
@@ -65,11 +66,18 @@ def test_a_group_whose_readers_are_unknown_has_no_order(space):
     assert curve[-1] == 0 and (np.diff(curve) < 0).all()
 
 
-def test_fisher_predicts_how_the_loss_rises(space):
-    """A small error in one output raises the divergence by half its Fisher information times the square."""
+@pytest.mark.parametrize("memory", [None, 5_000])
+def test_fisher_predicts_how_the_loss_rises(memory, monkeypatch):
+    """A small error in one output raises the divergence by half its Fisher information times the square. It does so
+    where memory is for a few samples at a time, too."""
     network = nn.Sequential(nn.Conv2d(2, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 3), nn.Flatten())
     targets = torch.randint(0, 4, (len(X),))
+    network = trace(network, (X,))
     problem = Problem(network.eval(), [((X,), targets)], [((X,), targets)])
+    if memory is not None:
+        monkeypatch.setattr(automl.fit.memory, "GRAPH_BYTES", memory)
+        parts = [len(part) for _, part in automl.fit.memory.differentiable(network, problem.calibration)]
+        assert len(parts) > 2 and sum(parts) == len(X)
     fisher = output_fisher(network, ["0", "2"], problem)
     assert fisher["2"].shape == (4,) and fisher["0"].shape == (6,)
     outputs = network(X).detach()
