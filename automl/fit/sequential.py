@@ -54,6 +54,9 @@ THOROUGH = Effort(None, 20_000, 32)
 SEQUENTIAL_RIDGE = 1e-2
 """Weight of the ridge penalty for as many rows as features, relative to the mean variance of a feature."""
 
+TARGET_BYTES = 2**30
+"""The rows of all layers' targets together; of a network that needs more each layer has fewer rows."""
+
 CHUNK = 32
 """Samples that share their positions; the next chunk has others."""
 
@@ -89,6 +92,10 @@ class SequentialReconstruction:
     ) -> None:
         self._sites = refitted_sites(original)
         self._effort = effort
+        layers = [_layer(original, site.layer) for site in self._sites.values()]
+        targets = sum(4 * self._rows_wanted(layer) * len(layer.weight) for layer in layers)
+        self._share = min(1.0, TARGET_BYTES / max(targets, 1))
+        """Of the rows that are wanted, those that there is memory for."""
         self._generator = torch.Generator().manual_seed(seed)
         inputs = tuple(torch.cat(parts) for parts in zip(*(inputs for inputs, _ in batches), strict=True))
         samples = min(affordable(original.graph.nodes, inputs), effort.samples or len(inputs[0]))
@@ -102,12 +109,14 @@ class SequentialReconstruction:
     def _remember(self, network: nn.Module, site: Site, x: Tensor, value: Tensor) -> None:
         layer = _layer(network, site.layer)
         count = positions(layer, x)
-        rows = max(self._effort.rows, self._effort.rows_a_feature * layer.weight[0].numel())
-        wanted = math.ceil(rows / len(x))
+        wanted = math.ceil(self._share * self._rows_wanted(layer) / len(x))
         self._drawn[site.layer] = [
             torch.randperm(count, generator=self._generator)[:wanted] for _ in range(0, len(x), CHUNK)
         ]
         self._targets[site.layer] = self._at(site, layer, value)
+
+    def _rows_wanted(self, layer: nn.Conv2d | nn.Linear) -> int:
+        return max(self._effort.rows, self._effort.rows_a_feature * layer.weight[0].numel())
 
     def _at(self, site: Site, layer: nn.Conv2d | nn.Linear, value: Tensor) -> Tensor:
         """The rows of a value of the shape of the layer's output: [rows, out]."""
