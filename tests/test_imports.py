@@ -38,6 +38,7 @@ WALLS = {
     "gpytorch": ("agents/",),
     "onnx": ("automl/export/",),
     "onnxruntime": ("automl/export/",),
+    **dict.fromkeys(("timm", "torchvision", "transformers"), ("automl/zoo/hubs/",)),
 }
 """Library, or part of one -> the folders that may import it."""
 ON_USE = {"botorch", "gpytorch", "matplotlib", "onnx", "onnxruntime", "optuna", "optuna_dashboard", "pandas", "sklearn"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from automl.errors import ConfigError
 
@@ -14,12 +14,15 @@ IN_MEMORY = "in memory"
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The network: a built-in name or `module:function`, and its weights."""
+    """The network: a built-in name, one of a hub, or `module:function`, and its weights."""
 
     name: str
-    """One that is built in, or `module:function` of your own, looked for beside the study file."""
+    """One that is built in; `timm:NAME`, `torchvision:NAME` or `transformers:CLASS`, where that package is installed;
+    or `module:function` of your own, looked for beside the study file."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Keyword arguments of the function that makes the network."""
+    """Keyword arguments of the function that makes the network: yours, `timm.create_model`,
+    `torchvision.models.get_model`; of transformers values of the configuration. `pretrained: true` downloads weights;
+    for transformers it is an ID, or a folder relative to the study file."""
     weights: str | None = None
     """A safetensors file, relative to the study file."""
 
@@ -31,7 +34,8 @@ class DataConfig:
     name: str
     """One that is built in, or `module:function` of your own, which returns batches."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Keyword arguments of the function, for `module:function` only."""
+    """Keyword arguments of the function, for `module:function` only. If it has an argument `preprocessing`, it is given
+    how the model's hub makes inputs (`automl.zoo.Preprocessing`), or None."""
     root: str | None = None
     """The folder that holds the published files, relative to the study file."""
     validation_size: int | None = None
@@ -46,6 +50,9 @@ class DataConfig:
     """Whether training images are moved and mirrored, as far as suits the data set."""
     cutout: int | None = None
     """Side of the square that is blanked in each training image, in pixels; none by default."""
+    preprocessing: Literal["data", "model"] = "data"
+    """Whose mean, standard deviation and size the images of a built-in set get: those usual for the data, or those that
+    the model's hub has for it."""
 
     def __post_init__(self) -> None:
         for name in ("validation_size", "calibration_size", "batch_size", "cutout"):
@@ -54,3 +61,8 @@ class DataConfig:
                 raise ConfigError(f"{name} must be at least 1, got {value}")
         if self.options and ":" not in self.name:
             raise ConfigError(f"options belong to data named as module:function, got the built-in {self.name!r}")
+        if self.preprocessing == "model" and ":" in self.name:
+            raise ConfigError(
+                f"preprocessing: model belongs to built-in data, got {self.name!r}: give that function an argument "
+                f"`preprocessing` instead"
+            )

@@ -31,6 +31,8 @@ class ImageSet:
     """Whether `augmented` may mirror an image left to right."""
     cutout: int = 0
     """Side, in pixels, of a square that `augmented` blanks in each image (DeVries & Taylor 2017, arXiv 1708.04552)."""
+    size: tuple[int, int] | None = None
+    """Height and width that each image is brought to when a batch is made of it; None: it stays as it is."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -43,7 +45,8 @@ class ImageSet:
     def batches(self, size: int, indices: Sequence[int] | Tensor | None = None) -> list[Batch]:
         """Batches of at most `size` normalised images, float32 [b, c, h, w], with their labels, int64 [b].
 
-        The batches are as equal in size as can be, so that none is a small remainder with noisy statistics.
+        The batches are as equal in size as can be, so that none is a small remainder with noisy statistics. h and w
+        are `self.size`, where that is not None.
         """
         index = self._index(indices)
         return [self._batch(self.images[part], self.labels[part]) for part in _parts(index, size)]
@@ -68,7 +71,7 @@ class ImageSet:
                 images[mirrored] = images[mirrored].flip(3)
             (pixels,), labels = self._batch(images, self.labels[part])
             if self.cutout:
-                pixels.masked_fill_(self._squares(n, height, width, generator), 0)
+                pixels.masked_fill_(self._squares(n, pixels.shape[2], pixels.shape[3], generator), 0)
             yield (pixels,), labels
 
     def _squares(self, n: int, height: int, width: int, generator: torch.Generator | None) -> Tensor:
@@ -86,7 +89,10 @@ class ImageSet:
     def _batch(self, images: Tensor, labels: Tensor) -> Batch:
         mean = torch.tensor(self.mean)[None, :, None, None]
         std = torch.tensor(self.std)[None, :, None, None]
-        return (images.float().div_(255).sub_(mean).div_(std),), labels
+        pixels = images.float().div_(255)
+        if self.size is not None:
+            pixels = F.interpolate(pixels, self.size, mode="bilinear", antialias=True)
+        return (pixels.sub_(mean).div_(std),), labels
 
 
 def _parts(index: Tensor, size: int) -> Sequence[Tensor]:

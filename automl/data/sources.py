@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -17,6 +17,7 @@ from automl.util.names import nearest
 
 if TYPE_CHECKING:
     from automl.data.images import ImageSet
+    from automl.zoo import Preprocessing
 
 Split = Literal["train", "test"]
 Arrays = tuple[np.ndarray, np.ndarray]
@@ -40,6 +41,8 @@ class Source:
     files: tuple[str, ...] = ()
     """Every file of the set; none for a set that comes with a library."""
     downloads: tuple[Download, ...] = field(default=(), repr=False)
+    size: tuple[int, int] | None = None
+    """Height and width that images are brought to; None: they stay as they are published."""
 
     def locate(self, root: str | None) -> Mapping[str, Path]:
         """File name -> path, below `root` if it is given, else in the cache, where missing files are downloaded.
@@ -72,7 +75,28 @@ class Source:
         from automl.data.images import ImageSet
 
         images, labels = self.read(files, split)
-        return ImageSet(torch.from_numpy(images), torch.from_numpy(labels), self.mean, self.std, self.shift, self.flip)
+        return ImageSet(
+            torch.from_numpy(images),
+            torch.from_numpy(labels),
+            self.mean,
+            self.std,
+            self.shift,
+            self.flip,
+            size=self.size,
+        )
+
+    def prepared(self, wanted: Preprocessing) -> Source:
+        """The same images with another mean, standard deviation and size, as far as `wanted` has them.
+
+        Raises DataError if they are for another number of channels.
+        """
+        mean, std = wanted.mean or self.mean, wanted.std or self.std
+        if len(mean) != len(self.mean):
+            raise DataError(
+                f"the model's preprocessing is for images of {len(mean)} channels, those of {self.name} have "
+                f"{len(self.mean)}: leave `preprocessing: model` out"
+            )
+        return replace(self, mean=mean, std=std, size=wanted.size)
 
 
 def names() -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -14,6 +15,9 @@ from automl.data.order import stratified_order
 from automl.data.sources import Source, source
 from automl.errors import DataError
 from automl.tasks.batches import Batch
+
+if TYPE_CHECKING:
+    from automl.zoo import Preprocessing
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ def load(
     split_seed: int = 0,
     augment: bool = True,
     cutout: int = 0,
+    preprocessing: Preprocessing | None = None,
 ) -> Splits:
     """The data set `name`, its training images divided into validation, calibration and the rest.
 
@@ -52,14 +57,15 @@ def load(
     subset is part of a larger one. `root` is the folder that holds the data set's published files, in their
     published folder or directly; without it they are read from the user's cache and downloaded into it if need
     be. `augment=False` makes `recalibration` and `training` return images as they are; `cutout` is the side of the
-    square that `training` blanks in each, in pixels. Raises DataError for unknown names, missing or damaged files, and
-    sizes that do not fit.
+    square that `training` blanks in each, in pixels. `preprocessing` is how a network of a hub has its inputs made;
+    None: as is usual for the data. Raises DataError for unknown names, missing or damaged files, and sizes that do not
+    fit.
     """
     sizes = {"validation_size": validation_size, "calibration_size": calibration_size, "batch_size": batch_size}
     for option, size in sizes.items():
         if not isinstance(size, int) or isinstance(size, bool) or size < 1:
             raise DataError(f"{option} must be a whole number of at least 1, got {size!r}")
-    chosen = source(name)
+    chosen = source(name) if preprocessing is None else source(name).prepared(preprocessing)
     files = chosen.locate(root)
     images = chosen.image_set(files, "train")
     if validation_size + calibration_size > len(images):

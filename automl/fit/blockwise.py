@@ -20,7 +20,7 @@ from torch import Tensor, fx, nn
 
 from automl.fast.precision import formatted
 from automl.fit.memory import affordable, shapes_of
-from automl.fit.sequential import SequentialReconstruction, refitted_sites
+from automl.fit.sequential import SequentialReconstruction, Site, refitted_sites
 from automl.tasks.batches import Batch
 from automl.training.form import laid_out
 from automl.types import Say, silent
@@ -46,9 +46,10 @@ class BlockReconstruction:
     """Refits a rebuilt network by sequential least squares, and then tunes it block after block, in place.
 
     A block ends where a layer that can be refitted makes a value, its shortcut added, that alone is handed on, in the
-    network and in the original alike; but for the last it has at least two such layers. So residual blocks are tuned
-    one by one, a plain chain two layers at a time, and a classifier alone, to make the original's logits. A block that
-    does not get closer to its target keeps its weights. Norms keep their statistics, not their weights and biases.
+    network and in the original alike; it has a row a sample, and but for the last two such layers at least. So residual
+    blocks are tuned one by one, a plain chain two layers at a time, and a classifier alone, to make the original's
+    logits. A block that does not get closer to its target keeps its weights. Norms keep their statistics, not their
+    weights and biases.
     """
 
     def __init__(
@@ -75,12 +76,11 @@ class BlockReconstruction:
     def apply(self, network: fx.GraphModule, slices: Mapping[str, LayerSlice]) -> None:
         """Overwrite weights of `network`, built with these `slices`. The same each time on as many threads."""
         self._refit.apply(network, slices)
-        made_by = {site.total: site for site in self._sites.values() if site.layer in slices}
-        kept = {name: torch.from_numpy(slices[site.layer].kept_out) for name, site in made_by.items()}
+        ends = _ends(self._original, self._sites, slices)
         generator = torch.Generator().manual_seed(self._seed)
         theirs = ours = self._inputs
         laid_out(network, channels_last=True)
-        blocks = list(_blocks(self._original, network, kept, self._sites))
+        blocks = list(_blocks(self._original, network, ends, self._sites))
         started = told = time.monotonic()
         with evaluating(self._original), differentiating(network):
             for number, (whole, block) in enumerate(blocks):
@@ -88,7 +88,7 @@ class BlockReconstruction:
                     told = time.monotonic()
                     self._say(f"block {number + 1} of {len(blocks)} is tuned, {duration(told - started)} so far")
                 theirs = (whole.on_all(theirs),)
-                target = theirs[0][:, kept[block.nodes[-1].name]]
+                target = theirs[0].index_select(*ends[block.nodes[-1].name])
                 made, before = block.on_all(ours), [parameter.detach().clone() for parameter in block.parameters]
                 self._tune(block, ours, target, generator)
                 tuned = block.on_all(ours)
@@ -169,6 +169,25 @@ def _distance(made: Tensor, target: Tensor) -> Tensor:
 def _restore(parameters: Sequence[nn.Parameter], values: Sequence[Tensor]) -> None:
     for parameter, value in zip(parameters, values, strict=True):
         parameter.copy_(value)
+
+
+def _ends(
+    original: fx.GraphModule, sites: Mapping[str, Site], slices: Mapping[str, LayerSlice]
+) -> dict[str, tuple[int, Tensor]]:
+    """Node after which a block can end -> the dimension of its channels, and those that are kept.
+
+    What can be compared, sample by sample, has lost nothing else, and its batch is that of the inputs.
+    """
+    samples = next(node for node in original.graph.nodes if node.op == "placeholder").meta["shape"][0]
+    nodes = {node.name: node for node in original.graph.nodes}
+    ends = {}
+    for site in sites.values():
+        if site.layer in slices:
+            kept, shape = slices[site.layer], nodes[site.total].meta["shape"]
+            channels = len(shape) - 1 if isinstance(original.get_submodule(site.layer), nn.Linear) else 1
+            if shape[0] == samples and kept.lost.keys() <= {channels}:
+                ends[site.total] = (channels, torch.from_numpy(kept.kept_out))
+    return ends
 
 
 def _blocks(

@@ -78,13 +78,23 @@ class Site:
     """Which of the two the layer is to reproduce: the total, if what else is added is known when the layer runs."""
 
 
+@dataclass(frozen=True)
+class Rows:
+    """Of the rows that the original gave a layer's fit, those that the network pruned so far still gives it."""
+
+    drawn: tuple[Tensor, ...]
+    """For each chunk of samples, the output positions, counted in what is left."""
+    places: Tensor | None
+    """Their places among the original's rows; None: all of them, in order."""
+
+
 class SequentialReconstruction:
     """Refits every layer of a rebuilt network, in the order of its graph, on the calibration data.
 
     Convolutions that are not grouped and linear layers are fitted, those that lost no input too, as their inputs
     have changed all the same; weights, bias and the batch norm after the layer are replaced. The norm's statistics
-    are those of its new inputs, so that training can go on from there. Layers called more than once, and those with
-    more than `MAX_FEATURES` inputs, keep their sliced weights.
+    are those of its new inputs, so that training can go on from there. Layers called more than once, those with more
+    than `MAX_FEATURES` inputs, and those for which channels are part of the batch keep their sliced weights.
     """
 
     def __init__(
@@ -104,6 +114,8 @@ class SequentialReconstruction:
         """Layer -> for each chunk of samples, the output positions that became rows."""
         self._targets: dict[str, Tensor] = {}
         """Layer -> what the original has there: [rows, out]."""
+        self._made: dict[str, torch.Size] = {}
+        """Layer -> the shape of what it makes of the samples."""
         _Watch(original, self._sites, self._remember).run(*self._inputs)
 
     def _remember(self, network: nn.Module, site: Site, x: Tensor, value: Tensor) -> None:
@@ -113,15 +125,32 @@ class SequentialReconstruction:
         self._drawn[site.layer] = [
             torch.randperm(count, generator=self._generator)[:wanted] for _ in range(0, len(x), CHUNK)
         ]
-        self._targets[site.layer] = self._at(site, layer, value)
+        self._targets[site.layer] = _at(layer, value, self._drawn[site.layer])
+        self._made[site.layer] = value.shape
 
     def _rows_wanted(self, layer: nn.Conv2d | nn.Linear) -> int:
         return max(self._effort.rows, self._effort.rows_a_feature * layer.weight[0].numel())
 
-    def _at(self, site: Site, layer: nn.Conv2d | nn.Linear, value: Tensor) -> Tensor:
-        """The rows of a value of the shape of the layer's output: [rows, out]."""
-        chunks = zip(value.split(CHUNK), self._drawn[site.layer], strict=True)
-        return torch.cat([output_rows(layer, chunk, drawn) for chunk, drawn in chunks])
+    def _left(self, name: str, layer: nn.Conv2d | nn.Linear, kept: LayerSlice) -> Rows | None:
+        """The rows of the fit of layer `name` whose positions are left, None if the batch itself or every one went.
+
+        Tokens of a mixer and heads are positions where they are channels elsewhere.
+        """
+        drawn, shape = self._drawn[name], self._made[name]
+        grid = range(1, len(shape) - 1) if isinstance(layer, nn.Linear) else range(2, len(shape))
+        if 0 in kept.lost:
+            return None
+        if kept.lost.keys().isdisjoint(grid):
+            return Rows(tuple(drawn), None)
+        remains = torch.ones([shape[dim] for dim in grid], dtype=torch.bool)
+        for place, dim in enumerate(grid):
+            if dim in kept.lost:
+                remains.index_fill_(place, torch.from_numpy(kept.lost[dim]), False)
+        remains = remains.flatten()
+        places = remains.cumsum(0) - 1  # of each position that is left among those that are
+        samples = (min(CHUNK, shape[0] - first) for first in range(0, shape[0], CHUNK))
+        rows = torch.cat([remains[part].repeat(n) for n, part in zip(samples, drawn, strict=True)])
+        return Rows(tuple(places[part[remains[part]]] for part in drawn), rows.nonzero()[:, 0]) if rows.any() else None
 
     def apply(self, network: fx.GraphModule, slices: Mapping[str, LayerSlice]) -> None:
         """Overwrite weights of `network`, built with these `slices`, in place. Deterministic."""
@@ -129,17 +158,28 @@ class SequentialReconstruction:
         def fit(site: Site, x: Tensor, shortcut: Tensor | None) -> None:
             if site.layer not in slices:
                 return
-            layer = _layer(network, site.layer)
-            target = self._targets[site.layer][:, torch.from_numpy(slices[site.layer].kept_out)]
+            layer, kept = _layer(network, site.layer), slices[site.layer]
+            left = self._left(site.layer, layer, kept)
+            if left is None:
+                return
+            target = self._targets[site.layer][:, torch.from_numpy(kept.kept_out)]
+            if left.places is not None:
+                target = target[left.places]
             if shortcut is not None:
-                target = target - self._at(site, layer, shortcut)
-            chunks = zip(x.split(CHUNK), self._drawn[site.layer], strict=True)
+                target = target - _at(layer, shortcut, left.drawn)
+            chunks = zip(x.split(CHUNK), left.drawn, strict=True)
             rows = torch.cat([input_rows(layer, chunk, drawn)[0] for chunk, drawn in chunks])  # [rows, features]
             norm = network.get_submodule(site.norm) if site.norm else None
             assert norm is None or isinstance(norm, _BatchNorm)
             _fit(layer, norm, rows, target)
 
         _Refit(network, _shortcuts(network, self._sites), fit).run(*self._inputs)
+
+
+def _at(layer: nn.Conv2d | nn.Linear, value: Tensor, drawn: Sequence[Tensor]) -> Tensor:
+    """The rows of a value of the shape of the layer's output, at the positions drawn for each chunk: [rows, out]."""
+    chunks = zip(value.split(CHUNK), drawn, strict=True)
+    return torch.cat([output_rows(layer, chunk, part) for chunk, part in chunks])
 
 
 def _fit(layer: nn.Conv2d | nn.Linear, norm: _BatchNorm | None, rows: Tensor, target: Tensor) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import importlib
+import inspect
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +21,20 @@ from automl.errors import ConfigError, DataError, ModelError, StudyError
 from automl.tasks.metric import directed
 from automl.tasks.problem import Problem
 from automl.util.names import nearest
-from automl.zoo import load_model, load_weights
+from automl.zoo import Preprocessing, load_model, load_weights, preprocessing
 
 DEFAULT_VALIDATION_SIZE = 1000
+
+Hub = Callable[[], Preprocessing | None]
+"""What the model's hub says of its inputs, asked only if somebody wants to know."""
 
 
 def load_problem(config: StudyConfig) -> Problem:
     """The network and the data that `config` names. Errors: `ModelError`, `DataError`, `StudyError`.
 
     Data named `module:function` is what the function, called with the options, returns: a mapping with the
-    iterables of batches `train` and `validation`, and `test` if there is one.
+    iterables of batches `train` and `validation`, and `test` if there is one. If it has an argument `preprocessing`, it
+    is given how the model's hub has inputs made (None of a model of no hub).
     """
     if IN_MEMORY in (config.model.name, config.data.name):
         raise StudyError(
@@ -37,11 +43,13 @@ def load_problem(config: StudyConfig) -> Problem:
         )
     if config.folder is not None and config.folder not in sys.path:
         sys.path.insert(0, config.folder)  # where `module:function` lies
-    model = load_model(config.model.name, config.model.options, config.model.weights)
+    name, options, folder = config.model.name, config.model.options, config.folder
+    model = load_model(name, options, config.model.weights, folder)
+    hub = partial(preprocessing, name, model, options, folder)
     judged = _judged(config)
     if ":" in config.data.name:
-        return _own_data(config.data, model, judged)
-    return _built_in(config.data, model, judged)
+        return _own_data(config.data, model, judged, hub)
+    return _built_in(config.data, model, judged, hub)
 
 
 def _judged(config: StudyConfig) -> dict[str, Any]:
@@ -72,10 +80,16 @@ def load_early(config: StudyConfig, model: nn.Module) -> nn.Module | None:
     return early
 
 
-def _built_in(data: DataConfig, model: nn.Module, judged: Mapping[str, Any]) -> Problem:
+def _built_in(data: DataConfig, model: nn.Module, judged: Mapping[str, Any], hub: Hub) -> Problem:
     if data.name not in names():
         raise DataError(
             f"unknown data set {data.name!r}{nearest(data.name, names())}, or your own as 'module:function'"
+        )
+    prepared = hub() if data.preprocessing == "model" else None
+    if prepared is None and data.preprocessing == "model":
+        raise DataError(
+            f"data.preprocessing: model needs a model of a hub, such as timm:resnet18, that knows its own; "
+            f"{type(model).__name__} comes without one. Leave the key out"
         )
     splits = load(
         data.name,
@@ -86,6 +100,7 @@ def _built_in(data: DataConfig, model: nn.Module, judged: Mapping[str, Any]) -> 
         split_seed=data.split_seed,
         augment=data.augment,
         cutout=data.cutout or 0,
+        preprocessing=prepared,
     )
     return Problem(
         model,
@@ -100,8 +115,11 @@ def _built_in(data: DataConfig, model: nn.Module, judged: Mapping[str, Any]) -> 
     )
 
 
-def _own_data(data: DataConfig, model: nn.Module, judged: Mapping[str, Any]) -> Problem:
-    made = _call(data.name, data.options, "data")
+def _own_data(data: DataConfig, model: nn.Module, judged: Mapping[str, Any], hub: Hub) -> Problem:
+    options = dict(data.options)
+    if "preprocessing" in inspect.signature(_named(data.name, "data")).parameters and "preprocessing" not in options:
+        options["preprocessing"] = hub()
+    made = _call(data.name, options, "data")
     expected = "a mapping with `train` and `validation` (and perhaps `test`), each an iterable of batches (x, y)"
     if not isinstance(made, Mapping) or not {"train", "validation"} <= made.keys():
         got = f"a mapping with {', '.join(map(str, made))}" if isinstance(made, Mapping) else type(made).__name__

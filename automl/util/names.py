@@ -12,3 +12,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
     near = get_close_matches(name, names, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else "."
     return f"{hint} Known: {', '.join(names)}"
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """The end of an error message where there are too many names to list: the three nearest."""
+    close = get_close_matches(name, sorted(set(known)), n=3, cutoff=0.5)
+    return f"; did you mean {' or '.join(map(repr, close))}?" if close else ", nor any name like it"

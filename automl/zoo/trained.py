@@ -13,17 +13,25 @@ from torch import Tensor, nn
 
 from automl.errors import ModelError
 from automl.util.names import nearest
+from automl.zoo.hubs.registry import make, of_a_hub
 from automl.zoo.registry import create
 
 
-def load_model(spec: str, options: Mapping[str, Any] | None = None, weights: str | None = None) -> nn.Module:
+def load_model(
+    spec: str, options: Mapping[str, Any] | None = None, weights: str | None = None, folder: str | None = None
+) -> nn.Module:
     """The network that `spec` names, with its weights, in eval mode.
 
-    `spec` is a built-in name or "module:function", whose function is called with `options` and returns an
-    `nn.Module`; its module must be importable. `weights` is the path of a safetensors state dict; without it the
-    network keeps the weights it was made with. Raises ModelError.
+    `spec` is a built-in name, "timm:NAME", "torchvision:NAME", "transformers:CLASS", or "module:function", whose
+    function is called with `options` and returns an `nn.Module`; its module must be importable. `weights` is the path
+    of a safetensors state dict; without it the network keeps the weights it was made with. `folder` is where a folder
+    of pretrained weights that `options` name is looked for. Raises ModelError.
     """
-    network = _call(spec, options or {}) if ":" in spec else create(spec, **(options or {}))
+    options = options or {}
+    if of_a_hub(spec):
+        network = make(spec, options, folder)
+    else:
+        network = _call(spec, options) if ":" in spec else create(spec, **options)
     if weights is not None:
         load_weights(network, Path(weights))
     return network.eval()

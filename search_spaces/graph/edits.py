@@ -64,15 +64,21 @@ def edit_slice(node: fx.Node, kept: Kept, *, labels: Labelled, index: tuple[Any,
         if part is None:
             continue
         if isinstance(part, slice) and kept.shrinks(labels[dim]):
-            mask = kept.mask(labels[dim])
-            chosen = np.arange(len(mask))[part]
-            positions = (np.cumsum(mask) - 1)[chosen[mask[chosen]]]
-            if len(positions) and np.all(np.diff(positions) == 1):
-                parts[i] = slice(int(positions[0]), int(positions[-1]) + 1)
-            else:
-                parts[i] = positions.tolist()
+            parts[i] = _sliced(part, kept.mask(labels[dim]))
         dim += 1
     node.args = (node.args[0], tuple(parts))
+
+
+def _sliced(part: slice, mask: np.ndarray) -> slice | list[int]:
+    """What of the positions that remain, [n] bool, a slice of all of them takes, as a slice where it is one."""
+    chosen = np.arange(len(mask))[part]
+    if np.array_equal(chosen, np.arange(len(mask))):
+        return slice(None)  # without a number: the batch may be part of the dimension, and another one is larger
+    positions = (np.cumsum(mask) - 1)[chosen[mask[chosen]]]
+    if len(positions) and np.all(np.diff(positions) == 1):
+        return slice(int(positions[0]), int(positions[-1]) + 1)
+    found: list[int] = positions.tolist()
+    return found
 
 
 def edit_narrow(node: fx.Node, kept: Kept, *, labels: np.ndarray, dim: int, start: int, length: int) -> None:

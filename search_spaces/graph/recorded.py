@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 
@@ -39,6 +39,10 @@ class LayerSlice:
     """Input channels kept: [n_in]."""
     kept_out: np.ndarray
     """Output channels kept: [n_out]."""
+    lost: Mapping[int, np.ndarray] = field(default_factory=dict)
+    """Dimension of what the layer makes -> the indices along it that went, where some did. That is the dimension of the
+    channels, and another where channels of other layers are rows of this one: tokens of a mixer, heads, or part of the
+    batch. Empty for a layer that is called several times."""
 
 
 class Recorded:
@@ -92,8 +96,15 @@ class Recorded:
             layer = name.rpartition(".")[0]
             if role == "in" and name == f"{layer}.weight" and not left.isdisjoint(self.analysis.users[name]):
                 made = self.analysis.state[name][1 - dim]
-                out[layer] = LayerSlice(kept.indices(self.analysis.inputs[layer]), kept.indices(made))
+                lost = self._lost(self.analysis.users[name], kept)
+                out[layer] = LayerSlice(kept.indices(self.analysis.inputs[layer]), kept.indices(made), lost)
         return out
+
+    def _lost(self, calls: Collection[str], kept: Kept) -> dict[int, np.ndarray]:
+        """Dimension of what the one call makes -> the indices along it that went."""
+        labelled = self.labelled(next(iter(calls))) if len(calls) == 1 else None
+        masks = [kept.mask(labels) for labels in labelled or ()]
+        return {dim: np.flatnonzero(~mask) for dim, mask in enumerate(masks) if not mask.all()}
 
     def kept(self, cut: Cut) -> Kept:
         """Which labels remain under `cut`; one that does not fit is a `SpaceError`."""

@@ -1,6 +1,8 @@
 """Sequential least squares: exact where it can be, better than fits on the original's inputs where it cannot."""
 
 import copy
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,7 +12,8 @@ from torch.nn import functional as F
 
 from automl.config.evaluation import EvaluationOptions
 from automl.evaluation import Evaluator
-from automl.fit.sequential import SequentialReconstruction
+from automl.fit.blockwise import BlockReconstruction
+from automl.fit.sequential import THOROUGH, SequentialReconstruction
 from search_spaces import channel_space
 
 
@@ -94,3 +97,83 @@ def test_layers_without_bias_or_norm_are_fitted_without_a_shift():
         after = pruned(x)
     assert pruned.get_submodule("2").bias is None
     assert (after - target).square().mean() < 0.7 * (before - target).square().mean()
+
+
+class PerHead(nn.Module):
+    """One layer for every head: the heads are channels before it and after it, and rows of it."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.each, self.out = nn.Linear(8, 32), nn.Linear(8, 8), nn.Linear(32, 5)
+
+    def forward(self, x):
+        heads = self.a(x).unflatten(2, (4, 8)).transpose(1, 2)  # [n, heads, tokens, width]
+        return self.out(self.each(heads).relu().transpose(1, 2).flatten(2)).mean(1)
+
+
+class Mixed(nn.Module):
+    """Tokens are mixed by layers for which channels are rows, with a shortcut around them."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.up, self.down, self.head = (
+            nn.Linear(8, 24),
+            nn.Linear(6, 20),
+            nn.Linear(20, 6),
+            nn.Linear(24, 5),
+        )
+
+    def forward(self, x):
+        x = self.embed(x).transpose(1, 2)
+        return self.head((x + self.down(self.up(x).relu())).mean(2))
+
+
+class Merged(nn.Module):
+    """Every channel is an image of its own for a while, so that channels are part of a layer's batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.shared, self.head = nn.Linear(8, 16), nn.Conv2d(1, 1, (3, 1), padding=(1, 0)), nn.Linear(16, 5)
+
+    def forward(self, x):
+        x = self.stem(x).transpose(1, 2)
+        y = self.shared(x.flatten(0, 1)[:, None, :, None]).view(x.shape)
+        return self.head((x + y).relu().mean(2))
+
+
+def refitted(model, reconstruct, keep):
+    """What the original puts out, and what the network cut does before and after; and the network, and its plan."""
+    torch.manual_seed(0)
+    network, x = model().eval(), torch.randn(70, 6, 8)
+    space = channel_space(network, (x[:2],))
+    plan = space.plan(space.point([keep.get(knob.name, knob.size) for knob in space.knobs]))
+    pruned = space.build(plan)
+    with torch.no_grad():
+        before = pruned(x)
+    reconstruct(space.original, [((x,), torch.zeros(70))]).apply(pruned, space.slices(plan))
+    with torch.no_grad():
+        return network(x), before, pruned(x), pruned, space
+
+
+@pytest.mark.parametrize("rows", [40, 20_000], ids=["few positions", "all positions"])
+def test_rows_that_went_are_left_out_of_a_fit(rows):
+    """Heads go, and what the others are given stays as it was: the layer that all share is right as it is."""
+    effort = replace(THOROUGH, rows=rows, rows_a_feature=1)
+    *_, pruned, space = refitted(PerHead, partial(SequentialReconstruction, effort=effort), {"a:heads": 2})
+    for name in ("each.weight", "each.bias"):
+        torch.testing.assert_close(pruned.get_parameter(name), space.original.get_parameter(name), rtol=0, atol=1e-3)
+
+
+def tuned(original, batches):
+    return BlockReconstruction(original, batches, steps=60)
+
+
+@pytest.mark.parametrize("reconstruct", [SequentialReconstruction, tuned], ids=["layers", "blocks"])
+@pytest.mark.parametrize(
+    ("model", "keep"),
+    [(PerHead, {"a:heads": 3, "a": 6}), (Mixed, {"embed": 16, "up": 12}), (Merged, {"stem": 10})],
+    ids=["heads", "tokens", "batch"],
+)
+def test_layers_for_which_channels_are_rows_are_fitted_too(reconstruct, model, keep):
+    wanted, before, after, *_ = refitted(model, reconstruct, keep)
+    assert (after - wanted).square().mean() < 0.8 * (before - wanted).square().mean()

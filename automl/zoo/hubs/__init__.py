@@ -1,0 +1,1 @@
+"""Networks of timm, torchvision and transformers, where these are installed."""
