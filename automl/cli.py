@@ -26,7 +26,7 @@ class Command(NamedTuple):
 COMMANDS = (
     Command("search", "search", "run a study, or go on with it, and show what it found"),
     Command("resume", "resume", "go on with a recorded study; its file is not needed"),
-    Command("finish", "finish", "finish the best trials of a study in another way; nothing is searched anew"),
+    Command("finish", "finish_again", "finish the best trials of a study in another way; nothing is searched anew"),
     Command("inspect", "inspect_file", "show what a study can change and reach, and how long it takes"),
     Command("keys", "keys", "list what a study file may hold, each key with default and meaning"),
     Command("trials", "trials", "show or write the trials of a study"),

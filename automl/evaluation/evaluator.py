@@ -21,6 +21,7 @@ from automl.evaluation.judge import Judge
 from automl.evaluation.racing import estimates
 from automl.evaluation.tuning import Tuner
 from automl.fast.precision import choose_dtype, fast, first, formatted
+from automl.fit.blockwise import STEPS
 from automl.fit.builder import Builder
 from automl.measures.counts import COUNTED, excess
 from automl.tasks.batches import Batch, compact
@@ -308,7 +309,7 @@ class Evaluator:
         self.prepare()
         return self._builder.plan(point)
 
-    def finishing(self, *, blockwise: bool = False, say: Say = silent) -> Evaluator:
+    def finishing(self, *, blockwise: bool = False, steps: int = STEPS, say: Say = silent) -> Evaluator:
         """An evaluator that keeps the same channels and fits them sequentially and thoroughly.
 
         For the few networks that are reported: it takes seconds where a trial takes tenths, and minutes if blocks are
@@ -317,7 +318,7 @@ class Evaluator:
         """
         self.prepare()
         with pinned_threads(self.threads):
-            builder = self._builder.thorough(self.problem, blockwise=blockwise, say=say)
+            builder = self._builder.thorough(self.problem, blockwise=blockwise, steps=steps, say=say)
         return self._varied(self.options, builder=builder)
 
     def untrained(self) -> Evaluator:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from automl.fast.precision import formatted
-from automl.fit.memory import affordable, shapes_of
+from automl.fit.samples import affordable, shapes_of
 from automl.fit.sequential import SequentialReconstruction, Site, refitted_sites
 from automl.tasks.batches import Batch
 from automl.training.form import laid_out

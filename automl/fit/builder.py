@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 from agents import Sensitivity
 from automl.config.evaluation import EvaluationOptions
 from automl.fast.precision import first, formatted
-from automl.fit.blockwise import BlockReconstruction
+from automl.fit.blockwise import STEPS, BlockReconstruction
 from automl.fit.recalibration import recalibrate
 from automl.fit.reconstruction import Reconstruction
 from automl.fit.registry import fitter_of
@@ -142,10 +142,10 @@ class Builder:
             network, example_inputs, Counting(self.space.packed, self.space.has(Sparsity), self.space.has(Code))
         )
 
-    def thorough(self, problem: Problem, *, blockwise: bool, say: Say = silent) -> Builder:
+    def thorough(self, problem: Problem, *, blockwise: bool, steps: int = STEPS, say: Say = silent) -> Builder:
         """A builder that makes the same choices and fits them sequentially, with care: in seconds where a trial takes
-        tenths, and in minutes if blocks are tuned too (`blockwise`, of which `say` is told). Where nothing is cut
-        nothing is refitted."""
+        tenths, and in minutes if blocks are tuned too (`blockwise`), `steps` each, which `say` is told of. Where
+        nothing is cut nothing is refitted."""
         if not any(operator.structural for operator in self.space.operators):
             return self
         other = copy.copy(self)
@@ -155,7 +155,7 @@ class Builder:
         other._afresh = problem
         original, batches = self.space.original, problem.calibration
         other._refit = (
-            BlockReconstruction(original, batches, dtype=self._dtype, say=say)
+            BlockReconstruction(original, batches, dtype=self._dtype, steps=steps, say=say)
             if blockwise
             else SequentialReconstruction(original, batches)
         )

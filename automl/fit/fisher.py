@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 
 from automl.errors import NotFiniteError
 from automl.fast.precision import first
-from automl.fit.memory import differentiable
+from automl.fit.samples import differentiable
 from automl.tasks.problem import Problem
 from automl.util.modes import differentiating
 

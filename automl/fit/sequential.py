@@ -25,8 +25,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from automl.fast.fold import lone_norms
 from automl.fit.gram import MAX_FEATURES, input_rows, output_rows, positions
-from automl.fit.memory import affordable
 from automl.fit.reconstruction import solve
+from automl.fit.samples import affordable
 from automl.tasks.batches import Batch
 from automl.util.modes import evaluating
 from search_spaces import LayerSlice

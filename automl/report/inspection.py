@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
-import numpy as np
-
 from automl.measures.counts import shown
-from automl.runners import run_trial
+from automl.report.foretelling import TrialFailedError, foretell, peak_bytes
 from automl.study.setup import Setup
 from automl.util.columns import align
 from automl.util.duration import duration
@@ -16,7 +13,7 @@ from search_spaces.operators.base import Listing
 
 
 def inspection(setup: Setup) -> Iterator[str]:
-    """The groups, what is fixed, the reach of each cost, and the time an evaluation takes here, one after the other."""
+    """The groups, what is fixed, the reach of each cost, and the time that each phase takes, one after the other."""
     yield _listed(setup)
     yield _reach(setup)
     yield _time(setup)
@@ -44,17 +41,14 @@ def _reach(setup: Setup) -> str:
 
 
 def _time(setup: Setup) -> str:
-    config = setup.config
-    started = time.perf_counter()
-    setup.evaluator.prepare()
-    prepared = time.perf_counter() - started
-    point = setup.space.project(np.ones(len(setup.space.knobs)), setup.limits)
-    outcome = run_trial(setup.evaluator, point)
-    if outcome.reason:
-        return f"a trial at the uniform choice is {outcome.state}: {outcome.reason}"
-    trials = sum(1 if agent.name == "uniform" else config.trials for agent, _ in config.lanes)
-    whole = prepared + trials * outcome.wall_s / min(config.runner.workers, trials)
-    return (
-        f"preparation {duration(prepared)}, an evaluation {duration(outcome.wall_s)} on {setup.threads} threads; "
-        f"{trials} trials with {config.runner.workers} workers take about {duration(whole)}, the agents' own time apart"
-    )
+    lines = [["phase", "", "each", "in all"]]
+    whole = 0.0
+    try:
+        for phase in foretell(setup):
+            each = duration(phase.each_s) if phase.what else ""
+            lines.append([phase.name, phase.what, each, duration(phase.all_s)])
+            whole += phase.all_s
+    except TrialFailedError as error:
+        return str(error)
+    total = f"about {duration(whole)} on {setup.threads} threads, the agents' own time apart"
+    return f"{align(lines, left=(0, 1))}\n{total}; up to {peak_bytes() / 1e9:.1f} GB in this process"

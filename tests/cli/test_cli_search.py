@@ -148,7 +148,8 @@ def test_inspect_tells_what_can_change_what_cannot_and_how_long(tmp_path, monkey
     assert ran.code == 0
     assert "4 groups" in ran.out and "is an output of the network" in ran.out
     assert re.search(r"macs +[\d,]+ \(1\.5%\) +1,175,520 +141,062", ran.out)
-    assert "21 trials with 1 workers take about" in ran.out
+    assert re.search(r"\nsearch +21 trials with 1 workers +\d.*\nfinishing +up to 6 networks +\d", ran.out)
+    assert re.search(r"\nabout .* on \d threads, the agents' own time apart; up to \d\.\d GB in this process", ran.out)
     assert list(tmp_path.iterdir()) == []
 
 

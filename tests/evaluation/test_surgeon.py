@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-import automl.fit.memory
+import automl.fit.samples
 from automl.config.evaluation import EvaluationOptions
 from automl.evaluation import Evaluator
 from automl.fit.fisher import output_fisher
@@ -75,8 +75,8 @@ def test_fisher_predicts_how_the_loss_rises(memory, monkeypatch):
     network = trace(network, (X,))
     problem = Problem(network.eval(), [((X,), targets)], [((X,), targets)])
     if memory is not None:
-        monkeypatch.setattr(automl.fit.memory, "GRAPH_BYTES", memory)
-        parts = [len(part) for _, part in automl.fit.memory.differentiable(network, problem.calibration)]
+        monkeypatch.setattr(automl.fit.samples, "GRAPH_BYTES", memory)
+        parts = [len(part) for _, part in automl.fit.samples.differentiable(network, problem.calibration)]
         assert len(parts) > 2 and sum(parts) == len(X)
     fisher = output_fisher(network, ["0", "2"], problem)
     assert fisher["2"].shape == (4,) and fisher["0"].shape == (6,)
