@@ -50,7 +50,7 @@ def gone(text: str, within_s: float = 60.0) -> bool:
     return True
 
 
-@pytest.mark.parametrize(("workers", "presses"), [(0, 1), (0, 2), pytest.param(1, 1, marks=pytest.mark.slow), (1, 2)])
+@pytest.mark.parametrize(("workers", "presses"), [(0, 1), (0, 2), (1, 2)])
 def test_a_study_that_was_interrupted_goes_on_as_if_it_had_not_been(through, tmp_path, workers, presses, monkeypatch):
     mark = f"interrupted-{os.getpid()}-{workers}-{presses}"
     monkeypatch.setenv("AUTOML_TEST_MARK", mark)  # inherited by all that the process starts

@@ -8,10 +8,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from search_spaces import CodeStep, Plan, rebuild, trace
 from search_spaces.codecs.packing import pack
+from tests.kits import amount
 from tests.kits.joint_spaces import SETS, make_space, random_levels
 
-NETWORKS = 60
-"""Of each set of operators: 1,020 in all."""
+NETWORKS = amount.of(60, 20)
+"""Of each set of operators: 1,020 in all, or 340."""
 
 
 @pytest.mark.parametrize("names", SETS, ids="+".join)

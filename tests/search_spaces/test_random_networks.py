@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from search_spaces import Channels, Point, SpaceError, channel_space
+from tests.kits import amount
 from tests.kits.random_networks import (
     EVERY,
     RandomNetwork,
@@ -16,7 +17,7 @@ from tests.kits.random_networks import (
     random_levels,
 )
 
-NETWORKS = 2000
+NETWORKS = amount.of(2000, 500)
 CHUNKS = 20
 
 
