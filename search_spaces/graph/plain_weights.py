@@ -1,7 +1,8 @@
-"""Layers that compute their weight before they use it, as plain layers of the weight that they computed.
+"""Layers with a forward of their own, as plain layers: those that compute their weight first, or pad their input.
 
-So it is with a weight that is standardised or normalised, by a parametrization or by the layer's own forward: while the
-network is evaluated the weight is the same each time. A plain layer can be narrowed, factorised and refitted.
+A weight that is standardised or normalised, by a parametrization or by the layer's forward, is the same each time while
+the network is evaluated. A convolution that pads as TensorFlow does calls the function with its own weight. A plain
+layer can be narrowed, factorised and refitted.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "dilation", "group
 
 
 def fold_weights(root: nn.Module, graph: fx.Graph, outputs: Mapping[fx.Node, Tensor]) -> None:
-    """Put plain layers into `root` and `graph` in place of those that compute their weight from their state alone.
+    """Put plain layers into `root` and `graph` in place of those whose weight is theirs, or computed from state alone.
 
     `outputs`: what each call returned while it was recorded.
     """
@@ -40,9 +41,14 @@ def fold_weights(root: nn.Module, graph: fx.Graph, outputs: Mapping[fx.Node, Ten
             continue
         given: dict[str, Any] = {**dict(zip(_ARGUMENTS, node.args, strict=False)), **node.kwargs}
         weight, bias = given["weight"], given.get("bias")
-        if weight not in fixed or weight.op == "get_attr" or (bias is not None and bias not in fixed):
+        if weight not in fixed or (bias is not None and bias not in fixed):
             continue
-        layer = _plain(kind, given, outputs[weight].detach(), None if bias is None else outputs[bias].detach())
+        if weight.op == "get_attr":
+            layer = _own(root, graph, owner, kind, given)
+            if layer is None:
+                continue
+        else:
+            layer = _plain(kind, given, outputs[weight].detach(), None if bias is None else outputs[bias].detach())
         root.set_submodule(owner, layer.train(root.training))
         with graph.inserting_before(node):
             call = graph.call_module(owner, (given["input"],))
@@ -50,6 +56,27 @@ def fold_weights(root: nn.Module, graph: fx.Graph, outputs: Mapping[fx.Node, Ten
         node.replace_all_uses_with(call)
         graph.erase_node(node)
     _drop_unused(graph, fixed)
+
+
+def _own(
+    root: nn.Module, graph: fx.Graph, owner: str, kind: type[nn.Module], given: Mapping[str, Any]
+) -> nn.Module | None:
+    """A layer of this kind with the very weight and bias of module `owner`, called with the arguments `given`.
+
+    None if they are not its own, if it is called more than once, or if the network uses anything else of it.
+    """
+    mine = {"weight": f"{owner}.weight", "bias": f"{owner}.bias"}
+    taken = {name: given[name] for name in mine if given.get(name) is not None}
+    if any(node.target != mine[name] for name, node in taken.items()):
+        return None
+    inside = [n for n in graph.nodes if n.op in ("get_attr", "call_module") and str(n.target).startswith(f"{owner}.")]
+    if any(n not in taken.values() or len(n.users) > 1 for n in inside):
+        return None
+    module = root.get_submodule(owner)
+    layer = _plain(kind, given, module.weight, module.bias if "bias" in taken else None)  # type: ignore[arg-type]
+    for name in taken:
+        setattr(layer, name, getattr(module, name))  # which other modules may share
+    return layer
 
 
 def _plain(kind: type[nn.Module], given: Mapping[str, Any], weight: Tensor, bias: Tensor | None) -> nn.Module:
