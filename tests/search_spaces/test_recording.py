@@ -93,6 +93,45 @@ def test_weights_that_are_computed_become_plain_ones():
         assert "2.weight" in small.state_dict()
 
 
+class Same(nn.Conv2d):
+    """Pads as TensorFlow does, and calls the function with its own weight."""
+
+    def forward(self, x):
+        left = (self.kernel_size[0] - 1) // 2
+        padded = F.pad(x, (left, self.kernel_size[1] - 1 - left, left, self.kernel_size[0] - 1 - left))
+        return F.conv2d(padded, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+
+
+class Scaled(Same):
+    """Uses something else of itself, too."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.gain = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, x):
+        return super().forward(x) * self.gain
+
+
+def test_a_layer_that_calls_the_function_with_its_own_weight_is_a_layer():
+    """It keeps its names; called twice, used for more, or with another's weight, it stays what it was."""
+    twice = Same(12, 12, 3)
+    layers = [Same(3, 12, 4), nn.ReLU(), twice, nn.ReLU(), twice, Scaled(12, 8, 3), Same(8, 8, 1), Same(8, 8, 1)]
+    model = nn.Sequential(*layers).eval()
+    model[7].weight = model[6].weight
+    traced = trace(model, (X,))
+    assert traced.state_dict().keys() <= model.state_dict().keys()
+    called = {str(node.target) for node in traced.graph.nodes if node.op == "call_module"}
+    assert called & {str(i) for i in range(8)} == {"0"}
+    assert type(traced.get_submodule("0")) is nn.Conv2d
+    torch.testing.assert_close(traced(X), model(X))
+    space = channel_space(model, (X,))
+    small = space.build(space.plan(space.point(space.lowest.tolist()))).eval()
+    with torch.no_grad(), counting_macs() as macs:
+        out = small(X)
+    assert macs() / len(X) == space.cost_of_levels(space.lowest, "macs") and out.shape == model(X).shape
+
+
 @pytest.mark.parametrize("wrap", [torch.compile, nn.DataParallel], ids=["compiled", "parallel"])
 def test_wrappers_are_taken_off(wrap):
     model = chain(nn.Identity()).eval()
