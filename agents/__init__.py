@@ -2,7 +2,7 @@
 
 from agents.errors import AgentError
 from agents.registry import check_options, create, names, options, planned, uses_sensitivity
-from agents.types import Agent, Goal, Sensitivity, Task, Trial, TrialState
+from agents.types import Agent, Goal, Sensitivity, Task, Trial, TrialState, trials_of_use
 
 DISTRIBUTION = "automl-compress"
 """Marks this package as ours; `automl` checks it on import."""
@@ -21,5 +21,6 @@ __all__ = [
     "names",
     "options",
     "planned",
+    "trials_of_use",
     "uses_sensitivity",
 ]

@@ -9,7 +9,7 @@ from importlib import import_module
 
 from agents.base import NumberedAgent
 from agents.errors import AgentError
-from agents.types import Agent, Goal, Sensitivity, Task
+from agents.types import Agent, Goal, Sensitivity, Task, trials_of_use
 from search_spaces import Space
 
 _AGENTS = {
@@ -52,9 +52,8 @@ def uses_sensitivity(name: str) -> bool:
 
 
 def planned(name: str, trials: int) -> int:
-    """How many of `trials` agent `name` makes use of: some have one proposal."""
-    most = _load(name).max_trials
-    return trials if most is None else min(trials, most)
+    """How many of `trials` agent `name` makes use of."""
+    return trials_of_use(_load(name), trials)
 
 
 def create(

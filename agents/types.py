@@ -100,3 +100,8 @@ class Agent(Protocol):
 
     def tell(self, finished: Sequence[Trial]) -> None:
         """Learn from trials that have finished, whatever their state, in the order in which they finished."""
+
+
+def trials_of_use(agent: Agent | type[Agent], trials: int) -> int:
+    """How many of `trials` an agent makes use of: some have one proposal."""
+    return trials if agent.max_trials is None else min(trials, agent.max_trials)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import agents
-from agents import Agent, Trial, TrialState
+from agents import Agent, Trial, TrialState, trials_of_use
 from automl.benchmark.tabular import Table
 from search_spaces import Point
 
@@ -47,7 +47,7 @@ def play(
     Those at `start` come first, and the agent is told of them as if it had proposed them.
     """
     agent = agent_for(table, name, seed, trials, **(options or {}))
-    for number in range(trials if agent.max_trials is None else min(trials, agent.max_trials)):
+    for number in range(trials_of_use(agent, trials)):
         points = start[number : number + 1] or agent.ask(1, [])
         if not points:
             break

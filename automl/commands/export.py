@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from automl.commands.options import add_artifacts, add_data_root, add_storage
-from automl.commands.search import located
+from automl.commands.search import overridden
 from automl.errors import StudyError
 
 if TYPE_CHECKING:
@@ -44,9 +44,7 @@ def run(args: argparse.Namespace) -> int:
     formats = [part.strip() for part in args.format.split(",") if part.strip()]
     with open_store(args.storage, create=False) as store:
         config = StudyConfig.from_record(store.study(args.name).config)
-        if args.data_root is not None:
-            config = replace(config, data=replace(config.data, root=str(Path(args.data_root).resolve())))
-        study = Study(store, replace(located(config, args), runner=RunnerConfig()))
+        study = Study(store, replace(overridden(config, args), runner=RunnerConfig()))
         if args.trial is None:
             record, network = certified_winner(study)
         else:

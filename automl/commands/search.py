@@ -44,11 +44,6 @@ def overridden(config: StudyConfig, args: argparse.Namespace) -> StudyConfig:
     config = replace(config, runner=replace(config.runner, **runner), trials=given["trials"] or config.trials)
     if args.data_root is not None:
         config = replace(config, data=replace(config.data, root=str(Path(args.data_root).resolve())))
-    return located(config, args)
-
-
-def located(config: StudyConfig, args: argparse.Namespace) -> StudyConfig:
-    """The configuration with the command line's folder for trained weights, if it names one."""
     folder = getattr(args, "artifacts", None)  # `inspect` keeps none
     return config if folder is None else replace(config, artifacts=str(Path(folder).resolve()))
 

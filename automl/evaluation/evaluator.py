@@ -321,6 +321,12 @@ class Evaluator:
             builder = self._builder.thorough(self.problem, blockwise=blockwise, steps=steps, say=say)
         return self._varied(self.options, builder=builder)
 
+    def reporting(self, how: str, *, steps: int = STEPS, say: Say = silent) -> Evaluator:
+        """An evaluator that rebuilds networks as they are reported, before any training: in the way `how` of
+        `finish.reconstruction`. The rest as of `finishing`."""
+        careful = self if how == "as_searched" else self.finishing(blockwise=how == "blockwise", steps=steps, say=say)
+        return careful.untrained()
+
     def untrained(self) -> Evaluator:
         """This evaluator without the training of each trial, for networks that are trained in another way."""
         if self.options.training is None:

@@ -141,8 +141,11 @@ class _Segment:
     @cached_property
     def _last_used(self) -> Mapping[fx.Node, Sequence[fx.Node]]:
         """Call -> the values that no later one uses."""
-        last = {value: node for node in self.nodes for value in node.all_input_nodes if value in self.nodes}
-        return {node: [value for value, user in last.items() if user is node] for node in self.nodes}
+        last = {value: node for node in self.nodes for value in node.all_input_nodes}
+        done: dict[fx.Node, list[fx.Node]] = {}
+        for value, user in last.items():
+            done.setdefault(user, []).append(value)
+        return done
 
     @property
     def _shapes(self) -> list[tuple[int, ...]]:

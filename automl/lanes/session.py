@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from agents import Agent, Goal, TrialState
+from agents import Agent, Goal, TrialState, trials_of_use
 from automl.types import Outcome, Phase
 from search_spaces import Point
 
@@ -70,7 +70,7 @@ class Session:
         may fail to come to an outcome before it is set aside (see `fail_attempt`)."""
         self.agent_name = agent_name
         self.seed = seed
-        self.trials = trials if agent.max_trials is None else min(trials, agent.max_trials)
+        self.trials = trials_of_use(agent, trials)
         """How many trials the lane has when it is done."""
         self._store = store
         self._study = study

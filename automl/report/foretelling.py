@@ -80,12 +80,12 @@ def peak_bytes() -> int:
 def _refitted(evaluator: Evaluator, point: Point, how: str) -> tuple[float, Evaluator, nn.Module]:
     """How long it takes to rebuild a finalist, by whom it is, and the network."""
     if how != "blockwise":
-        finisher = (evaluator.finishing() if how == "sequential" else evaluator).untrained()
+        finisher = evaluator.reporting(how)
         seconds, network = _timed(partial(finisher.network, point))
         return seconds, finisher, network
     took = []
     for steps in PILOT:
-        finisher = evaluator.finishing(blockwise=True, steps=steps).untrained()
+        finisher = evaluator.reporting(how, steps=steps)
         seconds, network = _timed(partial(finisher.network, point))
         took.append(seconds)
     step_s = max(0.0, (took[1] - took[0]) / (PILOT[1] - PILOT[0]))

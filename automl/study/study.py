@@ -88,10 +88,7 @@ class Study:
         return self._with_care(Evaluator(self.setup.problem, space, options, threads=self.setup.threads))
 
     def _with_care(self, evaluator: Evaluator) -> Evaluator:
-        how = self.config.finish.reconstruction
-        if how != "as_searched":
-            evaluator = evaluator.finishing(blockwise=how == "blockwise", say=self._say)
-        return evaluator.untrained()
+        return evaluator.reporting(self.config.finish.reconstruction, say=self._say)
 
     def _find(self) -> StudyRecord | None:
         try:

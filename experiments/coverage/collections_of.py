@@ -106,14 +106,6 @@ TRANSFORMERS: Mapping[str, dict[str, Any]] = {
 """Type of model -> what of its configuration is made small."""
 
 
-def define_operators() -> Any:
-    """Let torchvision be imported beside a CPU build of torch; what is returned must be kept."""
-    library = torch.library.Library("torchvision", "DEF")
-    for operator in ("nms", "qnms"):
-        library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    return library
-
-
 def _pytorchcv(name: str) -> Made:
     from pytorchcv.model_provider import get_model
 

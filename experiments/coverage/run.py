@@ -21,7 +21,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from experiments.coverage.collections_of import COLLECTIONS, Made, define_operators
+from automl.zoo.hubs.base import let_torchvision_be_imported
+from experiments.coverage.collections_of import COLLECTIONS, Made
 from search_spaces import Channels, NetworkSpace, Plan, channel_space
 from search_spaces.graph.counting import counting_macs
 from search_spaces.graph.surgery import restore
@@ -152,9 +153,8 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     collection = COLLECTIONS[arguments.collection]
     if arguments.one:
-        library = define_operators()
+        let_torchvision_be_imported()
         print(compress(collection.make(arguments.one), arguments.onnx))
-        del library
         return
     rows, passed, half = [], 0, 0
     names = arguments.networks or collection.names

@@ -35,7 +35,7 @@ def photographs(train: int = 256, validation: int = 200) -> dict[str, Any]:
 
 def _crops(count: int, generator: torch.Generator) -> list[Tensor]:
     """Crops of any place and of a third to all of the height, brought to `SIDE`, as the network takes them."""
-    photographs = [torch.from_numpy(image).permute(2, 0, 1).float() for image in load_sample_images().images]
+    photographs = [torch.tensor(image).permute(2, 0, 1).float() for image in load_sample_images().images]
     crops = []
     for i in range(count):
         image = photographs[i % len(photographs)]

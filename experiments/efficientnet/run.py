@@ -8,7 +8,6 @@ On one thread. A pass is the original run over the images in question, as it was
 from __future__ import annotations
 
 import argparse
-import resource
 import time
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 
 from automl.evaluation import Evaluator
+from automl.report.foretelling import peak_bytes
 from automl.runners import run_trial
 from automl.tasks.problem import Problem
 from experiments.efficientnet.network import efficientnet, photographs
@@ -27,10 +27,6 @@ def seconds(what: Callable[[], Any]) -> float:
     started = time.perf_counter()
     what()
     return time.perf_counter() - started
-
-
-def peak_gb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def main() -> None:
@@ -56,7 +52,10 @@ def main() -> None:
     limits = {"macs": space.original_cost("macs") / 2}
     evaluator = Evaluator(problem, space, limits=limits, threads=1)
     prepared = seconds(evaluator.prepare)
-    print(f"preparation: {prepared:.1f} s, {prepared / calibration:.1f} passes; peak {peak_gb():.2f} GB", flush=True)
+    print(
+        f"preparation: {prepared:.1f} s, {prepared / calibration:.1f} passes; peak {peak_bytes() / 1e9:.2f} GB",
+        flush=True,
+    )
     point = space.project(np.ones(len(space.knobs)), limits)
     for _ in range(arguments.trials):
         took = run_trial(evaluator, point).wall_s
@@ -68,7 +67,7 @@ def main() -> None:
         values = {m.metric: m.value for m in finisher.measure_validation(found[0])}
         name = "blockwise" if blockwise else "sequential"
         shown = f"divergence {values['divergence']:.4f}"
-        print(f"{name}: {took:.0f} s, {shown}; peak {peak_gb():.2f} GB", flush=True)
+        print(f"{name}: {took:.0f} s, {shown}; peak {peak_bytes() / 1e9:.2f} GB", flush=True)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,9 @@ class Hub(Protocol):
     def names(self) -> list[str]:
         """The names of its networks."""
 
+    def has(self, name: str) -> bool:
+        """Whether `make` can be given this name."""
+
     def make(self, name: str, options: Mapping[str, Any]) -> nn.Module:
         """The network `name`. Nothing is downloaded unless the options ask for it. Raises what the package raises."""
 
@@ -41,10 +44,16 @@ class Hub(Protocol):
         """How inputs are made for `network`, which `make` made; None if the hub does not know."""
 
 
+def numbers(holder: Any, name: str) -> tuple[float, ...] | None:
+    """The numbers that an object of a hub has under this name; None if it has none."""
+    found = getattr(holder, name, None)
+    return None if found is None else tuple(found)
+
+
 def imported(package: str, has: str) -> Any:
     """The package of a hub, which has the attribute `has`. Errors: `ModelError` if it is not installed, or hidden."""
     try:
-        _let_torchvision_be_imported()
+        let_torchvision_be_imported()
         module = importlib.import_module(package)
     except ModuleNotFoundError as error:
         if error.name != package:
@@ -69,7 +78,7 @@ _KEPT: list[Any] = []
 """Libraries of operators, which last as long as the object that defined them."""
 
 
-def _let_torchvision_be_imported() -> None:
+def let_torchvision_be_imported() -> None:
     """Define two operators for a torchvision whose compiled part does not fit the installed torch.
 
     Such is the one that comes from PyPI beside a CPU build of torch. Its import describes operators that the compiled

@@ -34,10 +34,12 @@ def make(spec: str, options: Mapping[str, Any], folder: str | None = None) -> nn
     hub refuses.
     """
     prefix, _, name = spec.partition(":")
-    _require_known(prefix, name)
+    hub = HUBS[prefix]
+    if not hub.has(name):
+        raise ModelError(f"{prefix} has no model {name!r}{near(name, hub.names())}")
     options = _located(options, folder)
     try:
-        return HUBS[prefix].make(name, options)
+        return hub.make(name, options)
     except ModelError:
         raise
     except Exception as error:  # a hub raises whatever it likes
@@ -55,14 +57,6 @@ def preprocessing(
         return None
     prefix, _, name = spec.partition(":")
     return HUBS[prefix].preprocessing(name, _located(options or {}, folder), network)
-
-
-def _require_known(prefix: str, name: str) -> None:
-    """Refuse a name that the hub does not have. timm's may go on with a tag, and be places: `local-dir:PATH`."""
-    known = HUBS[prefix].names()
-    elsewhere = prefix == "timm" and ":" in name
-    if not elsewhere and (name.partition(".")[0] if prefix == "timm" else name) not in known:
-        raise ModelError(f"{prefix} has no model {name!r}{near(name, known)}")
 
 
 def _located(options: Mapping[str, Any], folder: str | None) -> dict[str, Any]:

@@ -17,6 +17,11 @@ def names() -> list[str]:
     return known
 
 
+def has(name: str) -> bool:
+    """Whether `name` is one of them, with a tag or without, or says where a network lies, as `local-dir:PATH`."""
+    return ":" in name or name.partition(".")[0] in names()
+
+
 def make(name: str, options: Mapping[str, Any]) -> nn.Module:
     """What `timm.create_model` makes, with new weights unless `pretrained: true` is among the options."""
     network: nn.Module = _timm().create_model(name, **options)

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from automl.zoo.hubs.base import Preprocessing, imported
+from automl.zoo.hubs.base import Preprocessing, imported, numbers
 
 if TYPE_CHECKING:
     from torch import nn
@@ -16,6 +16,11 @@ def names() -> list[str]:
     """The names that `torchvision.models.get_model` takes."""
     known: list[str] = _models().list_models()
     return known
+
+
+def has(name: str) -> bool:
+    """Whether `name` is one of them."""
+    return name in names()
 
 
 def make(name: str, options: Mapping[str, Any]) -> nn.Module:
@@ -37,12 +42,7 @@ def preprocessing(name: str, options: Mapping[str, Any], network: nn.Module) -> 
     transform = (weights[named.rpartition(".")[2]] if isinstance(named, str) else named).transforms()
     side = getattr(transform, "crop_size", None)
     size = (side[0], side[-1]) if isinstance(side, (list, tuple)) else None
-    return Preprocessing(transform, _numbers(transform, "mean"), _numbers(transform, "std"), size)
-
-
-def _numbers(transform: Any, name: str) -> tuple[float, ...] | None:
-    found = getattr(transform, name, None)
-    return None if found is None else tuple(found)
+    return Preprocessing(transform, numbers(transform, "mean"), numbers(transform, "std"), size)
 
 
 def _models() -> Any:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from automl.errors import ModelError
 from automl.util.names import near
-from automl.zoo.hubs.base import Preprocessing, imported
+from automl.zoo.hubs.base import Preprocessing, imported, numbers
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 def names() -> list[str]:
     """The names of its models' classes."""
     return [name for name in dir(_transformers()) if "Model" in name or "For" in name]
+
+
+def has(name: str) -> bool:
+    """Whether `name` is one of them."""
+    return name in names()
 
 
 def make(name: str, options: Mapping[str, Any]) -> nn.Module:
@@ -58,8 +63,8 @@ def preprocessing(name: str, options: Mapping[str, Any], network: nn.Module) -> 
     size = dict(size or getattr(images, "size", None) or {})
     return Preprocessing(
         processor,
-        _numbers(images, "image_mean"),
-        _numbers(images, "image_std"),
+        numbers(images, "image_mean"),
+        numbers(images, "image_std"),
         (size["height"], size["width"]) if size.get("height") and size.get("width") else None,
     )
 
@@ -83,11 +88,6 @@ def _require_known(config: Any, options: Mapping[str, Any]) -> None:
         if not hasattr(config, option):
             known = (*config.to_dict(), *getattr(config, "attribute_map", ()), "num_labels")
             raise ModelError(f"{type(config).__name__} has no value {option!r}{near(option, known)}")
-
-
-def _numbers(processor: Any, name: str) -> tuple[float, ...] | None:
-    found = getattr(processor, name, None)
-    return None if found is None else tuple(found)
 
 
 def _transformers() -> Any:
