@@ -23,6 +23,8 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     "seed": (0, float("inf"), "a whole number from 0"),
 }
 """Option -> lowest, upper bound (never reached), and the same in words."""
+_RATES = {"sgd": 0.02, "adamw": 3e-4}
+"""Optimizer -> the learning rate for weights that are to be kept."""
 _ABOVE = ("learning_rate", "rewind", "ema", "clip")
 """Options that are above their lowest value, never at it."""
 
@@ -71,13 +73,17 @@ class TrainingOptions:
     """After how many training samples an epoch ends, those first in the data's order; none: all of them."""
     batch_size: int = 128
     """Of built-in data and of lists of batches; a user's own loader comes with its batches."""
-    learning_rate: float = 0.02
-    """The highest, after the warm-up: 0.1 suits new weights, less those that are to be kept. From there it falls along
-    a cosine to 0, step by step."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """sgd: with Nesterov's momentum, for convolutional networks. adamw: Adam with decoupled weight decay (Loshchilov &
+    Hutter 2019, arXiv 1711.05101, algorithm 2), for transformers."""
+    learning_rate: float | None = None
+    """The highest, after the warm-up: 0.1 suits new weights under SGD, less those that are to be kept. From there it
+    falls along a cosine to 0, step by step. None: 0.02 for sgd, 3e-4 for adamw."""
     momentum: float = 0.9
-    """Nesterov's; 0 for plain SGD."""
+    """Nesterov's, 0 for plain SGD; of adamw the decay of the mean gradient."""
     weight_decay: float = 5e-4
-    """Of weights; norms and biases (parameters of one dimension) have none."""
+    """Of weights; norms and biases (parameters of one dimension) have none. Under adamw it is decoupled: a step takes
+    away this part of a weight times the learning rate, so that 0.01 to 0.1 are usual."""
     warmup: float = 0.03
     """The fraction of all steps over which the learning rate rises from 0."""
     rewind: float | None = None
@@ -114,6 +120,11 @@ class TrainingOptions:
                 continue
             if not low <= value < high or (name in _ABOVE and value == low):
                 raise ConfigError(f"{name} is {expected}, got {value}")
+
+    @property
+    def highest_rate(self) -> float:
+        """The learning rate after the warm-up: the one asked for, or what suits the optimizer."""
+        return _RATES[self.optimizer] if self.learning_rate is None else self.learning_rate
 
 
 @dataclass(frozen=True)

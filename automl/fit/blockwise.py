@@ -12,15 +12,15 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor, fx, nn
 
 from automl.fast.precision import formatted
-from automl.fit.samples import affordable, shapes_of
-from automl.fit.sequential import SequentialReconstruction, Site, refitted_sites
+from automl.fit.closer import Refit
+from automl.fit.samples import affordable
+from automl.fit.segments import Segment, Values, bridges, part_of, segment
+from automl.fit.sequential import Site, refitted_sites
 from automl.tasks.batches import Batch
 from automl.training.form import laid_out
 from automl.types import Say, silent
@@ -35,15 +35,12 @@ BATCH, FEWEST = 64, 8
 POSITIONS = 32 * 32
 LEARNING_RATE = 1e-3
 """Of Adam (Kingma & Ba 2015); it falls along half a cosine to 0."""
-PASS = 250
-"""Samples at once where nothing is learnt, or as many as keep the largest map within `PASS_BYTES`."""
-PASS_BYTES = 2**26
 EVERY_S = 10.0
 """How often it is told which block is tuned."""
 
 
 class BlockReconstruction:
-    """Refits a rebuilt network by sequential least squares, and then tunes it block after block, in place.
+    """Refits a rebuilt network, and then tunes it block after block, in place.
 
     A block ends where a layer that can be refitted makes a value, its shortcut added, that alone is handed on, in the
     network and in the original alike; it has a row a sample, and but for the last two such layers at least. So residual
@@ -56,22 +53,24 @@ class BlockReconstruction:
         self,
         original: fx.GraphModule,
         batches: Sequence[Batch],
+        refit: Refit,
         *,
         dtype: torch.dtype = torch.float32,
         steps: int = STEPS,
         seed: int = 0,
         say: Say = silent,
     ) -> None:
-        """`dtype`: bfloat16 for autocast to it in the forward passes that learn. `say`: told which block is tuned."""
-        self._refit = SequentialReconstruction(original, batches, seed=seed)
+        """`refit`: what gives the weights to begin with. `dtype`: bfloat16 for autocast to it in the passes that learn.
+        `say`: told which block is tuned."""
+        self._refit = refit
         self._original = original
         self._sites = refitted_sites(original)
         self._dtype, self._steps, self._seed, self._say = dtype, steps, seed, say
         parts = zip(*(inputs for inputs, _ in formatted(batches, torch.float32)), strict=True)
         inputs = tuple(torch.cat(part) for part in parts)
         given = [node for node in original.graph.nodes if node.op == "placeholder"]
-        samples = affordable([*given, *_bridges(original)], inputs)  # of other values parts are there at a time
-        self._inputs = tuple(x[:samples] for x in inputs)
+        samples = affordable([*given, *bridges(original)], inputs)  # of other values parts are there at a time
+        self._inputs = {node.name: x[:samples] for node, x in zip(given, inputs, strict=True)}
 
     def apply(self, network: fx.GraphModule, slices: Mapping[str, LayerSlice]) -> None:
         """Overwrite weights of `network`, built with these `slices`. The same each time on as many threads."""
@@ -87,81 +86,31 @@ class BlockReconstruction:
                 if time.monotonic() > told + EVERY_S:
                     told = time.monotonic()
                     self._say(f"block {number + 1} of {len(blocks)} is tuned, {duration(told - started)} so far")
-                theirs = (whole.on_all(theirs),)
-                target = theirs[0].index_select(*ends[block.nodes[-1].name])
+                end = block.nodes[-1].name
+                theirs = {**self._inputs, end: whole.on_all(theirs)}
+                target = theirs[end].index_select(*ends[end])
                 made, before = block.on_all(ours), [parameter.detach().clone() for parameter in block.parameters]
                 self._tune(block, ours, target, generator)
                 tuned = block.on_all(ours)
                 if not _distance(tuned, target) < _distance(made, target):  # there was nothing to gain
                     _restore(block.parameters, before)
                     tuned = made
-                ours = (tuned,)
+                ours = {**self._inputs, end: tuned}
         laid_out(network, channels_last=False)
 
-    def _tune(self, block: _Segment, inputs: tuple[Tensor, ...], target: Tensor, generator: torch.Generator) -> None:
-        """Minimise the mean square of what `block` makes of `inputs` less `target`, [n, channels, ...]."""
+    def _tune(self, block: Segment, values: Values, target: Tensor, generator: torch.Generator) -> None:
+        """Minimise the mean square of what `block` makes of `values` less `target`, [n, channels, ...]."""
         optimizer = torch.optim.Adam(block.parameters, LEARNING_RATE)
+        given = {node.name: values[node.name] for node in block.given}
         batch = min(BATCH, max(FEWEST, BATCH * POSITIONS // block.positions))
         for step in range(self._steps):
             optimizer.param_groups[0]["lr"] = LEARNING_RATE * (1 + math.cos(math.pi * step / self._steps)) / 2
             drawn = torch.randint(len(target), (batch,), generator=generator)
             with torch.autocast(target.device.type, self._dtype, enabled=self._dtype is not torch.float32):
-                made = block(tuple(x[drawn] for x in inputs))
+                made = block(part_of(given, drawn))
             _distance(made.float(), target[drawn]).backward()
             optimizer.step()
             optimizer.zero_grad()  # nothing is left behind in the end
-
-
-@dataclass(frozen=True)
-class _Segment:
-    """Calls of a recorded network that are given one value, or its inputs, and make one."""
-
-    network: fx.GraphModule
-    given: tuple[fx.Node, ...]
-    nodes: tuple[fx.Node, ...]
-    """In order; the last makes what is handed on."""
-
-    def __call__(self, values: tuple[Tensor, ...]) -> Tensor:
-        runner = fx.Interpreter(self.network, garbage_collect_values=False)
-        runner.env = dict(zip(self.given, values, strict=True))
-        for node in self.nodes:
-            runner.env[node] = runner.run_node(node)
-            for done in self._last_used.get(node, ()):
-                runner.env.pop(done, None)
-        made: Tensor = runner.env[self.nodes[-1]]
-        return made
-
-    def on_all(self, values: tuple[Tensor, ...]) -> Tensor:
-        """The same for many samples, without gradients."""
-        largest = max((math.prod(shape[1:]) for shape in self._shapes), default=1)
-        count = max(1, min(PASS, PASS_BYTES // (4 * largest)))
-        with torch.no_grad():
-            return torch.cat([self(part) for part in zip(*(x.split(count) for x in values), strict=True)])
-
-    @cached_property
-    def _last_used(self) -> Mapping[fx.Node, Sequence[fx.Node]]:
-        """Call -> the values that no later one uses."""
-        last = {value: node for node in self.nodes for value in node.all_input_nodes}
-        done: dict[fx.Node, list[fx.Node]] = {}
-        for value, user in last.items():
-            done.setdefault(user, []).append(value)
-        return done
-
-    @property
-    def _shapes(self) -> list[tuple[int, ...]]:
-        """Those of what is given and made, the batch first."""
-        return shapes_of([*self.given, *self.nodes])
-
-    @property
-    def positions(self) -> int:
-        """Height times width of the largest map; 1 if there is none."""
-        return max((math.prod(shape[2:]) for shape in self._shapes if len(shape) > 3), default=1)
-
-    @property
-    def parameters(self) -> list[nn.Parameter]:
-        """Those of the modules that are called."""
-        modules = [self.network.get_submodule(str(node.target)) for node in self.nodes if node.op == "call_module"]
-        return list(dict.fromkeys(parameter for module in modules for parameter in module.parameters()))
 
 
 def _distance(made: Tensor, target: Tensor) -> Tensor:
@@ -195,37 +144,14 @@ def _ends(
 
 def _blocks(
     original: fx.GraphModule, network: fx.GraphModule, ends: Collection[str], fitted: Collection[str]
-) -> Iterator[tuple[_Segment, _Segment]]:
+) -> Iterator[tuple[Segment, Segment]]:
     """The blocks of both, in order: they end at nodes of the same name out of `ends`; all but the last have at least
     two of the `fitted`."""
-    theirs = {node.name: node for node in _bridges(original) if node.name in ends}
-    pairs = [(theirs[node.name], node) for node in _bridges(network) if node.name in theirs]
+    theirs = {node.name: node for node in bridges(original) if node.name in ends}
+    pairs = [(theirs[node.name], node) for node in bridges(network) if node.name in theirs]
     start: tuple[fx.Node, fx.Node] | None = None
     for pair in pairs:
-        whole, block = (_segment(*of) for of in zip((original, network), start or (None, None), pair, strict=True))
+        whole, block = (segment(*of) for of in zip((original, network), start or (None, None), pair, strict=True))
         if pair == pairs[-1] or sum(node.name in fitted for node in block.nodes) > 1:
             yield whole, block
             start = pair
-
-
-def _bridges(network: fx.GraphModule) -> list[fx.Node]:
-    """The nodes after which their own value is the only one that is still used."""
-    order = {node: position for position, node in enumerate(network.graph.nodes)}
-    last_use = {node: max((order[user] for user in node.users), default=-1) for node in order}
-    found, open_until = [], -1  # the last use of all values made before, but for constants
-    for node, position in order.items():
-        if open_until <= position < last_use[node]:
-            found.append(node)
-        if node.op != "get_attr":
-            open_until = max(open_until, last_use[node])
-    return found
-
-
-def _segment(network: fx.GraphModule, start: fx.Node | None, end: fx.Node) -> _Segment:
-    """What lies between the two; from the inputs if there is no `start`."""
-    nodes = list(network.graph.nodes)
-    constants = [node for node in nodes if node.op == "get_attr"]
-    given = [node for node in nodes if node.op == "placeholder"] if start is None else [start]
-    between = nodes[0 if start is None else nodes.index(start) + 1 : nodes.index(end) + 1]
-    calls = [node for node in between if node.op not in ("get_attr", "placeholder")]
-    return _Segment(network, tuple(given), (*constants, *calls))

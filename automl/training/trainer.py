@@ -1,4 +1,4 @@
-"""The training loop: SGD with warm-up and cosine, for any network, data and loss; killed and started again, it goes on.
+"""The training loop: warm-up and cosine, for any network, data and loss; killed and started again, it goes on.
 
 One training is a function of the network, the data, the loss, the options and the number of threads.
 """
@@ -27,6 +27,7 @@ from automl.training.epochs import Data, counted, ending_after
 from automl.training.form import autocast, compiled, explained, laid_out, on_device, settled
 from automl.training.loss import Loss
 from automl.training.methods.base import Regulariser
+from automl.training.optimizers import optimizer_of
 from automl.training.weights import copied, in_place, live, put
 from automl.types import Say, silent
 from automl.util.duration import duration
@@ -126,9 +127,9 @@ def learning_rate(options: TrainingOptions, progress: float) -> float:
     if options.rewind is not None:
         progress = 1 - options.rewind * (1 - progress)
     if progress < options.warmup:
-        return options.learning_rate * progress / options.warmup
+        return options.highest_rate * progress / options.warmup
     after = (progress - options.warmup) / (1 - options.warmup)
-    return options.learning_rate * (1 + math.cos(math.pi * after)) / 2
+    return options.highest_rate * (1 + math.cos(math.pi * after)) / 2
 
 
 class _Training:
@@ -251,17 +252,12 @@ class _Training:
         self.student = compiled(student) if self.options.compile else student
 
     def _make_optimizer(self) -> None:
-        """SGD on what requires a gradient, of the network and of the loss; weight decay where there are filters."""
+        """The optimizer of what requires a gradient, of the network and of the loss."""
         self.extra: list[Tensor] = list(getattr(self.loss, "parameters", list)())
         self.trained = [p for p in (*self.network.parameters(), *self.extra) if p.requires_grad]
         if not self.trained:
             raise ConfigError("nothing can be trained: no parameter of the network requires a gradient")
-        groups = [
-            {"params": [p for p in self.trained if p.ndim > 1], "weight_decay": self.options.weight_decay},
-            {"params": [p for p in self.trained if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        momentum = self.options.momentum
-        self.optimizer = torch.optim.SGD(groups, self.options.learning_rate, momentum, nesterov=momentum > 0)
+        self.optimizer = optimizer_of(self.trained, self.options)
         self.average = Average(self.network, self.options.ema) if self.options.ema is not None else None
 
     def _settled(self, found: Mapping[str, Any] | None) -> TrainingOptions:

@@ -152,10 +152,10 @@ def _transformers(name: str) -> Made:
 
     config = AutoConfig.for_model(name, **TRANSFORMERS[name])
     model = Body(AutoModel.from_config(config))
-    if hasattr(config, "vocab_size") and not hasattr(config, "conv_dim"):
-        return model, (torch.randint(1, 500, (2, 24)),)
     if hasattr(config, "conv_dim"):
         return model, (torch.randn(2, 4000),)
+    if hasattr(config, "vocab_size") and not hasattr(config, "patch_size"):  # BEiT's configuration has both
+        return model, (torch.randint(1, 500, (2, 24)),)
     size = getattr(config, "image_size", 64)
     return model, (torch.randn(2, 3, size, size),)
 

@@ -19,6 +19,12 @@ def narrowed(name, keep=0.4):
     return problem, space, space.build(plan).eval(), space.slices(plan)
 
 
+def blocks(space, problem, **options):
+    """A tuning of blocks that begins with the weights of the fit layer after layer."""
+    refit = SequentialReconstruction(space.original, problem.calibration)
+    return BlockReconstruction(space.original, problem.calibration, refit, **options)
+
+
 def distance(network, space):
     """Mean square between what it and the original make of images held out."""
     ((inputs, _),) = digits.held_out()
@@ -32,7 +38,7 @@ def test_a_tuned_network_is_closer_to_the_original_than_a_refitted_one(name):
     problem, space, network, slices = narrowed(name)
     tuned = copy.deepcopy(network)
     SequentialReconstruction(space.original, problem.calibration).apply(network, slices)
-    BlockReconstruction(space.original, problem.calibration, steps=300).apply(tuned, slices)
+    blocks(space, problem, steps=300).apply(tuned, slices)
     assert distance(tuned, space) < 0.9 * distance(network, space)
 
 
@@ -44,7 +50,7 @@ def test_it_is_a_function_of_network_samples_and_seed_and_leaves_the_rest_alone(
     state = torch.get_rng_state()
     twins = [copy.deepcopy(network) for _ in range(3)]
     for twin, seed in zip(twins, (0, 0, 1), strict=True):
-        BlockReconstruction(space.original, problem.calibration, steps=5, seed=seed).apply(twin, slices)
+        blocks(space, problem, steps=5, seed=seed).apply(twin, slices)
     first, second, other = (twin.state_dict() for twin in twins)
     assert all(torch.equal(first[key], second[key]) for key in first)
     assert not all(torch.equal(first[key], other[key]) for key in first)
@@ -59,7 +65,7 @@ def test_a_whole_network_stays_what_it_is():
     problem, space, *_ = narrowed("resnet8")
     whole = space.plan(space.point(space.highest.tolist()))
     network = space.build(whole).eval()
-    BlockReconstruction(space.original, problem.calibration, steps=20).apply(network, space.slices(whole))
+    blocks(space, problem, steps=20).apply(network, space.slices(whole))
     assert distance(network, space) < 1e-6
 
 
@@ -67,7 +73,7 @@ def test_every_layer_belongs_to_a_block():
     problem, space, network, slices = narrowed("resnet8")
     tuned = copy.deepcopy(network)
     SequentialReconstruction(space.original, problem.calibration).apply(network, slices)
-    BlockReconstruction(space.original, problem.calibration, steps=30).apply(tuned, slices)
+    blocks(space, problem, steps=30).apply(tuned, slices)
     before, after = network.state_dict(), tuned.state_dict()
     for name, module in network.named_modules():
         if not list(module.children()) and list(module.parameters()):

@@ -165,7 +165,7 @@ def test_rows_that_went_are_left_out_of_a_fit(rows):
 
 
 def tuned(original, batches):
-    return BlockReconstruction(original, batches, steps=60)
+    return BlockReconstruction(original, batches, SequentialReconstruction(original, batches), steps=60)
 
 
 @pytest.mark.parametrize("reconstruct", [SequentialReconstruction, tuned], ids=["layers", "blocks"])
