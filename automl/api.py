@@ -25,6 +25,7 @@ from automl.study.study import Study
 from automl.tasks.metric import directed, direction_of
 from automl.tasks.problem import Problem
 from automl.types import Measurement
+from automl.util.no_exit import no_exit
 from search_spaces import Plan, Point
 
 
@@ -64,6 +65,7 @@ class CompressionResult:
         return self.export(out, ("safetensors",))
 
 
+@no_exit()
 def compress(
     model: nn.Module,
     train_data: Iterable[Any],

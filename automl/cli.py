@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from automl.util.no_exit import no_exit
+
 
 class Command(NamedTuple):
     """A command: a module of `automl.commands` with `arguments(parser)`, which is quick, and `run(args)`."""
@@ -60,7 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser(chosen).parse_args(words)
     (command,) = (command for command in COMMANDS if command.name == args.command)
     try:
-        return int(command.load().run(args))
+        with no_exit():
+            return int(command.load().run(args))
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return 130

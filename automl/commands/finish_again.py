@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-import yaml
-
 from automl.commands.options import add_artifacts, add_data_root, add_progress, add_storage, positive
 from automl.commands.search import overridden, run_study
+from automl.config.yaml_text import read_text
+from automl.errors import ConfigError
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,8 +41,8 @@ def run(args: argparse.Namespace) -> int:
 def _yaml(text: str) -> Any:
     """A mapping, or `none`. Errors: `argparse.ArgumentTypeError`."""
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
+        value, _ = read_text(text)
+    except ConfigError:
         value = None
     if value != "none" and not isinstance(value, dict):
         raise argparse.ArgumentTypeError(f"expected a mapping such as '{{epochs: 30}}', or none, got {text!r}")

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 import yaml
 
 from automl.config.walk import has_short_form, keys_of, unless_none
+from automl.config.yaml_text import read_text
 from automl.errors import ConfigError
 from automl.util.names import nearest
 from search_spaces.errors import SpaceError
@@ -40,14 +41,13 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], Source]:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the study file {path}: {error}") from None
-    lines: dict[tuple[str, ...], int] = {}
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        if node is not None:
-            _note_lines(node, (), lines, path)
-        raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+        raw, node = read_text(text)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    lines: dict[tuple[str, ...], int] = {}
+    if node is not None:
+        _note_lines(node, (), lines, path)
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: expected a mapping of settings, got {_describe(raw)}")
     return raw, Source(str(path), lines)

@@ -25,7 +25,7 @@ def again(store: Store, name: str, changes: Mapping[str, Any], other: str) -> St
     """
     source = store.study(name)
     config = StudyConfig.from_record(source.config)
-    finish: FinishConfig = convert(FinishConfig, {**asdict(config.finish), **changes}, Source("finish"), ("finish",))
+    finish: FinishConfig = convert(FinishConfig, {**asdict(config.finish), **changes}, Source(), ("finish",))
     if finish == config.finish:
         raise ConfigError(f"study {name!r} was finished just so: say what is to be different, as `reconstruction`")
     _require_searched(store, source.id, config)

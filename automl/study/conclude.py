@@ -196,7 +196,7 @@ def _measure_test(study: Study, records: Sequence[TrialRecord], say: Say) -> Non
     if problem.test is None or not missing:
         return
     say(f"measuring {len(missing)} networks on the test data")
-    batches = problem.test()
+    batches = problem.read_test()
     measured: dict[str, list[Measurement]] = {}
     for record in missing:
         key = record.point.key

@@ -57,6 +57,13 @@ class Kind(Protocol):
         """
         ...
 
+    def require_labels(self, outputs: Any, targets: Tensor) -> None:
+        """Raise `DataError` if any of `targets`, [n, ...], is a label of no class of networks with such `outputs`.
+
+        The outputs may be those of other samples. A kind whose targets are no labels accepts all.
+        """
+        ...
+
     def drawn_loss(self, outputs: Any, targets: Tensor, generator: torch.Generator) -> Tensor:
         """The loss summed over samples, a scalar, on targets drawn by `generator` from what the outputs predict.
 

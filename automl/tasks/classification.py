@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from automl.errors import NotFiniteError
-from automl.tasks.losses import IGNORED, counted, ignored_label, loss_metric
+from automl.tasks.losses import IGNORED, counted, ignored_label, loss_metric, require_labels
 from automl.tasks.metric import Metric, Score, weighted_mean
 
 
@@ -48,6 +48,10 @@ class Classification:
         right = partial(hits, ignored=ignored_label(self.loss) if self.void is None else self.void)
         rate = Metric(direction="maximize", unit="%", statistics=right, value=weighted_mean)
         return {self.headline: rate, "loss": loss_metric(self.loss)}
+
+    def require_labels(self, outputs: Tensor, targets: Tensor) -> None:
+        """Raise `DataError` if a label is no index of a class and not left out."""
+        require_labels(targets, outputs.shape[1], self.loss, self.void)
 
     @staticmethod
     def divergence(outputs: Tensor, originals: Tensor) -> Tensor:

@@ -29,6 +29,9 @@ class Custom:
         """The loss alone."""
         return {self.headline: loss_metric(self.loss)}
 
+    def require_labels(self, outputs: Any, targets: Tensor) -> None:
+        """Accept all targets, which are no labels."""
+
     def drawn_loss(self, outputs: Any, targets: Tensor, generator: torch.Generator) -> Tensor:
         """The loss with the targets as they are, times the number of samples: a scalar; nothing can be drawn."""
         return self.loss(outputs, targets).sum() * len(targets)

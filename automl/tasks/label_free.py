@@ -51,6 +51,9 @@ class Embedding:
         """One less the cosine: [n]."""
         return cosine_distance(outputs, originals)
 
+    def require_labels(self, outputs: Any, targets: Tensor) -> None:
+        """Accept all targets, which are no labels."""
+
     @staticmethod
     def drawn_loss(outputs: Tensor, targets: Tensor, generator: torch.Generator) -> Tensor:
         """A loss whose gradients' second moment is the curvature of the distance at the original, (I - u u') / |x|^2.
@@ -98,6 +101,9 @@ class Unlabelled:
     def softened(self) -> Callable[[Tensor, Tensor, float], Tensor] | None:
         """That of the base."""
         return self.base.softened
+
+    def require_labels(self, outputs: Any, targets: Tensor) -> None:
+        """Accept all targets, which are no labels."""
 
     def drawn_loss(self, outputs: Any, targets: Tensor, generator: torch.Generator) -> Tensor:
         """That of the base."""

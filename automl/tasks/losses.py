@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from automl.errors import DataError
 from automl.tasks.metric import Metric, Score, weighted_mean
 
 IGNORED = -100
@@ -50,6 +51,22 @@ def ignored_label(loss: Score) -> int:
 def counted(labels: Tensor, ignored: int) -> Tensor:
     """How many labels of each sample count: [n, ...] -> [n], float64."""
     return (labels != ignored).reshape(len(labels), -1).sum(1).double()
+
+
+def require_labels(targets: Tensor, classes: int, loss: Score, void: int | None) -> None:
+    """Raise `DataError` unless each of `targets` is an index of a class, or what does not count: `void`, or what `loss`
+    leaves out."""
+    if not len(targets) or (int(targets.min()) >= 0 and int(targets.max()) < classes):
+        return
+    left_out = {ignored_label(loss)} | ({void} if void is not None else set())
+    found = {int(label) for label in targets.unique()} - left_out
+    strange = sorted(label for label in found if not 0 <= label < classes)
+    if strange:
+        names = ", ".join(map(str, strange[:5])) + (", ..." if len(strange) > 5 else "")
+        raise DataError(
+            f"labels must be whole numbers from 0 to {classes - 1}, as the outputs have {classes} classes, got "
+            f"{names}. Correct them, or say which does not count: task: {{name: ..., ignore_index: {strange[0]}}}"
+        )
 
 
 def loss_metric(loss: Score) -> Metric:

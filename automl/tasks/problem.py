@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,6 +18,7 @@ from automl.tasks.kinds import kind_of
 from automl.tasks.metric import Metric, Score, as_metric
 from automl.tasks.misleading import require_telling
 from automl.tasks.reading import Reader, has_fields, unlabelled, with_forward
+from search_spaces.graph.prepare import copied, unwrapped
 
 FEW = 16
 """How many samples show what kind of task a network has."""
@@ -62,10 +62,11 @@ class Problem:
     """What the network's outputs mean."""
 
     def __post_init__(self) -> None:
+        self.model = unwrapped(self.model)
         read = Reader(self.model)
         self.calibration = checked(self.calibration, "calibration", read)
         self.validation = checked(self.validation, "validation", read)
-        self.model = copy.deepcopy(read.fitted(self.model)).cpu().eval()
+        self.model = copied(read.fitted(self.model)).cpu().eval()
         given = None if self.loss is usual_loss else self.loss
         outputs = self._outputs(_first(self.calibration[0], FEW), "calibration")
         if has_fields(outputs) or (given is None and isinstance(outputs, dict)):
@@ -79,6 +80,8 @@ class Problem:
             for batch, split in ((self.calibration[0], "calibration"), (self.validation[0], "validation")):
                 self._try(_example(batch), split)
             require_telling(self.model, self.loss, self.calibration[0])
+            self._require_labels(self.calibration, "calibration")
+            self._require_labels(self.validation, "validation")
         if self.kind.imitates or self._kind(outputs, self.loss) != self.kind:
             self.task = self.kind  # so that a copy of this problem, with data as they are now, has the same
         own = {name: as_metric(name, metric) for name, metric in self.metrics.items()}
@@ -98,6 +101,15 @@ class Problem:
             )
         return kind
 
+    def _require_labels(self, batches: Iterable[Batch], split: str) -> None:
+        """Raise `DataError` for a label that is of no class, in whichever batch of a split."""
+        outputs = self._outputs(_example(self.calibration[0]), "calibration")
+        for number, (_, targets) in enumerate(batches, start=1):
+            try:
+                self.kind.require_labels(outputs, targets)
+            except DataError as error:
+                raise DataError(f"batch {number} of the {split} data: {error}") from None
+
     def _imitate(self) -> None:
         """Let the network's own outputs be the targets of all batches."""
         imitation = Imitation(self.model)
@@ -107,6 +119,14 @@ class Problem:
             self.test = imitation.of_test(self.test)
         if self.training is not None:
             self.training = imitation.of_training(self.training)
+
+    def read_test(self) -> list[Batch]:
+        """The test batches, none if there are none; to be called once, when the search is over. Errors: `DataError`."""
+        if self.test is None:
+            return []
+        batches = self.test()
+        self._require_labels(batches, "test")
+        return batches
 
     def unit(self, metric: str) -> str:
         """What `metric` is shown in: `%` for a rate, "" for anything else."""
@@ -175,7 +195,7 @@ class Problem:
         `train_data` should yield what training saw; all of it is read when something is trained, again and again.
         `validation_size` None takes all. `test_data` is not read here.
         """
-        read = Reader(model)
+        read = Reader(unwrapped(model))
         calibration = collect(train_data, "training", calibration_size, read)
         return cls(
             read.fitted(model),

@@ -46,6 +46,9 @@ class Regression:
         """The squared difference of each number from the original's: [n, ...]."""
         return (outputs - originals).square()
 
+    def require_labels(self, outputs: Any, targets: Tensor) -> None:
+        """Accept all targets, which are no labels."""
+
     @staticmethod
     def drawn_loss(outputs: Tensor, targets: Tensor, generator: torch.Generator) -> Tensor:
         """The mean squared error of each sample, summed over samples, with drawn targets; `targets` play no part.

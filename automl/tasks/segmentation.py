@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from automl.errors import DataError
 from automl.tasks.classification import Classification, hits
-from automl.tasks.losses import IGNORED, ignored_label, loss_metric
+from automl.tasks.losses import IGNORED, ignored_label, loss_metric, require_labels
 from automl.tasks.metric import Metric, Score, weighted_mean
 
 
@@ -81,6 +81,10 @@ class Segmentation:
             "pixel_accuracy": Metric(direction="maximize", unit="%", statistics=right, value=weighted_mean),
             "loss": loss_metric(self.loss),
         }
+
+    def require_labels(self, outputs: Tensor, targets: Tensor) -> None:
+        """Raise `DataError` if the label of a pixel is no index of a class, of a mask 0 or 1, and not left out."""
+        require_labels(targets, max(outputs.shape[1], 2), self.loss, self.void)
 
     @staticmethod
     def divergence(outputs: Tensor, originals: Tensor) -> Tensor:

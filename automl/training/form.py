@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from automl.config.training import TrainingOptions
-from automl.errors import ConfigError
+from automl.errors import ConfigError, DataError
 
 Form = tuple[Literal["float32", "bfloat16"], bool]
 """Arithmetic, and whether memory is in the order of channels last."""
@@ -109,9 +109,15 @@ def compiled(network: nn.Module) -> nn.Module:
 
 @contextlib.contextmanager
 def explained() -> Iterator[None]:
-    """Around the call of what may be compiled: that it cannot be is a `ConfigError`."""
+    """Around a loss that is minimised: a network that cannot be compiled is a `ConfigError`, a label of no class a
+    `DataError`."""
     try:
         yield
+    except IndexError as error:
+        raise DataError(
+            f"the loss cannot take a batch of the training data: {error} Labels must be whole numbers from 0 to the "
+            f"number of classes less 1, or what the loss leaves out: correct them"
+        ) from error
     except RuntimeError as error:
         if not isinstance(error, torch._dynamo.exc.TorchDynamoException):
             raise

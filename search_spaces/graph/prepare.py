@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.nn.utils import prune, remove_spectral_norm, remove_weight_norm
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
@@ -54,14 +54,28 @@ def _is_exported(model: fx.GraphModule) -> bool:
     )
 
 
+def copied(model: nn.Module) -> nn.Module:
+    """A deep copy of `model`, also where a hook has computed a weight with a gradient. Errors: `TraceError`."""
+    memo = {
+        id(tensor): tensor.detach().clone()
+        for module in model.modules()
+        for tensor in vars(module).values()
+        if isinstance(tensor, Tensor) and tensor.grad_fn is not None
+    }
+    try:
+        return copy.deepcopy(model, memo)
+    except Exception as error:
+        raise TraceError(
+            f"the network cannot be copied ({type(error).__name__}: {error}): it must survive copy.deepcopy"
+        ) from error
+
+
 def plain_copy(model: nn.Module) -> nn.Module:
     """A copy of `model` in which no hook computes a weight, and attention is written out in layers.
 
-    What weight norm, spectral norm and masks make of a weight stays.
-
-    `model` has run without gradients just before, else its computed weights could not be copied.
+    What weight norm, spectral norm and masks make of a weight stays. Errors: `TraceError`.
     """
-    plain = copy.deepcopy(model)
+    plain = copied(model)
     for module in plain.modules():
         module._compiled_call_impl = None
         for hook in list(module._forward_pre_hooks.values()):

@@ -52,12 +52,7 @@ def trace(model: nn.Module, example_inputs: Sequence[Any]) -> fx.GraphModule:
 
 def _trace(model: nn.Module, inputs: tuple[Any, ...]) -> fx.GraphModule:
     expected = _forward(model, inputs, "the example input")
-    try:
-        plain = plain_copy(model)
-    except Exception as error:
-        raise TraceError(
-            f"the network cannot be copied ({type(error).__name__}: {error}): it must survive copy.deepcopy"
-        ) from error
+    plain = plain_copy(model)
     try:
         return _recorded(model, plain, inputs, expected, TracedInt)
     except TraceError:
@@ -81,11 +76,22 @@ def _recorded(
     if _may_train_otherwise(graph) and add_switches(graph, _record_training(plain, inputs, size)):
         root.add_module(SWITCH, WhileTraining())
     drop_unused_sizes(graph)
-    traced = fx.GraphModule(root, graph, class_name=type(model).__name__)
+    traced = _written(root, graph, type(model).__name__)
     traced.eval()
     verify(model, traced, inputs, expected)
     _drop_unused_calls(traced)
     return traced
+
+
+def _written(root: nn.Module, graph: fx.Graph, name: str) -> fx.GraphModule:
+    """The graph as a module; `TraceError` if a call has an argument that cannot be written down."""
+    try:
+        return fx.GraphModule(root, graph, class_name=name)
+    except SyntaxError as error:
+        raise TraceError(
+            f"the network calls a function with something that no graph can hold: {(error.text or '').strip()[:200]}. "
+            f"Of a quantized network give the one that was quantized"
+        ) from error
 
 
 def _drop_unused_calls(traced: fx.GraphModule) -> None:

@@ -121,7 +121,7 @@ def test_the_record_gives_the_same_configuration_back(tmp_path):
         (("name: full", "name: full\nname: again"), "line 2: name is set twice"),
         (("name: full", "folder: /x"), "line 1: folder: unknown key"),
         (("name: full", "# nothing"), "name: is missing"),
-        (("name: full", "name: [full"), "is not valid YAML"),
+        (("name: full", "name: [full"), "not valid YAML"),
         ((FULL, "just text"), "expected a mapping of settings, got 'just text'"),
     ],
 )
