@@ -10,13 +10,15 @@ from automl.errors import ConfigError
 
 @dataclass(frozen=True)
 class RunnerConfig:
-    """How the trials are run; changes no result but which trials fail."""
+    """How the trials are run. With as many `threads`, on one kind of processor, a trial gives the same to the last digit
+    whatever else is said here; over more threads sums are rounded in another order, and a course may part there."""
 
     workers: int = 1
     """1 runs in this process, unless a key below needs one of its own; more are a Ray Tune sweep."""
     threads: int | None = None
-    """Threads of each worker; None shares those that PyTorch would use evenly (OMP_NUM_THREADS, or the cores that this
-    process may have), or is `cpus_per_trial`."""
+    """Threads of each worker. The last digits of results depend on them: set a number where they must be the same with
+    other numbers of workers or cores. None shares those that PyTorch would use evenly (OMP_NUM_THREADS, or the cores
+    that this process may have), or is `cpus_per_trial`."""
     address: str | None = None
     """A Ray cluster to run on, such as `auto` or `host:6379`; None for RAY_ADDRESS, `local` for this machine."""
     cpus_per_trial: float | None = None

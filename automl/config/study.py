@@ -76,7 +76,7 @@ class StudyConfig:
     latency: LatencyOptions | None = None
     """How latency is measured for a budget on it."""
     runner: RunnerConfig = field(default_factory=RunnerConfig)
-    """How the trials are run; changes no result but which trials fail."""
+    """How the trials are run; of results it changes the last digits, by `threads`, and which trials fail."""
     artifacts: str | None = None
     """The folder for trained weights, relative to the study file; None: beside the database."""
     folder: str | None = field(default=None, metadata=NOT_IN_FILES)
