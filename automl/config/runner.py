@@ -10,7 +10,7 @@ from automl.errors import ConfigError
 
 @dataclass(frozen=True)
 class RunnerConfig:
-    """How the trials are run. With as many `threads`, on one kind of processor, a trial gives the same to the last digit
+    """How the trials are run. With as many `threads`, on one kind of processor a trial gives the same to the last digit
     whatever else is said here; over more threads sums are rounded in another order, and a course may part there."""
 
     workers: int = 1

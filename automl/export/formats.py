@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from automl.export.packed import pack, unpack
 from automl.export.subject import Run, Subject, quiet, run_module
@@ -63,7 +64,8 @@ def _read_pt2(subject: Subject, path: Path) -> Run:
 
 
 def _write_onnx(subject: Subject, path: Path) -> None:
-    with quiet():
+    # The exporter decomposes twice; attention has the same order of memory both times by this kernel alone.
+    with quiet(), sdpa_kernel(SDPBackend.MATH):
         torch.onnx.export(
             subject.program,
             (),

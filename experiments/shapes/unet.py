@@ -116,9 +116,9 @@ def _distance(kind: int, across: Tensor, along: Tensor) -> Tensor:
 def main() -> None:
     """Train the network and write its weights."""
     torch.manual_seed(0)
-    network, images = UNet(), [((x,), y) for x, y in batches(4096, seed=9)]
+    network, images = UNet(), [((x,), y) for x, y in batches(2048, seed=9)]
     loss = SupervisedLoss(nn.CrossEntropyLoss(ignore_index=VOID))
-    options = TrainingOptions(epochs=12, learning_rate=0.1, weight_decay=1e-4)
+    options = TrainingOptions(epochs=8, learning_rate=0.1, weight_decay=1e-4)
     train(network, lambda seed: images, loss, options, say=print)
     save_file(network.state_dict(), WEIGHTS)
 

@@ -64,6 +64,20 @@ class Shared(nn.Module):
         return self.right(torch.relu(self.left(self.again(torch.relu(self.first(x))).mean((2, 3)))))
 
 
+class Biased(nn.Module):
+    """Attention as in BEiT: a learnt bias for each pair of tokens, heads of a width that is left by a cut."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.out = nn.Linear(12, 3 * 2 * 5), nn.Linear(2 * 5, 12)
+        self.bias = nn.Parameter(torch.randn(2, 7, 7))
+
+    def forward(self, x):
+        q, k, v = self.qkv(x).view(x.shape[0], 7, 3, 2, 5).permute(2, 0, 3, 1, 4)
+        made = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=self.bias[None])
+        return self.out(made.transpose(1, 2).reshape(x.shape[0], 7, 10))
+
+
 def chain() -> nn.Module:
     torch.manual_seed(1)
     network = Chain()
@@ -77,6 +91,7 @@ CASES = {
     "traced": (lambda: fx.symbolic_trace(chain()), IMAGES),
     "one_sample": (chain, (IMAGES[0][:1],)),
     "two_inputs": (TwoInputs, (torch.tensor([[0, 1, 2], [3, 4, 6]]), torch.rand(2, 1), torch.rand(3, 5))),
+    "attention": (Biased, (torch.randn(2, 7, 12),)),
     "shared": (lambda: fx.symbolic_trace(Shared()), (torch.randn(3, 4, 6, 6),)),
 }
 
