@@ -34,7 +34,7 @@ COMMANDS = (
     Command("studies", "studies", "list the studies in the database"),
     Command("export", "export", "write the winner as files that deploy"),
     Command("dashboard", "dashboard", "serve Optuna Dashboard on the database"),
-    Command("db", "db", "move studies between databases, back up"),
+    Command("db", "db", "move studies between databases, remove them, back up"),
 )
 
 

@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = 3
+from automl.util.file_names import LONGEST
+
+SCHEMA_VERSION = 4
 """Written to `automl_schema` when the tables are made, and checked whenever they are opened. A change of the tables
 raises it, and is a file in `automl/store/migrations/versions`."""
-
-STUDY_NAME_LENGTH = 200
 
 OPTUNA_TABLES = frozenset(
     {
@@ -77,11 +77,13 @@ study = sa.Table(
     "study",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("name", sa.String(STUDY_NAME_LENGTH), nullable=False, unique=True),
+    sa.Column("name", sa.String(LONGEST), nullable=False, unique=True),
     sa.Column("config", sa.JSON, nullable=False),
     sa.Column("code_version", sa.Text, nullable=False),
     sa.Column("environment", sa.JSON, nullable=False),
     sa.Column("created", UTCDateTime, nullable=False),
+    # By which the user who started it knows it (`seals`); NULL of one that comes from elsewhere.
+    sa.Column("seal", sa.String(64)),
 )
 
 trial = sa.Table(

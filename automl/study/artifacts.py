@@ -12,7 +12,8 @@ from torch import nn
 from automl.config.study import StudyConfig
 from automl.errors import StudyError
 from automl.measures import state_tensors
-from automl.store import ArtifactRecord, Store
+from automl.store import ArtifactRecord, Store, StudyRecord, is_ours
+from automl.util.file_names import file_name, file_within
 from automl.util.files import replacing
 from search_spaces import Plan
 
@@ -22,17 +23,23 @@ PLAN = "plan"
 
 def artifacts_folder(store: Store, config: StudyConfig) -> Path:
     """Where a study keeps its files: the folder it names, or one beside the database file or in the working folder."""
+    name = file_name(config.name)
     if config.artifacts is not None:
-        return Path(config.artifacts) / config.name
+        return Path(config.artifacts) / name
     if store.url.startswith("sqlite"):
-        return Path(f"{store.name}.artifacts") / config.name
-    return Path.cwd() / f"{config.name}.artifacts"
+        return Path(f"{store.name}.artifacts") / name
+    return Path.cwd() / f"{name}.artifacts"
 
 
-def file_of(artifact: ArtifactRecord, folder: Path) -> Path:
-    """Where the file of an artifact lies: as recorded, or in `folder` if the database has moved with its files."""
+def file_of(study: StudyRecord, artifact: ArtifactRecord, folder: Path) -> Path:
+    """Where the file of an artifact lies: as recorded, or in `folder` if the database has moved with its files.
+
+    A study from elsewhere has files in `folder` alone. Errors: `StudyError`.
+    """
     recorded = Path(artifact.path)
-    return recorded if recorded.exists() else folder / recorded.name
+    if is_ours(study) and recorded.exists():
+        return recorded
+    return file_within(folder, recorded.name, "the trained weights")
 
 
 def write_weights(network: nn.Module, plan: Plan, path: Path) -> str:
@@ -41,8 +48,7 @@ def write_weights(network: nn.Module, plan: Plan, path: Path) -> str:
     Errors: `StudyError`.
     """
     content = save(state_tensors(network)[0], {PLAN: plan.to_json()})
-    with replacing(path, "the trained weights") as partial:
-        partial.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path, "the trained weights", make_folder=True) as partial:
         partial.write_bytes(content)
     return hashlib.sha256(content).hexdigest()
 
