@@ -10,6 +10,7 @@ from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from automl.store.errors import StoreError
+from automl.store.http_gate import Gate
 from automl.store.optuna_projection import OptunaProjection, open_optuna_storage, quiet_optuna
 from automl.store.store import open_store
 
@@ -17,11 +18,30 @@ logger = logging.getLogger(__name__)
 
 
 def serve_dashboard(
-    url: str | Path, host: str = "127.0.0.1", port: int = 8080, *, ready: Callable[[str], None] | None = None
+    url: str | Path,
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    *,
+    writable: bool = False,
+    ready: Callable[[str], None] | None = None,
 ) -> None:
-    """Serve Optuna Dashboard for the database at `url` until Ctrl-C.
+    """Serve Optuna Dashboard for the database at `url` until Ctrl-C: see `dashboard_server`.
 
-    `ready` is called with the address once it answers; port 0 takes any free one. A study whose recorded
+    `ready` is called with the address once it answers.
+    """
+    with quiet_optuna(), dashboard_server(url, host, port, writable=writable) as server:
+        if ready is not None:
+            ready(f"http://{host}:{server.server_port}/")
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            return
+
+
+def dashboard_server(url: str | Path, host: str, port: int, *, writable: bool = False) -> WSGIServer:
+    """A server of Optuna Dashboard for the database at `url`, which listens; port 0 takes any free one.
+
+    It answers pages of its own alone, and changes nothing unless it is `writable`. A study whose recorded
     configuration does not name its knobs and goal is left out with a warning. `StoreError` if there is no such
     database, its Optuna tables cannot be written, or the port is taken.
     """
@@ -36,21 +56,13 @@ def serve_dashboard(
         address = store.url
     import optuna_dashboard
 
-    with quiet_optuna():
-        application = optuna_dashboard.wsgi(open_optuna_storage(address))
-        try:
-            server = make_server(host, port, application, server_class=_Server, handler_class=_QuietHandler)
-        except OSError as error:
-            raise StoreError(
-                f"the dashboard cannot listen on {host}:{port}: {error.strerror}. Try another --port or --host"
-            ) from error
-        with server:
-            if ready is not None:
-                ready(f"http://{host}:{server.server_port}/")
-            try:
-                server.serve_forever()
-            except KeyboardInterrupt:
-                return
+    application = Gate(optuna_dashboard.wsgi(open_optuna_storage(address)), host, writable=writable)
+    try:
+        return make_server(host, port, application, server_class=_Server, handler_class=_QuietHandler)
+    except OSError as error:
+        raise StoreError(
+            f"the dashboard cannot listen on {host}:{port}: {error.strerror}. Try another --port or --host"
+        ) from error
 
 
 class _Server(ThreadingMixIn, WSGIServer):

@@ -34,5 +34,5 @@ def file_within(folder: Path, name: object, what: str, failure: type[AutomlError
         raise failure(f"expected {what} to be a file in {folder}, got {name!r:.80}: its name may not lead elsewhere")
     path = folder / name
     if path.is_symlink() or not path.is_file():
-        raise failure(f"{what} {path} is missing, or is no plain file. Put the file itself there")
+        raise failure(f"{what} {path} cannot be read: it is missing, or no plain file. Put the file back")
     return path
