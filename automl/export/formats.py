@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from automl.errors import ExportError
 from automl.export.packed import pack, unpack
 from automl.export.subject import Run, Subject, quiet, run_module
 from automl.measures import state_tensors
@@ -31,6 +32,8 @@ class Format:
 def load_tensors(network: nn.Module, path: Path, aliases: dict[str, str]) -> None:
     """Load a safetensors file, packed or not, strictly into `network`: every key and every shape must match."""
     tensors = unpack(path)
+    if missing := sorted({*aliases.values()} - tensors.keys()):
+        raise ExportError(f"{path} has no tensor {missing[0]!r:.80}, which another shares. Export again")
     network.load_state_dict({**tensors, **{key: tensors[kept] for key, kept in aliases.items()}}, strict=True)
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import nn
 
 from automl.config.study import StudyConfig
-from automl.errors import StudyError
+from automl.errors import StudyError, in_a_line
 from automl.measures import state_tensors
 from automl.store import ArtifactRecord, Store, StudyRecord, is_ours
 from automl.util.file_names import file_name, file_within
@@ -57,16 +59,29 @@ def read_plan(path: Path, sha256: str) -> Plan | None:
     """What the network whose weights `write_weights` wrote was built from; None in a file of an earlier version, which
     has the plan of its Point. Errors: `StudyError`."""
     _content(path, sha256)
-    with safe_open(path, "pt") as file:
+    with _understood(path), safe_open(path, "pt") as file:
         metadata = file.metadata() or {}
-    return Plan.from_json(metadata[PLAN]) if PLAN in metadata else None
+        return Plan.from_json(metadata[PLAN]) if PLAN in metadata else None
 
 
 def read_weights(network: nn.Module, path: Path, sha256: str) -> None:
     """Load what `write_weights` wrote into a network of the same structure. Errors: `StudyError`."""
-    tensors = load(_content(path, sha256))
-    aliases = state_tensors(network)[1]
-    network.load_state_dict({**tensors, **{key: tensors[kept] for key, kept in aliases.items()}})
+    content, aliases = _content(path, sha256), state_tensors(network)[1]
+    with _understood(path):
+        tensors = load(content)
+        network.load_state_dict({**tensors, **{key: tensors[kept] for key, kept in aliases.items()}})
+
+
+@contextmanager
+def _understood(path: Path) -> Iterator[None]:
+    """Say of a recorded file that is not what it should be that it is not: it may be somebody else's."""
+    try:
+        yield
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise StudyError(
+            f"the trained weights {path} are not those of this network: {in_a_line(error)}. Put the "
+            f"right file and record back, or remove the study"
+        ) from error
 
 
 def _content(path: Path, sha256: str) -> bytes:
