@@ -171,4 +171,6 @@ lease = sa.Table(
     sa.Column("born", sa.String(40), nullable=False),
     sa.Column("acquired", UTCDateTime, nullable=False),
     sa.Column("expires", UTCDateTime, nullable=False),
+    # For how long its holder may be silent: a quarter of that lies between two renewals.
+    sa.Column("length_s", sa.Double, nullable=False, server_default="60"),
 )
