@@ -70,7 +70,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if not _explained(error):
             raise
-        print(f"automl: {error}", file=sys.stderr)
+        from automl.util.columns import printable
+
+        print("automl:", printable(str(error), keep="\n\t"), file=sys.stderr)
         return 1
 
 

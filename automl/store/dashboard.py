@@ -12,7 +12,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from automl.store.errors import StoreError
 from automl.store.http_gate import Gate
 from automl.store.optuna_projection import OptunaProjection, open_optuna_storage, quiet_optuna
-from automl.store.store import open_store
+from automl.store.store import Store, open_store
 
 logger = logging.getLogger(__name__)
 
@@ -46,13 +46,7 @@ def dashboard_server(url: str | Path, host: str, port: int, *, writable: bool = 
     database, its Optuna tables cannot be written, or the port is taken.
     """
     with open_store(url, create=False) as store:
-        for study in store.studies():
-            try:
-                projection = OptunaProjection.of(store, study)
-            except StoreError as error:
-                logger.warning("%s", error)
-                continue
-            projection.sync(strict=True)
+        _bring_up_to_date(store)
         address = store.url
     import optuna_dashboard
 
@@ -63,6 +57,27 @@ def dashboard_server(url: str | Path, host: str, port: int, *, writable: bool = 
         raise StoreError(
             f"the dashboard cannot listen on {host}:{port}: {error.strerror}. Try another --port or --host"
         ) from error
+
+
+def _bring_up_to_date(store: Store) -> None:
+    """Copy what is missing into Optuna's tables. A study that cannot be shown keeps no other from it; `StoreError` if
+    that is true of every one."""
+    failures, shown = [], 0
+    for study in store.studies():
+        try:
+            projection = OptunaProjection.of(store, study)
+        except StoreError as error:
+            logger.warning("%s", error)
+            continue
+        try:
+            projection.sync(strict=True)
+            shown += 1
+        except StoreError as error:
+            failures.append(error)
+    if failures and not shown:
+        raise failures[0]
+    for failure in failures:
+        logger.warning("%s", failure)
 
 
 class _Server(ThreadingMixIn, WSGIServer):

@@ -1,7 +1,7 @@
 """The tables: study, trial, measurement (long format, so that a new metric is no migration), artifact, attempt, lease.
 
 They are the record. Optuna's tables, in the same database, are a view of them (`optuna_projection`); no name is
-in both. Registry names and JSON go in, never a pickle or a dotted Python path.
+in both. Names and JSON go in, never a pickle. Of what is named only what is trusted is run (`automl.study.trust`).
 """
 
 from __future__ import annotations

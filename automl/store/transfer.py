@@ -87,7 +87,17 @@ def import_studies(
             for line in _checked(read, str(file)):
                 taken.take(line)
             taken.finish()
-    except (OSError, EOFError, zlib.error, KeyError, TypeError, ValueError, AttributeError, SQLAlchemyError) as error:
+    except (
+        OSError,
+        EOFError,
+        zlib.error,
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        ArithmeticError,
+        SQLAlchemyError,
+    ) as error:
         if isinstance(error, AutomlError):
             raise
         detail = error.strerror if isinstance(error, OSError) and error.strerror else f"{type(error).__name__}: {error}"

@@ -41,7 +41,8 @@ def file_of(study: StudyRecord, artifact: ArtifactRecord, folder: Path) -> Path:
     recorded = Path(artifact.path)
     if is_ours(study) and recorded.exists():
         return recorded
-    return file_within(folder, recorded.name, "the trained weights")
+    where = "" if is_ours(study) else " of a study from elsewhere (in the folder that --artifacts names)"
+    return file_within(folder, recorded.name, f"the trained weights{where}")
 
 
 def write_weights(network: nn.Module, plan: Plan, path: Path) -> str:

@@ -16,6 +16,6 @@ def align(lines: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> str:
     return "\n".join([texts[0], "-" * max(map(len, texts)), *texts[1:]])
 
 
-def printable(text: str) -> str:
-    """The text without what would steer a terminal: it may come from a database of somebody else's."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+def printable(text: str, keep: str = "") -> str:
+    """The text without what would steer a terminal, `keep` apart: it may come from a database of somebody else's."""
+    return "".join(letter if letter.isprintable() or letter in keep else "\N{REPLACEMENT CHARACTER}" for letter in text)

@@ -15,9 +15,10 @@ from automl.store import StoreError, backup_sqlite, export_studies, import_studi
 from automl.store.sqlite_files import copy as copy_database
 from automl.study.artifacts import write_weights
 from automl.training.checkpoint import write_checkpoint
+from automl.types import Outcome
 from search_spaces import Plan
 from tests.cli.conftest import automl
-from tests.kits.stores import point
+from tests.kits.stores import add_trial, new_study, point
 from tests.store.test_names import NOW, study_line, write_studies
 
 TRIAL = {
@@ -35,7 +36,16 @@ CHANGES = [
     *[(key, value) for key in ("seed", "number", "finish_order", "wall_s") for value in ("x", [1], True, {})],
     *[(key, value) for key in ("agent", "state", "point", "started", "repeat_of") for value in (7, ["x"], {"a": 1})],
     *[("state", "won"), ("point", "{"), ("point", '{"a": "x"}'), ("point_key", "f" * 16), ("started", "today")],
-    *[("wall_s", float("nan")), ("agent", "x" * 101), ("id", 1), ("study_id", 1), ("projected", NOW), ("seal", "x")],
+    *[
+        ("wall_s", float("nan")),
+        ("wall_s", 10**400),
+        ("seed", 10**30),
+        ("agent", "x" * 101),
+        ("id", 1),
+        ("study_id", 1),
+        ("projected", NOW),
+        ("seal", "x"),
+    ],
     *[("measurements", None), ("measurements", [7]), ("measurements", [{"id": 7}]), ("ended", [{"number": 1}])],
     *[("measurements", [{**TRIAL["measurements"][0], "phase": "dream"}])],
 ]
@@ -72,6 +82,18 @@ def test_a_configuration_that_is_none_is_not_imported(change, tmp_path):
     ran = automl("db", "import", file, "--storage", tmp_path / "study.db")
     assert ran.code == 1 and ran.err.startswith("automl: ") and ran.err.count("\n") == 1, ran.err
     assert "no studies" in automl("studies", "--storage", tmp_path / "study.db").out
+
+
+def test_a_database_does_not_steer_the_terminal(tmp_path):
+    with open_store(tmp_path / "study.db") as store:
+        for name in ("a", "b"):
+            study = new_study(store, name)
+            add_trial(store, study, result=Outcome.failed("\x1b[2J\x1b]0;gone\x07"))
+        with store.database.write() as connection:
+            connection.exec_driver_sql("UPDATE study SET name = 'a' || char(27) || '[2J' WHERE name = 'a'")
+    for command in (["studies"], ["trials", "b"], ["trials", "none"], ["curves", "a\x1b[2J"]):
+        ran = automl(*command, "--storage", tmp_path / "study.db")
+        assert "\x1b" not in ran.out + ran.err and "\x07" not in ran.out + ran.err
 
 
 def bomb(file: Path, line: bytes, times: int) -> Path:

@@ -38,6 +38,17 @@ def ports(tmp_path_factory):
         yield {False: reading, True: writing}
 
 
+def test_one_study_that_cannot_be_shown_does_not_hide_the_others(tmp_path, caplog):
+    with open_store(tmp_path / "study.db") as store:
+        for name in ("first", "bad", "last"):
+            add_trial(store, new_study(store, name))
+        with store.database.write() as connection:  # a knob that its trials do not have
+            connection.exec_driver_sql("UPDATE study SET config = replace(config, 'stem', 'x') WHERE name = 'bad'")
+    with serving(tmp_path / "study.db", writable=False) as port:
+        assert {"first/random/0", "last/random/0"} <= set(studies(port))
+    assert "cannot be brought up to date" in caplog.text
+
+
 def ask(port, method, path, **headers):
     """Status and content of what the dashboard says to a request with these headers and no others."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
