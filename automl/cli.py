@@ -36,7 +36,7 @@ COMMANDS = (
     Command("studies", "studies", "list the studies in the database"),
     Command("export", "export", "write the winner as files that deploy"),
     Command("dashboard", "dashboard", "serve Optuna Dashboard on the database"),
-    Command("db", "db", "move studies between databases, back up"),
+    Command("db", "db", "move studies between databases, remove them, back up"),
 )
 
 
@@ -73,7 +73,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if not _explained(error):
             raise
-        print(f"automl: {error}", file=sys.stderr)
+        from automl.util.columns import printable
+
+        print("automl:", printable(str(error), keep="\n\t"), file=sys.stderr)
         return 1
 
 

@@ -1,7 +1,10 @@
 """How the suite is spread over processes: what shares something that is slow to make stays in one of them."""
 
+import atexit
 import os
+import shutil
 import signal
+import tempfile
 
 import pytest
 
@@ -16,6 +19,11 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 # A script that runs the suite in the background has it ignore Ctrl-C, and so would the programs that tests press it in.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A key of the tests' own, by which studies are sealed, for all processes of a run.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="automl-tests-")
+    atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
 
 TOGETHER = ("runners", "store", "cli", "golden")
 """Folders whose tests share a Ray cluster, a PostgreSQL, a finished study, or spaces."""

@@ -12,6 +12,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add_storage(parser)
     parser.add_argument("--host", default="127.0.0.1", help="default: %(default)s")
     parser.add_argument("--port", type=int, default=8080, help="default: %(default)s")
+    parser.add_argument("--writable", action="store_true", help="let notes be written, and Optuna's studies be removed")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -19,6 +20,10 @@ def run(args: argparse.Namespace) -> int:
     from automl.store import serve_dashboard
 
     serve_dashboard(
-        args.storage, args.host, args.port, ready=lambda url: print(f"dashboard at {url} (Ctrl-C ends it)", flush=True)
+        args.storage,
+        args.host,
+        args.port,
+        writable=args.writable,
+        ready=lambda url: print(f"dashboard at {url} (Ctrl-C ends it)", flush=True),
     )
     return 0

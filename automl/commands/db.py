@@ -1,4 +1,5 @@
-"""`automl db export|import|backup FILE`: studies from one database to another, and a copy of an SQLite file in use."""
+"""`automl db export|import|backup FILE` and `automl db remove NAME`: studies from one database to another, a copy of an
+SQLite file in use, and a study no longer wanted."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from automl.errors import ConfigError
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """The three actions, each with its own."""
+    """The actions, each with its own."""
     parser.description = "The database."
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
 
@@ -24,13 +25,22 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     read = action("import", "record the studies of a file that `db export` wrote")
     read.add_argument("file", metavar="FILE", help="file to read")
     read.add_argument("--rename", metavar="OLD=NEW", action="append", default=[], help="another name for a study")
+    read.add_argument(
+        "--most-gb",
+        metavar="N",
+        type=float,
+        default=1.0,
+        help="how many gigabytes the file may come to when it is unpacked (default: %(default)g)",
+    )
+    removed = action("remove", "remove a study that nobody runs; its files stay")
+    removed.add_argument("name", metavar="NAME", help="name of the study")
     backed_up = action("backup", "copy an SQLite database, also while it is in use")
     backed_up.add_argument("file", metavar="FILE", help="file to write")
 
 
 def run(args: argparse.Namespace) -> int:
     """Do what the action says."""
-    return {"export": export, "import": import_, "backup": backup}[args.action](args)
+    return {"export": export, "import": import_, "remove": remove, "backup": backup}[args.action](args)
 
 
 def export(args: argparse.Namespace) -> int:
@@ -45,6 +55,7 @@ def export(args: argparse.Namespace) -> int:
 
 def import_(args: argparse.Namespace) -> int:
     """Record the studies of a file."""
+    from automl.config.study import StudyConfig
     from automl.store import import_studies, open_store
 
     rename = {}
@@ -54,8 +65,18 @@ def import_(args: argparse.Namespace) -> int:
             raise ConfigError(f"--rename expects OLD=NEW, got {text!r}")
         rename[old] = new
     with open_store(args.storage) as store:
-        names = import_studies(store, args.file, rename)
+        names = import_studies(store, args.file, rename, check=StudyConfig.from_record, most_gb=args.most_gb)
         print(f"{store.name}: {', '.join(names) or 'no studies'} imported")
+    return 0
+
+
+def remove(args: argparse.Namespace) -> int:
+    """Remove a study from the database."""
+    from automl.store import open_store, remove_study
+
+    with open_store(args.storage, create=False) as store:
+        remove_study(store, args.name)
+        print(f"{store.name}: {args.name} removed; files that it wrote are still where they were")
     return 0
 
 

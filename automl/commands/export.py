@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from automl.commands.options import add_artifacts, add_data_root, add_storage
+from automl.commands.options import add_artifacts, add_code, add_data_root, add_storage
 from automl.commands.search import overridden
 from automl.errors import StudyError
 
@@ -27,6 +27,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--format", default=FORMATS, metavar="LIST", help="comma-separated formats (default: %(default)s)"
     )
     parser.add_argument("--trial", metavar="AGENT/SEED/NUMBER", help="a trial to export instead of the winner")
+    add_code(parser)
     add_data_root(parser)
     add_artifacts(parser)
 
@@ -34,16 +35,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Export the winner or the trial named, and record the files as artifacts."""
     from automl.config.runner import RunnerConfig
-    from automl.config.study import StudyConfig
     from automl.export import export
     from automl.store import open_store
     from automl.study.conclude import certified_network, certified_winner, manifest
     from automl.study.finishing import reported_plan
     from automl.study.study import Study
+    from automl.study.trust import trusted_config
 
     formats = [part.strip() for part in args.format.split(",") if part.strip()]
     with open_store(args.storage, create=False) as store:
-        config = StudyConfig.from_record(store.study(args.name).config)
+        config = trusted_config(store, args.name, args.code, args.code_root)
         study = Study(store, replace(overridden(config, args), runner=RunnerConfig()))
         if args.trial is None:
             record, network = certified_winner(study)

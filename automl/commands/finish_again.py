@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from automl.commands.options import add_artifacts, add_data_root, add_progress, add_storage, positive
+from automl.commands.options import add_artifacts, add_code, add_data_root, add_progress, add_storage, positive
 from automl.commands.search import overridden, run_study
 from automl.config.yaml_text import read_text
 from automl.errors import ConfigError
@@ -21,6 +21,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     training = "such as '{epochs: 30, distillation: {}}', or none"
     parser.add_argument("--training", type=_yaml, metavar="YAML", help=training)
     parser.add_argument("--stages", type=_yaml, metavar="YAML", help="such as '{count: 3}', or none")
+    add_code(parser)
     add_data_root(parser)
     add_artifacts(parser)
     add_progress(parser)
@@ -34,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     given = {key: getattr(args, key) for key in ("finalists", "reconstruction", "training", "stages")}
     changes = {key: None if value == "none" else value for key, value in given.items() if value is not None}
     with open_store(args.storage, create=False) as store:
-        config = again(store, args.name, changes, args.other or f"{args.name}-finished")
+        config = again(store, args.name, changes, args.other or f"{args.name}-finished", args.code, args.code_root)
         return run_study(store, overridden(config, args), args.storage, args.progress)
 
 

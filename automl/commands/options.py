@@ -14,7 +14,8 @@ def add_storage(parser: argparse.ArgumentParser) -> None:
         "--storage",
         metavar="URL",
         default=os.environ.get("AUTOML_STORAGE", DEFAULT_STORAGE),
-        help="database (default: $AUTOML_STORAGE or %(default)s)",
+        # Without `%(default)s`: the URL of the environment may hold a password.
+        help=f"database (default: $AUTOML_STORAGE or {DEFAULT_STORAGE}); its password in PGPASSWORD or ~/.pgpass",
     )
 
 
@@ -28,6 +29,18 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
 def add_data_root(parser: argparse.ArgumentParser) -> None:
     """Where the data lie."""
     parser.add_argument("--data-root", metavar="DIR", help="folder with the data set's published files")
+
+
+def add_code(parser: argparse.ArgumentParser) -> None:
+    """What may be run of a study that comes from elsewhere."""
+    parser.add_argument(
+        "--code",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="what a study from elsewhere may run: a module:function, or a hub's model, that it names; one an option",
+    )
+    parser.add_argument("--code-root", metavar="DIR", help="folder of the modules (default: that of one's own study)")
 
 
 def add_artifacts(parser: argparse.ArgumentParser) -> None:

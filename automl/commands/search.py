@@ -86,5 +86,4 @@ def _option(store: Store, storage: str) -> str:
     """`--storage` as it was given, a server's password apart."""
     if storage == DEFAULT_STORAGE:
         return ""
-    shown = store.name if "@" in storage else storage
-    return f" --storage {shlex.quote(shown)}"
+    return f" --storage {shlex.quote(storage if store.database.is_sqlite else store.name)}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from automl.config.training import SparsifyOptions, TrainingOptions
 from automl.config.walk import NOT_IN_FILES
 from automl.errors import ConfigError
 from automl.tasks.objectives import known_objectives, maximized, usual_objective
+from automl.util.file_names import file_name
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,7 @@ class StudyConfig:
     """Where `module:function` is looked for; set by `from_file`."""
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[\w.-]+", self.name):
-            raise ConfigError(f"a study's name has letters, digits, `.`, `_` and `-` only, got {self.name!r}")
+        file_name(self.name, ConfigError)
         if self.trials < 1:
             raise ConfigError(f"trials must be at least 1, got {self.trials}")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:

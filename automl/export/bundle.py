@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import hashlib
 import importlib.metadata
 import json
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,16 +17,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from automl.errors import ExportError
+from automl.errors import ExportError, in_a_line
 from automl.export.formats import FORMATS, PACKED, Format, load_tensors
+from automl.export.manifest import MANIFEST, MANIFEST_VERSION, rebuilding, sha256
 from automl.export.packed import sparsity
 from automl.export.subject import Subject, largest_difference, run_module
 from automl.measures import state_tensors
 from automl.util.names import nearest
 from search_spaces import Plan, SparsityStep, rebuild, trace
 
-MANIFEST = "manifest.json"
-MANIFEST_VERSION = 1
 PROBE_VALUES = 32
 PROBE_TOLERANCE = 1e-3
 """Loose, because another machine may add in another order; another network differs by far more."""
@@ -114,28 +113,27 @@ def load(out: str | Path, model: nn.Module) -> nn.Module:
         The compressed network in eval mode, on the CPU in float32.
 
     Raises:
-        ExportError: no export there, a file that does not match its checksum, or another original.
+        ExportError: no export there, a manifest that is none, a file that is not the one it describes, weights that are
+            NaN, or another original.
     """
-    out = Path(out)
-    manifest = read_manifest(out)
-    entry = manifest["files"].get("safetensors")
-    if entry is None:
-        raise ExportError(f"{out} holds no safetensors file to rebuild from: export again with format safetensors")
-    path = out / entry["file"]
-    if not path.is_file() or _sha256(path) != entry["sha256"]:
-        raise ExportError(f"{path} is missing or is not the file the manifest describes: export again")
-    inputs = tuple(torch.zeros(x["example"], dtype=getattr(torch, x["dtype"])) for x in manifest["inputs"])
+    told = rebuilding(Path(out))
+    inputs = tuple(torch.zeros(x.shape, dtype=x.dtype) for x in told.inputs)
     try:
         original = copy.deepcopy(model).to("cpu", torch.float32)
-        network = _same_structure(original, inputs, Plan.from_json(json.dumps(manifest["plan"])))
-        load_tensors(network, path, manifest["aliases"])
-    except (ValueError, RuntimeError, KeyError) as error:
+        network = _same_structure(original, inputs, told.plan)
+        load_tensors(network, told.weights, told.aliases)
+    except ExportError:
+        raise
+    except Exception as error:  # a plan of somebody else's leads the rebuilding to whatever it likes
         raise ExportError(
-            f"the export in {out} does not fit the model given: {error}. Pass the original network that the "
-            f"study started from"
+            f"the export in {out} does not fit the model given: {in_a_line(error)}. Pass the original network that "
+            f"the study started from"
         ) from error
     network.eval()
-    difference = largest_difference(_probe(network, inputs), [torch.tensor(x) for x in manifest["probe"]])
+    nan = [name for name, tensor in network.state_dict().items() if tensor.is_floating_point() and tensor.isnan().any()]
+    if nan:
+        raise ExportError(f"the weights {nan[0]} in {told.weights} are NaN, so that they compute nothing: export again")
+    difference = _unlike(_probe(network, inputs), [torch.tensor(values) for values in told.probe])
     if not difference <= PROBE_TOLERANCE:
         raise ExportError(
             f"the network rebuilt from {out} does not compute what was exported: the largest difference is "
@@ -150,19 +148,6 @@ def _same_structure(original: nn.Module, inputs: Sequence[Tensor], plan: Plan) -
     return rebuild(trace(original, inputs), plan)
 
 
-def read_manifest(out: str | Path) -> dict[str, Any]:
-    """The manifest of the export in `out`; an `ExportError` if there is none that this version can read."""
-    path = Path(out) / MANIFEST
-    try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        version = manifest["manifest_version"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ExportError(f"{path} is not the manifest of an export: {error}. Export the study first") from error
-    if version != MANIFEST_VERSION:
-        raise ExportError(f"{path} has version {version}, this program reads {MANIFEST_VERSION}: export again")
-    return manifest
-
-
 def _probe(network: nn.Module, inputs: Sequence[Tensor]) -> list[Tensor]:
     """The first values of each output on made-up inputs of the given shapes: what a rebuilt network must repeat.
 
@@ -172,7 +157,19 @@ def _probe(network: nn.Module, inputs: Sequence[Tensor]) -> list[Tensor]:
         torch.arange(x.numel(), dtype=x.dtype).cos().reshape(x.shape) if x.is_floating_point() else torch.zeros_like(x)
         for x in inputs
     )
-    return [x.flatten()[:PROBE_VALUES].float().nan_to_num() for x in run_module(network, made_up)]
+    return [x.flatten()[:PROBE_VALUES].float().nan_to_num(math.nan) for x in run_module(network, made_up)]
+
+
+def _without_nan(values: Tensor) -> list[float | None]:
+    """The values as JSON has them: there is no NaN."""
+    return [None if math.isnan(value) else value for value in values.tolist()]
+
+
+def _unlike(got: Sequence[Tensor], probe: Sequence[Tensor]) -> float:
+    """How far what a rebuilt network gives is from the `probe`; infinite if one is NaN where the other is not."""
+    if any(x.shape != y.shape or (x.isnan() != y.isnan()).any() for x, y in zip(got, probe, strict=False)):
+        return math.inf
+    return largest_difference([x.nan_to_num(0.0) for x in got], [x.nan_to_num(0.0) for x in probe])
 
 
 def _refuse_leftovers(out: Path, formats: Sequence[str]) -> None:
@@ -214,7 +211,7 @@ def _write(name: str, kind: Format, subject: Subject, stage: Path) -> dict[str, 
         )
     return {
         "file": kind.file,
-        "sha256": _sha256(path),
+        "sha256": sha256(path),
         "bytes": path.stat().st_size,
         "largest_difference": difference,
         "tolerance": kind.tolerance,
@@ -222,7 +219,7 @@ def _write(name: str, kind: Format, subject: Subject, stage: Path) -> dict[str, 
 
 
 def _publish(kind: str, path: Path, out: Path) -> Artifact:
-    size, digest = path.stat().st_size, _sha256(path)
+    size, digest = path.stat().st_size, sha256(path)
     return Artifact(kind, path.replace(out / path.name), digest, size)
 
 
@@ -251,7 +248,9 @@ def _manifest(subject: Subject, plan: Plan, files: dict[str, Any], more: Mapping
         "layers": _layers(subject.network),
         **({"sparsity": sparsity(subject.network, zeros)} if (zeros := list(plan.get(SparsityStep).counts)) else {}),
         "aliases": state_tensors(subject.network)[1],
-        "probe": [x.tolist() for x in _probe(subject.network, inputs)],
+        "probe": [
+            [None if math.isnan(value) else value for value in x.tolist()] for x in _probe(subject.network, inputs)
+        ],
         "libraries": _libraries(),
     }
 
@@ -274,11 +273,6 @@ def _libraries() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             versions[name] = "not installed"
     return versions
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _jsonable(value: Any) -> Any:

@@ -12,6 +12,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from automl.errors import ExportError
 from automl.export.packed import pack, unpack
 from automl.export.subject import Run, Subject, quiet, run_module
 from automl.measures import state_tensors
@@ -32,6 +33,8 @@ class Format:
 def load_tensors(network: nn.Module, path: Path, aliases: dict[str, str]) -> None:
     """Load a safetensors file, packed or not, strictly into `network`: every key and every shape must match."""
     tensors = unpack(path)
+    if missing := sorted({*aliases.values()} - tensors.keys()):
+        raise ExportError(f"{path} has no tensor {missing[0]!r:.80}, which another shares. Export again")
     network.load_state_dict({**tensors, **{key: tensors[kept] for key, kept in aliases.items()}}, strict=True)
 
 

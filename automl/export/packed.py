@@ -8,7 +8,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from automl.errors import ExportError
+from automl.errors import ExportError, in_a_line
 from automl.measures.counts import state_tensors
 from search_spaces.codecs import packing
 from search_spaces.codecs.bitmask import stored
@@ -23,8 +23,8 @@ def unpack(path: Path) -> dict[str, Tensor]:
     """The state dict in a safetensors file, packed or not; an `ExportError` for a file that cannot be read."""
     try:
         return packing.unpack(path)
-    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
-        raise ExportError(f"cannot read the weights in {path}: {error}. Export again") from error
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, OverflowError, RuntimeError) as error:
+        raise ExportError(f"cannot read the weights in {path}: {in_a_line(error)}. Export again") from error
 
 
 def sparsity(network: nn.Module, names: Sequence[str]) -> dict[str, dict[str, float]]:

@@ -48,8 +48,14 @@ class Search:
 
     @classmethod
     def read(cls, store: Store, study: StudyRecord) -> Search:
-        """What the database has of `study`. `StudyError` if no trial of an agent has finished."""
-        goal = Goal(study.config["goal"]["metric"], study.config["goal"]["direction"])
+        """What the database has of `study`. `StudyError` if no trial of an agent has finished, or it has no goal."""
+        try:
+            goal, knobs = Goal(**study.config["goal"]), study.config["knobs"]
+        except (KeyError, TypeError) as error:
+            raise StudyError(
+                f"study {study.name!r} has no {error} in its recorded configuration, so nothing can be drawn of it. "
+                f"Use `automl trials {study.name}`"
+            ) from error
         lanes: dict[str, dict[int, list[TrialRecord]]] = {}
         finished = [trial for trial in store.trials(study.id) if trial.finish_order is not None]
         for trial in sorted(finished, key=lambda trial: trial.finish_order or 0):
@@ -60,7 +66,7 @@ class Search:
         wanted = study.config.get("agent", {}).get("name")
         agent = wanted if wanted in lanes else max(lanes, key=lambda name: sum(map(len, lanes[name].values())))
         original = base[0].values.get(goal.metric) if base else None
-        return cls(study.name, goal, study.config["knobs"], lanes, agent, original)
+        return cls(study.name, goal, knobs, lanes, agent, original)
 
     @property
     def trials(self) -> int:

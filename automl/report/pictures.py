@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from automl.errors import ExportError
 from automl.store import Store, StudyRecord
+from automl.util.file_names import file_name
 from search_spaces import Knob
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 def picture_path(store: Store, study: StudyRecord, kind: str) -> Path:
     """Where it goes: beside the database file, or to the working directory for a database server."""
     beside = Path(store.name).parent if store.url.startswith("sqlite") else Path.cwd()
-    return beside / f"{study.name}-{kind}.png"
+    return beside / f"{file_name(study.name)}-{kind}.png"
 
 
 def fraction_kept(knobs: Sequence[Knob]) -> str:

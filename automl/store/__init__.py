@@ -6,6 +6,8 @@ from automl.store.errors import LeaseLostError, StoreError, StudyBusyError, Stud
 from automl.store.live_projection import LiveProjection
 from automl.store.optuna_projection import OptunaProjection
 from automl.store.records import ArtifactRecord, AttemptRecord, StudyRecord, TrialRecord
+from automl.store.removal import remove_study
+from automl.store.seals import is_ours
 from automl.store.store import Store, open_store
 from automl.store.transfer import backup_sqlite, export_studies, import_studies
 from automl.store.trial_table import frame, write_trials
@@ -28,7 +30,9 @@ __all__ = [
     "export_studies",
     "frame",
     "import_studies",
+    "is_ours",
     "open_store",
+    "remove_study",
     "serve_dashboard",
     "write_trials",
 ]

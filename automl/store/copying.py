@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from automl.store import schema
+from automl.store import schema, seals
 from automl.store.errors import StudyExistsError
 from automl.store.rows import now
 from automl.store.store import Store
@@ -36,7 +36,8 @@ def copy_search(
     with store.database.write() as connection:
         if connection.scalar(sa.select(schema.study.c.id).where(schema.study.c.name == other)) is not None:
             raise StudyExistsError(f"there is a study {other!r} in {store.name}: give the new one another name")
-        taken = Import(connection, store.name, {})
+        # A copy of what this user started is this user's; a copy of what came from elsewhere still does.
+        taken = Import(connection, store.name, {}, seal=seals.seal if seals.is_ours(source) else seals.unsealed)
         for line in _searched(lines(connection, [source.id]), about, keep):
             taken.take(line)
         taken.finish()

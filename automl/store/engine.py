@@ -18,6 +18,7 @@ from automl.store.errors import ConnectionLostError, StoreError
 from automl.store.explain import explain, is_lost
 from automl.store.migrate import create_tables, recorded_version, upgrade
 from automl.store.schema import SCHEMA_VERSION
+from automl.store.urls import parse_url, shown
 
 PATIENCE_S = 120.0
 """How long a server that went away is waited for, in seconds."""
@@ -43,10 +44,10 @@ class Database:
     ) -> None:
         self.url = parse_url(url)
         self.patience_s = patience_s
-        self.name = str(self.url.database) if self.is_sqlite else self.url.render_as_string(hide_password=True)
+        self.name = str(self.url.database) if self.is_sqlite else shown(self.url)
         """For messages: the file, or the URL without its password."""
         if self.is_sqlite:
-            _check_path(self.url, create)
+            self.url = sqlite_files.found(self.url, create)
         self.engine = _engine(self.url, timeout_s)
         self._writer = self.engine.execution_options(automl_write=True)
         # PostgreSQL's default would let the second SELECT of a transaction see more than its first.
@@ -152,44 +153,6 @@ class Database:
             raise kind(explain(error, self.name)) from error
         except exc.TimeoutError as error:
             raise StoreError(f"{self.name}: too many threads use one store at once. Open one store a thread") from error
-
-
-def parse_url(url: str | Path) -> sa.URL:
-    """The URL of a database; a plain path is that of an SQLite file, made absolute."""
-    text = str(url)
-    if "://" not in text:
-        parsed = sa.URL.create("sqlite", database=text)
-    else:
-        try:
-            parsed = sa.make_url(text)
-        except (exc.ArgumentError, ValueError) as error:
-            raise StoreError(
-                f"{text!r} is no database URL. Expected sqlite:///study.db, postgresql+psycopg://... or a path"
-            ) from error
-    backend = parsed.drivername.partition("+")[0]
-    if backend in ("postgres", "postgresql"):
-        return parsed.set(drivername="postgresql+psycopg")
-    if backend != "sqlite":
-        raise StoreError(f"databases are SQLite or PostgreSQL, got {backend!r}. Try --storage sqlite:///study.db")
-    path = parsed.database
-    if not path or path == ":memory:":
-        raise StoreError("a database in memory is lost with the process. Name a file, e.g. sqlite:///study.db")
-    if path.startswith("file:"):
-        return parsed
-    return parsed.set(database=str(Path(path).expanduser().absolute()))
-
-
-def _check_path(url: sa.URL, create: bool) -> None:
-    """Say clearly what SQLite only calls "unable to open database file"."""
-    if url.database is None or url.database.startswith("file:"):
-        return
-    path = Path(url.database)
-    if path.is_dir():
-        raise StoreError(f"{path} is a folder, expected a database file. Name one with --storage, e.g. {path}/study.db")
-    if not path.parent.is_dir():
-        raise StoreError(f"the folder {path.parent} of the database does not exist. Create it, or correct --storage")
-    if not create and not path.exists():
-        raise StoreError(f"there is no database {path}. Name the right one with --storage, or run `automl search`")
 
 
 def _engine(url: sa.URL, timeout_s: float) -> sa.Engine:

@@ -24,7 +24,7 @@ _POSTGRES_ERRORS = {
     "25006": "is read-only. Name a primary server or a writable database with --storage",
     "42501": "does not allow this user to write. Grant the rights, or name another one with --storage",
     "3D000": "does not exist on the server. Create it with `createdb`, or correct --storage",
-    "28P01": "refuses the password. Correct it in --storage or in ~/.pgpass",
+    "28P01": "refuses the password. Correct it in PGPASSWORD, in ~/.pgpass or in --storage",
     "28000": "refuses this user. Correct the user in --storage, or the server's pg_hba.conf",
     "08006": "cannot be reached. Start the server, or correct --storage",
 }

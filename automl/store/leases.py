@@ -4,6 +4,10 @@ A lease is a row with a token. The holder renews its expiry in a thread; another
 its own, once it has expired, or at once if the holder was a process of the same machine and is gone. A holder that
 was suspended for so long finds another's token in the transaction of its next write, which fails (a fencing token:
 Kleppmann, "How to do distributed locking", 2016).
+
+A server has one clock, by which leases expire. An SQLite file has none: where the clock of this machine says that a
+lease has expired, or that it lasts for longer than leases do, it may be that of the holder that is wrong, or this one.
+Such a lease is watched, and taken over once it has not been renewed for as long as it lasts.
 """
 
 from __future__ import annotations
@@ -13,9 +17,11 @@ import logging
 import os
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,41 +34,90 @@ from automl.store.errors import LeaseLostError, StoreError, StudyBusyError, Stud
 LEASE_S = 60.0
 """How long a driver may be silent, in seconds."""
 
+_LOOK_S = 0.2  # between two looks at a lease that is watched
+
 logger = logging.getLogger(__name__)
 _row = schema.lease.c
 
 
 def acquire(database: Database, study_id: int, length_s: float) -> str:
-    """Take the lease of a study; its token. `StudyBusyError` if a process holds it that may be alive."""
-    token = uuid.uuid4().hex
+    """Take the lease of a study; its token. `StudyBusyError` if a process holds it that may be alive.
 
-    def take(connection: sa.Connection) -> None:
-        # One at a time, also where there is no lease yet to be locked.
-        study = sa.select(schema.study.c.name).where(schema.study.c.id == study_id).with_for_update(key_share=True)
-        if connection.scalar(study) is None:
-            raise StudyNotFoundError(f"{database.name} has no study with id {study_id}")
-        held = connection.execute(sa.select(schema.lease).where(_row.study_id == study_id)).one_or_none()
-        now = _clock(connection)
-        if held is not None and held.token != token:
-            if held.expires > now and not _gone(held):
-                raise _busy(connection, database.name, held, now)
-            logger.info("study %d was left by process %d on %s and is taken over", study_id, held.pid, held.host)
-        values = {
-            "token": token,
-            "host": socket.gethostname()[:255],
-            "machine": _machine(),
-            "pid": os.getpid(),
-            "born": _born(os.getpid()) or "",
-            "acquired": now,
-            "expires": now + timedelta(seconds=length_s),
-        }
+    A lease in an SQLite file that the clock of this machine makes no sense of is watched for its length.
+    """
+    token, silent = uuid.uuid4().hex, None
+    while True:
+        take = partial(_take, database=database, study_id=study_id, token=token, length_s=length_s, silent=silent)
+        held = database.writing(take)
         if held is None:
-            connection.execute(schema.lease.insert().values(study_id=study_id, **values))
-        else:
-            connection.execute(schema.lease.update().where(_row.study_id == study_id).values(values))
+            return token
+        _watch(database, held)
+        silent = held
 
-    database.writing(take)
-    return token
+
+def _take(
+    connection: sa.Connection, *, database: Database, study_id: int, token: str, length_s: float, silent: Any
+) -> Any | None:
+    """Write the lease; None, or the one that has to be watched first. `silent`: one that was, and was not renewed."""
+    # One at a time, also where there is no lease yet to be locked.
+    study = sa.select(schema.study.c.name).where(schema.study.c.id == study_id).with_for_update(key_share=True)
+    if connection.scalar(study) is None:
+        raise StudyNotFoundError(f"{database.name} has no study with id {study_id}")
+    held = connection.execute(sa.select(schema.lease).where(_row.study_id == study_id)).one_or_none()
+    now = _clock(connection)
+    if held is not None and held.token != token and not _gone(held):
+        left_s = (held.expires - now).total_seconds()
+        if database.is_sqlite and not 0 < left_s <= held.length_s:
+            if not _same(held, silent):
+                return held
+        elif left_s > 0:
+            raise _busy(connection, database.name, held, left_s)
+    if held is not None and held.token != token:
+        logger.info("study %d was left by process %d on %s and is taken over", study_id, held.pid, held.host)
+    values = {
+        "token": token,
+        "host": socket.gethostname()[:255],
+        "machine": _machine(),
+        "pid": os.getpid(),
+        "born": _born(os.getpid()) or "",
+        "acquired": now,
+        "expires": now + timedelta(seconds=length_s),
+        "length_s": length_s,
+    }
+    if held is None:
+        connection.execute(schema.lease.insert().values(study_id=study_id, **values))
+    else:
+        connection.execute(schema.lease.update().where(_row.study_id == study_id).values(values))
+    return None
+
+
+def _watch(database: Database, held: Any) -> None:
+    """Return when a lease has not been renewed for its length; `StudyBusyError` as soon as it is.
+
+    The holder's clock and this one need not agree: what counts is whether the holder does something, by this process's
+    own count of seconds.
+    """
+    logger.warning(
+        "process %d on %s may run the study, and its clock is not that of this machine: waiting up to %.0f s to see",
+        held.pid,
+        held.host,
+        held.length_s,
+    )
+    until = time.monotonic() + held.length_s
+    while time.monotonic() < until:
+        time.sleep(min(_LOOK_S, held.length_s / 10))
+        with database.read() as connection:
+            query = sa.select(schema.lease).where(_row.study_id == held.study_id)
+            now = connection.execute(query).one_or_none()
+            if now is None or _gone(now):
+                return
+            if not _same(now, held):
+                raise _busy(connection, database.name, now, now.length_s)
+
+
+def _same(held: Any, other: Any) -> bool:
+    """Whether a lease has not been renewed since it was `other`."""
+    return other is not None and (held.token, held.expires) == (other.token, other.expires)
 
 
 def renew(database: Database, study_id: int, token: str, length_s: float) -> bool:
@@ -92,9 +147,9 @@ def check(connection: sa.Connection, name: str, study_id: int, token: str | None
         if held is None or held.token != token:
             raise _lost(connection, name, study_id, held)
     elif held is not None and not adding:
-        now = _clock(connection)
-        if held.expires > now and not _gone(held):
-            raise _busy(connection, name, held, now)
+        left_s = (held.expires - _clock(connection)).total_seconds()
+        if not _gone(held) and (left_s > 0 or connection.dialect.name == "sqlite"):
+            raise _busy(connection, name, held, left_s)
 
 
 class Heartbeat:
@@ -124,12 +179,12 @@ class Heartbeat:
         self._thread.join()
 
 
-def _busy(connection: sa.Connection, name: str, held: Any, now: datetime) -> StudyBusyError:
+def _busy(connection: sa.Connection, name: str, held: Any, left_s: float) -> StudyBusyError:
     study = _name(connection, held.study_id)
     return StudyBusyError(
         f"study {study!r} in {name} is being run by process {held.pid} on {held.host}, since "
         f"{held.acquired:%Y-%m-%d %H:%M:%S} UTC. Wait for it, or stop it and go on with `automl resume {study}`; if it "
-        f"is dead already, its claim ends in {max(1, round((held.expires - now).total_seconds()))} s"
+        f"is dead already, its claim ends in {max(1, round(min(left_s, held.length_s)))} s"
     )
 
 

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from automl.store import schema
 from automl.store.errors import StoreError
 from automl.store.schema import OPTUNA_TABLES, SCHEMA_VERSION
+from automl.util.files import make_private
 
 logger = logging.getLogger(__name__)
 _FOLDER = Path(__file__).parent / "migrations"
@@ -82,6 +83,7 @@ def _copy(connection: sa.Connection, version: int) -> Path:
     copy = Path(f"{file}.v{version}")
     try:
         copy.unlink(missing_ok=True)  # one that was not finished
+        make_private(copy)
         with (
             closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as source,
             closing(sqlite3.connect(copy)) as out,

@@ -17,10 +17,10 @@ from math import gcd
 from typing import TYPE_CHECKING, Any
 
 from agents import Goal, TrialState
-from automl.store.engine import parse_url
 from automl.store.errors import StoreError
 from automl.store.records import StudyRecord, TrialRecord
 from automl.store.store import Store
+from automl.store.urls import parse_url
 from automl.types import Phase
 from search_spaces import Knob
 
@@ -61,7 +61,7 @@ class OptunaProjection:
         try:
             knobs = [Knob.from_record(knob) for knob in study.config["knobs"]]
             goal = Goal(study.config["goal"]["metric"], study.config["goal"]["direction"])
-        except KeyError as error:
+        except (KeyError, TypeError) as error:
             raise StoreError(
                 f"the study {study.name!r} has no {error} in its recorded configuration, so it cannot be shown in "
                 f"Optuna. Use `automl trials {study.name}`"
@@ -162,8 +162,7 @@ class OptunaProjection:
         return self._lanes[agent, seed]
 
     def _name(self, agent: str, seed: int) -> str:
-        """What Optuna calls the lane."""
-        return f"{self.study.name}/{agent}/{seed}"
+        return lane_name(self.study.name, agent, seed)
 
     def _opened(self) -> optuna.storages.RDBStorage:
         """Optuna's storage, opened on first use."""
@@ -260,6 +259,11 @@ class OptunaProjection:
                     error,
                 )
             self._behind = True
+
+
+def lane_name(study: str, agent: str, seed: int) -> str:
+    """What Optuna calls the lane of a study."""
+    return f"{study}/{agent}/{seed}"
 
 
 def open_optuna_storage(url: str) -> optuna.storages.RDBStorage:

@@ -23,6 +23,8 @@ class StudyRecord:
     environment: Mapping[str, Any]
     created: datetime
     """Aware, UTC; so are all datetimes here."""
+    seal: str | None = None
+    """By which the user who started it knows it (`seals.is_ours`)."""
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,41 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from agents import TrialState
+from agents import Goal, TrialState
 from automl.store import schema
 from automl.store.errors import StoreError
-from automl.store.records import TrialRecord
+from automl.store.records import StudyRecord, TrialRecord
 from automl.types import Measurement, Phase, values_in
-from search_spaces import Point
+from search_spaces import Knob, Point
+
+
+def read_study(connection: sa.Connection, name: str, where: sa.ColumnElement[bool]) -> StudyRecord | None:
+    """The study of the database `name` of which `where` holds; None if there is none.
+
+    `StoreError` if what stands there is no study: a database may be anybody's.
+    """
+    try:
+        row = connection.execute(sa.select(schema.study).where(where)).one_or_none()
+        if row is None:
+            return None
+        record = StudyRecord(**row._mapping)
+        require_readable(record.config)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        called = connection.scalar(sa.select(schema.study.c.name).where(where))
+        raise StoreError(
+            f"study {called!r} in {name} is no record that can be read ({type(error).__name__}: {error}). Remove it "
+            f"with `automl db remove`"
+        ) from error
+    return record
+
+
+def require_readable(config: Any) -> None:
+    """Raise whatever reading raises unless `config`, of a database or a file of anybody's, is that of a study."""
+    for knob in config.get("knobs", ()):
+        Knob.from_record(knob)
+    Goal(**config.get("goal", {"metric": "any", "direction": "maximize"}))
+    for limit in config.get("limits", {}).values():
+        finite(limit, "a limit")
 
 
 def read_trials(connection: sa.Connection, where: sa.ColumnElement[bool]) -> list[TrialRecord]:
@@ -30,7 +59,12 @@ def read_trials(connection: sa.Connection, where: sa.ColumnElement[bool]) -> lis
     for row in connection.execute(query):
         measurements[row.trial_id].append(measurement(row))
     rows = sorted(rows, key=lambda row: (row.agent, row.seed, row.number))  # here: SQL sorts text by locale
-    return [trial_record(row, measurements[row.id]) for row in rows]
+    try:
+        return [trial_record(row, measurements[row.id]) for row in rows]
+    except (TypeError, ValueError, AttributeError) as error:  # a database may be anybody's
+        raise StoreError(
+            f"a trial is no record that can be read ({error}). Restore the database from a copy"
+        ) from error
 
 
 def within(study_id: int, agent: str | None, seed: int | None) -> sa.ColumnElement[bool]:

@@ -1,7 +1,7 @@
 """The tables: study, trial, measurement (long format, so that a new metric is no migration), artifact, attempt, lease.
 
 They are the record. Optuna's tables, in the same database, are a view of them (`optuna_projection`); no name is
-in both. Registry names and JSON go in, never a pickle or a dotted Python path.
+in both. Names and JSON go in, never a pickle. Of what is named only what is trusted is run (`automl.study.trust`).
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = 3
+from automl.util.file_names import LONGEST
+
+SCHEMA_VERSION = 4
 """Written to `automl_schema` when the tables are made, and checked whenever they are opened. A change of the tables
 raises it, and is a file in `automl/store/migrations/versions`."""
-
-STUDY_NAME_LENGTH = 200
 
 OPTUNA_TABLES = frozenset(
     {
@@ -77,11 +77,13 @@ study = sa.Table(
     "study",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("name", sa.String(STUDY_NAME_LENGTH), nullable=False, unique=True),
+    sa.Column("name", sa.String(LONGEST), nullable=False, unique=True),
     sa.Column("config", sa.JSON, nullable=False),
     sa.Column("code_version", sa.Text, nullable=False),
     sa.Column("environment", sa.JSON, nullable=False),
     sa.Column("created", UTCDateTime, nullable=False),
+    # By which the user who started it knows it (`seals`); NULL of one that comes from elsewhere.
+    sa.Column("seal", sa.String(64)),
 )
 
 trial = sa.Table(
@@ -169,4 +171,6 @@ lease = sa.Table(
     sa.Column("born", sa.String(40), nullable=False),
     sa.Column("acquired", UTCDateTime, nullable=False),
     sa.Column("expires", UTCDateTime, nullable=False),
+    # For how long its holder may be silent: a quarter of that lies between two renewals.
+    sa.Column("length_s", sa.Double, nullable=False, server_default="60"),
 )

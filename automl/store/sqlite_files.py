@@ -1,4 +1,4 @@
-"""An SQLite file in use: a copy of it, and what is done when it is deleted or replaced under its user.
+"""An SQLite file: found or made, a copy of it in use, and what is done when it is deleted or replaced under its user.
 
 A deleted file lives on for as long as a process has it open. SQLite writes to it without a word, and all of it is gone
 when that process ends.
@@ -8,14 +8,36 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
+import sqlalchemy as sa
+
 from automl.store.errors import StoreError
-from automl.util.files import replacing
+from automl.util.files import make_private, replacing
 
 Identity = tuple[int, int] | None
 """Which file a path leads to; None if to none."""
+
+
+def found(url: sa.URL, create: bool) -> sa.URL:
+    """The URL of an SQLite file that is there, or that `create` lets be made, by its owner alone to be read.
+
+    `StoreError` says clearly what SQLite only calls "unable to open database file".
+    """
+    assert url.database is not None
+    if url.database.startswith("file:"):  # SQLite's own form of a name, with its modes
+        return url if create or "mode" in url.query else url.update_query_dict({"mode": "rw"})
+    path = Path(url.database)
+    if path.is_dir():
+        raise StoreError(f"{path} is a folder, expected a database file. Name one with --storage, e.g. {path}/study.db")
+    if not path.parent.is_dir():
+        raise StoreError(f"the folder {path.parent} of the database does not exist. Create it, or correct --storage")
+    if not create and not path.exists():
+        raise StoreError(f"there is no database {path}. Name the right one with --storage, or run `automl search`")
+    with suppress(OSError):  # it is there, or SQLite will say what is wrong; its log gets the mode of the file
+        make_private(path)
+    return url
 
 
 def identity(path: Path) -> Identity:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -13,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from agents import TrialState
-from automl.store import leases, schema, writes
+from automl.store import leases, schema, seals, writes
 from automl.store.engine import PATIENCE_S, Database
 from automl.store.errors import StoreError, StudyExistsError, StudyNotFoundError
 from automl.store.records import ArtifactRecord, AttemptRecord, StudyRecord, TrialRecord
@@ -22,13 +23,17 @@ from automl.store.rows import (
     measurement_rows,
     now,
     plain,
+    read_study,
     read_trials,
     trial_record,
     within,
 )
 from automl.types import Measurement, Outcome, Phase
+from automl.util.file_names import file_name
 from automl.util.names import nearest
 from search_spaces import Point
+
+logger = logging.getLogger(__name__)
 
 
 def open_store(
@@ -110,8 +115,9 @@ class Store:
         `{metric: limit}`.
         """
         values = {
-            "name": study_name(name),
+            "name": file_name(name, StoreError),
             "config": plain(config),
+            "seal": seals.seal(name, plain(config)),
             "code_version": clean(code_version),
             "environment": plain(environment),
             "created": now(),
@@ -128,19 +134,27 @@ class Store:
 
     def study(self, name: str) -> StudyRecord:
         """The study of this name; `StudyNotFoundError` offers the nearest name."""
-        one = sa.select(schema.study).where(schema.study.c.name == clean(name))
-        row = self.database.reading(lambda connection: connection.execute(one).one_or_none())
-        if row is not None:
-            return StudyRecord(**row._mapping)
+        named = schema.study.c.name == clean(name)
+        found = self.database.reading(lambda connection: read_study(connection, self.name, named))
+        if found is not None:
+            return found
         names = [study.name for study in self.studies()]
         hint = nearest(name, names) if names else ": it has none yet. Start one with `automl search`"
         raise StudyNotFoundError(f"no study {name!r} in {self.name}{hint}")
 
     def studies(self) -> list[StudyRecord]:
-        """All studies, the oldest first."""
-        query = sa.select(schema.study).order_by(schema.study.c.id)
-        rows = self.database.reading(lambda connection: connection.execute(query).all())
-        return [StudyRecord(**row._mapping) for row in rows]
+        """All studies, the oldest first. Of one that cannot be read it is warned, and it is left out."""
+
+        def read(connection: sa.Connection) -> list[StudyRecord]:
+            found = []
+            for key in connection.scalars(sa.select(schema.study.c.id).order_by(schema.study.c.id)).all():
+                try:
+                    found.append(read_study(connection, self.name, schema.study.c.id == key))
+                except StoreError as error:
+                    logger.warning("%s", error)
+            return [study for study in found if study is not None]
+
+        return self.database.reading(read)
 
     # -- trials ----------------------------------------------------------------------------------------------------
 
@@ -379,10 +393,3 @@ class Store:
                 f"trial {row.number} of {row.agent}/{row.seed} in {self.name} is closed already ({row.state}), "
                 f"since {row.finished:%Y-%m-%d %H:%M:%S} UTC. If another process runs the study, stop one of them"
             )
-
-
-def study_name(name: str) -> str:
-    """The name as it is recorded; `StoreError` unless it may be one."""
-    if not name.strip() or len(name) > schema.STUDY_NAME_LENGTH:
-        raise StoreError(f"a study's name has 1 to {schema.STUDY_NAME_LENGTH} characters, got {name!r:.80}")
-    return clean(name)

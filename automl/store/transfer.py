@@ -15,7 +15,7 @@ import json
 import sqlite3
 import zlib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -23,18 +23,21 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
+from automl.errors import AutomlError
 from automl.store import schema, sqlite_files
 from automl.store.errors import StoreError, StudyExistsError, StudyNotFoundError
+from automl.store.foreign_lines import MOST_GB, OMITTED, WITHIN, next_line, parsed, require_fitting, require_small
 from automl.store.prefixes import phase_and_metric
-from automl.store.store import Store, study_name
+from automl.store.rows import require_readable
+from automl.store.seals import unsealed
+from automl.store.store import Store
+from automl.util.file_names import file_name
 from automl.util.files import replacing
 
 FORMAT = "automl-compress studies"
 FORMAT_VERSION = 1
 _BATCH = 500  # trials held in memory at a time
-_TRIAL = ("id", "study_id", "repeat_of", "projected")  # columns that a file does not have
-_OWNED = ("id", "trial_id")
-_WITHIN = ("measurements", "ended", "repeat_of")  # parts of a trial's line that are no columns as they stand
+_OWNED = {schema.measurement: "measurements", schema.attempt: "ended"}  # table -> its rows in a trial's line
 
 
 def export_studies(store: Store, file: str | Path, names: Sequence[str] = ()) -> list[str]:
@@ -60,21 +63,42 @@ def export_studies(store: Store, file: str | Path, names: Sequence[str] = ()) ->
     return [study.name for study in chosen]
 
 
-def import_studies(store: Store, file: str | Path, rename: Mapping[str, str] | None = None) -> list[str]:
+def import_studies(
+    store: Store,
+    file: str | Path,
+    rename: Mapping[str, str] | None = None,
+    *,
+    check: Callable[[Mapping[str, Any]], object] = lambda config: None,
+    most_gb: float = MOST_GB,
+) -> list[str]:
     """Record the studies of a file that `export_studies` wrote, all or none; their names here.
 
-    `rename`: name in the file -> name here. `StudyExistsError` if a name is taken, `StoreError` if the file is
-    damaged or of another kind, `StudyNotFoundError` if it lacks a study that is to be renamed.
+    They are not sealed: they count as from elsewhere. `rename`: name in the file -> name here. `check`: raises for a
+    configuration that cannot be one. `most_gb`: how much the file may come to, in gigabytes. `StudyExistsError` if a
+    name is taken, `StoreError` if the file is damaged, too large or of another kind, `StudyNotFoundError` if it lacks a
+    study that is to be renamed.
     """
     rename = dict(rename or {})
     try:
+        with gzip.open(file, "rb") as read:
+            require_small(read, str(file), most_gb)
         with gzip.open(file, "rb") as read, store.database.write() as connection:
-            taken = Import(connection, store.name, rename)
+            taken = Import(connection, store.name, rename, check=check)
             for line in _checked(read, str(file)):
                 taken.take(line)
             taken.finish()
-    except (OSError, EOFError, zlib.error, KeyError, TypeError, ValueError, SQLAlchemyError) as error:
-        if isinstance(error, StoreError):
+    except (
+        OSError,
+        EOFError,
+        zlib.error,
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        ArithmeticError,
+        SQLAlchemyError,
+    ) as error:
+        if isinstance(error, AutomlError):
             raise
         detail = error.strerror if isinstance(error, OSError) and error.strerror else f"{type(error).__name__}: {error}"
         raise StoreError(
@@ -104,12 +128,12 @@ def lines(connection: sa.Connection, studies: Sequence[int]) -> Iterator[dict[st
     yield {"format": FORMAT, "version": FORMAT_VERSION, "schema": schema.SCHEMA_VERSION}
     for study_id in studies:
         row = connection.execute(sa.select(schema.study).where(schema.study.c.id == study_id)).one()
-        yield {"study": _plain(row, ("id",))}
+        yield {"study": _plain(row, OMITTED[schema.study])}
         yield from _trial_lines(connection, study_id)
         query = sa.select(schema.artifact).where(schema.artifact.c.study_id == study_id).order_by(schema.artifact.c.id)
         for artifact in connection.execute(query).all():
             trial = None if artifact.trial_id is None else _lane_place(connection, artifact.trial_id)
-            yield {"artifact": {**_plain(artifact, ("id", "study_id", "trial_id")), "trial": trial}}
+            yield {"artifact": {**_plain(artifact, OMITTED[schema.artifact]), "trial": trial}}
 
 
 def _trial_lines(connection: sa.Connection, study_id: int) -> Iterator[dict[str, Any]]:
@@ -124,7 +148,7 @@ def _trial_lines(connection: sa.Connection, study_id: int) -> Iterator[dict[str,
         ids = [row.id for row in rows]
         measurements, attempts = (_owned(connection, table, ids) for table in (schema.measurement, schema.attempt))
         for row in rows:
-            line = _plain(row, _TRIAL)
+            line = _plain(row, OMITTED[schema.trial])
             line["repeat_of"] = None if row.repeat_of is None else _lane_place(connection, row.repeat_of)
             yield {"trial": {**line, "measurements": measurements[row.id], "ended": attempts[row.id]}}
 
@@ -133,7 +157,7 @@ def _owned(connection: sa.Connection, table: sa.Table, trials: Sequence[int]) ->
     """What each of the trials has in a table of its own, in the order in which it was written."""
     found = defaultdict(list)
     for row in connection.execute(sa.select(table).where(table.c.trial_id.in_(trials)).order_by(table.c.id)):
-        found[row.trial_id].append(_plain(row, _OWNED))
+        found[row.trial_id].append(_plain(row, OMITTED[table]))
     return found
 
 
@@ -158,17 +182,17 @@ def _checked(read: Any, file: str) -> Iterator[dict[str, Any]]:
     `StoreError` unless those say that it is whole and ours.
     """
     digest, count = hashlib.sha256(), 0
-    head = read.readline()
-    header = json.loads(head)
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
+    head = next_line(read, file)
+    header = parsed(head)
+    if header.get("format") != FORMAT:
         raise StoreError(f"{file} is not a file of `automl db export`")
     if header["version"] > FORMAT_VERSION or header["schema"] > schema.SCHEMA_VERSION:
         raise StoreError(f"{file} was written by a newer automl-compress. Import it with that one")
     while head:
         digest.update(head)
         count += 1
-        head = read.readline()
-        line = json.loads(head) if head else {}
+        head = next_line(read, file)
+        line = parsed(head) if head else {}
         if "end" in line:
             if line != {"end": count, "sha256": digest.hexdigest()}:
                 raise StoreError(f"{file} is damaged: its checksum does not fit. Nothing of it was imported")
@@ -187,10 +211,23 @@ def _migrated(line: dict[str, Any], version: int) -> dict[str, Any]:
 
 
 class Import:
-    """Takes the lines of a file in their order and writes them, trials in batches."""
+    """Takes the lines of a file in their order and writes them, trials in batches.
 
-    def __init__(self, connection: sa.Connection, database: str, rename: Mapping[str, str]) -> None:
+    `seal` gives the seal of a study by its name and configuration, `check` raises for a configuration that cannot be.
+    """
+
+    def __init__(
+        self,
+        connection: sa.Connection,
+        database: str,
+        rename: Mapping[str, str],
+        *,
+        seal: Callable[[str, Mapping[str, Any]], str | None] = unsealed,
+        check: Callable[[Mapping[str, Any]], object] = lambda config: None,
+    ) -> None:
         self.names: list[str] = []
+        self._seal = seal
+        self._check = check
         self._connection = connection
         self._database = database
         self._rename = dict(rename)
@@ -203,10 +240,15 @@ class Import:
         """The next line."""
         ((kind, values),) = line.items()
         if kind == "trial":
+            require_fitting(schema.trial, values)
+            for table, owned in _OWNED.items():
+                for row in values[owned]:
+                    require_fitting(table, row)
             self._trials.append(values)
             if len(self._trials) == _BATCH:
                 self._write_trials()
         elif kind == "artifact":
+            require_fitting(schema.artifact, values)
             self._write_trials()
             trial = None if values["trial"] is None else self._ids[tuple(values.pop("trial"))]
             row = {key: value for key, value in values.items() if key != "trial"}
@@ -224,13 +266,19 @@ class Import:
             raise StudyNotFoundError(f"the file has no study {next(iter(self._rename))!r} to be renamed")
 
     def _begin_study(self, values: dict[str, Any]) -> None:
-        name = study_name(self._rename.pop(values["name"], values["name"]))
+        name = file_name(self._rename.pop(values["name"], values["name"]), StoreError)
+        require_fitting(schema.study, {**values, "name": name})
         if self._connection.scalar(sa.select(schema.study.c.id).where(schema.study.c.name == name)) is not None:
             raise StudyExistsError(
                 f"there is a study {name!r} in {self._database}, and nothing was imported. Give the one in the file "
                 f"another name: --rename {values['name']}=OTHER"
             )
-        (self._study,) = self._insert(schema.study, [{**values, "name": name}])
+        config = values["config"]
+        config = {**config, "name": name} if "name" in config else config
+        require_readable(config)
+        self._check(config)
+        row = {**values, "name": name, "config": config, "seal": self._seal(name, config)}
+        (self._study,) = self._insert(schema.study, [row])
         self.names.append(name)
 
     def _end_study(self) -> None:
@@ -246,13 +294,13 @@ class Import:
             return
         rows = []
         for values in self._trials:
-            row = {key: value for key, value in values.items() if key not in _WITHIN}
+            row = {key: value for key, value in values.items() if key not in WITHIN[schema.trial]}
             rows.append({**row, "study_id": self._study})
             if values["repeat_of"] is not None:
                 self._repeats[values["agent"], values["seed"], values["number"]] = values["repeat_of"]
         ids = self._insert(schema.trial, rows)
         self._ids.update(((row["agent"], row["seed"], row["number"]), key) for row, key in zip(rows, ids, strict=True))
-        for table, owned in ((schema.measurement, "measurements"), (schema.attempt, "ended")):
+        for table, owned in _OWNED.items():
             pairs = zip(ids, self._trials, strict=True)
             self._insert(table, [{**row, "trial_id": key} for key, values in pairs for row in values[owned]])
         self._trials = []

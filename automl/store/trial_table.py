@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from automl.errors import ConfigError, ExportError
 from automl.store.store import Store
+from automl.util.columns import printable
 from automl.util.names import nearest
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def write_trials(table: pd.DataFrame, format: str, out: str | Path | None = None
     `ConfigError` for another format, `ExportError` if the file cannot be written.
     """
     writers: dict[str, Callable[[pd.DataFrame], bytes]] = {
-        "table": lambda t: _readable(t).encode(),
+        "table": lambda t: printable(_readable(t), keep="\n").encode(),
         "csv": lambda t: t.to_csv(index=False).encode(),
         "json": lambda t: (
             t.to_json(orient="records", date_format="iso", indent=1, double_precision=15) + "\n"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import agents
@@ -14,17 +15,26 @@ from automl.errors import ConfigError, StudyError
 from automl.store import Store, copy_search
 from automl.study.prelude import SPARSE
 from automl.study.study import BASE
+from automl.study.trust import trusted_config
 
 
-def again(store: Store, name: str, changes: Mapping[str, Any], other: str) -> StudyConfig:
+def again(
+    store: Store,
+    name: str,
+    changes: Mapping[str, Any],
+    other: str,
+    code: Sequence[str] = (),
+    code_root: str | Path | None = None,
+) -> StudyConfig:
     """The configuration of study `other`, which has the trials of study `name` and another section `finish`.
 
     The trials are copied if there is no `other` yet, so that running it searches nothing and finishes the best of
-    them. `changes`: what is different of that section, as in a study file. `ConfigError` if it makes no sense or
-    changes nothing, `StudyError` if the search is not done.
+    them. `changes`: what is different of that section, as in a study file. `code`, `code_root`: what of a study from
+    elsewhere may be run (`trusted_config`). `ConfigError` if it makes no sense or changes nothing, `StudyError` if the
+    search is not done.
     """
     source = store.study(name)
-    config = StudyConfig.from_record(source.config)
+    config = trusted_config(store, name, code, code_root)
     finish: FinishConfig = convert(FinishConfig, {**asdict(config.finish), **changes}, Source(), ("finish",))
     if finish == config.finish:
         raise ConfigError(f"study {name!r} was finished just so: say what is to be different, as `reconstruction`")

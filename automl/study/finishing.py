@@ -65,14 +65,14 @@ def reported_network(study: Study, point: Point) -> nn.Module:
     if artifact is None:
         return study.finisher.network(point)
     network = study.setup.space.build(reported_plan(study, point)).eval()
-    read_weights(network, file_of(artifact, _folder(study)), artifact.sha256)
+    read_weights(network, file_of(study.record, artifact, _folder(study)), artifact.sha256)
     return network
 
 
 def reported_plan(study: Study, point: Point) -> Plan:
     """What the network that is reported at `point` was built from: channels cut in stages are chosen on the way."""
     artifact = _artifact(study, point)
-    kept = read_plan(file_of(artifact, _folder(study)), artifact.sha256) if artifact is not None else None
+    kept = read_plan(file_of(study.record, artifact, _folder(study)), artifact.sha256) if artifact is not None else None
     return kept or study.finisher.plan(point)
 
 

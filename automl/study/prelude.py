@@ -36,8 +36,8 @@ def starting_network(
     assert config.sparsify is not None
     folder = artifacts_folder(store, config)
     known = _kept(store, found) if found is not None else None
-    if known is not None:
-        path = file_of(known, folder)
+    if found is not None and known is not None:
+        path = file_of(found, known, folder)
         say(f"starting from the network that was trained with {config.sparsify.method} before: {path}")
         network = copy.deepcopy(evaluator.space.original)
         read_weights(network, path, known.sha256)

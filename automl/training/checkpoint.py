@@ -15,10 +15,9 @@ VERSION = 1
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write `state`, plain data and tensors. Errors: `StudyError`."""
-    with replacing(path, "the checkpoint") as partial:
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:  # with a path, torch.save would have errors of its own
-            torch.save({"version": VERSION, **state}, file)
+    # A file, since with a path torch.save would have errors of its own.
+    with replacing(path, "the checkpoint", make_folder=True) as partial, partial.open("wb") as file:
+        torch.save({"version": VERSION, **state}, file)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any] | None:

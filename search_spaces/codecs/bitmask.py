@@ -68,6 +68,8 @@ def encode(tensor: Tensor) -> dict[str, Tensor]:
 def decode(values: Tensor, mask: Tensor, shape: Sequence[int]) -> Tensor:
     """The inverse of `encode`; a `ValueError` if the parts do not fill a tensor of this shape."""
     count = math.prod(shape)
+    if values.ndim != 1:
+        raise ValueError(f"expected a row of values, got a tensor of shape {list(values.shape)}")
     bits = unpack_mask(mask, count)
     if len(bits) != count or int(bits.sum()) != len(values):
         raise ValueError(f"{len(values)} values and {len(bits)} bits do not fill a tensor of shape {list(shape)}")
@@ -84,8 +86,15 @@ def pack_mask(mask: Tensor) -> Tensor:
 
 
 def unpack_mask(bits: Tensor, count: int) -> Tensor:
-    """The first `count` bits, or as many as there are: bool."""
+    """The first `count` bits, or as many as there are: bool. A `ValueError` unless they are a row of bytes."""
+    require_bytes(bits)
     return torch.from_numpy(np.unpackbits(bits.numpy(), bitorder="little")[:count].astype(bool))
+
+
+def require_bytes(tensor: Tensor) -> None:
+    """Raise `ValueError` unless `tensor` is a row of bytes."""
+    if tensor.dtype != torch.uint8 or tensor.ndim != 1:
+        raise ValueError(f"expected a row of bytes, got {tensor.dtype} of shape {list(tensor.shape)}")
 
 
 def _packed_size(name: str, tensor: Tensor, end: int) -> PackedSize:

@@ -37,9 +37,9 @@ def packed_of(text: str) -> dict[str, Packed]:
     """The inverse of `metadata`; a `ValueError` if that is not what it is."""
     try:
         told = json.loads(text)
-        shapes = {name: tuple(map(int, shape)) for name, shape in told["shapes"].items()}
-        bits = {name: int(count) for name, count in told.get("bits", {}).items()}
-    except (TypeError, KeyError, AttributeError) as error:
+        shapes = {name: tuple(map(_whole, shape)) for name, shape in told["shapes"].items()}
+        bits = {name: _whole(count) for name, count in told.get("bits", {}).items()}
+    except (TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(f"its metadata are not those of a packed file ({error})") from error
     return {name: Packed(shape, bits.get(name)) for name, shape in shapes.items()}
 
@@ -68,6 +68,13 @@ def _text(shapes: Mapping[str, list[int]], bits: Mapping[str, int] | None) -> st
     if bits is None:
         return _json({"note": NOTE, "shapes": shapes})
     return _json({"note": NOTE + NOTE_OF_INTEGERS, "shapes": shapes, "bits": bits})
+
+
+def _whole(value: object) -> int:
+    """`value`, if it is a whole number of at least 0 and no truth value."""
+    if type(value) is not int or not 0 <= value < 2**62:
+        raise ValueError(f"its metadata have {value!r:.80} where a size is expected")
+    return value
 
 
 def _json(value: object) -> str:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from search_spaces.codecs.bitmask import MASK, pack_mask, unpack_mask
+from search_spaces.codecs.bitmask import MASK, pack_mask, require_bytes, unpack_mask
 from search_spaces.codecs.header import Packed, line_bytes, told_bytes
 from search_spaces.codecs.widths import WIDTHS
 
@@ -113,17 +113,23 @@ def encode(weight: Tensor, scale: Tensor, bits: int, *, masked: bool = False) ->
 def decode(integers: Tensor, scale: Tensor, packed: Packed, mask: Tensor | None = None) -> Tensor:
     """The inverse of `encode`, float32; a `ValueError` if the parts do not fill a tensor of this shape."""
     count, bits = math.prod(packed.shape), packed.bits
-    kept = torch.ones(count, dtype=torch.bool) if mask is None else unpack_mask(mask, count)
-    stored = int(kept.sum())
-    if bits is None or not 2 <= bits <= 8 or len(kept) != count or len(integers) != -(-stored * bits // 8):
+    require_bytes(integers)
+    # Before anything is allocated: the shape may be anybody's, the bytes are there.
+    kept = None if mask is None else unpack_mask(mask, count)
+    marked, stored = (count, count) if kept is None else (len(kept), int(kept.sum()))
+    if bits is None or not 2 <= bits <= 8 or marked != count or len(integers) != -(-stored * bits // 8):
         raise ValueError(
-            f"{len(integers)} bytes of {bits}-bit integers for {stored} of {len(kept)} bits "
+            f"{len(integers)} bytes of {bits}-bit integers for {stored} of {marked} bits "
             f"do not fill a tensor of shape {list(packed.shape)}"
         )
     if len(packed.shape) < 2 or scale.shape != packed.shape[:1]:
         raise ValueError(f"a scale of shape {list(scale.shape)} does not fit a tensor of shape {list(packed.shape)}")
-    flat = torch.zeros(count, dtype=torch.int8)
-    flat[kept] = unpack_integers(integers, stored, bits)
+    numbers = unpack_integers(integers, stored, bits)
+    if kept is None:
+        flat = numbers
+    else:
+        flat = torch.zeros(count, dtype=torch.int8)
+        flat[kept] = numbers
     return flat.view(*packed.shape).float() * scale.view(-1, *[1] * (len(packed.shape) - 1))
 
 

@@ -117,7 +117,7 @@ def test_the_record_gives_the_same_configuration_back(tmp_path):
         (("threads: 2", "cpus_per_trial: -1"), "line 22: runner: cpus_per_trial must be above 0"),
         (("threads: 2", "gpus_per_trial: 1.5"), "gpus_per_trial is a part of 1, or a whole number, got 1.5"),
         (("threads: 2", "retries: -1"), "line 22: runner: retries must be at least 0"),
-        (("name: full", "name: a/b"), "a study's name has letters"),
+        (("name: full", "name: a/b"), "a study's name has 1 to 200 letters"),
         (("name: full", "name: full\nname: again"), "line 2: name is set twice"),
         (("name: full", "folder: /x"), "line 1: folder: unknown key"),
         (("name: full", "# nothing"), "name: is missing"),

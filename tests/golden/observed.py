@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from automl.export import export
-from automl.export.bundle import read_manifest
+from automl.export.manifest import read_manifest
 from automl.study.setup import Setup
 from automl.util.fingerprint import fingerprint
 from search_spaces import DepthStep, Plan, Point, Recorded, SparsityStep

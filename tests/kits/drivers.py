@@ -245,7 +245,7 @@ class DrivingConformance:
                 lose_answer(store, monkeypatch)
 
             cut()
-            made = new_study(store, "made once")
+            made = new_study(store, "made_once")
             cut()
             trial = store.open_trial(made.id, "amc", 0, 0, point())
             cut()
@@ -267,7 +267,7 @@ class DrivingConformance:
             assert store.fail_attempt(second.id, "died", max_attempts=1).finish_order == 2
             monkeypatch.undo()
         with open_store(url) as again:
-            assert [study.name for study in again.studies()] == ["digits", "made once"]
+            assert [study.name for study in again.studies()] == ["digits", "made_once"]
             first, second = again.trials(made.id)
             assert first.values == {"accuracy": 0.7, "macs": 900.0}
             assert (first.values_of(Phase.TEST), first.values_of(Phase.LATENCY)) == (

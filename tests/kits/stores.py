@@ -84,7 +84,7 @@ def _create(barrier, url: str) -> str:
     barrier.wait(30)
     with open_store(url) as store:
         try:
-            new_study(store, "wanted by all")
+            new_study(store, "wanted_by_all")
         except StudyExistsError:
             return "exists"
         return "created"
@@ -145,12 +145,12 @@ class StoreConformance:
 
     def test_a_study_comes_back_as_it_went_in(self, store, url):
         config = {**CONFIG, "text": 'naïve "quoted" 日本語 🗜', "nested": {"a": [1, 2.5, None, True]}, "tiny": 5e-324}
-        made = store.create_study("größe/日本", config, code_version="v1+dirty", environment={"cpu": "x86"})
-        assert (made.name, made.config, made.code_version) == ("größe/日本", config, "v1+dirty")
+        made = store.create_study("größe_日本", config, code_version="v1+dirty", environment={"cpu": "x86"})
+        assert (made.name, made.config, made.code_version) == ("größe_日本", config, "v1+dirty")
         assert made.environment == {"cpu": "x86"}
         assert abs(made.created - datetime.now(UTC)) < timedelta(minutes=1)
         with open_store(url, create=False) as again:
-            assert again.study("größe/日本") == made
+            assert again.study("größe_日本") == made
             assert again.studies() == [made]
 
     def test_the_url_of_a_store_opens_it_again(self, store, study):
@@ -178,7 +178,7 @@ class StoreConformance:
 
     @pytest.mark.parametrize("name", ["", "  ", "x" * 201])
     def test_a_name_has_a_sensible_length(self, store, name):
-        with pytest.raises(StoreError, match="1 to 200 characters"):
+        with pytest.raises(StoreError, match="1 to 200 letters"):
             new_study(store, name)
 
     @pytest.mark.parametrize("config", [{"a": math.nan}, {"a": [math.inf]}, {"a": object()}, {"a": np.float32(1)}])

@@ -33,7 +33,7 @@ def served(any_url):
         for number, (accuracy, macs) in enumerate([(0.5, 900), (0.9, 1100), (0.7, 1000)]):
             add_trial(store, study, "amc", 0, number, point(conv1=number + 1), outcome(accuracy, macs))
         add_trial(store, study, "random", 4, 0, result=Outcome.failed("out of memory"))
-        add_trial(store, new_study(store, "by hand", {}))
+        add_trial(store, new_study(store, "by_hand", {}))
         server = subprocess.Popen(
             [sys.executable, "-c", SERVE, any_url], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -70,8 +70,8 @@ def test_the_dashboard_shows_the_trials_and_ends_with_ctrl_c(served):
     out, err = server.communicate(timeout=20)
     assert out == "ended\n" and server.returncode == 0
     assert err.strip() == (
-        "the study 'by hand' has no 'knobs' in its recorded configuration, so it cannot be shown in Optuna. "
-        "Use `automl trials by hand`"
+        "the study 'by_hand' has no 'knobs' in its recorded configuration, so it cannot be shown in Optuna. "
+        "Use `automl trials by_hand`"
     )
 
 
