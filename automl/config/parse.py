@@ -32,7 +32,8 @@ class Source:
         """`message` with the file, the line if known, and the key."""
         line = next((self.lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in self.lines), None)
         place = self.title if line is None else f"{self.title}, line {line}"
-        return ConfigError(f"{place}: {'.'.join(path) + ': ' if path else ''}{message}")
+        keys = ".".join(key if key and key.isprintable() else repr(key) for key in path)
+        return ConfigError(f"{place}: {keys + ': ' if path else ''}{message}")
 
 
 def read_yaml(path: Path) -> tuple[dict[str, Any], Source]:

@@ -78,7 +78,7 @@ def written_out(raw: Any, source: Source) -> tuple[Any, Source]:
         raw = {"name": raw}
     if isinstance(raw, list | tuple):
         for name in raw:
-            if name not in OPTIONS:
+            if not isinstance(name, str) or name not in OPTIONS:
                 raise source.error(("space",), f"unknown operator {name!r}{nearest(str(name), OPTIONS)}")
         return {name: {} for name in raw}, source
     if not isinstance(raw, Mapping):
@@ -92,7 +92,7 @@ def _of_preset(raw: Mapping[str, Any], source: Source) -> tuple[dict[str, Any], 
     """The same for a space that is named, with the options of all its operators beside the name."""
     name = raw.get("name", "channels")
     known = {**PRESETS, **{operator: (operator,) for operator in OPTIONS if operator not in PRESETS}}
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise source.error(("space", "name"), f"expected one of {', '.join(known)}, got {name!r}")
     operators = known[name]
     takes = {operator: {f.name for f in fields(OPTIONS[operator])} for operator in operators}

@@ -100,7 +100,8 @@ def import_studies(
     ) as error:
         if isinstance(error, AutomlError):
             raise
-        detail = error.strerror if isinstance(error, OSError) and error.strerror else f"{type(error).__name__}: {error}"
+        said = str(error).partition("\n")[0]  # the database adds its statement below
+        detail = error.strerror if isinstance(error, OSError) and error.strerror else f"{type(error).__name__}: {said}"
         raise StoreError(
             f"{file} cannot be imported, and nothing of it was: {detail}. Expected a file of `automl db export`"
         ) from error

@@ -74,14 +74,12 @@ class Problem:
             outputs = self.model(*_first(self.calibration[0], FEW)[0])
         self.kind = self._kind(outputs, given)
         self.loss = self.kind.loss
+        self._require_fitting(self.calibration, "calibration")
+        self._require_fitting(self.validation, "validation")
         if self.kind.imitates:
             self._imitate()
         else:
-            for batch, split in ((self.calibration[0], "calibration"), (self.validation[0], "validation")):
-                self._try(_example(batch), split)
             require_telling(self.model, self.loss, self.calibration[0])
-            self._require_labels(self.calibration, "calibration")
-            self._require_labels(self.validation, "validation")
         if self.kind.imitates or self._kind(outputs, self.loss) != self.kind:
             self.task = self.kind  # so that a copy of this problem, with data as they are now, has the same
         own = {name: as_metric(name, metric) for name, metric in self.metrics.items()}
@@ -101,8 +99,14 @@ class Problem:
             )
         return kind
 
-    def _require_labels(self, batches: Iterable[Batch], split: str) -> None:
-        """Raise `DataError` for a label that is of no class, in whichever batch of a split."""
+    def _require_fitting(self, batches: Sequence[Batch], split: str) -> None:
+        """Raise `DataError` for a batch that network or loss cannot take, and for a label that is of no class, wherever
+        in a split it comes."""
+        for batch in _forms(batches):
+            if self.kind.imitates:
+                self._outputs(batch, split)
+            else:
+                self._try(batch, split)
         outputs = self._outputs(_example(self.calibration[0]), "calibration")
         for number, (_, targets) in enumerate(batches, start=1):
             try:
@@ -125,7 +129,7 @@ class Problem:
         if self.test is None:
             return []
         batches = self.test()
-        self._require_labels(batches, "test")
+        self._require_fitting(batches, "test")
         return batches
 
     def unit(self, metric: str) -> str:
@@ -216,6 +220,16 @@ def _first(batch: Batch, samples: int) -> Batch:
     """The first `samples` samples of `batch`."""
     inputs, targets = batch
     return tuple(x[:samples] for x in inputs), targets[:samples]
+
+
+def _forms(batches: Iterable[Batch]) -> list[Batch]:
+    """Two samples of each form in which batches come: the shapes of a sample and the types."""
+    found: dict[Any, Batch] = {}
+    for inputs, targets in batches:
+        form = tuple((x.shape[1:], x.dtype) for x in (*inputs, targets))
+        if form not in found:
+            found[form] = _example((inputs, targets))
+    return list(found.values())
 
 
 def _example(batch: Batch) -> Batch:
