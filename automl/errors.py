@@ -40,6 +40,6 @@ class NotFiniteError(ArithmeticError):
     """A loss, a metric or a weight came out as NaN or infinite."""
 
 
-def in_a_line(error: Exception) -> str:
+def in_a_line(error: BaseException) -> str:
     """What a library's error says, on one line and not without end, for the sentence of one of ours."""
     return f"{' '.join(str(error).split()):.300}"

@@ -21,7 +21,7 @@ from automl.errors import ExportError, in_a_line
 from automl.export.formats import FORMATS, PACKED, Format, load_tensors
 from automl.export.manifest import MANIFEST, MANIFEST_VERSION, rebuilding, sha256
 from automl.export.packed import sparsity
-from automl.export.subject import Subject, largest_difference, run_module
+from automl.export.subject import Subject, cause_of, largest_difference, run_module
 from automl.measures import state_tensors
 from automl.util.names import nearest
 from search_spaces import Plan, SparsityStep, rebuild, trace
@@ -202,7 +202,7 @@ def _write(name: str, kind: Format, subject: Subject, stage: Path) -> dict[str, 
         raise
     except Exception as error:  # the exporters raise whatever they like
         raise ExportError(
-            f"{name} cannot hold this network: {type(error).__name__}: {error}. Leave {name} out of the formats"
+            f"{name} cannot hold this network: {cause_of(error)}. Leave {name} out of the formats"
         ) from error
     if not difference <= kind.tolerance:
         raise ExportError(

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from automl.errors import ExportError
+from automl.errors import ExportError, in_a_line
 
 Run = Callable[[tuple[Tensor, ...]], list[Tensor]]
 """Runs a network, exported or not, on one batch and returns its output tensors in order."""
@@ -97,7 +97,7 @@ class Subject:
                 return torch.export.export(self.network, zeros, dynamic_shapes=self.dynamic_shapes)
         except Exception as error:
             raise ExportError(
-                f"torch.export cannot trace the network with a free batch size: {_first_line(error)}. Write shapes "
+                f"torch.export cannot trace the network with a free batch size: {cause_of(error)}. Write shapes "
                 f"in forward as x.shape[0] or -1 instead of numbers, or leave pt2 and onnx out of the formats"
             ) from error
 
@@ -162,5 +162,8 @@ def _tensors(value: Any) -> Iterator[Tensor]:
             yield from _tensors(item)
 
 
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+def cause_of(error: BaseException) -> str:
+    """What is at the bottom of an exporter's error, which wraps it in pages of advice."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {in_a_line(error)}"
