@@ -8,7 +8,7 @@ from pathlib import Path
 from automl.errors import AutomlError, StudyError
 
 LONGEST = 200
-_NAME = re.compile(r"\w[\w.-]*")
+_NAME = re.compile(r"\w([\w.+=,@% -]*[\w.+=,@%-])?")
 
 
 def file_name(name: object, failure: type[AutomlError] = StudyError) -> str:
@@ -19,8 +19,8 @@ def file_name(name: object, failure: type[AutomlError] = StudyError) -> str:
     """
     if not isinstance(name, str) or len(name) > LONGEST or not _NAME.fullmatch(name):
         raise failure(
-            f"a study's name has 1 to {LONGEST} letters, digits, `.`, `_` and `-`, the first a letter, a digit or `_`, "
-            f"got {name!r:.80}. Give it another name"
+            f"a study's name has 1 to {LONGEST} letters, digits, spaces and `._-+=,@%`, the first a letter, a digit or "
+            f"`_`, got {name!r:.80}. Give it another name"
         )
     return name
 
