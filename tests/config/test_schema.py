@@ -13,6 +13,7 @@ from automl.config.json_schema import study_schema
 from automl.config.listing import optional_sections
 from automl.config.study import StudyConfig
 from automl.config.walk import keys_of
+from automl.config.yaml_text import read_text
 from automl.errors import ConfigError
 from tests.cli.conftest import ROOT, automl
 
@@ -34,7 +35,7 @@ def test_the_command_line_prints_it():
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.relative_to(ROOT / "experiments").as_posix())
 def test_the_study_files_of_the_experiments_are_valid(path):
-    CHECK.validate(yaml.safe_load(path.read_text()))
+    CHECK.validate(read_text(path.read_text())[0])
 
 
 @pytest.mark.parametrize(

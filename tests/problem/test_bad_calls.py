@@ -147,7 +147,7 @@ def test_a_label_that_the_loss_leaves_out_is_accepted():
 
 
 def test_a_label_of_no_class_is_named_when_it_comes_up_in_training_and_in_the_test_data():
-    problem = Problem(net(), data(), data(), test=lambda: data(7))
+    problem = Problem(net(), data(), data(), test=lambda: data(7, x=lambda x: (x,)))
     with pytest.raises(AutomlError, match="batch 4 of the test data: labels must be"):
         problem.read_test()
     with pytest.raises(AutomlError, match="the loss cannot take a batch of the training data: Target 9"):
