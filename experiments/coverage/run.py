@@ -27,7 +27,7 @@ from search_spaces import Channels, NetworkSpace, Plan, channel_space
 from search_spaces.graph.counting import counting_macs
 from search_spaces.graph.surgery import restore
 
-SECONDS = 300
+SECONDS = 900
 SPANS = ("layer_norm", "group_norm", "instance_norm", "LayerNorm", "GroupNorm", "RMSNorm", "rms_norm", "normalize")
 """Calls that normalise over channels, so that those that are left are computed otherwise than among zeros."""
 

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from automl.training.loss import SupervisedLoss
 from automl.training.trainer import TrainingOptions, train
 
-SIDE, VOID, CLASSES, BATCH = 64, 255, 4, 32
+SIDE, VOID, CLASSES, BATCH = 64, 255, 4, 16
 WEIGHTS = Path(__file__).with_name("unet.safetensors")
 
 
@@ -118,7 +118,7 @@ def main() -> None:
     torch.manual_seed(0)
     network, images = UNet(), [((x,), y) for x, y in batches(2048, seed=9)]
     loss = SupervisedLoss(nn.CrossEntropyLoss(ignore_index=VOID))
-    options = TrainingOptions(epochs=8, learning_rate=0.1, weight_decay=1e-4)
+    options = TrainingOptions(epochs=6, optimizer="adamw", learning_rate=3e-3, weight_decay=1e-2)
     train(network, lambda seed: images, loss, options, say=print)
     save_file(network.state_dict(), WEIGHTS)
 
