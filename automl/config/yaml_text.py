@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from automl.errors import ConfigError
+from automl.errors import ConfigError, in_a_line
 
 MOST_VALUES = 10_000
 """How many values a text may stand for once its aliases are written out: a study file has some dozens."""
@@ -35,7 +35,7 @@ def read_text(text: str) -> tuple[Any, yaml.Node | None]:
     except ConfigError:
         raise
     except (yaml.YAMLError, ValueError) as error:  # a date that does not exist is a ValueError
-        raise ConfigError(f"not valid YAML: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"not valid YAML: {in_a_line(error)}") from None
     except RecursionError:
         raise ConfigError("lists and mappings lie too deep in each other: a study file needs five levels") from None
 

@@ -248,9 +248,7 @@ def _manifest(subject: Subject, plan: Plan, files: dict[str, Any], more: Mapping
         "layers": _layers(subject.network),
         **({"sparsity": sparsity(subject.network, zeros)} if (zeros := list(plan.get(SparsityStep).counts)) else {}),
         "aliases": state_tensors(subject.network)[1],
-        "probe": [
-            [None if math.isnan(value) else value for value in x.tolist()] for x in _probe(subject.network, inputs)
-        ],
+        "probe": [_without_nan(values) for values in _probe(subject.network, inputs)],
         "libraries": _libraries(),
     }
 

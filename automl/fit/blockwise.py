@@ -101,7 +101,7 @@ class BlockReconstruction:
     def _tune(self, block: Segment, values: Values, target: Tensor, generator: torch.Generator) -> None:
         """Minimise the mean square of what `block` makes of `values` less `target`, [n, channels, ...]."""
         optimizer = torch.optim.Adam(block.parameters, LEARNING_RATE)
-        given = {node.name: values[node.name] for node in block.given}
+        given = block.needed_of(values)
         batch = min(BATCH, max(FEWEST, BATCH * POSITIONS // block.positions))
         for step in range(self._steps):
             optimizer.param_groups[0]["lr"] = LEARNING_RATE * (1 + math.cos(math.pi * step / self._steps)) / 2

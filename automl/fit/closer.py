@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 from automl.fast.precision import first
 from automl.fit.recalibration import recalibrate
 from automl.tasks.batches import Batch
+from automl.tasks.imitation import Imitation
 from automl.util.modes import evaluating
 from search_spaces import LayerSlice
 
@@ -56,9 +57,7 @@ class CloserRefit:
     ) -> None:
         """`batches`: data that neither fits, of which the inputs are looked at; `divergence`: as of `Kind`."""
         self._careful, self._searched, self._divergence = careful, searched, divergence
-        self._batches = first(batches, SAMPLES)
-        with evaluating(original), torch.no_grad():
-            self._outputs = [original(*inputs) for inputs, _ in self._batches]
+        self._batches = Imitation(original).batches(first(batches, SAMPLES))
 
     def apply(self, network: fx.GraphModule, slices: Mapping[str, LayerSlice]) -> None:
         """Overwrite weights of `network`, cut to `slices`, in place; where both are as close, with care."""
@@ -72,7 +71,7 @@ class CloserRefit:
         """The mean divergence of the outputs from the original's."""
         total, count = 0.0, 0
         with evaluating(network), torch.no_grad():
-            for (inputs, _), theirs in zip(self._batches, self._outputs, strict=True):
+            for inputs, theirs in self._batches:
                 each = self._divergence(network(*inputs), theirs)
                 total, count = total + float(each.sum()), count + each.numel()
         return total / count

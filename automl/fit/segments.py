@@ -45,10 +45,14 @@ class Segment:
         """The same for many samples, without gradients."""
         largest = max((math.prod(shape[1:]) for shape in self._shapes), default=1)
         count = max(1, min(PASS, PASS_BYTES // (4 * largest)))
-        given = {node.name: values[node.name] for node in self.given}
+        given = self.needed_of(values)
         samples = len(next(iter(given.values())))
         with torch.no_grad():
             return torch.cat([self(part_of(given, slice(i, i + count))) for i in range(0, samples, count)])
+
+    def needed_of(self, values: Values) -> Values:
+        """Those of `values` that the segment is given."""
+        return {node.name: values[node.name] for node in self.given}
 
     @cached_property
     def _last_used(self) -> Mapping[fx.Node, Sequence[fx.Node]]:

@@ -18,7 +18,7 @@ from automl.tasks.kinds import kind_of
 from automl.tasks.metric import Metric, Score, as_metric
 from automl.tasks.misleading import require_telling
 from automl.tasks.reading import Reader, has_fields, unlabelled, with_forward
-from search_spaces.graph.prepare import copied, unwrapped
+from search_spaces.graph.prepare import copied_model, unwrapped
 
 FEW = 16
 """How many samples show what kind of task a network has."""
@@ -66,7 +66,7 @@ class Problem:
         read = Reader(self.model)
         self.calibration = checked(self.calibration, "calibration", read)
         self.validation = checked(self.validation, "validation", read)
-        self.model = copied(read.fitted(self.model)).cpu().eval()
+        self.model = copied_model(read.fitted(self.model)).cpu().eval()
         given = None if self.loss is usual_loss else self.loss
         outputs = self._outputs(_first(self.calibration[0], FEW), "calibration")
         if has_fields(outputs) or (given is None and isinstance(outputs, dict)):

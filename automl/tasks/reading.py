@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import math
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from automl.errors import DataError
 from automl.util.names import nearest
+from search_spaces.graph.prepare import copied_model
 
 Batch = tuple[tuple[Tensor, ...], Tensor]
 """Inputs of the network's forward, each [n, ...], and the targets, [n, ...]; without labels the targets are [n, 0]."""
@@ -167,7 +167,7 @@ def with_forward(model: nn.Module, places: Any = None, *, main_only: bool = Fals
 
     `main_only`: it returns `main_output`. The names of its modules and parameters stay.
     """
-    changed = copy.deepcopy(model)
+    changed = copied_model(model)
     changed.forward = _Forward(changed, places, main_only)
     return changed
 

@@ -114,6 +114,8 @@ def explained() -> Iterator[None]:
     try:
         yield
     except IndexError as error:
+        if not str(error).startswith("Target "):  # what PyTorch says of labels; any other is of the network's forward
+            raise
         raise DataError(
             f"the loss cannot take a batch of the training data: {error} Labels must be whole numbers from 0 to the "
             f"number of classes less 1, or what the loss leaves out: correct them"

@@ -54,7 +54,7 @@ def _is_exported(model: fx.GraphModule) -> bool:
     )
 
 
-def copied(model: nn.Module) -> nn.Module:
+def copied_model(model: nn.Module) -> nn.Module:
     """A deep copy of `model`, also where a hook has computed a weight with a gradient. Errors: `TraceError`."""
     memo = {
         id(tensor): tensor.detach().clone()
@@ -75,7 +75,7 @@ def plain_copy(model: nn.Module) -> nn.Module:
 
     What weight norm, spectral norm and masks make of a weight stays. Errors: `TraceError`.
     """
-    plain = copied(model)
+    plain = copied_model(model)
     for module in plain.modules():
         module._compiled_call_impl = None
         for hook in list(module._forward_pre_hooks.values()):

@@ -14,7 +14,7 @@ from automl.store import copy_search, export_studies, is_ours, open_store
 from automl.study.artifacts import file_of
 from automl.study.trust import code_of, trusted_config
 from tests.cli.conftest import automl
-from tests.store.test_names import CONFIG, study_line, write_studies
+from tests.kits.foreign_studies import CONFIG, study_line, write_studies
 from tests.test_house import FILES
 
 CODE = """

@@ -30,8 +30,8 @@ from automl.tasks.problem import Problem
 from automl.tasks.scores import measure_metrics
 from search_spaces import SpaceError, TraceError, channel_space
 from tests.fuzz.strategies import ANYTHING, TEXTS, batches, of_schema, rarely, spoilt
+from tests.kits.foreign_studies import CONFIG, write_studies
 from tests.kits.stores import add_trial, new_study
-from tests.store.test_names import CONFIG, write_studies
 
 EXAMPLES = int(os.environ.get("AUTOML_FUZZ", "60"))
 fuzzed = settings(

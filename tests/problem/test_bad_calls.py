@@ -140,6 +140,26 @@ def test_a_network_under_a_mask_of_pytorch_is_taken_as_it_is():
         torch.testing.assert_close(problem.model(data()[0][0]), model.eval()(data()[0][0]))
 
 
+def test_so_is_one_whose_batches_are_mappings():
+    model = Wrapped()
+    prune.l1_unstructured(model.inner[0], "weight", 0.5)
+    by_name = [{"x": x, "labels": y} for x, y in data()]
+    problem = Problem(model, by_name, by_name)
+    with torch.no_grad():
+        torch.testing.assert_close(problem.model(data()[0][0]), model.eval()(data()[0][0]))
+
+
+def test_an_index_that_the_forward_lacks_is_no_matter_of_labels():
+    network = nn.Sequential(nn.Embedding(3, 4), nn.Flatten(), nn.Linear(8, 4))
+    with pytest.raises(IndexError):
+        train(
+            network,
+            lambda seed: [((torch.full((2, 2), 7),), torch.zeros(2, dtype=torch.int64))],
+            SupervisedLoss(nn.CrossEntropyLoss()),
+            TrainingOptions(epochs=1, precision="float32", channels_last=False),
+        )
+
+
 def test_a_label_that_the_loss_leaves_out_is_accepted():
     loss = nn.CrossEntropyLoss(ignore_index=9)
     Problem(net(), data(9), data(9), loss=loss)

@@ -18,8 +18,8 @@ from automl.training.checkpoint import write_checkpoint
 from automl.types import Outcome
 from search_spaces import Plan
 from tests.cli.conftest import automl
+from tests.kits.foreign_studies import NOW, study_line, write_studies
 from tests.kits.stores import add_trial, new_study, point
-from tests.store.test_names import NOW, study_line, write_studies
 
 TRIAL = {
     **{"agent": "amc", "seed": 0, "number": 0, "point": point().to_json(), "point_key": point().key, "state": "done"},

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import json
-from pathlib import Path
-
 import pytest
 import sqlalchemy as sa
 
@@ -18,9 +13,9 @@ from automl.store.optuna_projection import open_optuna_storage
 from automl.study.artifacts import artifacts_folder
 from automl.util.file_names import file_name, file_within
 from tests.cli.conftest import automl
+from tests.kits.foreign_studies import CONFIG, study_line, write_studies
 from tests.kits.stores import add_trial, new_study
 
-CONFIG = {"model": {"name": "small_cnn"}, "data": {"name": "digits"}, "budget": ["macs <= 50%"]}
 BAD = [
     "",
     " ",
@@ -38,21 +33,6 @@ BAD = [
     "a\n",
     "x" * 201,
 ]
-NOW = "2026-11-29T00:00:00+00:00"
-
-
-def study_line(name: str, **config) -> dict:
-    told = {**StudyConfig.from_dict({"name": "any", **CONFIG}).to_record(), "name": name, **config}
-    return {"study": {"name": name, "config": told, "code_version": "1", "environment": {}, "created": NOW}}
-
-
-def write_studies(file: Path, *lines: dict) -> Path:
-    """A file as `automl db export` would write it, whatever its lines are."""
-    head = {"format": "automl-compress studies", "version": 1, "schema": 3}
-    content = b"".join(json.dumps(line).encode() + b"\n" for line in (head, *lines))
-    end = {"end": 1 + len(lines), "sha256": hashlib.sha256(content).hexdigest()}
-    file.write_bytes(gzip.compress(content + json.dumps(end).encode() + b"\n"))
-    return file
 
 
 @pytest.mark.parametrize("name", BAD, ids=repr)
