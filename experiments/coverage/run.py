@@ -1,9 +1,10 @@
 """Compress third-party networks to half their MACs, and say what happened to each.
 
-    python -m experiments.coverage.run COLLECTION [--networks resnet18 ...] [--onnx]
+    python -m experiments.coverage.run COLLECTION [--networks resnet18 ... | --rest] [--onnx]
 
-COLLECTION is pytorchcv, torchvision, timm or transformers; the table goes to `experiments/coverage/COLLECTION.md`.
-Untrained weights; the question is surgery.
+COLLECTION is pytorchcv, torchvision, timm or transformers; the table goes to `experiments/coverage/COLLECTION.md`, row
+after row. A run of some networks, or of the rest of them, leaves the other rows as they are. Untrained weights; the
+question is surgery.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +29,9 @@ from search_spaces import Channels, NetworkSpace, Plan, channel_space
 from search_spaces.graph.counting import counting_macs
 from search_spaces.graph.surgery import restore
 
-SECONDS = 900
+SECONDS = 3600
+"""Of wall clock, so many that a busy machine gives up no row: alone each takes one to three minutes."""
+
 SPANS = ("layer_norm", "group_norm", "instance_norm", "LayerNorm", "GroupNorm", "RMSNorm", "rms_norm", "normalize")
 """Calls that normalise over channels, so that those that are left are computed otherwise than among zeros."""
 
@@ -130,56 +134,66 @@ what the original does with zeros in the place of what went (`norm`: a norm span
 | --- | --- | --- | --- | --- | --- | --- | --- | {line}--- |"""
 
 
-def row(collection: str, name: str, onnx: bool) -> tuple[bool, str]:
-    """A process of its own, so that one network cannot take the others along."""
+def row(collection: str, name: str, onnx: bool) -> str:
+    """What a process of its own says, so that one network cannot take the others along."""
     command = [sys.executable, "-m", "experiments.coverage.run", collection, "--one", name, *(["--onnx"] * onnx)]
     try:
         result = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
     except subprocess.TimeoutExpired:
-        return False, f"| {name} | failed: it took more than {SECONDS} s |"
+        return f"| {name} | failed: it took more than {SECONDS} s |"
     if result.returncode == 0:
-        return True, f"| {name} | {result.stdout.strip().splitlines()[-1]} |"
+        return f"| {name} | {result.stdout.strip().splitlines()[-1]} |"
     lines = [line for line in result.stderr.strip().splitlines() if line.strip() and not line.startswith(" ")]
-    return False, f"| {name} | failed: {lines[-1][:300] if lines else result.returncode} |"
+    return f"| {name} | failed: {lines[-1][:300] if lines else result.returncode} |"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("collection", choices=list(COLLECTIONS))
-    parser.add_argument("--networks", nargs="*")
+    parser.add_argument("--networks", nargs="*", help="only these; the other rows of the table stay")
+    parser.add_argument("--rest", action="store_true", help="only those that are not in the table yet")
     parser.add_argument("--onnx", action="store_true", help="export each network and run the file too")
     parser.add_argument("--one", help="compress this network in this process and print its row")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
-    collection = COLLECTIONS[arguments.collection]
+    name, collection = arguments.collection, COLLECTIONS[arguments.collection]
     if arguments.one:
         let_torchvision_be_imported()
         print(compress(collection.make(arguments.one), arguments.onnx))
         return
-    rows, passed, half = [], 0, 0
-    names = arguments.networks or collection.names
-    for name in names:
-        ok, text = row(arguments.collection, name, arguments.onnx)
-        passed += ok
-        half += ok and float(text.split("|")[3].strip().rstrip("%")) <= 50.01
-        rows.append(text)
-        print(text, flush=True)
-        summary = f"{passed} of {len(rows)} compressed, {half} of them to half their MACs."
-        if len(rows) < len(collection.names):
-            summary += f" Of {len(collection.names)} in the list, the first {len(rows)} were tried."
-        if arguments.networks is None:  # as far as it has come, so that nothing is lost
-            write(arguments.collection, arguments.onnx, rows, summary)
-    print(summary)
+    rows = known(name) if arguments.rest or arguments.networks else {}
+    for network in arguments.networks or [x for x in collection.names if x not in rows]:
+        rows[network] = row(name, network, arguments.onnx)
+        print(rows[network], flush=True)
+        write(name, arguments.onnx, rows)  # as far as it has come, so that nothing is lost
+    print(summary(name, rows))
 
 
-def write(name: str, onnx: bool, rows: list[str], summary: str) -> None:
+def known(collection: str) -> dict[str, str]:
+    """Network -> its row in the table as it is."""
+    table = Path(__file__).with_name(f"{collection}.md").read_text().partition("| --- |")[2]
+    return {line.split("|")[1].strip(): line for line in table.splitlines()[1:] if line.startswith("|")}
+
+
+def summary(collection: str, rows: Mapping[str, str]) -> str:
+    """How many of the networks tried were compressed."""
+    shares = [line.split("|")[3].strip() for line in rows.values() if "| failed:" not in line]
+    half = sum(float(share.rstrip("%")) <= 50.01 for share in shares)
+    text = f"{len(shares)} of {len(rows)} compressed, {half} of them to half their MACs."
+    names = COLLECTIONS[collection].names
+    return text if len(rows) >= len(names) else f"{text} Of {len(names)} in the list, {len(rows)} were tried."
+
+
+def write(name: str, onnx: bool, rows: Mapping[str, str]) -> None:
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     more, line = ("ONNX | ", "--- | ") if onnx else ("", "")
     intro = INTRO.format(
         **{"title": COLLECTIONS[name].title, "name": name, "onnx": " --onnx" * onnx},
         **{"commit": commit, "torch": torch.__version__, "more": more, "line": line},
     )
-    Path(__file__).with_name(f"{name}.md").write_text("\n".join([intro, *rows, "", summary, ""]))
+    listed = [rows[network] for network in COLLECTIONS[name].names if network in rows]
+    text = "\n".join([intro, *listed, "", summary(name, rows), ""])
+    Path(__file__).with_name(f"{name}.md").write_text(text)
 
 
 if __name__ == "__main__":
