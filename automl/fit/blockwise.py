@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from automl.fast.precision import formatted
-from automl.fit.closer import Refit
+from automl.fit.layerwise import Refit
 from automl.fit.samples import affordable
 from automl.fit.segments import Segment, Values, bridges, part_of, segment
 from automl.fit.sequential import Site, refitted_sites
@@ -26,7 +26,7 @@ from automl.training.form import laid_out
 from automl.types import Say, silent
 from automl.util.duration import duration
 from automl.util.modes import differentiating, evaluating
-from search_spaces import LayerSlice
+from search_spaces import LayerSlice, Step
 
 STEPS = 500
 """Of each block."""
@@ -72,9 +72,10 @@ class BlockReconstruction:
         samples = affordable([*given, *bridges(original)], inputs)  # of other values parts are there at a time
         self._inputs = {node.name: x[:samples] for node, x in zip(given, inputs, strict=True)}
 
-    def apply(self, network: fx.GraphModule, slices: Mapping[str, LayerSlice]) -> None:
-        """Overwrite weights of `network`, built with these `slices`. The same each time on as many threads."""
-        self._refit.apply(network, slices)
+    def apply(self, network: fx.GraphModule, slices: Mapping[str, LayerSlice], steps: Sequence[Step] = ()) -> None:
+        """Overwrite weights of `network`, built with these `slices`, and take `steps`. The same each time on as many
+        threads."""
+        self._refit.apply(network, slices, steps)
         ends = _ends(self._original, self._sites, slices)
         generator = torch.Generator().manual_seed(self._seed)
         theirs = ours = self._inputs

@@ -14,18 +14,21 @@ from agents import Sensitivity
 from automl.config.evaluation import EvaluationOptions
 from automl.fast.precision import first, formatted
 from automl.fit.blockwise import STEPS, BlockReconstruction
-from automl.fit.closer import CloserRefit, Refit, WithNorms
+from automl.fit.closer import CloserRefit, WithNorms
+from automl.fit.distance import Distance
+from automl.fit.layerwise import AsSearched, LayerByLayer, Refit
+from automl.fit.one_unit import in_one_unit
 from automl.fit.recalibration import recalibrate
 from automl.fit.reconstruction import Reconstruction
 from automl.fit.registry import fitter_of
 from automl.fit.sequential import QUICK, SequentialReconstruction
-from automl.fit.statistics import Moments, Statistics
+from automl.fit.statistics import Statistics
 from automl.measures.counts import Counting, counts
 from automl.tasks.batches import Batch, compact
 from automl.tasks.problem import Problem
 from automl.training.methods.base import Regulariser
 from automl.types import Measurement, Say, silent
-from search_spaces import Code, LayerSlice, NetworkSpace, Plan, Point, Sparsity
+from search_spaces import OPERATORS, Code, NetworkSpace, Plan, Point, Sparsity
 
 RECALIBRATION_SEED = 0
 RECALIBRATION_SAMPLES = 128
@@ -52,10 +55,10 @@ class Builder:
         self._scores: dict[str, np.ndarray] = {}
         self._sensitivity: Sensitivity | None = None
         self._statistics: Statistics | None = None
-        self._refit: Refit | None = None
+        self._refit: Refit = AsSearched(None, self._fitters, None)
+        self._last: Refit | None = None
+        """What takes the steps that leave weights which must not be moved again; None: the first does."""
         self._recalibration: list[Batch] = []
-        self._afresh: Problem | None = None
-        """Whose data tell the statistics of every network anew; None: those of the original do."""
 
     def prepare(self, problem: Problem, dtype: torch.dtype) -> None:
         """Gather once what every network needs; passes over samples are made in `dtype`."""
@@ -65,17 +68,27 @@ class Builder:
         statistics = self._statistics = Statistics(network, problem, list(layers))
         for fitter in self._fitters.values():
             self._scores |= fitter.scores(statistics, problem)
-        if any(operator.structural for operator in self.space.operators):
-            if options.reconstruction == "least_squares":
-                self._refit = Reconstruction(network, statistics.grams)
-            elif options.reconstruction == "sequential":
-                self._refit = SequentialReconstruction(network, problem.calibration, QUICK)
-        if any(operator.fitted for operator in self.space.operators):
+        if self._any_fitted:
             _ = statistics.grams, statistics.fisher  # a pickle has no data to gather them from
+        if options.reconstruction == "sequential" and (self._any_structural or self._any_fitted):
+            sequential = SequentialReconstruction(network, problem.calibration, QUICK)
+            self._refit = LayerByLayer(sequential, self._fitters, statistics if self._any_fitted else None)
+        else:
+            refits = self._any_structural and options.reconstruction == "least_squares"
+            refit = Reconstruction(network, statistics.grams) if refits else None
+            self._refit = AsSearched(refit, self._fitters, statistics if self._any_fitted else None)
         if options.recalibrates:
             draw = problem.recalibration
             drawn = draw(RECALIBRATION_SEED) if draw else problem.calibration
             self._recalibration = formatted(first(drawn, RECALIBRATION_SAMPLES), dtype)
+
+    @property
+    def _any_structural(self) -> bool:
+        return any(operator.structural for operator in self.space.operators)
+
+    @property
+    def _any_fitted(self) -> bool:
+        return any(operator.fitted for operator in self.space.operators)
 
     @property
     def original(self) -> fx.GraphModule:
@@ -99,30 +112,29 @@ class Builder:
         plan = self.plan(point)
         if not self.changes(point):
             return copy.deepcopy(self.original).eval()
-        network = self.space.surgery(plan).eval()
-        slices = self.space.slices(plan)
-        if self._refit is not None:
-            self._refit.apply(network, slices)
-        moments = self._moments(network, slices)
-        for step in plan.steps:
-            network, moments = self._fitters[step.operator].fit(network, step, moments)
+        network, slices = self.space.surgery(plan).eval(), self.space.slices(plan)
+        steps = [step for step in plan.steps if not OPERATORS[step.operator].options_type.structural]
+        if self._last is None:
+            self._refit.apply(network, slices, steps)
+        else:
+            self._refit.apply(network, slices, [step for step in steps if not step.packed])
+            last = [step for step in steps if step.packed]
+            if last:
+                self._last.apply(network, slices, last)
         recalibrate(network, self._recalibration, self._dtype)
         return network
-
-    def _moments(self, network: fx.GraphModule, slices: Mapping[str, LayerSlice]) -> Moments:
-        """What is known of the layers of `network`, if any operator asks."""
-        if self._statistics is None or not any(operator.fitted for operator in self.space.operators):
-            return Moments({})
-        if self._afresh is not None:
-            return self._statistics.afresh(network, slices, self._afresh)
-        return self._statistics.moments(slices)
 
     def sensitivity(self, problem: Problem) -> Sensitivity:
         """Knob -> what each of its levels alone is estimated to cost in loss. The first call needs the data."""
         if self._sensitivity is None:
             assert self._statistics is not None
             curves = [fitter.curves(self._statistics, problem) for fitter in self._fitters.values()]
-            self._sensitivity = {name: curve for found in curves for name, curve in found.items()}
+            divergence = problem.kind.divergence
+            if divergence is None:
+                self._sensitivity = {name: curve for found in curves for name, curve in found.items()}
+            else:
+                distance = Distance(self.space.original, problem.validation, divergence)
+                self._sensitivity = in_one_unit(self.space, curves, lambda point: distance.to(self.build(point)))
         return self._sensitivity
 
     def regularisers(self, network: nn.Module, plan: Plan) -> list[Regulariser]:
@@ -138,29 +150,31 @@ class Builder:
     def thorough(self, problem: Problem, *, blockwise: bool, steps: int = STEPS, say: Say = silent) -> Builder:
         """A builder that makes the same choices and fits them with care: layer after layer, or as trials are where that
         comes closer, in seconds where a trial takes tenths; and in minutes if blocks are tuned too (`blockwise`),
-        `steps` each, which `say` is told of. Where nothing is cut nothing is refitted."""
-        if not any(operator.structural for operator in self.space.operators):
+        `steps` each, which `say` is told of. Where nothing is fitted it is the same."""
+        if not self._any_structural and not self._any_fitted:
             return self
         other = copy.copy(self)
         other.options = replace(self.options, reconstruction="sequential", recalibration="auto")
-        if not any(operator.fitted for operator in self.space.operators):
-            other._recalibration = []  # the fits have set the norms already, and nothing comes after them
-        other._afresh = problem
-        other._refit = self._careful(problem)
+        statistics = self._statistics if self._any_fitted else None
+        careful = LayerByLayer(
+            SequentialReconstruction(self.space.original, problem.calibration), self._fitters, statistics
+        )
+        other._last = careful if self._any_fitted else None
+        other._recalibration = []  # the fits set the norms, to what the original makes and not to what it is fed
+        other._refit = self._closer(careful, problem)
         if blockwise:
             other._refit = BlockReconstruction(
                 self.space.original, problem.calibration, other._refit, dtype=self._dtype, steps=steps, say=say
             )
         return other
 
-    def _careful(self, problem: Problem) -> Refit:
-        """The refit of networks that are reported."""
-        original, divergence = self.space.original, problem.kind.divergence
-        careful = SequentialReconstruction(original, problem.calibration)
-        if not isinstance(self._refit, Reconstruction) or divergence is None:
+    def _closer(self, careful: LayerByLayer, problem: Problem) -> Refit:
+        """The careful refit, or that of trials where it comes closer to the original."""
+        divergence = problem.kind.divergence
+        if not isinstance(self._refit, AsSearched) or divergence is None:
             return careful
         searched = WithNorms(self._refit, self._recalibration, self._dtype)
-        return CloserRefit(careful, searched, original, problem.validation, divergence)
+        return CloserRefit(careful, searched, Distance(self.space.original, problem.validation, divergence))
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_recalibration": compact(self._recalibration), "_afresh": None}
+        return {**self.__dict__, "_recalibration": compact(self._recalibration)}

@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor, fx, nn
+from torch import fx
 
-from automl.fast.precision import first
+from automl.fit.distance import Distance
+from automl.fit.layerwise import Refit
 from automl.fit.recalibration import recalibrate
 from automl.tasks.batches import Batch
-from automl.tasks.imitation import Imitation
-from automl.util.modes import evaluating
-from search_spaces import LayerSlice
-
-SAMPLES = 256
-"""Of the data on which two refits are compared."""
-
-
-class Refit(Protocol):
-    """Gives the layers of a network that was cut the weights that make up best for what is gone."""
-
-    def apply(self, network: fx.GraphModule, slices: Mapping[str, LayerSlice]) -> None:
-        """Overwrite weights of `network`, cut to `slices`, in place."""
+from search_spaces import LayerSlice, Step
 
 
 class WithNorms:
@@ -34,9 +22,9 @@ class WithNorms:
         """`batches`: in `dtype`, in which they go through the network."""
         self._refit, self._batches, self._dtype = refit, batches, dtype
 
-    def apply(self, network: fx.GraphModule, slices: Mapping[str, LayerSlice]) -> None:
-        """Overwrite weights and statistics of `network`, cut to `slices`, in place."""
-        self._refit.apply(network, slices)
+    def apply(self, network: fx.GraphModule, slices: Mapping[str, LayerSlice], steps: Sequence[Step] = ()) -> None:
+        """Overwrite weights and statistics of `network`, cut to `slices`, and take `steps`, in place."""
+        self._refit.apply(network, slices, steps)
         recalibrate(network, self._batches, self._dtype)
 
 
@@ -47,31 +35,14 @@ class CloserRefit:
     the norms of a transformer, it may lose to least squares from the original's inputs, by which the search had chosen.
     """
 
-    def __init__(
-        self,
-        careful: Refit,
-        searched: Refit,
-        original: nn.Module,
-        batches: Sequence[Batch],
-        divergence: Callable[[Any, Any], Tensor],
-    ) -> None:
-        """`batches`: data that neither fits, of which the inputs are looked at; `divergence`: as of `Kind`."""
-        self._careful, self._searched, self._divergence = careful, searched, divergence
-        self._batches = Imitation(original).batches(first(batches, SAMPLES))
+    def __init__(self, careful: Refit, searched: Refit, distance: Distance) -> None:
+        """`distance`: from the original, on data that neither fits."""
+        self._careful, self._searched, self._distance = careful, searched, distance
 
-    def apply(self, network: fx.GraphModule, slices: Mapping[str, LayerSlice]) -> None:
-        """Overwrite weights of `network`, cut to `slices`, in place; where both are as close, with care."""
+    def apply(self, network: fx.GraphModule, slices: Mapping[str, LayerSlice], steps: Sequence[Step] = ()) -> None:
+        """Overwrite weights of `network`, cut to `slices`, and take `steps`, in place; of equals with care."""
         other = copy.deepcopy(network)
-        self._careful.apply(network, slices)
-        self._searched.apply(other, slices)
-        if self._distance(other) < self._distance(network):
+        self._careful.apply(network, slices, steps)
+        self._searched.apply(other, slices, steps)
+        if self._distance.to(other) < self._distance.to(network):
             network.load_state_dict(other.state_dict())
-
-    def _distance(self, network: nn.Module) -> float:
-        """The mean divergence of the outputs from the original's."""
-        total, count = 0.0, 0
-        with evaluating(network), torch.no_grad():
-            for inputs, theirs in self._batches:
-                each = self._divergence(network(*inputs), theirs)
-                total, count = total + float(each.sum()), count + each.numel()
-        return total / count

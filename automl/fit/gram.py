@@ -65,6 +65,14 @@ def gather_grams(
     return {name: Gram(a.matrix.clone(), a.input_dims) for name, a in gathered.items() if a.input_dims}
 
 
+def gram_of(layer: nn.Module, x: Tensor, *, rows: int = 20_000, seed: int = 0) -> Gram:
+    """The Gram matrix of one layer that is `supported`, from what it reads: x, [n, ...]."""
+    accumulator = _Accumulator(layer, rows, len(x), seed)
+    with torch.no_grad():
+        accumulator.add(x)
+    return Gram(accumulator.matrix.clone(), accumulator.input_dims)
+
+
 def watch_inputs(
     network: nn.Module, watchers: Mapping[str, Callable[[Tensor], None]], batches: Sequence[Batch]
 ) -> None:

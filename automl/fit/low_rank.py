@@ -37,6 +37,10 @@ class LowRank:
         """U: [out, rank] and V: [rank, features]."""
         return self.left[:, :rank], self.right[:rank]
 
+    def error(self, rank: int) -> float:
+        """The squared error of the outputs at `rank`, weighted by their importance."""
+        return float(self.errors[rank])
+
     def shift(self, rank: int) -> Tensor:
         """What the bias has to gain, since U V leaves some of the mean output of W out: [out]."""
         return shift_of(-self.left[:, rank:] @ self.right[rank:], self.mean)

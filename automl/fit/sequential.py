@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -152,13 +152,22 @@ class SequentialReconstruction:
         rows = torch.cat([remains[part].repeat(n) for n, part in zip(samples, drawn, strict=True)])
         return Rows(tuple(places[part[remains[part]]] for part in drawn), rows.nonzero()[:, 0]) if rows.any() else None
 
-    def apply(self, network: fx.GraphModule, slices: Mapping[str, LayerSlice]) -> None:
-        """Overwrite weights of `network`, built with these `slices`, in place. Deterministic."""
+    def apply(
+        self,
+        network: fx.GraphModule,
+        slices: Mapping[str, LayerSlice],
+        each: Callable[[str, Tensor], None] | None = None,
+    ) -> None:
+        """Overwrite weights of `network`, built with these `slices`, in place. Deterministic.
 
-        def fit(site: Site, x: Tensor, shortcut: Tensor | None) -> None:
+        A layer that is factorised already has its second factor refitted. `each` is told of every layer that is called,
+        refitted by then, and of what it reads: it may change the weights, or put other modules in the layer's place.
+        """
+
+        def fit(site: Site, name: str, x: Tensor, shortcut: Tensor | None) -> None:
             if site.layer not in slices:
                 return
-            layer, kept = _layer(network, site.layer), slices[site.layer]
+            layer, kept = _layer(network, name), slices[site.layer]
             left = self._left(site.layer, layer, kept)
             if left is None:
                 return
@@ -173,7 +182,7 @@ class SequentialReconstruction:
             assert norm is None or isinstance(norm, _BatchNorm)
             _fit(layer, norm, rows, target)
 
-        _Refit(network, _shortcuts(network, self._sites), fit).run(*self._inputs)
+        _Refit(network, _shortcuts(network, self._sites), fit, each).run(*self._inputs)
 
 
 def _at(layer: nn.Conv2d | nn.Linear, value: Tensor, drawn: Sequence[Tensor]) -> Tensor:
@@ -241,16 +250,28 @@ class _Watch(_Runner):
 class _Refit(_Runner):
     """Runs the pruned network and has each layer fitted on its input just before it runs."""
 
-    def __init__(self, network: fx.GraphModule, sites: Mapping[str, tuple[Site, fx.Node | None]], fit: Any) -> None:
+    def __init__(
+        self,
+        network: fx.GraphModule,
+        sites: Mapping[str, tuple[Site, fx.Node | None]],
+        fit: Callable[[Site, str, Tensor, Tensor | None], None],
+        each: Callable[[str, Tensor], None] | None,
+    ) -> None:
         super().__init__(network)
-        self._sites = sites
-        self._fit = fit
+        self._network = network
+        self._sites, self._fit, self._each = sites, fit, each
 
     def run_node(self, n: fx.Node) -> Any:
+        if n.op != "call_module":
+            return super().run_node(n)
+        name = str(n.target)
+        args, kwargs = self.fetch_args_kwargs_from_env(n)
         if n.name in self._sites:
             site, shortcut = self._sites[n.name]
-            self._fit(site, self.fetch_args_kwargs_from_env(n)[0][0], None if shortcut is None else self.env[shortcut])
-        return super().run_node(n)
+            self._fit(site, name, args[0], None if shortcut is None else self.env[shortcut])
+        if self._each is not None and len(args) == 1 and isinstance(args[0], Tensor):
+            self._each(name, args[0])
+        return self._network.get_submodule(name)(*args, **kwargs)  # which may be another by now
 
 
 def refitted_sites(network: fx.GraphModule) -> dict[str, Site]:

@@ -70,12 +70,6 @@ class Statistics:
                 importance[name] = self.fisher[name][torch.from_numpy(kept.kept_out)]
         return Moments(inputs, importance)
 
-    def afresh(self, network: fx.GraphModule, slices: Mapping[str, LayerSlice], problem: Problem) -> Moments:
-        """The same with the inputs that the layers of `network`, cut to `slices`, really get."""
-        names = [name for name in self.layers if name in slices and supported(network.get_submodule(name))]
-        found = gather_grams(network, names, problem.calibration)
-        return replace(self.moments(slices), inputs={name: gram.matrix for name, gram in found.items()})
-
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_problem": None}
 

@@ -25,6 +25,8 @@ class WeightTensor:
     height: int
     width: int
     """Of what the first layer reads."""
+    width_made: int
+    """Of what every use makes, as far as they are as wide; else 0."""
 
     @property
     def size(self) -> int:
@@ -50,7 +52,9 @@ def find_tensors(network: fx.GraphModule) -> tuple[WeightTensor, ...]:
             old = found.get(name)
             if old is not None:
                 layers = tuple(dict.fromkeys((*old.layers, path)))
-                new = WeightTensor(name, layers, old.shape, old.macs + new.macs, old.height, old.width)
+                same = (old.width, old.width_made) == (new.width, new.width_made)
+                made_wide = old.width_made if same else 0
+                new = WeightTensor(name, layers, old.shape, old.macs + new.macs, old.height, old.width, made_wide)
             found[name] = new
     return tuple(found.values())
 
@@ -60,12 +64,13 @@ def _tensor(
 ) -> WeightTensor:
     """One use of a tensor, by a layer that reads and makes tensors of these shapes; () where they are not known."""
     if isinstance(layer, nn.Linear):
-        positions, height, width = math.prod(made[1:-1]), 1, 1
+        positions, height, width, width_made = math.prod(made[1:-1]), 1, 1, 1
     else:
         dims = len(layer.kernel_size)
         positions = math.prod((read if isinstance(layer, _ConvTransposeNd) else made)[-dims:])
         height, width = (1, 1, *read[-dims:])[-2:]
-    return WeightTensor(name, (path,), tuple(weight.shape), weight.numel() * positions, height, width)
+        width_made = (1, *made[-dims:])[-1]
+    return WeightTensor(name, (path,), tuple(weight.shape), weight.numel() * positions, height, width, width_made)
 
 
 def _shape(node: fx.Node) -> tuple[int, ...]:

@@ -75,6 +75,9 @@ class RankOptions(Options):
 
     lowers: ClassVar[frozenset[str]] = frozenset({"macs", "params", "size_bytes", "bops"})
 
+    scheme: str = "auto"
+    """"svd": any layer as one of its geometry with few outputs and a 1x1 one. "auto": kernels of several rows and
+    columns as a column and a row (spatially separable) instead, which lost less on every network tried."""
     min_keep: float = 0.1
     """The smallest share of the rank at which a factorised layer costs as much as a whole one."""
     steps: int = 16
@@ -83,6 +86,8 @@ class RankOptions(Options):
     """Layers that stay whole; `*` and `?` match as in file names."""
 
     def __post_init__(self) -> None:
+        if self.scheme not in ("auto", "svd"):
+            raise SpaceError(f"scheme is auto or svd, got {self.scheme!r}")
         if not 0 < self.min_keep <= 1:
             raise SpaceError(f"min_keep is a fraction in (0, 1], got {self.min_keep}")
         if self.steps < 2:

@@ -1,27 +1,26 @@
 """Rank: a convolution or linear layer as two layers in a row with few channels between them.
 
-A weight of [made, read * taps] becomes U V, with V: [rank, read * taps], a layer of the same geometry with `rank`
-outputs, and U: [made, rank], a linear layer or 1x1 convolution (Denton et al. 2014, "Exploiting linear structure within
-convolutional networks"; Zhang et al. 2015, section 2.1).
+How a layer becomes two is its scheme (`search_spaces.operators.factors`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from search_spaces.errors import SpaceError
-from search_spaces.graph.tensors import Layer, WeightTensor
+from search_spaces.graph.tensors import WeightTensor
 from search_spaces.operators.base import Basis, Scores
+from search_spaces.operators.factors import SCHEMES, Split, as_matrix, call_both, can_be_separable, pair, plain_split
 from search_spaces.operators.options import RankOptions
 from search_spaces.operators.sites import SiteOperator, layer_of
 from search_spaces.operators.step import Step
+from search_spaces.pricing.file import Halves
 from search_spaces.pricing.sheet import Pieces, Sheet
 from search_spaces.types import Knob
 
@@ -35,23 +34,25 @@ class RankStep(Step):
     ranks: Mapping[str, int] = field(default_factory=dict)
     """Layer -> its rank. It becomes `LAYER.0` and `LAYER.1`. A layer not named stays whole."""
 
+    schemes: Mapping[str, str] = field(default_factory=dict)
+    """Layer -> "separable" where it is; the others are "svd"."""
+
     def to_record(self) -> dict[str, Any]:
         """The step as plain data."""
-        return {"ranks": dict(self.ranks)}
+        return {"ranks": dict(self.ranks), **({"schemes": dict(self.schemes)} if self.schemes else {})}
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Self:
         """The inverse of `to_record`."""
-        return cls(dict(record["ranks"]))
+        return cls(dict(record["ranks"]), dict(record.get("schemes", {})))
 
-
-Split = Callable[[str, Layer, int], tuple[Tensor, Tensor, Tensor | None]]
-"""The name of a layer, the layer, its rank -> U: [made, rank], V: [rank, read * taps], and the bias, [made], if there
-is one."""
+    def scheme(self, layer: str) -> str:
+        """How the layer becomes two."""
+        return self.schemes.get(layer, "svd")
 
 
 class Rank(SiteOperator):
-    """Offers for each layer a share of its break-even rank, a * b / (a + b) with a = read * taps and b = made.
+    """Offers for each layer a share of its break-even rank, at which both factors cost what the layer does.
 
     The share is of what is left of the layer, so that costs rise with widths and shares, and a factorised layer never
     costs more than the whole one. Whole stay grouped and transposed convolutions, tensors that several layers share,
@@ -65,8 +66,9 @@ class Rank(SiteOperator):
 
     def __init__(self, basis: Basis, options: RankOptions) -> None:
         self.basis = basis
+        self._find_schemes(options.scheme)
         least = basis.least.pieces
-        dearer = (least.weights < least.read * least.taps + least.made)[:, 0]
+        dearer = (least.weights < self._cost_of_one(least))[:, 0]
         called = {str(node.target) for node in basis.recorded.network.graph.nodes if node.op == "call_module"}
         reasons = [
             _reason(basis.recorded.network, tensor, called)
@@ -89,11 +91,34 @@ class Rank(SiteOperator):
             for t in self.tensors
         )
         self._steps = options.steps
-        taps = basis.terms.taps
-        self._reach = taps[self.sites, 0]
-        self._taps = np.concatenate([taps, np.ones_like(taps)], axis=1)  # the second factor is 1x1
         top = levels[-2] / options.steps if len(levels) > 1 else 1.0
-        self.basis = basis.changed(factored={int(site): top for site in self.sites})
+        first, second, spread = (row[:, 0].tolist() for row in (*self._taps, np.maximum(self._spread, 1)))
+        self.basis = basis.changed(factored={int(s): Halves(top, first[s], second[s], spread[s]) for s in self.sites})
+
+    def _find_schemes(self, wanted: str) -> None:
+        """Find how each site's layer would become two, and what of its taps and positions each of them has."""
+        tensors, network = self.basis.terms.tensors, self.basis.recorded.network
+        n = len(tensors)
+        self._separable = np.zeros((n, 1), dtype=bool)
+        self._spread = np.ones((n, 1))
+        """At how many positions V is for one of the layer: more, where only U strides along the width."""
+        first, second = self.basis.terms.taps.copy(), np.ones((n, 1))
+        for site, tensor in enumerate(tensors if wanted != "svd" else ()):
+            spread = _spread(network, tensor, fixed=bool(self.basis.terms.fixed_positions[site]))
+            if spread is not None:
+                self._separable[site], self._spread[site] = True, spread
+                first[site], second[site] = tensor.shape[2:]
+        self._taps = (first, second)
+
+    def scheme(self, site: int) -> str:
+        """How the layer of a site becomes two."""
+        return "separable" if self._separable[site] else "svd"
+
+    def _cost_of_one(self, pieces: Pieces) -> np.ndarray:
+        """What each channel between the factors costs, in weights at each position of the layer: [n_sites, 1]."""
+        first, second = self._taps
+        cost: np.ndarray = pieces.read * first * np.maximum(self._spread, 1) + pieces.made * second
+        return cost
 
     @property
     def fitted(self) -> bool:
@@ -103,8 +128,7 @@ class Rank(SiteOperator):
     def ranks(self, sheet: Sheet, levels: np.ndarray) -> np.ndarray:
         """The rank of each site with a knob, 0 for whole, where the layers are as `sheet` has them: [n_knobs]."""
         pieces = sheet.pieces
-        read, made = pieces.read[self.sites, 0] * self._reach, pieces.made[self.sites, 0]
-        even = read * made / np.maximum(read + made, 1)
+        even = (pieces.weights / np.maximum(self._cost_of_one(pieces), 1))[self.sites, 0]
         ranks = np.maximum(1, np.floor(levels / self._steps * even + 1e-9))
         chosen: np.ndarray = ranks * (levels < self._steps)
         return chosen
@@ -115,9 +139,16 @@ class Rank(SiteOperator):
         ranks = np.zeros((len(whole.read), 1))
         ranks[self.sites, 0] = self.ranks(sheet, levels)
         there = ranks > 0
-        read = np.concatenate([whole.read, ranks], axis=1)
-        made = np.concatenate([np.where(there, ranks, whole.made), whole.made * there], axis=1)
-        return sheet.changed(split=Pieces(read, made, self._taps, whole.positions))
+        first, second = self._taps
+        return sheet.changed(
+            split=Pieces(
+                read=np.hstack([whole.read, ranks]),
+                made=np.hstack([np.where(there, ranks, whole.made), whole.made * there]),
+                taps=np.hstack([np.where(there, first, whole.taps), second]),
+                positions=whole.positions,
+                spread=np.hstack([np.where(there, self._spread, 1.0), np.ones_like(ranks)]),
+            )
+        )
 
     def canonical(self, before: Sheet, levels: np.ndarray) -> np.ndarray:
         """The highest share that comes to the same rank."""
@@ -131,11 +162,13 @@ class Rank(SiteOperator):
         return super().canonical(before, found)
 
     def step(self, sheet: Sheet, levels: np.ndarray, scores: Scores | None) -> RankStep:
-        """Name the rank of each layer that is left and does not stay whole."""
+        """Name rank and scheme of each layer that is left and does not stay whole."""
         active = self.active(sheet, levels)
         ranks = sheet.pieces.made[self.sites, 0].astype(int).tolist()
-        chosen = zip(self.tensors, ranks, levels.tolist(), active, strict=True)
-        return RankStep({t.layers[0]: rank for t, rank, level, there in chosen if there and level != self._steps})
+        chosen = zip(self.tensors, self.sites.tolist(), ranks, levels.tolist(), active, strict=True)
+        found = {t.layers[0]: (site, r) for t, site, r, level, there in chosen if there and level != self._steps}
+        separable = {layer: "separable" for layer, (site, _) in found.items() if self._separable[site]}
+        return RankStep({layer: rank for layer, (_, rank) in found.items()}, separable)
 
     @staticmethod
     def rebuild(network: fx.GraphModule, step: RankStep, split: Split | None = None) -> fx.GraphModule:
@@ -144,21 +177,32 @@ class Rank(SiteOperator):
         for name, rank in step.ranks.items():
             if name not in dict(network.named_modules()):
                 raise SpaceError(f"the plan names layer {name!r}, which this network does not have")
-            layer = layer_of(network, name)
-            rows = layer.weight.flatten(1)
-            if not 1 <= rank <= min(rows.shape):
-                raise SpaceError(f"the plan gives layer {name!r} rank {rank}, expected 1 to {min(rows.shape)}")
-            network.set_submodule(name, _factors(layer, rank, *split(name, layer, rank)))
-            _call_both(network.graph, name, rank)
+            layer, scheme = layer_of(network, name), step.scheme(name)
+            if scheme not in SCHEMES or (scheme == "separable" and not can_be_separable(layer)):
+                raise SpaceError(f"the plan factorises layer {name!r} by {scheme!r}, which it cannot be")
+            most = min(as_matrix(layer.weight, scheme).shape)
+            if not 1 <= rank <= most:
+                raise SpaceError(f"the plan gives layer {name!r} rank {rank}, expected 1 to {most}")
+            u, v, bias = split(name, layer, rank, scheme)
+            network.set_submodule(name, pair(layer, scheme, u, v, bias))
+            call_both(network.graph, name)
         network.recompile()
         return network
 
 
-def plain_split(name: str, layer: Layer, rank: int) -> tuple[Tensor, Tensor, Tensor | None]:
-    """The truncated singular value decomposition of a layer's weight, its values shared evenly, and the bias."""
-    u, values, v = torch.linalg.svd(layer.weight.detach().flatten(1).double(), full_matrices=False)
-    root = values[:rank].sqrt()
-    return u[:, :rank] * root, root[:, None] * v[:rank], layer.bias
+def _spread(network: nn.Module, tensor: WeightTensor, *, fixed: bool) -> float | None:
+    """At how many positions a kernel of one column is for one of the layer; None where it cannot be separable.
+
+    `fixed`: whether the sizes of its maps follow from no width.
+    """
+    layer = network.get_submodule(tensor.layers[0])
+    if not isinstance(layer, nn.Conv2d) or not can_be_separable(layer) or layer.groups > 1:
+        return None
+    width, stride = layer.kernel_size[1], layer.stride[1]
+    around = layer.padding if isinstance(layer.padding, str) else 2 * layer.padding[1]
+    if stride == 1 and around in ("same", layer.dilation[1] * (width - 1)):
+        return 1.0  # as wide before as after
+    return tensor.width / tensor.width_made if fixed and tensor.width_made else None
 
 
 def _reason(network: nn.Module, tensor: WeightTensor, called: set[str]) -> str | None:
@@ -171,41 +215,3 @@ def _reason(network: nn.Module, tensor: WeightTensor, called: set[str]) -> str |
     if len(tensor.layers) > 1:
         return "is shared by several layers"
     return None if tensor.layers[0] in called else "is not called by itself"
-
-
-def _factors(layer: Layer, rank: int, u: Tensor, v: Tensor, bias: Tensor | None) -> nn.Sequential:
-    """The layers V and then U, of the kind and geometry of `layer`."""
-    if isinstance(layer, nn.Linear):
-        first: Layer = nn.Linear(layer.in_features, rank, bias=False)
-        second: Layer = nn.Linear(rank, layer.out_features, bias=bias is not None)
-    else:
-        kind: Any = type(layer)
-        geometry = (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
-        first = kind(layer.in_channels, rank, *geometry, bias=False, padding_mode=layer.padding_mode)
-        second = kind(rank, layer.out_channels, 1, bias=bias is not None)
-    with torch.no_grad():
-        first.weight.copy_(v.view_as(first.weight))
-        second.weight.copy_(u.view_as(second.weight))
-        if bias is not None:
-            assert second.bias is not None
-            second.bias.copy_(bias)
-    return nn.Sequential(first, second).to(layer.weight).train(layer.training)
-
-
-def _call_both(graph: fx.Graph, name: str, rank: int) -> None:
-    """Call the two factors where the layer was called, so that what follows the second is seen to follow it."""
-    for node in list(graph.nodes):
-        if node.op != "call_module" or node.target != name:
-            continue
-        shape = node.meta.get("shape")
-        with graph.inserting_before(node):
-            first = graph.call_module(f"{name}.0", node.args, node.kwargs)
-        if isinstance(shape, tuple):
-            at = 1 if len(shape) > 2 and _is_convolution(graph, name) else len(shape) - 1
-            first.meta["shape"] = (*shape[:at], rank, *shape[at + 1 :])
-        node.target, node.args, node.kwargs = f"{name}.1", (first,), {}
-
-
-def _is_convolution(graph: fx.Graph, name: str) -> bool:
-    owner = graph.owning_module
-    return owner is not None and isinstance(owner.get_submodule(f"{name}.0"), _ConvNd)

@@ -26,6 +26,25 @@ from search_spaces.pricing.terms import Terms
 
 
 @dataclass(frozen=True)
+class Halves:
+    """How a layer of [made, read, *kernel] may become two: its rank, and what of its taps and positions each has."""
+
+    top: float
+    """The largest share of the break-even rank."""
+    first: float
+    """Taps of the first factor, which reads what the layer reads."""
+    second: float
+    """Taps of the second."""
+    spread: float
+    """At how many positions the first is for one of the layer, at least 1."""
+
+    def most(self, made: int, read: int, taps: int) -> int:
+        """The largest rank."""
+        even = made * read * taps / max(read * self.first * self.spread + made * self.second, 1)
+        return max(1, int(self.top * even + 1e-9))
+
+
+@dataclass(frozen=True)
 class Storage:
     """What operators ask of the file."""
 
@@ -33,8 +52,8 @@ class Storage:
     """Whether weights may be zero, and stored with a bit mask."""
     coded: tuple[int, ...] = ()
     """The sites whose weights may be integers."""
-    factored: Mapping[int, float] = field(default_factory=dict)
-    """Site that may be factorised -> the largest share of its break-even rank."""
+    factored: Mapping[int, Halves] = field(default_factory=dict)
+    """The sites that may be factorised."""
     untouched: bool = True
     """Whether every tensor but those of the operators is still the original's, zeros included."""
 
@@ -94,15 +113,17 @@ class PackedFile:
     def _find_integers(self, terms: Terms, storage: Storage, dense: np.ndarray, end: int) -> None:
         """Find what integers take beside the line of the tensor as it is, and the lines of scales."""
         n = len(terms.names)
-        self._four, self._factored, self._top = (np.zeros((n, 1)) for _ in range(3))
-        for site, top in storage.factored.items():
-            self._factored[site], self._top[site] = 1.0, top
+        self._four, self._factored, self._top, self._spread = (np.zeros((n, 1)) for _ in range(4))
+        self._halves = np.zeros((n, 2))
+        for site, halves in storage.factored.items():
+            self._factored[site], self._top[site], self._spread[site] = 1.0, halves.top, halves.spread
+            self._halves[site] = halves.first, halves.second
         whole, both = np.full((n, 1), np.inf), np.full((n, 1), np.inf)
         end += 8 * sum(tensor.shape[0] for tensor in terms.tensors)  # scales
         for site in storage.coded:
             factor = "0." if site in storage.factored else ""
             name = f"{terms.names[site].removesuffix('weight')}{factor}weight"
-            size = integers.bound(name, terms.tensors[site].shape, end)
+            size = integers.bound(name, _largest(terms.tensors[site].shape, storage.factored.get(site)), end)
             self._four[site] = 4.0
             whole[site], both[site] = size.lines - dense[site], size.masked_lines - dense[site]
             self._line[site] += size.scale_line * (2 if factor else 1)
@@ -152,9 +173,10 @@ class PackedFile:
 
         Those of a whole layer that could be factorised are as many as its factors of the largest rank would have.
         """
-        made = pieces.made[:, :1]
-        reach = pieces.read[:, :1] * pieces.taps[:, :1]
-        between = np.maximum(np.floor(self._top * (reach * made) / np.maximum(reach + made, 1) + 1e-9), 1) * two
+        made, read = pieces.made[:, :1], pieces.read[:, :1]
+        one = read * self._halves[:, :1] * self._spread + made * self._halves[:, 1:]
+        even = read * pieces.taps[:, :1] * made / np.maximum(one, 1)
+        between = np.maximum(np.floor(self._top * even + 1e-9), 1) * two
         scales: np.ndarray = (self._four * (pieces.made.sum(axis=1, keepdims=True) + between))[:, 0]
         return scales
 
@@ -208,14 +230,21 @@ def _rest_lines(
 def _factor_lines(terms: Terms, storage: Storage) -> np.ndarray:
     """What the header's lines of both factors take more than that of the whole tensor: [n_sites]."""
     more = np.zeros(len(terms.names))
-    for site in storage.factored:
+    for site, halves in storage.factored.items():
         name, shape = terms.names[site], terms.tensors[site].shape
-        layer = name.removesuffix("weight")
-        small = (*shape[:2], *(1 for _ in shape[2:]))
-        lines = header_bytes({f"{layer}0.weight": shape, f"{layer}1.weight": small, "rest": (prod(shape),)})
+        layer, large = name.removesuffix("weight"), _largest(shape, halves)
+        lines = header_bytes({f"{layer}0.weight": large, f"{layer}1.weight": large, "rest": (prod(large),)})
         more[site] = lines[f"{layer}0.weight"] + lines[f"{layer}1.weight"] + 2 - header_bytes({name: shape})[name]
         more[site] = max(more[site], 0.0) + 8  # offsets may be longer by a digit each
     return more
+
+
+def _largest(shape: tuple[int, ...], halves: Halves | None) -> tuple[int, ...]:
+    """A shape that no factor of a tensor of `shape` exceeds in any dimension; without factors `shape` itself."""
+    if halves is None:
+        return shape
+    most = halves.most(shape[0], shape[1], prod(shape[2:]))
+    return (max(shape[0], most), max(shape[1], most), *shape[2:])
 
 
 def file_of(terms: Terms, network: fx.GraphModule, storage: Storage) -> File:

@@ -12,7 +12,7 @@ FLOAT_BITS = 32
 
 def macs(sheet: Sheet) -> float:
     """Multiply-accumulates of convolutions, linear layers and products of tensors, for one sample."""
-    return _whole(sheet.pieces.totals @ sheet.pieces.positions + sheet.rest("macs"))
+    return _whole(sheet.pieces.macs.sum() + sheet.rest("macs"))
 
 
 def params(sheet: Sheet) -> float:
@@ -23,7 +23,7 @@ def params(sheet: Sheet) -> float:
 def bops(sheet: Sheet) -> float:
     """Bit operations for one sample: a multiply-accumulate times the bits of weight and activation."""
     bits = FLOAT_BITS if sheet.bits is None else sheet.bits
-    return FLOAT_BITS * _whole(sheet.pieces.totals * bits @ sheet.pieces.positions + FLOAT_BITS * sheet.rest("macs"))
+    return FLOAT_BITS * _whole((sheet.pieces.macs * bits).sum() + FLOAT_BITS * sheet.rest("macs"))
 
 
 def _whole(cost: float) -> float:

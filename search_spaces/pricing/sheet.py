@@ -24,6 +24,15 @@ class Pieces:
     taps: np.ndarray
     positions: np.ndarray
     """[n_sites]."""
+    spread: np.ndarray | None = None
+    """At how many positions each piece is for one of its site's: [n_sites, n_pieces]; None: at one."""
+
+    @cached_property
+    def macs(self) -> np.ndarray:
+        """How many multiply-accumulates each site takes in all its pieces: [n_sites]."""
+        totals = self.totals if self.spread is None else (self.weights * self.spread).sum(axis=1)
+        macs: np.ndarray = totals * self.positions
+        return macs
 
     @cached_property
     def weights(self) -> np.ndarray:

@@ -134,7 +134,11 @@ class Terms:
         self._use_coefficient = np.array([coefficient for _, _, coefficient, _ in uses], dtype=float)
         self._use_calls = tuple(frozenset([call]) for _, call, _, _ in uses)
         self._site_calls = tuple(analysis.users[name] for name in self.names)
-        self._fixed_uses = bool((self._use_dims == self._one).all())
+        fixed_uses = (self._use_dims == self._one).all(axis=1)
+        self._fixed_uses = bool(fixed_uses.all())
+        self.fixed_positions = np.ones(len(self.tensors), dtype=bool)
+        """Whether each site is used at positions whose number depends on no width: [n_sites] bool."""
+        np.logical_and.at(self.fixed_positions, self._use_site, fixed_uses)
 
     def _weight_of(self, layer: str | None) -> str:
         weight = f"{layer}.weight"

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from automl.fit.blockwise import BlockReconstruction
+from automl.fit.layerwise import LayerByLayer
 from automl.fit.sequential import SequentialReconstruction
 from search_spaces import channel_space
 from tests.kits import digits
@@ -21,7 +22,7 @@ def narrowed(name, keep=0.4):
 
 def blocks(space, problem, **options):
     """A tuning of blocks that begins with the weights of the fit layer after layer."""
-    refit = SequentialReconstruction(space.original, problem.calibration)
+    refit = LayerByLayer(SequentialReconstruction(space.original, problem.calibration))
     return BlockReconstruction(space.original, problem.calibration, refit, **options)
 
 

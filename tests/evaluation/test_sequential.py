@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from automl.config.evaluation import EvaluationOptions
 from automl.evaluation import Evaluator
 from automl.fit.blockwise import BlockReconstruction
+from automl.fit.layerwise import LayerByLayer
 from automl.fit.sequential import THOROUGH, SequentialReconstruction
 from search_spaces import channel_space
 
@@ -165,7 +166,8 @@ def test_rows_that_went_are_left_out_of_a_fit(rows):
 
 
 def tuned(original, batches):
-    return BlockReconstruction(original, batches, SequentialReconstruction(original, batches), steps=60)
+    refit = LayerByLayer(SequentialReconstruction(original, batches))
+    return BlockReconstruction(original, batches, refit, steps=60)
 
 
 @pytest.mark.parametrize("reconstruct", [SequentialReconstruction, tuned], ids=["layers", "blocks"])

@@ -11,6 +11,7 @@ import torch
 from automl.config.evaluation import EvaluationOptions
 from automl.fit.builder import Builder
 from automl.fit.closer import CloserRefit
+from automl.fit.distance import Distance
 from search_spaces import channel_space
 from tests.kits import digits
 
@@ -21,7 +22,7 @@ class Off:
 
     by: float
 
-    def apply(self, network, slices):
+    def apply(self, network, slices, steps=()):
         weight = network.linear.weight
         noise = torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
@@ -36,7 +37,8 @@ def kl(outputs, originals):
 def test_the_closer_one_is_kept(careful, searched, kept):
     problem = digits.problem("resnet8")
     network, expected = copy.deepcopy(problem.model), copy.deepcopy(problem.model)
-    CloserRefit(Off(careful), Off(searched), problem.model, problem.validation, kl).apply(network, {})
+    distance = Distance(problem.model, problem.validation, kl)
+    CloserRefit(Off(careful), Off(searched), distance).apply(network, {})
     Off(kept).apply(expected, {})
     torch.testing.assert_close(network.linear.weight, expected.linear.weight)
 
