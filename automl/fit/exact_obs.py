@@ -106,7 +106,7 @@ def _joined(
 
 
 class _Bands:
-    """Bands of rows, [bands, rows, features], of which every step removes one unit each: a weight, or a block.
+    """Bands of rows, [bands, rows, features], each of which loses unit after unit: a weight, or a block of weights.
 
     The rows of a band lose the same features, and so have one inverse Hessian. A removal takes u^T u off it; that is
     done `LAZY` features at a time, and only for features that are left, while what the next choice asks for is up to
@@ -133,8 +133,8 @@ class _Bands:
 
     def run(self, share: float) -> tuple[Tensor, Tensor]:
         """Remove what may go: the loss of each removal and the unit that went, -1 for none: [bands, steps] each."""
-        losses, units, left = [self.weight.new_empty(len(self.weight), 0)], [self.units[:, :0]], self.units.shape[1]
-        while left > 0:
+        losses, units = [self.weight.new_empty(len(self.weight), 0)], [self.units[:, :0]]
+        while left := int((~self.gone).sum(1).max()):
             scores, count = self._scores(), max(1, int(share * left))
             least = scores.argmin(1, keepdim=True) if count == 1 else scores.argsort(dim=1, stable=True)[:, :count]
             goes = scores.gather(1, least).isfinite()
@@ -142,7 +142,6 @@ class _Bands:
                 break
             units.append(torch.where(goes, self.units.gather(1, least), -1))
             losses.append(self._remove(least, goes))
-            left -= count
             if self.waiting.shape[1] >= LAZY:
                 self._update()
         return torch.cat(losses, 1), torch.cat(units, 1)
@@ -156,9 +155,9 @@ class _Bands:
         else:
             parts = self.weight.unflatten(2, (-1, self.width)).permute(0, 2, 3, 1)  # [bands, units, width, rows]
             scores = (torch.linalg.solve(self.blocks, parts) * parts).sum((2, 3))
-        if self.left is not None:
+        if self.left is not None:  # of N:M
             full = self.left.gather(1, self.units // self.of) == 0
-            scores = scores.masked_fill(full | self.gone, torch.inf).masked_fill(self.zero, -1.0)
+            scores = scores.masked_fill(full, torch.inf).masked_fill(self.zero, -1.0).masked_fill(self.gone, torch.inf)
             group = self.units // self.of  # of which one goes at a time
             lowest = torch.full(self.left.shape, torch.inf, dtype=torch.float64)
             lowest = lowest.scatter_reduce(1, group, scores, "amin").gather(1, group)
@@ -169,7 +168,8 @@ class _Bands:
         """Remove the units `at` of each band, those that go, both [bands, n]; what each costs: [bands, n].
 
         With u = K^-1 H^-1_p for features p, K K^T = (H^-1)_pp and c = K^-1 w_p^T the weights lose c^T u, the inverse
-        loses u^T u, and the error grows by |c|^2 (equations 3 and 4; for blocks 7).
+        loses u^T u, and the error grows by |c|^2: the paper's formulas for p alone and for blocks, the rows of a band
+        added up.
         """
         features = (at[:, :, None] * self.width + torch.arange(self.width)).flatten(1)  # [bands, p]
         go = goes.repeat_interleave(self.width, 1)

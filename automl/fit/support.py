@@ -16,8 +16,8 @@ def refitted(weight: Tensor, kept: Tensor, second_moments: Tensor, damping: floa
 
     The least of D H D^T over all such rows, D the change of a row and H the second moments with `damping`: what the
     last weights come to in optimal brain surgery, whatever the order in which the others went; after a choice by
-    magnitude AdaPrune (Hubara et al. 2021, "Accelerated sparse neural training", arXiv 2102.08124, section 5), solved
-    in place of trained. An input that never varies leaves its weights as they are.
+    magnitude AdaPrune (Hubara et al. 2021, "Accelerated sparse neural training", arXiv 2102.08124), solved in
+    place of trained. An input that never varies leaves its weights as they are.
 
     `weight`: [out, features]; `kept`: bool, the same; `second_moments`: [features, features]. Returns float64.
     """

@@ -127,7 +127,8 @@ class Sparsity(SiteOperator):
 
     def title(self) -> str:
         """How many tensors can lose weights."""
-        return f"{len(self.tensors)} tensors of which single weights can go"
+        single = "single weights can go" if self.pattern.free else f"weights can go in the pattern {self._pattern_name}"
+        return f"{len(self.tensors)} tensors of which {single}"
 
     def price(self, sheet: Sheet, levels: np.ndarray) -> Sheet:
         """The sheet with this fraction of each tensor's weights."""

@@ -103,12 +103,13 @@ def test_a_study_recorded_before_weights_were_refitted_keeps_what_it_says():
 
 
 def test_a_pattern_is_read_from_yaml_as_it_is_written(tmp_path):
-    study = "name: n\nmodel: small_cnn\ndata: digits\nbudget: size <= 60%\nspace: {sparsity: {pattern: 2:4}}\n"
+    data = "{name: digits, validation_size: 400, calibration_size: 256}"
+    study = f"name: n\nmodel: small_cnn\ndata: {data}\nbudget: size <= 70%\nspace: {{sparsity: {{pattern: 2:4}}}}\n"
     (tmp_path / "study.yaml").write_text(study)
-    assert StudyConfig.from_yaml(tmp_path / "study.yaml").space.sparsity.pattern == "2:4"
+    assert StudyConfig.from_file(tmp_path / "study.yaml").space.sparsity.pattern == "2:4"
     ran = command("inspect", tmp_path / "study.yaml", "--trials", "10")
     assert ran.code == 0, ran.err
-    assert "which 2:4 does not fill" in ran.out
+    assert "5 tensors of which weights can go in the pattern 2:4" in ran.out
 
 
 @pytest.mark.parametrize(
