@@ -49,8 +49,8 @@ def remove_in_turn(
     then worked out: the highest goes first.
 
     Args:
-        weights: in parts of as many features, those of each group of a convolution, [rows, features], in an order of
-            features that the pattern has. Rows count by their squares, and so may be scaled by what an error of their
+        weights: in parts, such as those of each group of a convolution, [rows, features], in an order of features that
+            the pattern has. Rows count by their squares, and so may be scaled by what an error of their
             output costs.
         moments: second moments of the inputs of each part, [features, features].
         pattern: must fill the parts (`Pattern.fills`).
@@ -69,9 +69,10 @@ def remove_in_turn(
             found = _Bands(bands[part], inverse, pattern, None if rank is None else rank[part]).run(share)
             losses.append(found[0])
             units.append(found[1])
+    scores, costs = _joined(losses, units, pattern, max(weight.shape[1] for weight in weights))
     lengths = [len(weight) for weight in weights]
-    scores, costs = _joined(losses, units, pattern, weights[0].shape[1])
-    return Removals(list(scores.split(lengths)), list(costs.split(lengths)))
+    of_parts = (zip(table.split(lengths), weights, strict=True) for table in (scores, costs))
+    return Removals(*([rows[:, : weight.shape[1]] for rows, weight in found] for found in of_parts))
 
 
 def _joined(

@@ -32,6 +32,8 @@ from search_spaces.operators.ranking import columns, rank_weights, ranked
 EXACT = 100_000
 """In a layer of more weights the surgeon removes `SHARE` of what a row has left in each step, not one."""
 SHARE = 1 / 64
+GIVEN = 1 / 16
+"""The same where the order is given, so that the losses are exact whatever goes at once."""
 LARGEST = 1_000_000
 """In a layer of more weights Wanda chooses: the surgeon would take minutes."""
 
@@ -211,7 +213,7 @@ def _removals(
     """
     systems = inputs.systems(weight, pattern)
     orders = None if order is None else systems.parts(order)
-    share = 0.0 if order is None and weight.numel() <= EXACT else SHARE
+    share = GIVEN if order is not None else SHARE if weight.numel() > EXACT else 0.0
     return remove_in_turn(systems.parts(weight), systems.moments, pattern, orders, share=share), systems
 
 

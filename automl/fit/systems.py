@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -17,7 +18,7 @@ work grows with the square of a slice. 512 rows of 4,608 features would take hou
 class Systems:
     """The second moments of what a layer multiplies, and its weight in parts that belong to them.
 
-    Parts are those of the first group, slice by slice, then of the second: [out / groups, features / slices] each.
+    Parts are those of the first group, slice by slice, then of the second: [out / groups, features of a slice] each.
     """
 
     def __init__(self, matrix: Tensor, places: Tensor, *, intercept: bool, step: int) -> None:
@@ -26,19 +27,20 @@ class Systems:
         `moments_of`."""
         self._places = places
         self._groups, features = len(matrix), len(places)
-        units = features // step
-        self._slices = next(n for n in range(1, units + 1) if units % n == 0 and (n == units or features <= n * WIDEST))
+        slices = math.ceil(features / WIDEST)
+        self._width = math.ceil(features / slices / step) * step
+        self._slices = math.ceil(features / self._width)
         self._means, self.moments = [], []
         for group in matrix:
             second, mean = moments_of(group, intercept=intercept)
             self._means.append(mean)
-            for at in places.chunk(self._slices):
+            for at in places.split(self._width):
                 self.moments.append(second[at[:, None], at])
 
     def parts(self, table: Tensor) -> list[Tensor]:
         """The parts of what is shaped as the layer's weight."""
         rows = table.flatten(1)[:, self._places].chunk(self._groups)
-        return [part for group in rows for part in group.chunk(self._slices, dim=1)]
+        return [part for group in rows for part in group.split(self._width, dim=1)]
 
     def joined(self, parts: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
         """The inverse of `parts`."""

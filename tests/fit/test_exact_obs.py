@@ -164,11 +164,29 @@ def test_an_input_that_never_varies_leaves_its_weights_alone():
     assert torch.allclose(refitted(weight, kept, second, DAMPING)[:, 3], weight[:, 3])
 
 
-@pytest.mark.parametrize("places", [torch.arange(2 * WIDEST), torch.randperm(2 * WIDEST)])
-def test_wide_rows_are_taken_in_slices_and_joined_again(places):
-    matrix = torch.eye(2 * WIDEST + 1, dtype=torch.float64).expand(2, -1, -1)
-    systems = Systems(matrix, places, intercept=False, step=4)
-    weight = torch.randn(6, 2 * WIDEST)
+@pytest.mark.parametrize(
+    ("features", "widths"),
+    [(2 * WIDEST, [WIDEST, WIDEST]), (WIDEST + 3, [388, 383]), (1, [1]), (9, [9])],
+)
+def test_wide_rows_are_taken_in_slices_and_joined_again(features, widths):
+    matrix = torch.eye(features + 1, dtype=torch.float64).expand(2, -1, -1)
+    systems = Systems(matrix, torch.randperm(features), intercept=False, step=4)
+    weight = torch.randn(6, features)
     parts = systems.parts(weight)
-    assert [part.shape for part in parts] == [(3, WIDEST)] * 4 and len(systems.moments) == 4
+    assert [part.shape for part in parts] == [(3, width) for width in widths * 2]
+    assert [len(second) for second in systems.moments] == widths * 2
     assert torch.equal(systems.joined(parts, weight.shape), weight)
+
+
+def test_parts_of_several_widths_share_one_order():
+    one, second = layer(7, 4, 12)
+    two, other = layer(8, 3, 8)
+    pattern = pattern_of("1x4")
+    both = remove_in_turn([one, two], [second, other], pattern)
+    for i, (weight, matrix) in enumerate([(one, second), (two, other)]):
+        alone = remove_in_turn([weight], [matrix], pattern)
+        assert torch.equal(both.losses[i], alone.losses[0])
+        assert torch.equal(
+            both.scores[i].flatten().argsort(stable=True), alone.scores[0].flatten().argsort(stable=True)
+        )
+    assert both.scores[0].shape == one.shape and len(torch.cat([x.flatten() for x in both.scores]).unique()) == 18
