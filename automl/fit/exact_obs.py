@@ -202,13 +202,12 @@ class _Bands:
         kept = int((~self.gone).sum(1).max())
         which = self.gone.to(torch.int8).argsort(dim=1, stable=True)[:, :kept]  # [bands, kept]
         features = (which[:, :, None] * self.width + torch.arange(self.width)).flatten(1)
-        count = features.shape[1]
-        rows = self.inverse.gather(1, features[:, :, None].expand(-1, -1, self.inverse.shape[2]))
-        inverse = rows.gather(2, features[:, None].expand(-1, count, -1))
+        band = torch.arange(len(which))[:, None]
+        inverse = self.inverse[band[:, None], features[:, :, None], features[:, None]]
         waiting = self.waiting.gather(2, features[:, None].expand(-1, self.waiting.shape[1], -1))
         self.inverse = inverse.baddbmm_(waiting.mT, waiting, alpha=-1)
         self.weight = self.weight.gather(2, features[:, None].expand(-1, self.weight.shape[1], -1))
-        self.blocks = self.blocks[torch.arange(len(which))[:, None], which]
+        self.blocks = self.blocks[band, which]
         self.units, self.gone, self.zero = (x.gather(1, which) for x in (self.units, self.gone, self.zero))
         self.order = None if self.order is None else self.order.gather(1, which)
         self.waiting = waiting[:, :0]
