@@ -20,10 +20,12 @@ class EvaluationOptions:
 
     importance: Importance = "surgeon"
     """Which channels of a group stay: those that the others can make up for least; or those with the largest gradient
-    times weight, weight times typical activation, or weights."""
+    times weight, weight times typical activation, or weights. Which single weights stay: the same; taylor is activation
+    there."""
     reconstruction: Literal["least_squares", "sequential", "none"] = "least_squares"
     """How remaining weights are refitted: on the original's inputs, from matrices gathered once; on the inputs from the
-    network pruned so far, which costs a pass over the calibration data; or not."""
+    network pruned so far, which costs a pass over the calibration data; or not. So are the weights of sparse layers,
+    after a choice by magnitude as AdaPrune does it."""
     recalibration: Literal["auto", "batch_norm", "none"] = "auto"
     """Whether batch-norm statistics are estimated anew on training batches; auto: unless the fit was sequential, which
     has already set them."""
@@ -65,17 +67,20 @@ class EvaluationOptions:
         return chosen == "batch_norm" or (chosen == "auto" and self.reconstruction != "sequential")
 
 
-DEFAULTS = {"importance": "activation", "reconstruction": "none"}
-"""What an evaluation of sparse weights does where a study file says nothing."""
-CHOICES = {"importance": ("activation", "magnitude"), "reconstruction": ("none",)}
+DEFAULTS = {"importance": "surgeon", "reconstruction": "least_squares"}
+"""What an evaluation does where nothing is cut and a study file says nothing."""
+CHOICES = {"importance": ("surgeon", "activation", "magnitude"), "reconstruction": ("least_squares", "none")}
 
 
 def sparse_settings(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The section `evaluation` of a study of weights: what is `given`, and `DEFAULTS`. Errors: `ConfigError`."""
+    """The section `evaluation` of a study without channels and depth: what is `given`, and `DEFAULTS`.
+
+    Errors: `ConfigError`.
+    """
     for name, choices in CHOICES.items():
         if name in given and given[name] not in choices:
             raise ConfigError(
-                f"{name} cannot be {given[name]!r} with `space: weights`, which keeps weights one by one and refits "
-                f"none: expected {' or '.join(choices)}"
+                f"{name} cannot be {given[name]!r} where neither channels nor blocks go: expected one of "
+                f"{', '.join(choices)}"
             )
     return {**DEFAULTS, **given}

@@ -14,18 +14,21 @@ MOST_VALUES = 10_000
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, which knows YAML 1.1, with the exponents of 1.2."""
+    """PyYAML's safe loader, which knows YAML 1.1, with the exponents of 1.2 and without numbers to the base of 60."""
 
 
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"), list("-+.0123456789")
 )
+for digit in "123456789":  # 2:4 is text, not 124; before what YAML 1.1 makes of it
+    _Loader.yaml_implicit_resolvers[digit].insert(0, ("tag:yaml.org,2002:str", re.compile(r"[0-9]+:[0-9]+$")))
 
 
 def read_text(text: str) -> tuple[Any, yaml.Node | None]:
     """What `text` says, and the tree of its nodes, which know their lines; a `ConfigError` says what is wrong with it.
 
-    `1e-3` is a number, which YAML 1.1 takes for text. Aliases may be used, but not to hold themselves or to multiply.
+    `1e-3` is a number, which YAML 1.1 takes for text, and `2:4` is text, which it takes for 124.
+    Aliases may be used, but not to hold themselves or to multiply.
     """
     try:
         node = yaml.compose(text, Loader=_Loader)

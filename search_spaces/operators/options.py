@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from search_spaces.codecs.widths import WIDTHS
 from search_spaces.errors import SpaceError
+from search_spaces.operators.patterns import pattern_of
 
 
 @dataclass(frozen=True)
@@ -100,12 +101,16 @@ class SparsityOptions(Options):
 
     lowers: ClassVar[frozenset[str]] = frozenset({"params", "size_bytes"})
 
+    pattern: str = "unstructured"
+    """Where weights may remain: `unstructured`, anywhere; `2:4` or another N:M, N of every M consecutive inputs of an
+    output, or the whole layer; `1x4`, `4x4` or others, whole blocks of so many outputs and inputs."""
     min_keep: float = 0.1
-    """The smallest fraction of a layer's weights that may remain."""
+    """The smallest fraction of a layer's weights that may remain, where the pattern does not say how many do."""
     exclude: tuple[str, ...] = ()
     """Layers whose weights all stay; `*` and `?` match as in file names."""
 
     def __post_init__(self) -> None:
+        pattern_of(self.pattern)  # an unknown one is refused
         if not 0 < self.min_keep <= 1:
             raise SpaceError(f"min_keep is a fraction in (0, 1], got {self.min_keep}")
 

@@ -90,10 +90,26 @@ BASE = {"name": "n", "model": "small_cnn", "data": "digits", "budget": "size <= 
 
 def test_the_evaluation_has_defaults_that_fit_weights():
     config = StudyConfig.from_dict(BASE)
-    assert (config.evaluation.importance, config.evaluation.reconstruction) == ("activation", "none")
+    assert (config.evaluation.importance, config.evaluation.reconstruction) == ("surgeon", "least_squares")
     assert StudyConfig.from_record(config.to_record()).evaluation == config.evaluation
     chosen = StudyConfig.from_dict({**BASE, "evaluation": {"importance": "magnitude"}})
-    assert (chosen.evaluation.importance, chosen.evaluation.reconstruction) == ("magnitude", "none")
+    assert (chosen.evaluation.importance, chosen.evaluation.reconstruction) == ("magnitude", "least_squares")
+
+
+def test_a_study_recorded_before_weights_were_refitted_keeps_what_it_says():
+    record = StudyConfig.from_dict({**BASE, "evaluation": {"importance": "activation", "reconstruction": "none"}})
+    again = StudyConfig.from_record(record.to_record()).evaluation
+    assert (again.importance, again.reconstruction) == ("activation", "none")
+
+
+def test_a_pattern_is_read_from_yaml_as_it_is_written(tmp_path):
+    data = "{name: digits, validation_size: 400, calibration_size: 256}"
+    study = f"name: n\nmodel: small_cnn\ndata: {data}\nbudget: size <= 70%\nspace: {{sparsity: {{pattern: 2:4}}}}\n"
+    (tmp_path / "study.yaml").write_text(study)
+    assert StudyConfig.from_file(tmp_path / "study.yaml").space.sparsity.pattern == "2:4"
+    ran = command("inspect", tmp_path / "study.yaml", "--trials", "10")
+    assert ran.code == 0, ran.err
+    assert "5 tensors of which weights can go in the pattern 2:4" in ran.out
 
 
 @pytest.mark.parametrize(
@@ -105,9 +121,11 @@ def test_the_evaluation_has_defaults_that_fit_weights():
         ({"space": {"name": "weights", "round_to": 8}}, "round_to: is no option of sparsity"),
         ({"space": {"name": "weights", "steps": 8}}, "steps: is no option of sparsity"),
         ({"space": "weight"}, "expected one of channels, depth, weights"),
-        ({"evaluation": {"importance": "surgeon"}}, "importance cannot be 'surgeon' with `space: weights`"),
+        ({"evaluation": {"importance": "taylor"}}, "importance cannot be 'taylor' where neither channels nor blocks"),
+        ({"space": {"sparsity": {"pattern": "4:2"}}}, "pattern '4:2' keeps 4 of every 2 weights"),
+        ({"space": {"sparsity": {"pattern": "blocks"}}}, "pattern cannot be 'blocks'"),
         ({"evaluation": {"reconstruction": "sequential"}}, "reconstruction cannot be 'sequential'"),
-        ({"evaluation": {"importance": "magnitute"}}, "expected activation or magnitude"),
+        ({"evaluation": {"importance": "magnitute"}}, "expected one of surgeon, activation, magnitude"),
         ({"evaluation": 3}, "expected a mapping"),
     ],
 )

@@ -17,7 +17,16 @@ BOMB = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("1e-3", 0.001), ("-1E5", -1e5), (".5e3", 500.0), ("5.e+2", 500.0), ("1e3x", "1e3x"), ("e5", "e5"), ("3", 3)],
+    [
+        ("1e-3", 0.001),
+        ("-1E5", -1e5),
+        (".5e3", 500.0),
+        ("5.e+2", 500.0),
+        ("1e3x", "1e3x"),
+        ("e5", "e5"),
+        ("3", 3),
+        ("2:4", "2:4"),
+    ],
 )
 def test_exponents_are_numbers(text, value):
     got = read_text(f"value: {text}")[0]["value"]

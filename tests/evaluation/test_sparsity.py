@@ -15,7 +15,8 @@ from automl.errors import BudgetError
 from automl.evaluation import Evaluator
 from automl.export.packed import pack
 from automl.fit.sparsity import input_scales
-from search_spaces import Plan, Sparsity, weight_space
+from search_spaces import NetworkSpace, Plan, Sparsity, SparsityStep, weight_space
+from search_spaces.operators.ranking import columns
 
 ACTIVATION = EvaluationOptions(importance="activation", reconstruction="none", precision="float32")
 MAGNITUDE = EvaluationOptions(importance="magnitude", reconstruction="none", precision="float32")
@@ -89,6 +90,36 @@ def test_activations_choose_better_than_magnitude(problem, space, evaluator):
         return np.mean([judge(at(space, keep)).values["loss"] for keep in (0.15, 0.2, 0.25, 0.3)])
 
     assert mean_loss(ACTIVATION) < mean_loss(MAGNITUDE)
+
+
+def test_refitted_weights_are_better_and_those_of_the_surgeon_best(problem, space):
+    def mean_loss(importance, reconstruction):
+        options = EvaluationOptions(importance=importance, reconstruction=reconstruction, precision="float32")
+        judge = Evaluator(problem, space, options, threads=1)
+        return np.mean([judge(at(space, keep)).values["loss"] for keep in (0.1, 0.15, 0.2, 0.25)])
+
+    magnitude, adaprune, surgeon = (
+        mean_loss(*how) for how in (("magnitude", "none"), ("magnitude", "least_squares"), ("surgeon", "least_squares"))
+    )
+    assert surgeon < adaprune < magnitude
+
+
+@pytest.mark.parametrize("pattern", ["2:4", "1x4"])
+def test_a_pattern_holds_and_is_counted_in_a_joint_space(problem, pattern):
+    operators = {"channels": {}, "rank": {}, "sparsity": {"pattern": pattern}, "code": {}}
+    space = NetworkSpace(problem.model, problem.example_inputs, operators)
+    judge = Evaluator(problem, space, EvaluationOptions(precision="float32"), threads=1)
+    for seed in range(3):
+        point = space.decode(np.random.default_rng(seed).uniform(0.3, 1, len(space.knobs)))
+        network, step = judge.network(point), judge.plan(point).get(SparsityStep)
+        counted = sum(int(p.count_nonzero()) for p in network.parameters())
+        assert 0.97 * space.cost(point, "params") <= counted <= space.cost(point, "params")  # some are rounded to 0
+        for name, count in step.counts.items():
+            weight = network.get_parameter(name)
+            assert int(weight.count_nonzero()) <= count
+            if pattern == "2:4" and count < weight.numel():
+                rows = weight.flatten(1)[:, columns(weight)] != 0
+                assert all(int(group.sum(1).max()) <= 2 for group in rows.split(4, dim=1))
 
 
 class TwoInputs(nn.Module):

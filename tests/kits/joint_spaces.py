@@ -15,18 +15,20 @@ SETS = [
     tuple(OPERATORS),
 ]
 OPTIONS = {"channels": {"min_keep": 0.1}, "depth": {"skips": True}, "rank": {}, "sparsity": {}, "code": {}}
+PATTERNS = ("2:4", "3:8", "1x4", "2x4")
+"""Of `sparsity`, beside the one of its own."""
 
 
 def make_network(names, seed):
     return RandomNetwork(seed, DEEP) if "depth" in names else RandomNetwork(seed)
 
 
-def make_space(names, seed):
-    """The space of these operators, None where nothing can change, and an input."""
+def make_space(names, seed, **more):
+    """The space of these operators, with `more` options of some, None where nothing can change, and an input."""
     model = make_network(names, seed)
     x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
     try:
-        return NetworkSpace(model, (x,), {name: OPTIONS[name] for name in names}), x
+        return NetworkSpace(model, (x,), {name: OPTIONS[name] | more.get(name, {}) for name in names}), x
     except SpaceError as error:
         assert "nothing to search" in str(error), error
         return None, x

@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from search_spaces import CodeStep, Plan, rebuild, trace
 from search_spaces.codecs.packing import pack
 from tests.kits import amount
-from tests.kits.joint_spaces import SETS, make_space, random_levels
+from tests.kits.joint_spaces import PATTERNS, SETS, make_space, random_levels
 
 NETWORKS = amount.of(60, 20)
 """Of each set of operators: 1,020 in all, or 340."""
@@ -25,6 +25,19 @@ def test_costs_are_monotone_and_those_of_the_built_network(names):
             built += 1
             check(space, x, np.random.default_rng(seed), f"{names}, seed {seed}")
     assert built > NETWORKS // 4
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("names", [names for names in SETS if "sparsity" in names], ids="+".join)
+def test_so_are_those_of_every_pattern(names, pattern):
+    torch.set_num_threads(1)
+    built = 0
+    for seed in range(NETWORKS):
+        space, x = make_space(names, seed, sparsity={"pattern": pattern})
+        if space is not None and built < NETWORKS // 4:
+            built += 1
+            check(space, x, np.random.default_rng(seed), f"{names} of pattern {pattern}, seed {seed}")
+    assert built > NETWORKS // 20
 
 
 def check(space, x, rng, where):
