@@ -26,6 +26,11 @@ class Fitter(ABC, Generic[AnOperator]):
         self.operator = operator
         self.options = options
 
+    @property
+    def fits(self) -> bool:
+        """Whether it gives weights values that follow from the inputs of the layers of each network."""
+        return False
+
     def layers(self) -> Sequence[str]:
         """The layers of the original network whose statistics it needs."""
         return ()

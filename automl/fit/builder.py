@@ -88,7 +88,7 @@ class Builder:
 
     @property
     def _any_fitted(self) -> bool:
-        return any(operator.fitted for operator in self.space.operators)
+        return any(fitter.fits for fitter in self._fitters.values())
 
     @property
     def original(self) -> fx.GraphModule:

@@ -31,6 +31,11 @@ class CodeFitter(Fitter[Code]):
         self._known: dict[tuple[str, int], tuple[Tensor, Rounded]] = {}
         """Layer and bits -> the weight rounded last, and what came of it."""
 
+    @property
+    def fits(self) -> bool:
+        """Rounding is compensated by what the inputs of the layer are."""
+        return True
+
     def layers(self) -> Sequence[str]:
         """All whose weights may be integers."""
         return [tensor.layers[0] for tensor in self.operator.tensors]

@@ -45,6 +45,11 @@ class RankFitter(Fitter[Rank]):
         self._known: dict[str, tuple[Tensor, Tensor | None, Decomposition]] = {}
         """Layer -> the weight decomposed last, the moments of its inputs, and what came of it."""
 
+    @property
+    def fits(self) -> bool:
+        """Factors are those that the inputs of the layer make the best of."""
+        return True
+
     def layers(self) -> Sequence[str]:
         """All that may be factorised."""
         return [tensor.layers[0] for tensor in self.operator.tensors]

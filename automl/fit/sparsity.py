@@ -77,6 +77,11 @@ class SparsityFitter(Fitter[Sparsity]):
         """Tensor -> weight and input sums that were looked at last; the rank of each weight, and what removing it costs
         after those before it."""
 
+    @property
+    def fits(self) -> bool:
+        """Weights are chosen, or refitted, by what the inputs of the layer are."""
+        return self._refits or self.options.importance == "surgeon"
+
     def scores(self, statistics: Statistics, problem: Problem) -> Mapping[str, np.ndarray]:
         """Tensor -> the scale of each of its input channels: [in channels]."""
         if self.options.importance != "magnitude":

@@ -106,11 +106,6 @@ class Operator(ABC):
         """Whether it removes channels or calls."""
         return self.options_type.structural
 
-    @property
-    def fitted(self) -> bool:
-        """Whether weights are chosen from the statistics of the layers of each network that is built."""
-        return False
-
     def canonical(self, before: Sheet, levels: np.ndarray) -> np.ndarray:
         """The one form of all levels that make the same network of that of `before`: [n_knobs].
 

@@ -82,11 +82,6 @@ class Code(SiteOperator):
         )
         self.basis = basis.changed(coded=tuple(int(site) for site in self.sites))
 
-    @property
-    def fitted(self) -> bool:
-        """Rounding is compensated by what the inputs of the layer are."""
-        return True
-
     def price(self, sheet: Sheet, levels: np.ndarray) -> Sheet:
         """The sheet with so many bits for each weight."""
         bits = np.full(len(sheet.pieces.read), float(FLOAT_BITS))

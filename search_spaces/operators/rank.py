@@ -120,11 +120,6 @@ class Rank(SiteOperator):
         cost: np.ndarray = pieces.read * first * np.maximum(self._spread, 1) + pieces.made * second
         return cost
 
-    @property
-    def fitted(self) -> bool:
-        """Factors are those that the inputs of the layer make the best of."""
-        return True
-
     def ranks(self, sheet: Sheet, levels: np.ndarray) -> np.ndarray:
         """The rank of each site with a knob, 0 for whole, where the layers are as `sheet` has them: [n_knobs]."""
         pieces = sheet.pieces

@@ -120,11 +120,6 @@ class Sparsity(SiteOperator):
             return f"has zeros that do not fill blocks of {self._pattern_name}"
         return None
 
-    @property
-    def fitted(self) -> bool:
-        """Weights are chosen, and those that stay refitted, by the inputs of the layer."""
-        return True
-
     def title(self) -> str:
         """How many tensors can lose weights."""
         single = "single weights can go" if self.pattern.free else f"weights can go in the pattern {self._pattern_name}"
