@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from search_spaces.codecs.widths import WIDTHS
+from search_spaces.codecs.number_formats import FORMATS, NumberFormat
 from search_spaces.errors import SpaceError
 
 
@@ -114,14 +114,26 @@ class CodeOptions(Options):
         "training": "it would move weights off their integers. Leave `training` out of `evaluation` and `finish`",
     }
 
-    bits: tuple[int, ...] = (4, 8)
-    """Bits of the integers, beside the floating point that the weights have."""
+    formats: tuple[str, ...] = ("int4", "int8")
+    """The formats of weights, beside the floating point that they have: some of binary, ternary, int2 to int8."""
+    bits: tuple[int, ...] = ()
+    """The same in the words of earlier versions: [4, 8] is int4 and int8. It stands alone, without formats."""
     exclude: tuple[str, ...] = ()
     """Layers that keep their format; `*` and `?` match as in file names."""
 
     def __post_init__(self) -> None:
-        if not self.bits or not set(self.bits) <= set(WIDTHS):
-            raise SpaceError(f"bits are some of {', '.join(map(str, WIDTHS))}, got {list(self.bits)}")
+        if not set(self.bits) <= {4, 8}:
+            raise SpaceError(f"bits are some of 4 and 8, got {list(self.bits)}. Name others in formats, such as int3")
+        if self.bits and self.formats != CodeOptions.formats:
+            raise SpaceError(f"expected formats or bits, got formats {list(self.formats)} too: leave bits out")
+        if not self.formats or not set(self.formats) <= set(FORMATS):
+            raise SpaceError(f"formats are some of {', '.join(FORMATS)}, got {list(self.formats)}")
+
+    @property
+    def chosen(self) -> tuple[NumberFormat, ...]:
+        """The formats, whichever way they were asked for, in the order of what they take."""
+        names = {f"int{bits}" for bits in self.bits} or set(self.formats)
+        return tuple(form for name, form in FORMATS.items() if name in names)
 
 
 OPTIONS: dict[str, type[Options]] = {

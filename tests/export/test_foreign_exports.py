@@ -174,5 +174,5 @@ def test_nothing_is_allocated_for_a_shape_that_is_refused(folder):
         {"w.integers": BYTES, "w_scale": torch.ones(2)},
         {KEY: json.dumps(PACKED["integers of a huge shape"][0])},
     )
-    with pytest.raises(ValueError, match="do not fill a tensor of shape"):  # and not that memory is short
+    with pytest.raises(ValueError, match="do not fill a tensor"):  # and not that memory is short
         packing.unpack(folder / "model.safetensors")
