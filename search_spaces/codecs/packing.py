@@ -70,10 +70,11 @@ class _Form:
 
 def laid_out(tensors: Mapping[str, Tensor], formats: Sequence[NumberFormat], *, coded: bool) -> bytes:
     """The content of a file like those of `pack` with integers of these `formats`, which is coded or is not."""
+    end = sum(tensor.nbytes for tensor in tensors.values())
     content: dict[str, Tensor] = {}
     packed: dict[str, Packed] = {}
     for name in tensors:
-        form = _Choice(name, tensors, formats, coded).smallest
+        form = _Choice(name, tensors, end, formats, coded).smallest
         content.update({name + suffix: part for suffix, part in form.parts().items()})
         if form.how is not None:
             packed[name] = form.how
@@ -87,6 +88,8 @@ class _Choice:
     name: str
     tensors: Mapping[str, Tensor]
     """All of the state dict."""
+    end: int
+    """Their bytes: no offset of the file is higher."""
     formats: Sequence[NumberFormat]
     """Those that integers may have."""
     coded: bool
@@ -100,15 +103,11 @@ class _Choice:
     def _tensor(self) -> Tensor:
         return self.tensors[self.name]
 
-    @cached_property
-    def _end(self) -> int:
-        return sum(tensor.nbytes for tensor in self.tensors.values())  # no offset of the file is higher
-
     def _forms(self) -> Iterator[_Form]:
         """Those whose names the network has not given to other tensors."""
         tensor = self._tensor
         dtype = TYPES.get(tensor.dtype, LONGEST_TYPE)
-        length = line_bytes(self.name, dtype, tensor.shape, self._end) + tensor.nbytes
+        length = line_bytes(self.name, dtype, tensor.shape, self.end) + tensor.nbytes
         yield _Form(length, None, lambda: {"": tensor})
         if tensor.ndim < 2:
             return
@@ -136,7 +135,7 @@ class _Choice:
         for suffix, part in parts.items():
             dtype = TYPES.get(self._tensor.dtype, LONGEST_TYPE) if suffix == VALUES else "U8"
             count = part.length // (self._tensor.element_size() if suffix == VALUES else 1)
-            length += line_bytes(self.name + suffix, dtype, [count], self._end) + part.length
+            length += line_bytes(self.name + suffix, dtype, [count], self.end) + part.length
         yield _Form(length, how, lambda: {suffix: part.write() for suffix, part in parts.items()})
 
     def _which(self, kept: np.ndarray) -> dict[str, Stream]:

@@ -41,9 +41,10 @@ def body(symbols: npt.NDArray[np.uint8], counts: Counts) -> bytes:
     for start in reversed(range(0, len(symbols), max(lanes, 1))):  # what is read last is written first
         part = symbols[start : start + lanes]
         now, frequency = state[: len(part)], frequencies[part]
-        high = np.flatnonzero(now >= frequency << (32 - PRECISION))
+        (high,) = (now >= frequency << (32 - PRECISION)).nonzero()
         words.append(now[high] & 0xFFFF)
         now[high] >>= 16
-        now[:] = (now // frequency << PRECISION) + now % frequency + before[part]
+        whole, rest = np.divmod(now, frequency)
+        now[:] = (whole << PRECISION) + rest + before[part]
     stream = np.concatenate(words[::-1]).astype("<u2")
     return frequencies.astype("<u2").tobytes() + state.astype("<u4").tobytes() + stream.tobytes()

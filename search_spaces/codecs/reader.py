@@ -221,7 +221,7 @@ def _rans(body: Bytes, count: int, size: int, lanes: int) -> Bytes:
         found = symbol_of[slot]
         out[start : start + len(now)] = found
         now[:] = frequencies[found] * (now >> PRECISION) + slot - before[found]
-        low = np.flatnonzero(now < LOWEST_STATE)
+        (low,) = (now < LOWEST_STATE).nonzero()
         if at + len(low) > len(words):
             raise ValueError("expected more words in a stream of rANS than there are. Export again")
         now[low] = now[low] << 16 | words[at : at + len(low)]

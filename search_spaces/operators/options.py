@@ -114,25 +114,25 @@ class CodeOptions(Options):
         "training": "it would move weights off their integers. Leave `training` out of `evaluation` and `finish`",
     }
 
-    formats: tuple[str, ...] = ("int4", "int8")
+    formats: tuple[str, ...] = ()
     """The formats of weights, beside the floating point that they have: some of binary, ternary, int2 to int8."""
-    bits: tuple[int, ...] = ()
-    """The same in the words of earlier versions: [4, 8] is int4 and int8. It stands alone, without formats."""
+    bits: tuple[int, ...] = (4, 8)
+    """Where no formats are named: [4, 8] is int4 and int8."""
     exclude: tuple[str, ...] = ()
     """Layers that keep their format; `*` and `?` match as in file names."""
 
     def __post_init__(self) -> None:
-        if not set(self.bits) <= {4, 8}:
+        if not self.bits or not set(self.bits) <= {4, 8}:
             raise SpaceError(f"bits are some of 4 and 8, got {list(self.bits)}. Name others in formats, such as int3")
-        if self.bits and self.formats != CodeOptions.formats:
+        if self.formats and self.bits != CodeOptions.bits:
             raise SpaceError(f"expected formats or bits, got formats {list(self.formats)} too: leave bits out")
-        if not self.formats or not set(self.formats) <= set(FORMATS):
+        if not set(self.formats) <= set(FORMATS):
             raise SpaceError(f"formats are some of {', '.join(FORMATS)}, got {list(self.formats)}")
 
     @property
     def chosen(self) -> tuple[NumberFormat, ...]:
         """The formats, whichever way they were asked for, in the order of what they take."""
-        names = {f"int{bits}" for bits in self.bits} or set(self.formats)
+        names = set(self.formats) or {f"int{bits}" for bits in self.bits}
         return tuple(form for name, form in FORMATS.items() if name in names)
 
 

@@ -41,7 +41,7 @@ def test_bits_are_read_as_ever_and_formats_have_names():
     for options, message in (
         ({"bits": (3,)}, "formats, such as int3"),
         ({"formats": ("int9",)}, "formats are some of binary, ternary"),
-        ({"formats": ()}, "formats are some of"),
+        ({"bits": ()}, "bits are some of"),
         ({"bits": (4,), "formats": ("int3",)}, "leave bits out"),
     ):
         with pytest.raises(SpaceError, match=message):
