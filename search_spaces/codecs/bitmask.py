@@ -3,7 +3,8 @@
 A packed file is a safetensors file in which a tensor with many zeros stands as its non-zeros, `NAME.values`, and a bit
 for each of its numbers, `NAME.mask`, with its shape in the metadata. A tensor with few zeros stands there as it is, and
 so does every vector: biases and statistics are small, and evaluation changes which of them are zero. Whoever writes
-the file and whoever predicts its length choose between the two forms by these sums. (A third form is in `integers`.)
+the file and whoever predicts its length choose between the two forms by these sums. (A third form is in `integers`; in
+a coded file the mask is a stream of `streams`, or gaps stand for it.)
 """
 
 from __future__ import annotations
