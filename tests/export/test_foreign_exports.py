@@ -154,7 +154,10 @@ PACKED = {
         {"shapes": {"w": [10**6, 10**6]}, "coded": True},
         {"w.values": torch.zeros(0), "w.gaps": RANS},
     ),
-    "a coded mask that is none": ({"shapes": {"w": [2, 2]}, "coded": True}, {"w.values": torch.zeros(4), "w.mask": BYTES}),
+    "a coded mask that is none": (
+        {"shapes": {"w": [2, 2]}, "coded": True},
+        {"w.values": torch.zeros(4), "w.mask": BYTES},
+    ),
     "gaps of floats": ({"shapes": {"w": [2, 2]}, "coded": True}, {"w.values": torch.zeros(4), "w.gaps": torch.ones(9)}),
     "no shapes": ({"shapes": 7}, {"w": BYTES}),
     "a list": ([1], {"w": BYTES}),
