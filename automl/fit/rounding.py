@@ -124,7 +124,7 @@ def descended(
     A round takes column after column, and gives each weight the integer that is best beside all others of its row,
     which is the nearest to the minimum of a parabola; then each row the scale that is best for its integers, by least
     squares. Neither raises the error (with the moments damped as in `compensated`). On ResNet-20 it nearly halved the
-    error of one bit and took a seventh off that of two. Integers that are 0 where `form` has no 0 stay, as they were pruned.
+    error of one bit and took a seventh off that of two. Integers that are 0 where `form` has no 0 stay.
 
     `weight`: [out, features]; `second_moments`: [features, features]; `integers`: int8, [out, features]; `scale`:
     [out], float32.
