@@ -7,6 +7,7 @@ import dataclasses
 import importlib.metadata
 import json
 import math
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,10 @@ from automl.export.subject import Subject, cause_of, largest_difference, run_mod
 from automl.measures import state_tensors
 from automl.util.names import nearest
 from search_spaces import Plan, SparsityStep, rebuild, trace
+from search_spaces.codecs import reader
+
+READER = "read_packed.py"
+"""What a packed file is read with where only NumPy is: a copy of `search_spaces.codecs.reader`."""
 
 PROBE_VALUES = 32
 PROBE_TOLERANCE = 1e-3
@@ -56,8 +61,8 @@ def export(
     The files are `model.safetensors`, `model.pt2` (torch.export), `model.onnx` and `manifest.json`; the last two
     programs take any batch size, and all are in float32 and eval mode. Each file is loaded again and compared with
     the network on the example batch, on one of one sample more, and on a single sample; only when all agree do the
-    files appear in `out`, the manifest last. `network` is not changed. Where the plan keeps single weights,
-    `model.safetensors` is a packed file (`automl.export.packed`); the other files store the zeros.
+    files appear in `out`, the manifest last. `network` is not changed. Where the plan keeps single weights or changes
+    their format, `model.safetensors` is a packed file, which `read_packed.py` beside it reads with NumPy alone.
 
     Args:
         network: the compressed network.
@@ -97,6 +102,8 @@ def export(
             (stage / MANIFEST).write_text(text + "\n", encoding="utf-8")
             # The manifest goes last: files that a crash left half replaced do not match the one that stands there.
             paths = {name: stage / FORMATS[name].file for name in formats} | {"manifest": stage / MANIFEST}
+            if plan.packed and "safetensors" in formats:
+                shutil.copyfile(reader.__file__, out / READER)
             return [_publish(kind, path, out) for kind, path in paths.items()]
     except OSError as error:
         raise ExportError(f"cannot write the export to {out}: {error}. Choose another folder") from error
@@ -188,7 +195,7 @@ def _format(name: str, plan: Plan) -> Format:
 
 def _zeros(name: str) -> str:
     """What becomes of the zeros of a sparse network in the file of a format."""
-    return "packed: non-zeros and bit masks" if name == "safetensors" else "stored: as large as without sparsity"
+    return "packed: each in its smallest form" if name == "safetensors" else "stored: as large as without sparsity"
 
 
 def _write(name: str, kind: Format, subject: Subject, stage: Path) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from automl.fit.shift import add_shift, takes_up_shift
 from automl.fit.statistics import Moments, Statistics
 from automl.tasks.problem import Problem
 from search_spaces import Code, CodeStep
+from search_spaces.codecs.number_formats import BY_LEVEL, FORMATS, NumberFormat
 from search_spaces.graph.tensors import Layer
 from search_spaces.pricing.metrics import FLOAT_BITS
 
@@ -28,8 +29,8 @@ class CodeFitter(Fitter[Code]):
 
     def __init__(self, operator: Code, options: EvaluationOptions) -> None:
         super().__init__(operator, options)
-        self._known: dict[tuple[str, int], tuple[Tensor, Rounded]] = {}
-        """Layer and bits -> the weight rounded last, and what came of it."""
+        self._known: dict[tuple[str, str], tuple[Tensor, Rounded]] = {}
+        """Layer and format -> the weight rounded last, and what came of it."""
 
     @property
     def fits(self) -> bool:
@@ -50,9 +51,9 @@ class CodeFitter(Fitter[Code]):
             weight = network.get_parameter(f"{name}.weight").detach()
             errors = [
                 0.0
-                if bits == FLOAT_BITS
-                else _error(weight, self._rounded(network, name, bits, moments, norms), moments, name)
-                for bits in knob.levels
+                if level == FLOAT_BITS
+                else _error(weight, self._rounded(network, name, BY_LEVEL[level], moments, norms), moments, name)
+                for level in knob.levels
             ]
             curves[knob.name] = np.maximum.accumulate(np.array(errors)[::-1])[::-1]
         return curves
@@ -61,27 +62,28 @@ class CodeFitter(Fitter[Code]):
         """Round the weights, and let biases and norms take up what that does to mean outputs."""
         norms = lone_norms(network)
         found = {
-            name: self._rounded(network, name, int(form.removeprefix("int")), moments, norms)
-            for name, form in step.formats.items()
+            name: self._rounded(network, name, FORMATS[form], moments, norms) for name, form in step.formats.items()
         }
         for name, rounded in found.items():
             add_shift(network, name, rounded.shift, norms)
         return self.operator.rebuild(network, step, partial(_quantize, found)), moments
 
     def _rounded(
-        self, network: fx.GraphModule, name: str, bits: int, moments: Moments, norms: Mapping[str, str]
+        self, network: fx.GraphModule, name: str, form: NumberFormat, moments: Moments, norms: Mapping[str, str]
     ) -> Rounded:
         weight = network.get_parameter(f"{name}.weight").detach()
-        known = self._known.get((name, bits))
+        known = self._known.get((name, form.name))
         if known is not None and known[0].shape == weight.shape and torch.equal(known[0], weight):
             return known[1]
         intercept = takes_up_shift(network, name, norms)
-        rounded = round_layer(weight, bits, moments.inputs.get(name), intercept=intercept)
-        self._known[name, bits] = (weight.clone(), rounded)
+        rounded = round_layer(weight, form, moments.inputs.get(name), intercept=intercept, pruned=self.operator.pruned)
+        self._known[name, form.name] = (weight.clone(), rounded)
         return rounded
 
 
-def _quantize(found: Mapping[str, Rounded], name: str, layer: Layer, bits: int) -> tuple[Tensor, Tensor, Tensor | None]:
+def _quantize(
+    found: Mapping[str, Rounded], name: str, layer: Layer, form: NumberFormat, pruned: bool
+) -> tuple[Tensor, Tensor, Tensor | None]:
     return found[name].weight, found[name].scale, layer.bias
 
 

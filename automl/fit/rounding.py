@@ -12,25 +12,30 @@ import torch
 from torch import Tensor
 
 from automl.fit.moments import damped_cholesky, moments_of, shift_of, squared_errors
+from search_spaces.codecs.number_formats import NumberFormat
+from search_spaces.operators.code import nearest_integer
 
 FACTORS = 50
 """How many clipping factors are tried for each scale, evenly from 1 down to `LOWEST`."""
 
 LOWEST = 0.3
 
+LOWEST_OF_FEW = 0.06
+"""The same in formats of at most `FEW` integers, whose highest stands for far less than the largest weight."""
+
+FEW = 4
+
 DAMPING = 0.01
 """Added to the diagonal of the second moments, relative to its mean, as GPTQ does."""
+
+ROUNDS = 5
+"""Of coordinate descent, each over all columns and the scales."""
 
 BLOCK = 128
 """So many columns hand their errors on to all columns after them in one matrix product."""
 
 
-def highest(bits: int) -> int:
-    """The largest whole number of `bits` bits; the lowest is its negative, so that the range is symmetric."""
-    return (1 << (bits - 1)) - 1
-
-
-def scales(weight: Tensor, bits: int, power: Tensor | None = None) -> Tensor:
+def scales(weight: Tensor, form: NumberFormat, power: Tensor | None = None) -> Tensor:
     """The scale of each output channel that rounds to nearest with the least squared error: [out], float32.
 
     The highest number stands for the largest weight times a clipping factor; `FACTORS` of them are tried, 1 being
@@ -41,20 +46,25 @@ def scales(weight: Tensor, bits: int, power: Tensor | None = None) -> Tensor:
     features were uncorrelated. Without it all weights count alike.
     """
     weight = weight.double()
-    absmax = weight.abs().amax(1) / highest(bits)
+    absmax = weight.abs().amax(1) / form.highest
     best, least = _positive(absmax), torch.full_like(absmax, torch.inf)
-    for factor in torch.linspace(1, LOWEST, FACTORS, dtype=torch.float64):
+    lowest = LOWEST if len(form.grid) > FEW else LOWEST_OF_FEW
+    for factor in torch.linspace(1, lowest, FACTORS, dtype=torch.float64):
         scale = _positive(factor * absmax)
-        squares = (_rounded(weight, scale, bits) * scale.double()[:, None] - weight).square()
+        squares = (_rounded(weight, scale, form) * scale.double()[:, None] - weight).square()
         error = squares.sum(1) if power is None else squares @ power.double()
         best = torch.where(error < least, scale, best)
         least = torch.minimum(error, least)
     return best
 
 
-def nearest(weight: Tensor, scale: Tensor, bits: int) -> Tensor:
-    """The nearest number of steps to each weight, [out, features], within the range of `bits` bits: int8."""
-    return _rounded(weight.double(), scale, bits).to(torch.int8)
+def nearest(weight: Tensor, scale: Tensor, form: NumberFormat, *, pruned: bool = False) -> Tensor:
+    """The nearest number of steps to each weight, [out, features], among those of `form`: int8.
+
+    Weights that are 0 stay 0, also where `form` has no 0 if they are `pruned`.
+    """
+    integers = _rounded(weight.double(), scale, form).to(torch.int8)
+    return integers.masked_fill(_stays(weight, form, pruned=pruned), 0)
 
 
 def dequantized(integers: Tensor, scale: Tensor) -> Tensor:
@@ -63,7 +73,13 @@ def dequantized(integers: Tensor, scale: Tensor) -> Tensor:
 
 
 def compensated(
-    weight: Tensor, second_moments: Tensor, scale: Tensor, bits: int, *, damping: float = DAMPING
+    weight: Tensor,
+    second_moments: Tensor,
+    scale: Tensor,
+    form: NumberFormat,
+    *,
+    pruned: bool = False,
+    damping: float = DAMPING,
 ) -> Tensor:
     """Whole numbers of steps, chosen so that the weights of a row make up for each other's errors: int8.
 
@@ -73,31 +89,73 @@ def compensated(
     arXiv 2210.17323, equation 2 and Algorithm 1). Columns of high power come first, while most others can still help:
     on ResNet-20 that took 12 % off the error of the given order, at 3 and 4 bits alike.
 
-    Weights that are 0 stay 0, as a layer may have been pruned; the others make up for what they would have become. An
-    output that would come out worse than rounded to nearest is rounded to nearest: the error is never above that.
+    Weights that are 0 stay 0 as in `nearest`; the others make up for what they would have become. An output that would
+    come out worse than rounded to nearest is rounded to nearest: the error is never above that.
 
     `weight`: [out, features]; `second_moments`: [features, features] a row, of one group; `scale`: [out], float32.
     """
     order = second_moments.diagonal().argsort(descending=True)
     left = weight.double()[:, order]  # what each weight has become, until it is rounded
-    pruned = left == 0
+    stays = _stays(left, form, pruned=pruned)
     upper = _inverse_factor(second_moments[order[:, None], order], damping)
     integers = torch.zeros_like(left)
     for start in range(0, left.shape[1], BLOCK):
         end = min(start + BLOCK, left.shape[1])
         errors = left.new_empty(len(left), end - start)
         for i in range(start, end):
-            integers[:, i] = _rounded(left[:, i : i + 1], scale, bits)[:, 0].masked_fill(pruned[:, i], 0)
+            integers[:, i] = _rounded(left[:, i : i + 1], scale, form)[:, 0].masked_fill(stays[:, i], 0)
             errors[:, i - start] = (left[:, i] - integers[:, i] * scale.double()) / upper[i, i]
             left[:, i:end] -= torch.outer(errors[:, i - start], upper[i, i:end])
         left[:, end:] -= errors @ upper[start:end, end:]
     found = torch.empty_like(integers, dtype=torch.int8)
     found[:, order] = integers.to(torch.int8)
-    plain = nearest(weight, scale, bits)
+    plain = nearest(weight, scale, form, pruned=pruned)
     found_errors, plain_errors = (
         squared_errors(dequantized(which, scale) - weight.double(), second_moments) for which in (found, plain)
     )
     return torch.where((found_errors > plain_errors)[:, None], plain, found)
+
+
+def descended(
+    weight: Tensor, second_moments: Tensor, integers: Tensor, scale: Tensor, form: NumberFormat
+) -> tuple[Tensor, Tensor]:
+    """`integers` and `scale` after a few rounds of coordinate descent, each as before where that found nothing better.
+
+    A round takes column after column, and gives each weight the integer that is best beside all others of its row,
+    which is the nearest to the minimum of a parabola; then each row the scale that is best for its integers, by least
+    squares. Neither raises the error (with the moments damped as in `compensated`). On ResNet-20 it nearly halved the
+    error of one bit and took a seventh off that of two. Integers that are 0 where `form` has no 0 stay.
+
+    `weight`: [out, features]; `second_moments`: [features, features]; `integers`: int8, [out, features]; `scale`:
+    [out], float32.
+    """
+    target, moments = weight.double(), _damped(second_moments)
+    now, along = integers.double(), scale.clone()
+    stays = _stays(weight, form, pruned=True) & (integers == 0)
+    curvature = moments.diagonal()
+    for _ in range(ROUNDS):
+        before = now.clone()
+        slope = (now * along.double()[:, None] - target) @ moments  # half the gradient: [out, features]
+        for start in range(0, now.shape[1], BLOCK):
+            block = slice(start, start + BLOCK)
+            inner, began = slope[:, block].clone(), now[:, block].clone()
+            for j in range(inner.shape[1]):
+                i = start + j
+                wanted = now[:, i] * along.double() - inner[:, j] / curvature[i]
+                chosen = _rounded(wanted[:, None], along, form)[:, 0].masked_fill(stays[:, i], 0)
+                inner += torch.outer((chosen - now[:, i]) * along.double(), moments[i, block])
+                now[:, i] = chosen
+            slope += ((now[:, block] - began) * along.double()[:, None]) @ moments[block]
+        refit = _best_scale(target, now, moments, along)
+        if torch.equal(before, now) and torch.equal(refit, along):
+            break
+        along = refit
+    found = now.to(torch.int8)
+    old, new = (
+        squared_errors(dequantized(*which) - target, second_moments) for which in ((integers, scale), (found, along))
+    )
+    worse = new >= old
+    return torch.where(worse[:, None], integers, found), torch.where(worse, scale, along)
 
 
 def error(weight: Tensor, quantized: Tensor, second_moments: Tensor, importance: Tensor) -> float:
@@ -126,22 +184,26 @@ class Rounded:
         return dequantized(self.integers, self.scale)
 
 
-def round_layer(weight: Tensor, bits: int, grams: Tensor | None, *, intercept: bool) -> Rounded:
+def round_layer(
+    weight: Tensor, form: NumberFormat, grams: Tensor | None, *, intercept: bool, pruned: bool = False
+) -> Rounded:
     """A layer's weight, [out, ...], rounded with compensation; to nearest where `grams` is None.
 
     `grams`: what `Gram.matrix` is, one augmented matrix a group: [groups, features + 1, features + 1]. `intercept` says
     whether something after the layer can take up the shift; else the error counts the mean too, and the shift is 0.
+    Weights that are 0 stay 0, also where `form` has no 0 if they are `pruned`.
     """
     flat = weight.detach().flatten(1)  # [out, features]
     if grams is None:
-        scale = scales(flat, bits)
-        integers = nearest(flat, scale, bits)
+        scale = scales(flat, form)
+        integers = nearest(flat, scale, form, pruned=pruned)
         return Rounded(integers.view(weight.shape), scale, torch.zeros(len(flat), dtype=torch.float64))
     parts = []
     for part, gram in zip(flat.chunk(len(grams)), grams, strict=True):
         moments, mean = moments_of(gram, intercept=intercept)
-        scale = scales(part, bits, moments.diagonal().clamp_min(0))
-        integers = compensated(part, moments, scale, bits)
+        scale = scales(part, form, moments.diagonal().clamp_min(0))
+        integers = compensated(part, moments, scale, form, pruned=pruned)
+        integers, scale = descended(part, moments, integers, scale, form)
         parts.append((integers, scale, shift_of(dequantized(integers, scale) - part.double(), mean)))
     integers, scale, shift = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
     return Rounded(integers.view(weight.shape), scale, shift)
@@ -155,8 +217,26 @@ def _inverse_factor(second_moments: Tensor, damping: float) -> Tensor:
     return inverse
 
 
-def _rounded(weight: Tensor, scale: Tensor, bits: int) -> Tensor:
-    return (weight / scale.double()[:, None]).round_().clamp_(-highest(bits), highest(bits))
+def _damped(second_moments: Tensor) -> Tensor:
+    """Second moments with as much on the diagonal as `compensated` adds: no feature is without any power."""
+    diagonal = second_moments.diagonal().double()
+    return second_moments.double() + (DAMPING * diagonal.abs().mean() + 1e-12) * torch.eye(len(diagonal))
+
+
+def _best_scale(target: Tensor, integers: Tensor, moments: Tensor, scale: Tensor) -> Tensor:
+    """The scale of each row with the least squared error, by least squares; `scale`, [out], where that is none."""
+    reach = integers @ moments  # [out, features]
+    best = _positive((reach * target).sum(1) / (reach * integers).sum(1))
+    return torch.where(best > torch.finfo(torch.float32).tiny, best, scale)  # not where it is NaN either
+
+
+def _stays(weight: Tensor, form: NumberFormat, *, pruned: bool) -> Tensor:
+    """Which weights are 0 and have to stay: bool, in their shape."""
+    return (weight == 0) if form.has_zero or pruned else torch.zeros_like(weight, dtype=torch.bool)
+
+
+def _rounded(weight: Tensor, scale: Tensor, form: NumberFormat) -> Tensor:
+    return nearest_integer(weight / scale.double()[:, None], form)
 
 
 def _positive(scale: Tensor) -> Tensor:

@@ -63,9 +63,9 @@ def count_bops(network: nn.Module, inputs: Sequence[Tensor]) -> int:
 
     for layer in network.modules():
         scale = getattr(layer, SCALE, None)
-        bits = holds(layer.get_parameter("weight"), scale) if isinstance(scale, Tensor) else None
-        if bits is not None:
-            hooks.append(layer.register_forward_hook(partial(count, bits)))
+        form = holds(layer.get_parameter("weight"), scale) if isinstance(scale, Tensor) else None
+        if form is not None:
+            hooks.append(layer.register_forward_hook(partial(count, form.bits)))
     try:
         macs = count_macs(network, inputs)
     finally:

@@ -6,6 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from search_spaces.codecs.number_formats import twos_complement
+from search_spaces.codecs.reader import described
+
 NOTE = "NAME.values: the non-zeros of NAME in order; NAME.mask: a bit for each number, lowest first; its shape is here"
 """In the metadata of a packed file, for a reader without this program."""
 NOTE_OF_INTEGERS = (
@@ -13,6 +16,10 @@ NOTE_OF_INTEGERS = (
     " and written as a two's complement number of so many bits as stand here, lowest bit first"
 )
 """Added to the note where a tensor of the file stands as integers."""
+NOTE_OF_GRIDS = "; or as the place of the integer in the grid that stands here, in 1 or 2 bits, of 3 five to a byte"
+"""Added where the integers are those of a format of fewer than 3 bits."""
+NOTE_OF_CODED = "; all of these as coded streams, which read_packed.py (automl-compress, codecs/reader.py) reads"
+"""Added where the parts of tensors are entropy coded."""
 KEY = "packing"
 """The one key of the metadata: safetensors writes several in any order, and a file's checksum should repeat."""
 
@@ -22,34 +29,45 @@ class Packed:
     """What the metadata say of one tensor that is packed."""
 
     shape: tuple[int, ...]
-    bits: int | None = None
-    """Bits of each integer; None for values and mask."""
+    grid: tuple[int, ...] | None = None
+    """The integer that each symbol stands for; None for values that are stored as they are."""
+
+    @property
+    def bits(self) -> int | None:
+        """Bits of each integer, if the grid is that of two's complement."""
+        bits = (len(self.grid) - 1).bit_length() if self.grid is not None else 0
+        return bits if bits > 1 and self.grid == twos_complement(bits) else None
 
 
-def metadata(packed: Mapping[str, Packed]) -> str:
-    """What the metadata of a packed file say: the note, and shape and bits of each tensor that is packed."""
-    shapes = {name: list(how.shape) for name, how in packed.items()}
-    bits = {name: how.bits for name, how in packed.items() if how.bits is not None}
-    return _text(shapes, bits or None)
+@dataclass(frozen=True)
+class Told:
+    """What the metadata say of a file."""
+
+    packed: Mapping[str, Packed]
+    coded: bool = False
+    """Whether integers, masks and gaps are streams of `search_spaces.codecs.streams`, and not of fixed length."""
 
 
-def packed_of(text: str) -> dict[str, Packed]:
+def metadata(told: Told) -> str:
+    """The metadata of a packed file: the note, and shape, bits or grid of each tensor that is packed."""
+    shapes = {name: list(how.shape) for name, how in told.packed.items()}
+    bits = {name: how.bits for name, how in told.packed.items() if how.bits is not None}
+    grids = {name: list(how.grid) for name, how in told.packed.items() if how.grid is not None and how.bits is None}
+    return _text(shapes, bits or None, grids or None, told.coded)
+
+
+def told_of(text: str) -> Told:
     """The inverse of `metadata`; a `ValueError` if that is not what it is."""
-    try:
-        told = json.loads(text)
-        shapes = {name: tuple(map(_whole, shape)) for name, shape in told["shapes"].items()}
-        bits = {name: _whole(count) for name, count in told.get("bits", {}).items()}
-    except (TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise ValueError(f"its metadata are not those of a packed file ({error})") from error
-    return {name: Packed(shape, bits.get(name)) for name, shape in shapes.items()}
+    forms, coded = described(text)
+    return Told({name: Packed(shape, grid) for name, (shape, grid) in forms.items()}, coded)
 
 
-def frame_bytes(*, integers: bool = False) -> int:
+def frame_bytes(*, integers: bool = False, grids: bool = False) -> int:
     """Bytes of a packed file that belong to no tensor: the length of the header, its padding, the note.
 
-    With `integers` for a file that may have tensors of integers, whose note is longer.
+    With `integers` for a file that may have tensors of integers, with `grids` of fewer than 3 bits: longer notes.
     """
-    text = _text({}, {} if integers else None)
+    text = _text({}, {} if integers or grids else None, {} if grids else None, coded=False)
     return 8 + 7 + len(_json({"__metadata__": {KEY: text}}))
 
 
@@ -60,21 +78,22 @@ def line_bytes(name: str, dtype: str, shape: Sequence[int], end: int) -> int:
 
 def told_bytes(name: str, packed: Packed) -> int:
     """The characters that one more tensor adds to the metadata."""
-    told = [_json({name: list(packed.shape)})] + [_json({name: packed.bits})] * (packed.bits is not None)
+    told = [_json({name: list(packed.shape)})]
+    if packed.grid is not None:
+        told.append(_json({name: list(packed.grid) if packed.bits is None else packed.bits}))
     return sum(len(_json(text)) - 3 for text in told)  # a comma for two quotes and two braces
 
 
-def _text(shapes: Mapping[str, list[int]], bits: Mapping[str, int] | None) -> str:
-    if bits is None:
-        return _json({"note": NOTE, "shapes": shapes})
-    return _json({"note": NOTE + NOTE_OF_INTEGERS, "shapes": shapes, "bits": bits})
-
-
-def _whole(value: object) -> int:
-    """`value`, if it is a whole number of at least 0 and no truth value."""
-    if type(value) is not int or not 0 <= value < 2**62:
-        raise ValueError(f"its metadata have {value!r:.80} where a size is expected")
-    return value
+def _text(
+    shapes: Mapping[str, list[int]],
+    bits: Mapping[str, int] | None,
+    grids: Mapping[str, list[int]] | None,
+    coded: bool,
+) -> str:
+    note = NOTE + NOTE_OF_INTEGERS * (bits is not None or grids is not None)
+    note += NOTE_OF_GRIDS * (grids is not None) + NOTE_OF_CODED * coded
+    more = {key: value for key, value in (("bits", bits), ("grids", grids)) if value is not None}
+    return _json({"note": note, "shapes": shapes, **more, **({"coded": True} if coded else {})})
 
 
 def _json(value: object) -> str:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+import torch
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from search_spaces.codecs import bitmask, integers
-from search_spaces.codecs.bitmask import MASK, VALUES, PackedSize, packed_sizes, stored
-from search_spaces.codecs.header import KEY, Packed, metadata, packed_of
-from search_spaces.codecs.integers import INTEGERS, SCALE
+from search_spaces.codecs.bitmask import LONGEST_TYPE, TYPES, stored
+from search_spaces.codecs.header import KEY, Packed, Told, line_bytes, metadata, told_bytes, told_of
+from search_spaces.codecs.integers import format_of, integers_of, symbols_of
+from search_spaces.codecs.number_formats import FORMATS, NumberFormat
+from search_spaces.codecs.reader import GAPS, INTEGERS, MASK, SCALE, VALUES, suffixes, unpacked
+from search_spaces.codecs.streams import Stream, gaps, mask_symbols, stream
 
-Parts = dict[str, Tensor]
-"""Suffix -> what stands in the file under the tensor's name and this suffix."""
+SPARSE = 4
+"""Gaps are tried where at most every so manyth number is not zero; a mask is shorter before that."""
 
 
 def pack(tensors: Mapping[str, Tensor]) -> bytes:
@@ -25,18 +30,16 @@ def pack(tensors: Mapping[str, Tensor]) -> bytes:
     Each tensor has the smallest of these forms that hold it exactly, and comes back bit for bit: itself; `NAME.values`
     and `NAME.mask`, its numbers that are not zero and a bit for each number (`search_spaces.codecs.bitmask`); if the
     network has a scale `NAME_scale` for each of its output channels, `NAME.integers`, all of them or with `NAME.mask`
-    those that are not zero (`search_spaces.codecs.integers`). Shape and bits are in the metadata.
+    those that are not zero (`search_spaces.codecs.integers`). Shape and bits or grid are in the metadata.
+
+    If the whole file becomes shorter so, although it has more to explain, integers of few bits have a grid of their
+    own; and integers and masks are entropy coded, and `NAME.gaps` may stand for the mask
+    of a tensor with few numbers that are not zero (`search_spaces.codecs.streams`).
     """
-    sizes = packed_sizes(tensors)
-    end = sum(tensor.nbytes for tensor in tensors.values())
-    content: dict[str, Tensor] = {}
-    packed: dict[str, Packed] = {}
-    for name in tensors:
-        parts, how = _smallest(name, tensors, sizes[name], end)
-        content.update({name + suffix: part for suffix, part in parts.items()})
-        if how is not None:
-            packed[name] = how
-    return save(content, {KEY: metadata(packed)})
+    formats = tuple(FORMATS.values())
+    plain = tuple(form for form in formats if Packed((), form.grid).bits is not None)
+    layouts = ((plain, False), (formats, False), (formats, True))
+    return min((laid_out(tensors, allowed, coded=coded) for allowed, coded in layouts), key=len)
 
 
 def unpack(path: Path) -> dict[str, Tensor]:
@@ -45,45 +48,131 @@ def unpack(path: Path) -> dict[str, Tensor]:
     Raises what reading raises, and a `ValueError` for a file that does not hold what its metadata say.
     """
     with safe_open(path, framework="pt") as file:
-        told = (file.metadata() or {}).get(KEY)
+        text = (file.metadata() or {}).get(KEY)
         content = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
-    packed = packed_of(told) if told is not None else {}
-    parts = {name + suffix for name, how in packed.items() for suffix in _suffixes(how)}
+    told = told_of(text) if text is not None else Told({})
+    parts = {name + suffix for name, how in told.packed.items() for suffix in suffixes(how.grid, coded=told.coded)}
     tensors = {name: tensor for name, tensor in content.items() if name not in parts}
-    return {**tensors, **{name: _unpacked(name, how, content) for name, how in packed.items()}}
+    return tensors | {name: _unpacked(name, how, content, told.coded) for name, how in told.packed.items()}
 
 
-def _smallest(name: str, tensors: Mapping[str, Tensor], size: PackedSize, end: int) -> tuple[Parts, Packed | None]:
-    """The smallest form of a tensor, and what the metadata say of it; of equal ones the first.
+@dataclass(frozen=True)
+class _Form:
+    """A form that a tensor may have in the file."""
 
-    A form whose names the network has already given to other tensors is none.
-    """
-    tensor, shape = tensors[name], tuple(tensors[name].shape)
-    count = int(stored(tensor).sum())
-    forms: list[tuple[int, Packed | None, Callable[[], Parts]]] = [(size.dense, None, lambda: {"": tensor})]
-
-    def offer(length: int, how: Packed, parts: Callable[[], Parts]) -> None:
-        if not {name + suffix for suffix in _suffixes(how)} & tensors.keys():
-            forms.append((length, how, parts))
-
-    offer(size.packed(count), Packed(shape), partial(bitmask.encode, tensor))
-    scale = tensors.get(name + SCALE)
-    bits = integers.holds(tensor, scale) if scale is not None else None
-    if scale is not None and bits is not None:
-        lengths = integers.bound(name, shape, end)
-        code = partial(integers.encode, tensor, scale, bits)
-        offer(lengths.whole(tensor.numel(), bits), Packed(shape, bits), code)
-        offer(lengths.masked(tensor.numel(), count, bits), Packed(shape, bits), partial(code, masked=True))
-    _, how, parts = min(forms, key=lambda form: form[0])
-    return parts(), how
+    length: int
+    """Bytes, lines of the header and metadata included."""
+    how: Packed | None
+    """What the metadata say of it; nothing of a tensor that stands there as it is."""
+    parts: Callable[[], dict[str, Tensor]]
+    """Suffix -> what stands in the file under the tensor's name and this suffix."""
 
 
-def _suffixes(how: Packed) -> tuple[str, str]:
-    """What may stand in the file instead of a packed tensor."""
-    return (VALUES, MASK) if how.bits is None else (INTEGERS, MASK)
+def laid_out(tensors: Mapping[str, Tensor], formats: Sequence[NumberFormat], *, coded: bool) -> bytes:
+    """The content of a file like those of `pack` with integers of these `formats`, which is coded or is not."""
+    end = sum(tensor.nbytes for tensor in tensors.values())
+    content: dict[str, Tensor] = {}
+    packed: dict[str, Packed] = {}
+    for name in tensors:
+        form = _Choice(name, tensors, end, formats, coded).smallest
+        content.update({name + suffix: part for suffix, part in form.parts().items()})
+        if form.how is not None:
+            packed[name] = form.how
+    return save(content, {KEY: metadata(Told(packed, coded))})
 
 
-def _unpacked(name: str, how: Packed, content: Mapping[str, Tensor]) -> Tensor:
-    if how.bits is None:
-        return bitmask.decode(content[name + VALUES], content[name + MASK], how.shape)
-    return integers.decode(content[name + INTEGERS], content[name + SCALE], how, content.get(name + MASK))
+@dataclass(frozen=True)
+class _Choice:
+    """The forms of one tensor."""
+
+    name: str
+    tensors: Mapping[str, Tensor]
+    """All of the state dict."""
+    end: int
+    """Their bytes: no offset of the file is higher."""
+    formats: Sequence[NumberFormat]
+    """Those that integers may have."""
+    coded: bool
+
+    @property
+    def smallest(self) -> _Form:
+        """The smallest form; of equal ones the first."""
+        return min(self._forms(), key=lambda form: form.length)
+
+    @cached_property
+    def _tensor(self) -> Tensor:
+        return self.tensors[self.name]
+
+    def _forms(self) -> Iterator[_Form]:
+        """Those whose names the network has not given to other tensors."""
+        tensor = self._tensor
+        dtype = TYPES.get(tensor.dtype, LONGEST_TYPE)
+        length = line_bytes(self.name, dtype, tensor.shape, self.end) + tensor.nbytes
+        yield _Form(length, None, lambda: {"": tensor})
+        if tensor.ndim < 2:
+            return
+        kept = stored(tensor)
+        which = self._which(kept.numpy())
+        flat = tensor.detach().reshape(-1)
+        values = Stream(int(kept.sum()) * tensor.element_size(), lambda: flat[kept])
+        for suffix, places in which.items():
+            yield from self._form({VALUES: values, suffix: places}, None)
+        scale = self.tensors.get(self.name + SCALE)
+        integers = integers_of(tensor, scale) if scale is not None else None
+        if integers is None:
+            return
+        integers = integers.reshape(-1)
+        yield from self._form({INTEGERS: (whole := self._integers(integers))[0]}, whole[1])
+        few = self._integers(integers[kept])
+        for suffix, places in which.items():
+            yield from self._form({INTEGERS: few[0], suffix: places}, few[1])
+
+    def _form(self, parts: Mapping[str, Stream], grid: tuple[int, ...] | None) -> Iterator[_Form]:
+        if {self.name + suffix for suffix in suffixes(grid, coded=self.coded)} & self.tensors.keys():
+            return
+        how = Packed(tuple(self._tensor.shape), grid)
+        length = told_bytes(self.name, how)
+        for suffix, part in parts.items():
+            dtype = TYPES.get(self._tensor.dtype, LONGEST_TYPE) if suffix == VALUES else "U8"
+            count = part.length // (self._tensor.element_size() if suffix == VALUES else 1)
+            length += line_bytes(self.name + suffix, dtype, [count], self.end) + part.length
+        yield _Form(length, how, lambda: {suffix: part.write() for suffix, part in parts.items()})
+
+    def _which(self, kept: np.ndarray) -> dict[str, Stream]:
+        """Suffix -> what can tell which numbers are stored. `kept`: bool, [n]."""
+        if not self.coded:
+            return {MASK: stream(kept.astype(np.uint8), 2, coded=False)}
+        which = {MASK: stream(mask_symbols(kept), 16, coded=True)}
+        places = np.flatnonzero(kept)
+        if SPARSE * len(places) <= len(kept) and (found := gaps(places, len(kept))) is not None:
+            which[GAPS] = found
+        return which
+
+    def _integers(self, integers: Tensor) -> tuple[Stream, tuple[int, ...]]:
+        form = format_of(integers, self.formats)
+        return stream(symbols_of(integers, form), len(form.grid), coded=self.coded), form.grid
+
+
+def _unpacked(name: str, how: Packed, content: Mapping[str, Tensor], coded: bool) -> Tensor:
+    there = [suffix for suffix in suffixes(how.grid, coded=coded) if name + suffix in content and suffix != VALUES]
+    arrays = {suffix: _row_of_bytes(content[name + suffix]).numpy() for suffix in there}
+    if how.grid is not None:
+        scale = content[name + SCALE]
+        if scale.dtype != torch.float32:
+            raise ValueError(f"expected a scale in float32, got {scale.dtype}")
+        return torch.from_numpy(unpacked(how.shape, how.grid, arrays, scale.numpy(), coded=coded))
+    values = content[name + VALUES]
+    if values.ndim != 1:
+        raise ValueError(f"expected a row of values, got a tensor of shape {list(values.shape)}")
+    # As bytes, since NumPy does not know every type of number.
+    size = values.element_size()
+    arrays[VALUES] = values.view(torch.uint8).numpy().view(f"V{size}")
+    found = unpacked(how.shape, None, arrays, None, coded=coded)
+    return torch.from_numpy(found.reshape(-1).view(np.uint8)).view(values.dtype).view(how.shape)
+
+
+def _row_of_bytes(part: Tensor) -> Tensor:
+    """`part`, if it is a row of bytes: NumPy does not know every other type of number."""
+    if part.dtype != torch.uint8 or part.ndim != 1:
+        raise ValueError(f"expected a row of bytes, got {part.dtype} of shape {list(part.shape)}")
+    return part

@@ -1,14 +1,15 @@
 """Code: the number format of the weights of each convolution and linear layer.
 
-Integers of 4 or 8 bits times a scale for each output channel, symmetric around 0. The network computes with the values
-that they stand for, in floating point, and carries each scale as a buffer `weight_scale` beside its weight; its packed
-file holds the integers.
+Integers of one to eight bits (`search_spaces.codecs.number_formats`) times a scale for each output channel, symmetric
+around 0. The network computes with the values that they stand for, in floating point, and carries each scale as a
+buffer `weight_scale` beside its weight; its packed file holds the integers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -16,7 +17,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.conv import _ConvTransposeNd
 
-from search_spaces.codecs.widths import WIDTHS
+from search_spaces.codecs.bitmask import stored
+from search_spaces.codecs.number_formats import BY_LEVEL, FORMATS, NumberFormat
 from search_spaces.errors import SpaceError
 from search_spaces.graph.tensors import Layer, WeightTensor
 from search_spaces.operators.base import Basis, Scores
@@ -33,6 +35,9 @@ MIN_WEIGHTS = 256
 SCALE = "weight_scale"
 """The buffer of a layer that holds the scale of each output channel."""
 
+_REACH = {"binary": 1.0, "ternary": 1.5, "int2": 1.9}
+"""What the highest integer stands for in mean magnitudes, near the least squared error of normal weights."""
+
 
 @dataclass(frozen=True)
 class CodeStep(Step):
@@ -42,20 +47,23 @@ class CodeStep(Step):
     packed: ClassVar[bool] = True
 
     formats: Mapping[str, str] = field(default_factory=dict)
-    """Layer -> "int4" or "int8". A layer not named keeps its numbers."""
+    """Layer -> the name of a format, such as "int4". A layer not named keeps its numbers."""
+    pruned: bool = False
+    """Whether weights that are 0 stay 0 also where the format has no 0, as they do in all others."""
 
     def to_record(self) -> dict[str, Any]:
         """The step as plain data."""
-        return {"formats": dict(self.formats)}
+        return {"formats": dict(self.formats), **({"pruned": True} if self.pruned else {})}
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Self:
         """The inverse of `to_record`."""
-        return cls(dict(record["formats"]))
+        return cls(dict(record["formats"]), record.get("pruned", False) is True)
 
 
-Quantize = Callable[[str, Layer, int], tuple[Tensor, Tensor, Tensor | None]]
-"""The name of a layer, the layer, its bits -> the weight, as it is shaped, the scale, [made], and the bias, if any."""
+Quantize = Callable[[str, Layer, NumberFormat, bool], tuple[Tensor, Tensor, Tensor | None]]
+"""The name of a layer, the layer, its format, and whether zeros stay -> the weight, as it is shaped, the scale, [made],
+and the bias, if any."""
 
 
 class Code(SiteOperator):
@@ -74,19 +82,37 @@ class Code(SiteOperator):
         self.basis = basis
         reasons = [_reason(basis.recorded.network, tensor) for tensor in basis.terms.tensors]
         self.choose(reasons, options.exclude, "weights can be integers:")
-        bits = tuple(sorted(options.bits))
-        labels = (*(f"int{b}" for b in bits), f"float{FLOAT_BITS}")
+        formats = options.chosen
+        levels, names = (tuple(getattr(form, what) for form in formats) for what in ("level", "name"))
         self.knobs = tuple(
-            Knob(f"code:{t.layers[0]}", (*bits, FLOAT_BITS), "bits", labels=labels, operator="code", site=t.name)
+            Knob(
+                f"code:{t.layers[0]}",
+                (*levels, FLOAT_BITS),
+                "bits",
+                labels=(*names, f"float{FLOAT_BITS}"),
+                operator="code",
+                site=t.name,
+            )
             for t in self.tensors
         )
-        self.basis = basis.changed(coded=tuple(int(site) for site in self.sites))
+        self.pruned = basis.storage.masked or any(not stored(self.layer(t.name).weight).all() for t in self.tensors)
+        """Whether any weight may have been pruned, by an operator before or by the user; where none was, a zero is a
+        weight like any other, and a format without 0 needs no mask."""
+        self.basis = basis.changed(coded=tuple(int(site) for site in self.sites), formats=formats, pruned=self.pruned)
 
     def price(self, sheet: Sheet, levels: np.ndarray) -> Sheet:
-        """The sheet with so many bits for each weight."""
-        bits = np.full(len(sheet.pieces.read), float(FLOAT_BITS))
-        bits[self.sites] = levels
-        return sheet.changed(bits=bits)
+        """The sheet with the format of each weight. With zeros among them a weight needs an operand that has them."""
+        formats = np.full(len(sheet.pieces.read), FLOAT_BITS)
+        formats[self.sites] = levels
+        return sheet.changed(formats=formats, bits=self._bits[formats])
+
+    @cached_property
+    def _bits(self) -> np.ndarray:
+        """Level -> bits of the operand: [FLOAT_BITS + 1]."""
+        bits = np.full(FLOAT_BITS + 1, float(FLOAT_BITS))
+        for level, form in BY_LEVEL.items():
+            bits[level] = form.with_zero.bits if self.pruned else form.bits
+        return bits
 
     def step(self, sheet: Sheet, levels: np.ndarray, scores: Scores | None) -> CodeStep:
         """Name the format of each layer that is left and does not keep its own; both factors of a layer have one."""
@@ -95,8 +121,8 @@ class Code(SiteOperator):
         for t, site, level, there in zip(self.tensors, self.sites, levels.tolist(), active, strict=True):
             if there and level != FLOAT_BITS:
                 names = piece_names(t, sheet.pieces, int(site))
-                formats |= {name.rpartition(".")[0]: f"int{level}" for name in names}
-        return CodeStep(formats)
+                formats |= {name.rpartition(".")[0]: BY_LEVEL[level].name for name in names}
+        return CodeStep(formats, self.pruned and any(not FORMATS[name].has_zero for name in formats.values()))
 
     @staticmethod
     def rebuild(network: fx.GraphModule, step: CodeStep, quantize: Quantize | None = None) -> fx.GraphModule:
@@ -106,10 +132,12 @@ class Code(SiteOperator):
         for name, form in step.formats.items():
             if name not in modules:
                 raise SpaceError(f"the plan names layer {name!r}, which this network does not have")
-            if form not in {f"int{bits}" for bits in WIDTHS}:
-                raise SpaceError(f"the plan gives layer {name!r} the format {form!r}, expected int4 or int8")
+            if form not in FORMATS:
+                raise SpaceError(
+                    f"the plan gives layer {name!r} the format {form!r}, expected one of {', '.join(FORMATS)}"
+                )
             layer = layer_of(network, name)
-            weight, scale, bias = quantize(name, layer, int(form.removeprefix("int")))
+            weight, scale, bias = quantize(name, layer, FORMATS[form], step.pruned)
             with torch.no_grad():
                 layer.weight.copy_(weight)
                 if bias is not None and layer.bias is not None:
@@ -118,14 +146,26 @@ class Code(SiteOperator):
         return network
 
 
-def plain_quantize(name: str, layer: Layer, bits: int) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Round each weight to the nearest integer times the scale that lets its channel's largest be the highest."""
+def plain_quantize(name: str, layer: Layer, form: NumberFormat, pruned: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Round each weight to the nearest integer times the scale that lets its channel's largest be the highest.
+
+    In a format of few levels most weights would be lost so; there the highest is `_REACH` times the mean magnitude.
+    """
     weight = layer.weight.detach()
-    highest = 2 ** (bits - 1) - 1
-    scale = (weight.flatten(1).abs().amax(1) / highest).clamp_min(torch.finfo(torch.float32).tiny).float()
+    magnitude = weight.flatten(1).abs()
+    reach = magnitude.mean(1) * _REACH[form.name] if form.name in _REACH else magnitude.amax(1)
+    scale = (reach / form.highest).clamp_min(torch.finfo(torch.float32).tiny).float()
     along = scale.view(-1, *[1] * (weight.ndim - 1))
-    integers = (weight / along).round().clamp(-highest, highest) + 0.0  # no -0.0, which is no integer
+    integers = nearest_integer(weight / along, form)
+    if pruned:
+        integers = integers.masked_fill(weight == 0, 0)
     return integers * along, scale, layer.bias
+
+
+def nearest_integer(ratio: Tensor, form: NumberFormat) -> Tensor:
+    """The nearest integer of `form` to each number, in its type; 0 is no -0.0, which is no integer."""
+    nearest = ratio.round() if form.has_zero else 2 * (ratio / 2).floor() + 1
+    return nearest.clamp(-form.highest, form.highest) + 0.0
 
 
 def _reason(network: nn.Module, tensor: WeightTensor) -> str | None:

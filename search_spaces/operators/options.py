@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from search_spaces.codecs.widths import WIDTHS
+from search_spaces.codecs.number_formats import FORMATS, NumberFormat
 from search_spaces.errors import SpaceError
 from search_spaces.operators.patterns import pattern_of
 
@@ -124,14 +124,26 @@ class CodeOptions(Options):
         "training": "it would move weights off their integers. Leave `training` out of `evaluation` and `finish`",
     }
 
+    formats: tuple[str, ...] = ()
+    """The formats of weights, beside the floating point that they have: some of binary, ternary, int2 to int8."""
     bits: tuple[int, ...] = (4, 8)
-    """Bits of the integers, beside the floating point that the weights have."""
+    """Where no formats are named: [4, 8] is int4 and int8."""
     exclude: tuple[str, ...] = ()
     """Layers that keep their format; `*` and `?` match as in file names."""
 
     def __post_init__(self) -> None:
-        if not self.bits or not set(self.bits) <= set(WIDTHS):
-            raise SpaceError(f"bits are some of {', '.join(map(str, WIDTHS))}, got {list(self.bits)}")
+        if not self.bits or not set(self.bits) <= {4, 8}:
+            raise SpaceError(f"bits are some of 4 and 8, got {list(self.bits)}. Name others in formats, such as int3")
+        if self.formats and self.bits != CodeOptions.bits:
+            raise SpaceError(f"expected formats or bits, got formats {list(self.formats)} too: leave bits out")
+        if not set(self.formats) <= set(FORMATS):
+            raise SpaceError(f"formats are some of {', '.join(FORMATS)}, got {list(self.formats)}")
+
+    @property
+    def chosen(self) -> tuple[NumberFormat, ...]:
+        """The formats, whichever way they were asked for, in the order of what they take."""
+        names = set(self.formats) or {f"int{bits}" for bits in self.bits}
+        return tuple(form for name, form in FORMATS.items() if name in names)
 
 
 OPTIONS: dict[str, type[Options]] = {

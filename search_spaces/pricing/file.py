@@ -17,7 +17,8 @@ from torch import Tensor, fx
 
 from search_spaces.codecs import integers
 from search_spaces.codecs.bitmask import PackedSize, packed_sizes, stored
-from search_spaces.codecs.header import frame_bytes
+from search_spaces.codecs.header import Packed, frame_bytes
+from search_spaces.codecs.number_formats import BY_LEVEL, NumberFormat
 from search_spaces.graph.tensors import state_of
 from search_spaces.pricing.metrics import FLOAT_BITS
 from search_spaces.pricing.overhead import FRAME_BYTES, header_bytes
@@ -52,6 +53,10 @@ class Storage:
     """Whether weights may be zero, and stored with a bit mask."""
     coded: tuple[int, ...] = ()
     """The sites whose weights may be integers."""
+    formats: tuple[NumberFormat, ...] = ()
+    """The formats that these may have."""
+    pruned: bool = False
+    """Whether weights of such formats may be 0 that has no place among their integers."""
     factored: Mapping[int, Halves] = field(default_factory=dict)
     """The sites that may be factorised."""
     untouched: bool = True
@@ -93,7 +98,9 @@ class PackedFile:
         sizes = packed_sizes(state)
         numbers = {name: int(stored(tensor).sum()) for name, tensor in state.items()}
         self._storage = storage
-        self._frame = frame_bytes(integers=bool(storage.coded))
+        grids = any(Packed((), form.grid).bits is None for form in storage.formats)
+        self._frame = frame_bytes(integers=bool(storage.coded), grids=grids)
+        self._whole_bits, self._masked_bits = _stored_bits(pruned=storage.pruned)
         self._itemsize = terms.itemsize[:, None]
         self._most = np.array([numbers[name] for name in terms.names], dtype=float)[:, None]
         """How many numbers of each whole site are not zero: [n_sites, 1]."""
@@ -123,7 +130,8 @@ class PackedFile:
         for site in storage.coded:
             factor = "0." if site in storage.factored else ""
             name = f"{terms.names[site].removesuffix('weight')}{factor}weight"
-            size = integers.bound(name, _largest(terms.tensors[site].shape, storage.factored.get(site)), end)
+            shape = _largest(terms.tensors[site].shape, storage.factored.get(site))
+            size = integers.bound(name, shape, end, storage.formats)
             self._four[site] = 4.0
             whole[site], both[site] = size.lines - dense[site], size.masked_lines - dense[site]
             self._line[site] += size.scale_line * (2 if factor else 1)
@@ -138,12 +146,12 @@ class PackedFile:
         least = forms.dense
         if self._storage.masked or self._storage.untouched:
             least = np.minimum(least, forms.masked + numbers * self._itemsize)
-        if sheet.bits is not None:
-            bits = sheet.bits[:, None]
-            integers = forms.integers + np.ceil(forms.weights * (bits / 8))
-            if self._storage.masked:
-                integers = np.minimum(integers, forms.both + np.ceil(numbers * (bits / 8)))
-            least = np.where(bits < FLOAT_BITS, np.minimum(least, integers), least)
+        if sheet.formats is not None:
+            level = sheet.formats[:, None]
+            integers = forms.integers + np.ceil(forms.weights * (self._whole_bits[level] / 8))
+            if self._storage.masked or self._storage.pruned:
+                integers = np.minimum(integers, forms.both + np.ceil(numbers * (self._masked_bits[level] / 8)))
+            least = np.where(level < FLOAT_BITS, np.minimum(least, integers), least)
         sites = sheet.summed(least.sum(axis=1) + forms.lines)
         rest = self._rest if sheet.presence is None else self._more @ sheet.presence.rest["bytes"]
         return float(round(sites + rest + sheet.rest("bytes"))) + self._frame
@@ -207,6 +215,18 @@ class _Forms:
     both: np.ndarray
     lines: np.ndarray
     """Of each site in the header, and its scales, whatever its form: [n_sites]."""
+
+
+def _stored_bits(*, pruned: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Level -> the bits of each weight where all are stored, and where a mask tells which are: [FLOAT_BITS + 1] each.
+
+    Where weights may have been pruned, all are stored in a format that has 0.
+    """
+    whole, masked = (np.full(FLOAT_BITS + 1, float(FLOAT_BITS)) for _ in range(2))
+    for level, form in BY_LEVEL.items():
+        whole[level] = (form.with_zero if pruned else form).stored_bits
+        masked[level] = form.stored_bits
+    return whole, masked
 
 
 def _rest_lines(

@@ -110,7 +110,9 @@ class Sheet:
     zeros: float = 0.0
     """How many parameters that belong to no site are zero, and count as gone."""
     bits: np.ndarray | None = None
-    """Of each weight of a site: [n_sites]; None: those of its type."""
+    """Of each weight of a site, as the operand of a multiply-accumulate: [n_sites]; None: those of its type."""
+    formats: np.ndarray | None = None
+    """The number format of each site, by its level, 32 for floating point: [n_sites]; None: none has another."""
 
     def changed(self, **found: Any) -> Sheet:
         """The same with these fields changed; `dataclasses.replace`, which took a fifth of a cost's time, in short."""

@@ -17,7 +17,7 @@ MADE, READ, HEIGHT, WIDTH = 6, 4, 3, 2
 
 @pytest.fixture(scope="module")
 def problem():
-    """(weight [made, read, kh, kw], rows [n, features], importance [made]), float64; features correlated, not around 0."""
+    """(weight [made, read, kh, kw], rows [n, features], importance [made]), float64."""
     generator = torch.Generator().manual_seed(0)
     features = READ * HEIGHT * WIDTH
     rows = torch.randn(400, 8, generator=generator, dtype=torch.float64)

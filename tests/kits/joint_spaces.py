@@ -14,7 +14,14 @@ SETS = [
     ("depth", "channels", "rank", "code"),
     tuple(OPERATORS),
 ]
-OPTIONS = {"channels": {"min_keep": 0.1}, "depth": {"skips": True}, "rank": {}, "sparsity": {}, "code": {}}
+FORMATS = ("binary", "ternary", "int2", "int3", "int4", "int8")
+OPTIONS = {
+    "channels": {"min_keep": 0.1},
+    "depth": {"skips": True},
+    "rank": {},
+    "sparsity": {},
+    "code": {"formats": FORMATS},
+}
 PATTERNS = ("2:4", "3:8", "1x4", "2x4")
 """Of `sparsity`, beside the one of its own."""
 

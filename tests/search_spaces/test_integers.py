@@ -1,42 +1,36 @@
-"""Integers in a packed file: exact for any weight, shape and width; bytes as promised."""
+"""Integers in a packed file: exact for any weight, shape and format; bytes as promised."""
 
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 
-from search_spaces.codecs.bitmask import MASK
-from search_spaces.codecs.header import KEY, Packed, frame_bytes, metadata, packed_of
-from search_spaces.codecs.integers import (
-    INTEGERS,
-    SCALE,
-    bound,
-    decode,
-    encode,
-    holds,
-    integers_of,
-    pack_integers,
-    unpack_integers,
-)
+from search_spaces.codecs.header import KEY, Packed, Told, frame_bytes, metadata, told_bytes, told_of
+from search_spaces.codecs.integers import bound, format_of, holds, integers_of, symbols_of
+from search_spaces.codecs.number_formats import BY_LEVEL, FORMATS, twos_complement
+from search_spaces.codecs.packing import pack, unpack
+from search_spaces.codecs.reader import GAPS, INTEGERS, MASK, SCALE
 
 SCALES = st.floats(2.0**-140, 2.0**100, width=32)
 
 
 @st.composite
 def quantized(draw):
-    """(integers int8 [out, ...], scale [out], bits): all of a width, a part of them zero."""
-    bits = draw(st.integers(2, 8))
-    shape = draw(st.lists(st.integers(1, 5), min_size=2, max_size=4))
-    seed, density = draw(st.integers(0, 2**20)), draw(st.sampled_from([0.0, 0.1, 0.5, 1.0]))
+    """(integers int8 [out, ...], scale [out]): all of a format, a part of them zero, in any number."""
+    form = draw(st.sampled_from(list(FORMATS.values())))
+    shape = draw(st.one_of(st.lists(st.integers(1, 5), min_size=2, max_size=4), st.just([9, 40]), st.just([30, 50, 3])))
+    seed, density = draw(st.integers(0, 2**20)), draw(st.sampled_from([0.0, 0.01, 0.1, 0.5, 1.0]))
     generator = torch.Generator().manual_seed(seed)
-    integers = torch.randint(-(2 ** (bits - 1)), 2 ** (bits - 1), shape, generator=generator).to(torch.int8)
+    grid = torch.tensor(form.grid, dtype=torch.int8)
+    integers = grid[torch.randint(0, len(grid), shape, generator=generator)]
     integers[torch.rand(shape, generator=generator) >= density] = 0
-    scale = torch.tensor(draw(st.lists(SCALES, min_size=shape[0], max_size=shape[0])), dtype=torch.float32)
-    return integers, scale, bits
+    scale = torch.tensor(draw(st.lists(SCALES, min_size=1, max_size=shape[0])), dtype=torch.float32)
+    return integers, scale.repeat(shape[0])[: shape[0]]
 
 
 def times(integers, scale):
@@ -47,116 +41,117 @@ def same_bits(a, b):
     return a.shape == b.shape and a.dtype == b.dtype and a.numpy().tobytes() == b.numpy().tobytes()
 
 
-@given(quantized(), st.booleans())
+@given(quantized())
 @settings(max_examples=150, deadline=None)
-def test_what_is_encoded_comes_back_bit_for_bit_in_as_many_bytes_as_said(case, masked):
-    integers, scale, bits = case
+def test_what_is_packed_comes_back_bit_for_bit(tmp_path_factory, case):
+    integers, scale = case
     weight = times(integers, scale)
     assert torch.equal(integers_of(weight, scale), integers)
-    assert holds(weight, scale) == (4 if all(-8 <= n <= 7 for n in integers.flatten().tolist()) else 8)
-    assert holds(weight, scale, range(2, bits + 1)) is not None
-    parts = encode(weight, scale, bits, masked=masked)
-    stored = int((integers != 0).sum()) if masked else integers.numel()
-    assert parts[INTEGERS].dtype == torch.uint8 and len(parts[INTEGERS]) == -(-stored * bits // 8)
-    assert (MASK in parts) == masked
-    back = decode(parts[INTEGERS], scale, Packed(tuple(weight.shape), bits), parts.get(MASK))
-    assert same_bits(back, weight)
+    form = holds(weight, scale)
+    assert set(integers.flatten().tolist()) <= set(form.grid)
+    assert np.array_equal(np.array(form.grid)[symbols_of(integers, form)], integers.flatten().numpy())
+    path = tmp_path_factory.getbasetemp() / "packed.safetensors"
+    state = {"w": weight, "w_scale": scale, "b": torch.ones(3)}
+    path.write_bytes(pack(state))
+    got = unpack(path)
+    assert got.keys() == state.keys() and all(same_bits(got[name], tensor) for name, tensor in state.items())
 
 
-@given(st.integers(2, 8), st.lists(st.integers(-128, 127), max_size=40))
-@settings(max_examples=150, deadline=None)
-def test_integers_lie_one_after_the_other_lowest_bit_first_and_padding_is_zero(bits, numbers):
-    low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
-    numbers = [min(max(n, low), high) for n in numbers]
-    packed = pack_integers(torch.tensor(numbers, dtype=torch.int8), bits)
-    stream = sum((n % 2**bits) << (i * bits) for i, n in enumerate(numbers))  # padding included: all above is 0
-    assert packed.numpy().tobytes() == stream.to_bytes(-(-len(numbers) * bits // 8), "little")
-    assert unpack_integers(packed, len(numbers), bits).tolist() == numbers
-
-
-def test_the_widths_of_the_note_by_hand():
-    assert pack_integers(torch.tensor([1, -1, 7, -8, 3], dtype=torch.int8), 4).tolist() == [0xF1, 0x87, 0x03]
-    assert pack_integers(torch.tensor([1, -1, -128], dtype=torch.int8), 8).tolist() == [0x01, 0xFF, 0x80]
-
-
-@pytest.mark.parametrize("bits", [3, 8])
-def test_long_tensors_are_packed_in_chunks_that_fit_together(bits, monkeypatch):
-    numbers = torch.randint(-4, 4, (101,), generator=torch.Generator().manual_seed(0)).to(torch.int8)
-    whole = pack_integers(numbers, bits)
-    for chunk in (8, 96, 104):
-        monkeypatch.setattr("search_spaces.codecs.integers._CHUNK", chunk)
-        assert torch.equal(pack_integers(numbers, bits), whole)
-        assert torch.equal(unpack_integers(whole, 101, bits), numbers)
-    assert torch.equal(unpack_integers(pack_integers(numbers[:96], bits), 96, bits), numbers[:96])
+def test_formats_stand_in_the_order_of_what_they_take():
+    forms = list(FORMATS.values())
+    assert list(BY_LEVEL) == sorted(BY_LEVEL) == list(range(9))
+    for few, more in pairwise(forms):
+        assert few.bits <= more.bits and few.stored_bits <= more.stored_bits
+        assert few.with_zero.bits <= more.with_zero.bits and few.with_zero.stored_bits <= more.with_zero.stored_bits
+    for form in forms:
+        assert len(set(form.grid)) == len(form.grid) <= 2**form.stored_bits + 1e-9 or form.name == "ternary"
+        assert set(form.grid) <= set(form.with_zero.grid) and form.with_zero.has_zero
+        assert format_of(torch.tensor(form.grid, dtype=torch.int8)) is form
 
 
 def test_what_is_not_exactly_integers_times_scale_is_refused():
     integers = torch.arange(-7, 8, dtype=torch.int8).repeat(2, 1)
     scale = torch.tensor([0.1, 0.3])
     weight = times(integers, scale)
-    assert holds(weight, scale) == 4 and holds(weight, scale, (2, 3)) is None and holds(weight, scale, (8,)) == 8
+    assert holds(weight, scale) is FORMATS["int4"]
     for index, value in (((0, 9), torch.nextafter(weight[0, 9], torch.tensor(9.0))), ((1, 7), -0.0), ((0, 0), 12.9)):
         off = weight.clone()
         off[index] = value
         assert holds(off, scale) is None
-        with pytest.raises(ValueError, match="Round them first"):
-            encode(off, scale, 8)
     for value in (torch.nan, torch.inf):
         off = weight.clone()
         off[0, 3] = value
         assert holds(off, scale) is None and holds(weight, torch.tensor([0.1, value])) is None
     assert holds(weight.double(), scale) is None and holds(weight, scale.double()) is None
     assert holds(weight, scale[:1]) is None and holds(weight[0], scale) is None and holds(weight[:0], scale[:0]) is None
-    assert holds(torch.zeros(2, 15), torch.zeros(2)) == 4 and holds(times(integers * 18, scale), scale) == 8
-    with pytest.raises(ValueError, match="Round them first"):
-        encode(weight, scale, 3)
+    assert holds(torch.zeros(2, 15), torch.zeros(2)) is FORMATS["ternary"]
+    assert holds(times(integers * 18, scale), scale) is FORMATS["int8"]
+
+
+def part(shape, form, density=1.0, seed=0):
+    """Integers of a format that lie evenly over its grid, so that no code of them is shorter than fixed length."""
+    generator = torch.Generator().manual_seed(seed)
+    grid = torch.tensor(form.grid, dtype=torch.int8)
+    integers = grid[torch.randint(0, len(grid), shape, generator=generator)]
+    integers[torch.rand(shape, generator=generator) >= density] = 0
+    return integers
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("density", [1.0, 0.3])
+def test_bounds_are_at_least_the_file_also_for_smaller_shapes(name, density):
+    largest, form = (64, 32, 3, 3), FORMATS[name]
+    sizes = bound("layer1.conv.weight", largest, 100_000, [form])
+    for shape in (largest, (40, 17, 3, 3)):
+        integers = part(shape, form, density)
+        scale = torch.rand(shape[0], generator=torch.Generator().manual_seed(1)) + 0.01
+        state = {"layer1.conv.weight": times(integers, scale), "layer1.conv.weight_scale": scale}
+        numbers, kept = integers.numel(), int((integers != 0).sum())
+        whole = (form if density == 1 else form.with_zero).stored_bits
+        told = min(
+            sizes.lines + -(-numbers * whole // 8),
+            sizes.masked_lines + -(-numbers // 8) + -(-kept * form.stored_bits // 8),
+        )
+        total = told + sizes.scale_line + 4 * shape[0] + frame_bytes(integers=True, grids=True)
+        length = len(pack(state))
+        assert length <= total <= length + (250 if density == 1 else numbers // 8), (shape, length, total)
+
+
+def test_every_format_takes_the_bits_that_it_says(tmp_path):
+    path, shape = tmp_path / "packed.safetensors", (60, 200)
+    for form in FORMATS.values():
+        scale = torch.rand(shape[0], generator=torch.Generator().manual_seed(1)) + 0.01
+        path.write_bytes(pack({"w": times(part(shape, form), scale), "w_scale": scale}))
+        content = load_file(path)
+        assert content.keys() == {"w" + INTEGERS, "w" + SCALE}
+        assert len(content["w.integers"]) <= 12_000 * form.stored_bits / 8 + 1
+
+
+@pytest.mark.parametrize(("density", "suffix"), [(0.01, GAPS), (0.4, MASK)])
+def test_gaps_or_a_mask_tell_which_few_values_are_not_zero(density, suffix, tmp_path):
+    path = tmp_path / "packed.safetensors"
+    weight = torch.randn(300, 400, generator=torch.Generator().manual_seed(0))
+    weight[torch.rand(300, 400, generator=torch.Generator().manual_seed(1)) >= density] = 0
+    for dtype in (torch.float32, torch.bfloat16):
+        path.write_bytes(pack({"w": weight.to(dtype)}))
+        assert load_file(path).keys() == {"w.values", "w" + suffix}
+        assert torch.equal(unpack(path)["w"], weight.to(dtype))
+
+
+def test_metadata_tell_shape_and_bits_or_grid_and_change_only_where_there_are_integers():
+    told = Told({"a": Packed((2, 3)), "b": Packed((4, 5), twos_complement(4)), "c": Packed((1, 2), (0, 1, -1))})
+    assert told_of(metadata(told)) == told and told_of(metadata(Told(told.packed, coded=True))).coded
+    assert list(json.loads(metadata(told))) == ["note", "shapes", "bits", "grids"] and "NAME_scale" in metadata(told)
+    assert list(json.loads(metadata(Told({"a": Packed((2, 3))})))) == ["note", "shapes"]
+    assert "integers" not in metadata(Told({"a": Packed((2, 3))}))
+    few, more = (len(metadata(Told(dict(list(told.packed.items())[:n])))) for n in (2, 3))
+    assert more - few >= told_bytes("c", told.packed["c"])
+    assert len(save({}, {KEY: metadata(Told({}))})) <= frame_bytes()
 
 
 @pytest.mark.parametrize(
-    ("shape", "bits", "count", "scale"),
-    [((2, 5), 4, 4, 2), ((2, 5), 4, 6, 2), ((2, 5), 9, 10, 2), ((2, 5), None, 10, 2), ((2, 5), 8, 10, 3)],
+    "more", [{"bits": {"a": 9}}, {"grids": {"a": [1]}}, {"grids": {"a": [0, 1, 200]}}, {"coded": 1}]
 )
-def test_parts_that_do_not_fit_are_a_value_error(shape, bits, count, scale):
-    with pytest.raises(ValueError, match="a tensor of shape"):
-        decode(torch.zeros(count, dtype=torch.uint8), torch.ones(scale), Packed(shape, bits))
-
-
-def test_bounds_are_a_few_bytes_above_the_file_also_for_smaller_shapes():
-    largest = (64, 32, 3, 3)
-    sizes = bound("layer1.conv.weight", largest, 100_000)
-    generator = torch.Generator().manual_seed(0)
-    for shape in (largest, (9, 7, 3, 3), (1, 1)):
-        for bits in (4, 8):
-            for masked in (False, True):
-                integers = torch.randint(-7, 8, shape, generator=generator).to(torch.int8)
-                if masked:
-                    integers[torch.rand(shape, generator=generator) < 0.8] = 0
-                scale = torch.rand(shape[0], generator=generator) + 0.1
-                parts = encode(times(integers, scale), scale, bits, masked=masked)
-                name = "layer1.conv.weight"
-                content = {name + suffix: part for suffix, part in parts.items()} | {name + SCALE: scale}
-                length = len(save(content, {KEY: metadata({name: Packed(shape, bits)})}))
-                numbers, stored = integers.numel(), int((integers != 0).sum())
-                told = sizes.masked(numbers, stored, bits) if masked else sizes.whole(numbers, bits)
-                total = told + sizes.scale(shape[0]) + frame_bytes(integers=True)
-                assert length <= total <= length + 60
-
-
-def test_bounds_take_arrays_of_counts():
-    sizes = bound("weight", (64, 32), 10_000)
-    numbers, bits = np.array([0, 1, 100, 2048]), np.array([4, 8, 3, 4])
-    stored = numbers // 3
-    assert sizes.whole(numbers, bits).tolist() == [
-        sizes.whole(int(n), int(b)) for n, b in zip(numbers, bits, strict=True)
-    ]
-    expected = [sizes.masked(int(n), int(s), int(b)) for n, s, b in zip(numbers, stored, bits, strict=True)]
-    assert sizes.masked(numbers, stored, bits).tolist() == expected
-    assert (np.diff(sizes.whole(numbers, 4)) >= 0).all() and sizes.scale(numbers)[2] == sizes.scale(100)
-
-
-def test_metadata_tell_shape_and_bits_and_change_only_where_there_are_integers():
-    told = {"a": Packed((2, 3)), "b": Packed((4, 5), 4)}
-    assert packed_of(metadata(told)) == told
-    assert list(json.loads(metadata(told))) == ["note", "shapes", "bits"] and "NAME_scale" in metadata(told)
-    assert list(json.loads(metadata({"a": Packed((2, 3))}))) == ["note", "shapes"]
-    assert "integers" not in metadata({"a": Packed((2, 3))})
+def test_metadata_that_are_none_are_refused(more):
+    with pytest.raises(ValueError, match=r"metadata have|expected"):
+        told_of(json.dumps({"shapes": {"a": [2, 3]}, **more}))

@@ -7,6 +7,7 @@ from safetensors.torch import save
 from torch.utils.flop_counter import FlopCounterMode
 
 from search_spaces import CodeStep, Plan, rebuild, trace
+from search_spaces.codecs.number_formats import FORMATS
 from search_spaces.codecs.packing import pack
 from tests.kits import amount
 from tests.kits.joint_spaces import PATTERNS, SETS, make_space, random_levels
@@ -92,11 +93,13 @@ def coded(network, y, plan):
     """The bits and the multiply-accumulates a sample of each call of a layer with integer weights."""
     found = []
     hooks = []
-    for name, form in plan.get(CodeStep).formats.items():
+    step = plan.get(CodeStep)
+    for name, form in step.formats.items():
+        form = FORMATS[form].with_zero if step.pruned else FORMATS[form]
 
         def see(layer, args, out, form=form):
             positions = out[0].numel() // layer.weight.shape[0]
-            found.append((int(form.removeprefix("int")), layer.weight.numel() * positions))
+            found.append((form.bits, layer.weight.numel() * positions))
 
         hooks.append(network.get_submodule(name).register_forward_hook(see))
     with torch.no_grad():

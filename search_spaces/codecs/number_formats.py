@@ -1,0 +1,61 @@
+"""The number formats of weights: which integers times the scale of their output channel, and what they take.
+
+Nothing here loads torch, so that study files can be read at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+
+@dataclass(frozen=True)
+class NumberFormat:
+    """Integers that weights can be, times a float32 scale for each output channel, symmetric around 0."""
+
+    name: str
+    level: int
+    """Of the knob. From 2 up it is the bits; below, binary and ternary stand where their bytes put them."""
+    grid: tuple[int, ...]
+    """The integer that each symbol in a file stands for: symbol 0 the first, and so on."""
+    bits: int
+    """Bits of the operand of a multiply-accumulate."""
+    stored_bits: float
+    """Bits of a weight in a file, at fixed length."""
+
+    @property
+    def has_zero(self) -> bool:
+        """Whether 0 is one of the integers; else they are odd, two apart."""
+        return 0 in self.grid
+
+    @cached_property
+    def highest(self) -> int:
+        """The largest integer that a weight is rounded to; the least is its negative."""
+        return max(self.grid)
+
+    @property
+    def with_zero(self) -> NumberFormat:
+        """The smallest format that has these integers and 0."""
+        return self if self.has_zero else {1: FORMATS["ternary"], 3: FORMATS["int3"]}[self.highest]
+
+
+def twos_complement(bits: int) -> tuple[int, ...]:
+    """The integer that each pattern of `bits` bits stands for: [2^bits]."""
+    half = 1 << (bits - 1)
+    return (*range(half), *range(-half, 0))
+
+
+FORMATS = {
+    form.name: form
+    for form in (
+        NumberFormat("binary", 0, (-1, 1), 1, 1.0),
+        NumberFormat("ternary", 1, (0, 1, -1), 2, 1.6),  # five to a byte, as 3^5 = 243
+        NumberFormat("int2", 2, (-3, -1, 1, 3), 2, 2.0),
+        *(NumberFormat(f"int{bits}", bits, twos_complement(bits), bits, float(bits)) for bits in range(3, 9)),
+    )
+}
+"""Name -> format, in the order of what they take. `binary` is that of Rastegari et al. 2016, "XNOR-Net", section 3.1
+(binary weights); `int2` has four levels and no zero, which at so few bits is worth more than a zero."""
+
+BY_LEVEL = {form.level: form for form in FORMATS.values()}
+"""Level of a knob -> format."""

@@ -1,0 +1,327 @@
+"""Reads a packed file with NumPy alone: `read(path)` gives every tensor of the network by its name.
+
+This file imports nothing of the program that wrote the weights, so that it can be copied beside them. A packed file
+is a safetensors file in which tensors stand in parts, `NAME.integers` or `NAME.values` and `NAME.mask` or `NAME.gaps`,
+of fixed length or as coded streams; its metadata say which. What is no such file is a `ValueError`, before anything
+is allocated that is out of proportion to the bytes that are there.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Bytes = npt.NDArray[np.uint8]
+Parts = Mapping[str, npt.NDArray[Any]]
+"""Suffix -> what stands in the file under the tensor's name and this suffix."""
+
+VALUES, INTEGERS, MASK, GAPS = (".values", ".integers", ".mask", ".gaps")
+SCALE = "_scale"
+FIXED, HUFFMAN, RANS = 0, 1, 2
+"""What the first byte of a coded stream says of its body."""
+LANE = 1024
+"""Symbols of a stream that are decoded one after the other; so many lanes of them are decoded at once."""
+LONGEST = 15
+"""Bits of the longest Huffman code."""
+PRECISION = 12
+"""The frequencies of rANS add up to 2^12."""
+LOWEST_STATE = 1 << 16
+"""At which a lane of rANS begins, and below which it takes in 16 more bits."""
+MOST_NUMBERS = 1024
+"""Numbers of a tensor for a byte of its gaps: more are refused."""
+
+_CHUNK = 2**20
+"""Symbols whose bits are spread out at once; a multiple of 8, so that each chunk begins a byte."""
+_TYPES = {"F64": "f8", "F32": "f4", "F16": "f2", "I64": "i8", "I32": "i4", "I16": "i2", "I8": "i1", "U8": "u1"}
+_TYPES |= {"U64": "u8", "U32": "u4", "U16": "u2", "BOOL": "?", "BF16": "u2"}
+
+
+def read(path: str | Path) -> dict[str, npt.NDArray[Any]]:
+    """The tensors of a file of weights, packed or not, by name; bfloat16 comes as float32, which holds it."""
+    content, told = _content(Path(path).read_bytes())
+    if told is None:
+        return content
+    forms, coded = described(told)
+    parts = {name + suffix for name, (_, grid) in forms.items() for suffix in suffixes(grid, coded=coded)}
+    out = {name: array for name, array in content.items() if name not in parts}
+    for name, (shape, grid) in forms.items():
+        found = {s: content[name + s] for s in suffixes(grid, coded=coded) if name + s in content}
+        out[name] = unpacked(shape, grid, found, content.get(name + SCALE), coded=coded)
+    return out
+
+
+def suffixes(grid: tuple[int, ...] | None, *, coded: bool) -> tuple[str, ...]:
+    """What may stand in the file instead of a packed tensor; other names of this kind are those of other tensors."""
+    return (VALUES if grid is None else INTEGERS, MASK, *([GAPS] if coded else []))
+
+
+def described(text: str) -> tuple[dict[str, tuple[tuple[int, ...], tuple[int, ...] | None]], bool]:
+    """What the metadata say: name -> the shape of each packed tensor, and the integer of each symbol, if it has any;
+    and whether its parts are coded."""
+    try:
+        told = json.loads(text)
+        shapes = {name: tuple(_whole(size) for size in shape) for name, shape in told["shapes"].items()}
+        grids = {name: _twos_complement(bits) for name, bits in told.get("bits", {}).items()}
+        grids |= {name: _grid(numbers) for name, numbers in told.get("grids", {}).items()}
+        coded = told.get("coded", False)
+    except (TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ValueError(f"its metadata are not those of a packed file ({error})") from error
+    if not isinstance(coded, bool):
+        raise ValueError(f"its metadata have {coded!r:.80} where true or false is expected")
+    return {name: (shape, grids.get(name)) for name, shape in shapes.items()}, coded
+
+
+def unpacked(
+    shape: tuple[int, ...],
+    grid: tuple[int, ...] | None,
+    parts: Parts,
+    scale: npt.NDArray[Any] | None,
+    *,
+    coded: bool,
+) -> npt.NDArray[Any]:
+    """The tensor of `shape` that its parts make.
+
+    `parts`: `.integers`, or `.values` of any type, and what says which numbers those are: `.mask`, `.gaps` or nothing
+    for all. `scale`: float32, [shape[0]], for integers.
+    """
+    count = math.prod(shape)
+    kept = _kept(parts, count, coded=coded)
+    wanted = count if kept is None else len(kept)
+    if grid is None:
+        values = _part(parts, VALUES)
+        if values.ndim != 1 or kept is None or len(values) != wanted:
+            raise _unfit(f"values of shape {list(values.shape)}", wanted, shape)
+    else:
+        integers = _part(parts, INTEGERS)
+        symbols = symbols_of(integers, wanted, len(grid)) if coded else fixed(integers, wanted, len(grid))
+        if symbols.max(initial=0) >= len(grid):
+            raise _unfit(f"a symbol that is none of {len(grid)}", wanted, shape)
+        if len(shape) < 2 or scale is None or scale.shape != shape[:1] or scale.dtype != np.float32:
+            raise ValueError(f"expected NAME_scale, a float32 for each of the first of {list(shape)}. Export again")
+        values = np.array(grid, dtype=np.int8)[symbols]
+    if kept is not None:
+        everything = np.zeros(count, dtype=values.dtype)
+        everything[kept] = values
+        values = everything
+    values = values.reshape(shape)
+    if grid is None:
+        return values
+    assert scale is not None
+    weight: npt.NDArray[np.float32] = values.astype(np.float32) * scale.reshape(-1, *[1] * (len(shape) - 1))
+    return weight
+
+
+def fixed(body: npt.NDArray[Any], count: int, alphabet: int) -> Bytes:
+    """The symbols of fixed length: [count]. Of a power of 2 as many bits each, lowest first; of 3 five to a byte."""
+    require_bytes(body)
+    if len(body) != fixed_bytes(count, alphabet):
+        raise _unfit(f"{len(body)} bytes of {alphabet} symbols", count, None)
+    bits = (alphabet - 1).bit_length()
+    if alphabet & (alphabet - 1):
+        digits = body[:, None].astype(np.int64) // 3 ** np.arange(5) % 3
+        return digits.astype(np.uint8).reshape(-1)[:count]
+    parts = [np.zeros(0, dtype=np.uint8)]
+    for start in range(0, count, _CHUNK):
+        number = min(_CHUNK, count - start)
+        chunk = body[start * bits // 8 : start * bits // 8 + -(-number * bits // 8)]
+        spread = np.unpackbits(chunk, count=number * bits, bitorder="little").reshape(number, bits)
+        parts.append(np.packbits(spread, axis=1, bitorder="little")[:, 0])
+    return np.concatenate(parts)
+
+
+def fixed_bytes(count: int, alphabet: int) -> int:
+    """How many bytes `fixed` wants. Alphabets are powers of 2, and 3."""
+    if alphabet == 3:
+        return -(-count // 5)
+    if not 2 <= alphabet <= 256 or alphabet & (alphabet - 1):
+        raise ValueError(f"expected 3 or a power of 2 up to 256 symbols, got {alphabet}. Export again")
+    return -(-count * (alphabet - 1).bit_length() // 8)
+
+
+def symbols_of(stream: npt.NDArray[Any], count: int | None, alphabet: int | None) -> Bytes:
+    """The symbols of a coded stream: [count]. `count` and `alphabet`: what they have to be, None for any.
+
+    A stream is a byte for the kind of its body, one for the size of its alphabet less 1, four for the number of
+    symbols, and the body.
+    """
+    require_bytes(stream)
+    if len(stream) < 6:
+        raise _unfit(f"a stream of {len(stream)} bytes", count, None)
+    kind, size, number = struct.unpack("<BBI", stream[:6].tobytes())
+    size, body = size + 1, stream[6:]
+    lanes = -(-number // LANE)
+    # Before anything is allocated: the number may be anybody's, the bytes are there.
+    if number != (number if count is None else count) or size != (size if alphabet is None else alphabet):
+        raise _unfit(f"a stream of {number} of {size} symbols", count, None)
+    if kind != FIXED and len(body) < 4 * lanes + (2 * size if kind == RANS else -(-size // 2)):
+        raise _unfit(f"a stream of {len(body)} bytes for {number} symbols", count, None)
+    if kind == FIXED:
+        return fixed(body, number, size)
+    if kind == HUFFMAN:
+        return _huffman(body, number, size, lanes)
+    if kind == RANS:
+        return _rans(body, number, size, lanes)
+    raise ValueError(f"expected a stream of kind 0 to 2, got {kind}. Export again, or update this reader")
+
+
+def _huffman(body: Bytes, count: int, size: int, lanes: int) -> Bytes:
+    """Canonical Huffman codes: a nibble for the length of each, the bit at which each lane begins, and the codes,
+    highest bit first. A lane has `LANE` consecutive symbols."""
+    table = -(-size // 2)
+    lengths = np.stack([body[:table] & 15, body[:table] >> 4], axis=1).reshape(-1)[:size].astype(np.int64)
+    used = np.flatnonzero(lengths)
+    order = used[np.argsort(lengths[used], kind="stable")]
+    reach = 1 << (LONGEST - lengths[order])
+    if reach.sum() != 1 << LONGEST:
+        raise ValueError("expected the lengths of a Huffman code, got others. Export again")
+    symbol_of = np.repeat(order.astype(np.uint8), reach)  # whatever 15 bits come next: [2^15]
+    starts = body[table : table + 4 * lanes].view(np.dtype("<u4")).astype(np.int64)
+    codes = body[table + 4 * lanes :]
+    padded = np.concatenate([codes, np.zeros(3, dtype=np.uint8)]).astype(np.int64)
+    at, last = starts.copy(), count - (lanes - 1) * LANE
+    out = np.zeros((lanes, min(LANE, count)), dtype=np.uint8)
+    for step in range(out.shape[1]):
+        active = lanes if step < last else lanes - 1  # the last lane may be short
+        now = at[:active]
+        byte = np.minimum(now >> 3, len(codes))
+        window = (padded[byte] << 16 | padded[byte + 1] << 8 | padded[byte + 2]) >> (9 - (now & 7))
+        found = symbol_of[window & ((1 << LONGEST) - 1)]
+        out[:active, step] = found
+        now += lengths[found]
+    ends = np.append(0, at)
+    if (ends[:-1] != starts).any() or -(-int(ends[-1]) // 8) != len(codes):
+        raise ValueError("expected Huffman codes that fill their stream, got others. Export again")
+    return out.reshape(-1)[:count]
+
+
+def _rans(body: Bytes, count: int, size: int, lanes: int) -> Bytes:
+    """Static rANS (Duda 2013, arXiv 1311.2540), its lanes interleaved: a frequency for each symbol, the state of each
+    lane, and 16-bit words, which the lanes take in turn. Symbol i is that of lane i modulo the number of lanes."""
+    frequencies = body[: 2 * size].view(np.dtype("<u2")).astype(np.int64)
+    if frequencies.sum() != 1 << PRECISION:
+        raise ValueError("expected frequencies that add up to 4096, got others. Export again")
+    state = body[2 * size : 2 * size + 4 * lanes].view(np.dtype("<u4")).astype(np.int64)
+    rest = body[2 * size + 4 * lanes :]
+    if len(rest) % 2:
+        raise ValueError("expected whole words of two bytes, got a half. Export again")
+    words = rest.view(np.dtype("<u2")).astype(np.int64)
+    before = np.cumsum(frequencies) - frequencies
+    symbol_of = np.repeat(np.arange(size, dtype=np.uint8), frequencies)
+    out, at = np.zeros(count, dtype=np.uint8), 0
+    for start in range(0, count, max(lanes, 1)):
+        now = state[: min(lanes, count - start)]
+        slot = now & ((1 << PRECISION) - 1)
+        found = symbol_of[slot]
+        out[start : start + len(now)] = found
+        now[:] = frequencies[found] * (now >> PRECISION) + slot - before[found]
+        (low,) = (now < LOWEST_STATE).nonzero()
+        if at + len(low) > len(words):
+            raise ValueError("expected more words in a stream of rANS than there are. Export again")
+        now[low] = now[low] << 16 | words[at : at + len(low)]
+        at += len(low)
+    if at != len(words) or (state != LOWEST_STATE).any():
+        raise ValueError("expected a stream of rANS that ends as it began, got another. Export again")
+    return out
+
+
+def require_bytes(array: npt.NDArray[Any]) -> None:
+    """Raise `ValueError` unless `array` is a row of bytes."""
+    if array.dtype != np.uint8 or array.ndim != 1:
+        raise ValueError(f"expected a row of bytes, got {array.dtype} of shape {list(array.shape)}")
+
+
+def _kept(parts: Parts, count: int, *, coded: bool) -> npt.NDArray[np.int64] | None:
+    """Where the numbers that are stored stand among all, ascending: [stored]; None for all of them."""
+    if GAPS in parts:
+        return _after_gaps(parts[GAPS], count)
+    if MASK not in parts:
+        return None
+    if coded:
+        nibbles = symbols_of(parts[MASK], -(-count // 4), 16)
+        return np.flatnonzero((nibbles[:, None] >> np.arange(4) & 1).reshape(-1)[:count])
+    return np.flatnonzero(fixed(parts[MASK], count, 2))
+
+
+def _after_gaps(stream: npt.NDArray[Any], count: int) -> npt.NDArray[np.int64]:
+    """The places that gaps tell: each symbol is so many zeros, and a number after them unless it is the highest
+    symbol, which stands for the part of a gap that is longer. What is left at the end is a shorter gap."""
+    require_bytes(stream)
+    if count > MOST_NUMBERS * len(stream):
+        raise _unfit(f"{len(stream)} bytes of gaps", count, None)
+    symbols = symbols_of(stream, None, None)
+    highest = int(stream[1])
+    number = symbols < highest
+    ends = np.cumsum(symbols.astype(np.int64) + number)
+    filled = int(ends[-1]) if len(ends) else 0
+    if not count - highest < filled <= count:
+        raise _unfit(f"gaps of {filled} numbers", count, None)
+    places: npt.NDArray[np.int64] = ends[number] - 1
+    return places
+
+
+def _content(data: bytes) -> tuple[dict[str, npt.NDArray[Any]], str | None]:
+    """Name -> array of a safetensors file, and what its metadata say of packing, if anything."""
+    length = struct.unpack("<Q", data[:8])[0] if len(data) >= 8 else 2**64
+    if length > len(data) - 8:
+        raise ValueError("expected a safetensors file, got one that is too short for its header. Export again")
+    try:
+        header = json.loads(data[8 : 8 + length])
+        metadata = header.pop("__metadata__", {})
+        told = metadata.get("packing")
+        arrays = {name: _array(entry, data[8 + length :]) for name, entry in header.items()}
+    except (TypeError, KeyError, AttributeError, RecursionError, UnicodeDecodeError) as error:
+        raise ValueError(f"expected the header of a safetensors file, got another ({error}). Export again") from error
+    return arrays, told
+
+
+def _array(entry: Mapping[str, Any], data: bytes) -> npt.NDArray[Any]:
+    dtype, shape, (start, end) = entry["dtype"], tuple(_whole(size) for size in entry["shape"]), entry["data_offsets"]
+    if dtype not in _TYPES:
+        raise ValueError(f"expected numbers that NumPy knows, got {dtype!r:.80}. Read the file with safetensors")
+    kind = np.dtype(_TYPES[dtype]).newbyteorder("<")
+    if not 0 <= _whole(start) <= _whole(end) <= len(data) or end - start != math.prod(shape) * kind.itemsize:
+        raise ValueError(f"{end - start} bytes do not fill a tensor of shape {list(shape)}. Export again")
+    array = np.frombuffer(data[start:end], dtype=kind)
+    if dtype == "BF16":
+        array = (array.astype(np.uint32) << 16).view(np.float32)
+    return array.reshape(shape)
+
+
+def _part(parts: Parts, suffix: str) -> npt.NDArray[Any]:
+    if suffix not in parts:
+        raise ValueError(f"expected a part NAME{suffix} of a packed tensor, got none. Export again")
+    return parts[suffix]
+
+
+def _whole(value: object) -> int:
+    """`value`, if it is a whole number of at least 0 and no truth value."""
+    if type(value) is not int or not 0 <= value < 2**62:
+        raise ValueError(f"its metadata have {value!r:.80} where a size is expected")
+    return value
+
+
+def _twos_complement(bits: object) -> tuple[int, ...]:
+    """The integer that each pattern of so many bits stands for."""
+    if type(bits) is not int or not 2 <= bits <= 8:
+        raise ValueError(f"its metadata have {bits!r:.80} where 2 to 8 bits of an integer are expected")
+    half = 1 << (bits - 1)
+    return (*range(half), *range(-half, 0))
+
+
+def _grid(numbers: object) -> tuple[int, ...]:
+    if not isinstance(numbers, list) or any(type(n) is not int or not -128 <= n <= 127 for n in numbers):
+        raise ValueError(f"its metadata have {numbers!r:.80} where a grid of integers is expected")
+    fixed_bytes(0, len(numbers))
+    return tuple(numbers)
+
+
+def _unfit(what: str, count: int | None, shape: tuple[int, ...] | None) -> ValueError:
+    told = f"tensor of {count} numbers" if shape is None else f"tensor of shape {list(shape)} with {count} stored"
+    return ValueError(f"{what} do not fill a {told}. Export again")
