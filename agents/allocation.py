@@ -66,8 +66,10 @@ class Allocator:
     def __init__(self, space: Space, limits: Mapping[str, float], sensitivity: Sensitivity | None) -> None:
         self.space = space
         curves = _checked(space, sensitivity)
-        self._uniform = space.project(np.ones(len(space.knobs)), limits)
+        uniform = space.project(np.ones(len(space.knobs)), limits)
+        self._uniform = np.array([uniform[knob.name] for knob in space.knobs])  # [n_knobs of the space]
         self.knobs = tuple(knob for knob in space.knobs if knob.name in curves)
+        self._places = [i for i, knob in enumerate(space.knobs) if knob.name in curves]
         self.losses = [curves[knob.name] for knob in self.knobs]
         self._metrics = tuple(limits)
         self._limits = np.array([limits[metric] for metric in limits])  # [n_limits]
@@ -76,7 +78,7 @@ class Allocator:
         # Differences of cost never fall when other knobs rise: if they are equal at both ends, costs add up.
         low, high = self._differences(np.zeros_like(highest)), self._differences(highest)
         self.separable = all(np.allclose(a, b, rtol=1e-9) for a, b in zip(low, high, strict=True))
-        self._begin_at(self._uniform)
+        self._begin_at(uniform)
         self._begin_at(self.plain())
 
     def plain(self) -> Point:
@@ -170,12 +172,17 @@ class Allocator:
 
     def _costs(self, indices: np.ndarray) -> np.ndarray:
         """[n_limits]"""
-        point = self._point(indices)
-        return np.array([self.space.cost(point, metric) for metric in self._metrics])
+        levels = self._levels(indices)
+        return np.array([self.space.cost_of_levels(levels, metric) for metric in self._metrics])
+
+    def _levels(self, indices: np.ndarray) -> np.ndarray:
+        """The levels of all knobs of the space: [n_knobs of it]."""
+        levels = self._uniform.copy()
+        levels[self._places] = [knob.levels[i] for knob, i in zip(self.knobs, indices.tolist(), strict=True)]
+        return levels
 
     def _point(self, indices: np.ndarray) -> Point:
-        chosen = {knob.name: knob.levels[i] for knob, i in zip(self.knobs, indices, strict=True)}
-        return self.space.point([chosen.get(knob.name, self._uniform[knob.name]) for knob in self.space.knobs])
+        return self.space.point(self._levels(indices).tolist())
 
 
 def allocate(losses: Sequence[np.ndarray], costs: Sequence[np.ndarray], budget: float) -> np.ndarray:

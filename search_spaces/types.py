@@ -176,6 +176,9 @@ class Space(Protocol):
     def cost(self, point: Point, metric: str) -> float:
         """The predicted cost of the network built from `point`, in the metric's unit."""
 
+    def cost_of_levels(self, levels: np.ndarray, metric: str) -> float:
+        """The cost of the network whose knobs, in order, stand at `levels`, [n_knobs], canonical or not."""
+
     def sequence(self, point: Point) -> np.ndarray:
         """The network built from `point` as rows in the order of its layers: float32, [n_rows, n_columns].
 

@@ -88,11 +88,14 @@ def require_channels_to_sparsify(config: StudyConfig) -> None:
 
 
 def require_dense_blocks(config: StudyConfig) -> None:
-    """Tuning block by block needs a space in which something is cut, whose fitted weights come after that."""
-    if config.finish.reconstruction == "blockwise" and not config.space.structural:
+    """Tuning block by block needs a space in which something is cut or factorised: what is rounded or pruned weight by
+    weight comes after that."""
+    if config.finish.reconstruction == "blockwise" and not (
+        config.space.structural or "rank" in config.space.operators
+    ):
         raise ConfigError(
-            "finish.reconstruction: blockwise would give removed weights back: leave it out of a space in which no "
-            "channels or layers go, and train instead (`finish.training`)"
+            "finish.reconstruction: blockwise tunes what is left after a cut, before weights are pruned or rounded: leave "
+            "it out of a space in which no channels or layers go and none is factorised"
         )
 
 

@@ -122,8 +122,15 @@ class Rank(SiteOperator):
 
     def ranks(self, sheet: Sheet, levels: np.ndarray) -> np.ndarray:
         """The rank of each site with a knob, 0 for whole, where the layers are as `sheet` has them: [n_knobs]."""
+        return self._ranks(self._even(sheet), levels)
+
+    def _even(self, sheet: Sheet) -> np.ndarray:
+        """The break-even rank of each site with a knob, as a fraction: [n_knobs]."""
         pieces = sheet.pieces
-        even = (pieces.weights / np.maximum(self._cost_of_one(pieces), 1))[self.sites, 0]
+        even: np.ndarray = (pieces.weights / np.maximum(self._cost_of_one(pieces), 1))[self.sites, 0]
+        return even
+
+    def _ranks(self, even: np.ndarray, levels: np.ndarray) -> np.ndarray:
         ranks = np.maximum(1, np.floor(levels / self._steps * even + 1e-9))
         chosen: np.ndarray = ranks * (levels < self._steps)
         return chosen
@@ -147,14 +154,11 @@ class Rank(SiteOperator):
 
     def canonical(self, before: Sheet, levels: np.ndarray) -> np.ndarray:
         """The highest share that comes to the same rank."""
-        legal = np.array(self.knobs[0].levels)
-        found = levels.copy()
-        ranks = self.ranks(before, levels)
-        for level in legal[:-1]:
-            other = np.full(len(levels), level)
-            same = (self.ranks(before, other) == ranks) & (ranks > 0) & (other > found)
-            found = np.where(same, other, found)
-        return super().canonical(before, found)
+        legal = np.array(self.knobs[0].levels[:-1], dtype=np.int64)[:, None]
+        even = self._even(before)
+        same = self._ranks(even, legal) == self._ranks(even, levels)  # [n_levels, n_knobs]
+        found = np.where(same, legal, levels).max(axis=0, initial=0)
+        return super().canonical(before, np.maximum(found, levels))
 
     def step(self, sheet: Sheet, levels: np.ndarray, scores: Scores | None) -> RankStep:
         """Name rank and scheme of each layer that is left and does not stay whole."""
