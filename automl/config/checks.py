@@ -94,8 +94,8 @@ def require_dense_blocks(config: StudyConfig) -> None:
         config.space.structural or "rank" in config.space.operators
     ):
         raise ConfigError(
-            "finish.reconstruction: blockwise tunes what is left after a cut, before weights are pruned or rounded: leave "
-            "it out of a space in which no channels or layers go and none is factorised"
+            "finish.reconstruction: blockwise tunes what is left after a cut, before weights are pruned or rounded: "
+            "leave it out of a space in which no channels or layers go and none is factorised"
         )
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from automl.errors import ExportError
+from automl.export.attention import with_one_batch
 from automl.export.packed import pack, unpack
 from automl.export.subject import Run, Subject, quiet, run_module
 from automl.measures import state_tensors
@@ -67,6 +68,7 @@ def _read_pt2(subject: Subject, path: Path) -> Run:
 
 
 def _write_onnx(subject: Subject, path: Path) -> None:
+    with_one_batch(subject.program)
     # The exporter decomposes twice; attention has the same order of memory both times by this kernel alone.
     with quiet(), sdpa_kernel(SDPBackend.MATH):
         torch.onnx.export(

@@ -78,6 +78,19 @@ class Biased(nn.Module):
         return self.out(made.transpose(1, 2).reshape(x.shape[0], 7, 10))
 
 
+class Windows(nn.Module):
+    """Attention within windows, which are a dimension of their own, as in Hiera."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.out = nn.Linear(12, 3 * 2 * 5), nn.Linear(2 * 5, 12)
+
+    def forward(self, x):
+        q, k, v = self.qkv(x).view(x.shape[0], 3, 2, 3, 2, 5).permute(3, 0, 4, 1, 2, 5)
+        made = nn.functional.scaled_dot_product_attention(q, k, v)  # [n, heads, windows, tokens, 5]
+        return self.out(made.permute(0, 2, 3, 1, 4).reshape(x.shape[0], 6, 10))
+
+
 def chain() -> nn.Module:
     torch.manual_seed(1)
     network = Chain()
@@ -92,6 +105,7 @@ CASES = {
     "one_sample": (chain, (IMAGES[0][:1],)),
     "two_inputs": (TwoInputs, (torch.tensor([[0, 1, 2], [3, 4, 6]]), torch.rand(2, 1), torch.rand(3, 5))),
     "attention": (Biased, (torch.randn(2, 7, 12),)),
+    "windows": (Windows, (torch.randn(2, 6, 12),)),
     "shared": (lambda: fx.symbolic_trace(Shared()), (torch.randn(3, 4, 6, 6),)),
 }
 
