@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import struct
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,12 @@ Parts = Mapping[str, npt.NDArray[Any]]
 
 VALUES, INTEGERS, MASK, GAPS = (".values", ".integers", ".mask", ".gaps")
 SCALE = "_scale"
+HEADER, DATA = "header", "data"
+"""The two tensors of a file that holds another, whose header is compressed."""
+FOLDED = "header: the header of a safetensors file, compressed by zlib; data: what follows it; read_packed.py reads it"
+"""What the metadata of such a file say."""
+MOST_OF_A_HEADER = 2**26
+"""Bytes of a header that was compressed: more are refused."""
 FIXED, HUFFMAN, RANS = 0, 1, 2
 """What the first byte of a coded stream says of its body."""
 LANE = 1024
@@ -46,6 +53,8 @@ _TYPES |= {"U64": "u8", "U32": "u4", "U16": "u2", "BOOL": "?", "BF16": "u2"}
 def read(path: str | Path) -> dict[str, npt.NDArray[Any]]:
     """The tensors of a file of weights, packed or not, by name; bfloat16 comes as float32, which holds it."""
     content, told = _content(Path(path).read_bytes())
+    if told == FOLDED:
+        content, told = _content(unfolded(content))
     if told is None:
         return content
     forms, coded = described(told)
@@ -55,6 +64,24 @@ def read(path: str | Path) -> dict[str, npt.NDArray[Any]]:
         found = {s: content[name + s] for s in suffixes(grid, coded=coded) if name + s in content}
         out[name] = unpacked(shape, grid, found, content.get(name + SCALE), coded=coded)
     return out
+
+
+def unfolded(parts: Parts) -> bytes:
+    """The file that the two parts of another stand for, as it was before its header was compressed."""
+    packer = zlib.decompressobj()
+    try:
+        header = packer.decompress(_part(parts, HEADER).tobytes(), MOST_OF_A_HEADER)
+    except zlib.error as error:
+        raise ValueError(f"expected a header compressed by zlib, got another ({error}). Export again") from error
+    if not packer.eof:
+        raise ValueError(f"expected a whole header of at most {MOST_OF_A_HEADER:,} bytes, got another. Export again")
+    data = parts[DATA].tobytes() if DATA in parts else b""
+    return struct.pack("<Q", len(header)) + header + data
+
+
+def metadata_of(data: bytes) -> str | None:
+    """What the metadata of a safetensors file say of packing, if anything."""
+    return _header(data)[1]
 
 
 def suffixes(grid: tuple[int, ...] | None, *, coded: bool) -> tuple[str, ...]:
@@ -268,17 +295,24 @@ def _after_gaps(stream: npt.NDArray[Any], count: int) -> npt.NDArray[np.int64]:
 
 def _content(data: bytes) -> tuple[dict[str, npt.NDArray[Any]], str | None]:
     """Name -> array of a safetensors file, and what its metadata say of packing, if anything."""
+    entries, told, start = _header(data)
+    try:
+        return {name: _array(entry, data[start:]) for name, entry in entries.items()}, told
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"expected the header of a safetensors file, got another ({error}). Export again") from error
+
+
+def _header(data: bytes) -> tuple[dict[str, Any], str | None, int]:
+    """The entries of a safetensors file, what its metadata say of packing, and where its data begin."""
     length = struct.unpack("<Q", data[:8])[0] if len(data) >= 8 else 2**64
     if length > len(data) - 8:
         raise ValueError("expected a safetensors file, got one that is too short for its header. Export again")
     try:
         header = json.loads(data[8 : 8 + length])
-        metadata = header.pop("__metadata__", {})
-        told = metadata.get("packing")
-        arrays = {name: _array(entry, data[8 + length :]) for name, entry in header.items()}
-    except (TypeError, KeyError, AttributeError, RecursionError, UnicodeDecodeError) as error:
+        told = header.pop("__metadata__", {}).get("packing")
+    except (TypeError, AttributeError, RecursionError, UnicodeDecodeError) as error:
         raise ValueError(f"expected the header of a safetensors file, got another ({error}). Export again") from error
-    return arrays, told
+    return header, told, 8 + length
 
 
 def _array(entry: Mapping[str, Any], data: bytes) -> npt.NDArray[Any]:
@@ -296,7 +330,7 @@ def _array(entry: Mapping[str, Any], data: bytes) -> npt.NDArray[Any]:
 
 def _part(parts: Parts, suffix: str) -> npt.NDArray[Any]:
     if suffix not in parts:
-        raise ValueError(f"expected a part NAME{suffix} of a packed tensor, got none. Export again")
+        raise ValueError(f"expected a part {suffix} of a packed tensor or file, got none. Export again")
     return parts[suffix]
 
 

@@ -9,14 +9,21 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from automl.errors import ExportError
-from automl.export.packed import pack, unpack
+from automl.export.packed import unpack
+from automl.measures.counts import state_tensors
 from search_spaces.codecs.bitmask import packed_sizes, stored
 from search_spaces.codecs.header import frame_bytes
 from search_spaces.codecs.integers import bound, holds
+from search_spaces.codecs.packing import pack_open
 
 OLD_NOTE = (
     "NAME.values: the non-zeros of NAME in order; NAME.mask: a bit for each number, lowest first; its shape is here"
 )
+
+
+def pack(network):
+    """The packed file whose header is not compressed, so that its parts can be looked at."""
+    return pack_open(state_tensors(network)[0])
 
 
 def layer(inputs, outputs, bits, density=1.0, seed=0):

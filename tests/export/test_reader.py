@@ -4,13 +4,14 @@ import json
 import shutil
 import subprocess
 import sys
+import zlib
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import save
+from safetensors.torch import load, save
 
 from automl.export import export
 from search_spaces import NetworkSpace
@@ -55,7 +56,8 @@ def same_bits(a, b):
 
 def test_every_form_is_read_bit_for_bit_where_there_is_no_torch(tmp_path):
     tensors = state()
-    layouts = {"coded": packing.pack(tensors), "plain": save(tensors)}
+    layouts = {"folded": packing.pack(tensors), "coded": packing.pack_open(tensors), "plain": save(tensors)}
+    assert set(load(layouts["folded"])) == {"header", "data"} and len(layouts["folded"]) < len(layouts["coded"])
     for name, content in layouts.items():
         (tmp_path / f"{name}.safetensors").write_bytes(content)
         shutil.copyfile(reader.__file__, tmp_path / "read_packed.py")
@@ -96,7 +98,7 @@ def test_an_export_brings_its_reader(tmp_path):
 @settings(max_examples=200, deadline=None)
 def test_a_file_that_was_cut_or_changed_is_one_value_error_or_another_file(tmp_path_factory, data):
     tensors = {name: tensor for name, tensor in state().items() if "int3" in name or "values" in name}
-    content = bytearray(packing.pack(tensors))
+    content = bytearray(data.draw(st.sampled_from([packing.pack, packing.pack_open]))(tensors))
     path = tmp_path_factory.getbasetemp() / "broken.safetensors"
     if data.draw(st.booleans()):
         content = content[: data.draw(st.integers(0, len(content) - 1))]
@@ -127,3 +129,21 @@ def test_what_is_no_safetensors_file_is_a_value_error_or_empty(content, tmp_path
     else:
         with pytest.raises(ValueError, match=r"expected|Expecting"):
             reader.read(path)
+
+
+@pytest.mark.parametrize(
+    ("header", "told"),
+    [
+        (zlib.compress(b" " * 2**27), "at most"),
+        (b"no zlib", "compressed by zlib"),
+        (zlib.compress(b"{" * 99)[:-9], "whole"),
+    ],
+    ids=["bomb", "foreign", "cut"],
+)
+def test_a_compressed_header_that_is_none_is_refused(header, told, tmp_path):
+    parts = {"header": torch.frombuffer(bytearray(header), dtype=torch.uint8)}
+    path = tmp_path / "packed.safetensors"
+    path.write_bytes(save(parts, {"packing": reader.FOLDED}))
+    for read in (reader.read, packing.unpack):
+        with pytest.raises(ValueError, match=told):
+            read(path)
