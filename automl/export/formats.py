@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from automl.errors import ExportError
-from automl.export.attention import with_one_batch
+from automl.export.one_batch import with_one_batch
 from automl.export.packed import pack, unpack
 from automl.export.subject import Run, Subject, quiet, run_module
 from automl.measures import state_tensors
