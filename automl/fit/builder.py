@@ -22,6 +22,7 @@ from automl.fit.recalibration import recalibrate
 from automl.fit.reconstruction import Reconstruction
 from automl.fit.registry import fitter_of
 from automl.fit.sequential import QUICK, SequentialReconstruction
+from automl.fit.settled import settle_norms
 from automl.fit.statistics import Statistics
 from automl.measures.counts import Counting, counts
 from automl.tasks.batches import Batch, compact
@@ -121,6 +122,7 @@ class Builder:
             last = [step for step in steps if step.packed]
             if last:
                 self._last.apply(network, slices, last)
+                settle_norms(network)
         recalibrate(network, self._recalibration, self._dtype)
         return network
 

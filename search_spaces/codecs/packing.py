@@ -21,6 +21,7 @@ from search_spaces.codecs.integers import format_of, integers_of, symbols_of
 from search_spaces.codecs.number_formats import FORMATS, NumberFormat
 from search_spaces.codecs.reader import (
     DATA,
+    DATA_ZLIB,
     FOLDED,
     GAPS,
     HEADER,
@@ -50,7 +51,8 @@ def pack(tensors: Mapping[str, Tensor]) -> bytes:
     If the whole file becomes shorter so, although it has more to explain, integers of few bits have a grid of their
     own; and integers and masks are entropy coded, and `NAME.gaps` may stand for the mask
     of a tensor with few numbers that are not zero (`search_spaces.codecs.streams`). Where that is shorter again, the
-    header, which of a small network can be a third of the file, is compressed (`folded`).
+    header, which of a small network can be a third of the file, is compressed, and the data are too (`folded`): norms
+    that do nothing take no room then.
     """
     content = pack_open(tensors)
     return min(content, folded(content), key=len)
@@ -65,9 +67,12 @@ def pack_open(tensors: Mapping[str, Tensor]) -> bytes:
 
 
 def folded(content: bytes) -> bytes:
-    """A file that holds another: `header`, compressed by zlib, and `data`."""
+    """A file that holds another: `header` and `data`, or `data.zlib` where that is shorter, compressed by zlib."""
     (length,) = struct.unpack("<Q", content[:8])
-    parts = {HEADER: zlib.compress(content[8 : 8 + length], 9), DATA: content[8 + length :]}
+    header, data = content[8 : 8 + length], content[8 + length :]
+    smaller = zlib.compress(data, 9)
+    parts = {HEADER: zlib.compress(header, 9)}
+    parts |= {DATA_ZLIB: smaller} if len(smaller) < len(data) else {DATA: data}
     tensors = {name: torch.frombuffer(bytearray(part), dtype=torch.uint8) for name, part in parts.items() if part}
     return save(tensors, {KEY: FOLDED})
 

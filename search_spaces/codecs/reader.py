@@ -25,9 +25,9 @@ Parts = Mapping[str, npt.NDArray[Any]]
 
 VALUES, INTEGERS, MASK, GAPS = (".values", ".integers", ".mask", ".gaps")
 SCALE = "_scale"
-HEADER, DATA = "header", "data"
-"""The two tensors of a file that holds another, whose header is compressed."""
-FOLDED = "header: the header of a safetensors file, compressed by zlib; data: what follows it; read_packed.py reads it"
+HEADER, DATA, DATA_ZLIB = "header", "data", "data.zlib"
+"""The tensors of a file that holds another: its header, compressed, and its data as they are or compressed."""
+FOLDED = "header: that of a safetensors file by zlib; data or data.zlib: what follows it; read_packed.py reads both"
 """What the metadata of such a file say."""
 MOST_OF_A_HEADER = 2**26
 """Bytes of a header that was compressed: more are refused."""
@@ -68,15 +68,24 @@ def read(path: str | Path) -> dict[str, npt.NDArray[Any]]:
 
 def unfolded(parts: Parts) -> bytes:
     """The file that the two parts of another stand for, as it was before its header was compressed."""
+    header = _inflated(_part(parts, HEADER), MOST_OF_A_HEADER)
+    if DATA_ZLIB in parts:  # deflate makes at most 1032 bytes of one, so that nothing is out of proportion
+        data = _inflated(parts[DATA_ZLIB], 1100 * len(parts[DATA_ZLIB]) + 1)
+    else:
+        data = parts[DATA].tobytes() if DATA in parts else b""
+    return struct.pack("<Q", len(header)) + header + data
+
+
+def _inflated(part: npt.NDArray[Any], most: int) -> bytes:
+    """What zlib made `part` of, if that is whole and has at most so many bytes."""
     packer = zlib.decompressobj()
     try:
-        header = packer.decompress(_part(parts, HEADER).tobytes(), MOST_OF_A_HEADER)
+        content = packer.decompress(part.tobytes(), most)
     except zlib.error as error:
-        raise ValueError(f"expected a header compressed by zlib, got another ({error}). Export again") from error
+        raise ValueError(f"expected bytes compressed by zlib, got others ({error}). Export again") from error
     if not packer.eof:
-        raise ValueError(f"expected a whole header of at most {MOST_OF_A_HEADER:,} bytes, got another. Export again")
-    data = parts[DATA].tobytes() if DATA in parts else b""
-    return struct.pack("<Q", len(header)) + header + data
+        raise ValueError(f"expected a whole stream of zlib, of at most {most:,} bytes, got another. Export again")
+    return content
 
 
 def metadata_of(data: bytes) -> str | None:

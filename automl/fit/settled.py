@@ -1,0 +1,45 @@
+"""Norms moved into the scales of the integers before them, so that a file need not tell them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, fx
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from automl.fast.fold import lone_norms
+from search_spaces.codecs.integers import integers_of
+from search_spaces.operators.code import SCALE
+
+
+@torch.no_grad()
+def settle_norms(network: fx.GraphModule) -> None:
+    """Have each batch norm after a layer of integer weights add a number to each channel, and do nothing else.
+
+    What it multiplies by goes into the layer's scales, and its signs into the integers; its mean and the layer's bias
+    go into its own bias. The network computes the same, to rounding, and of four vectors a file has one to tell.
+    """
+    for name, norm_name in lone_norms(network).items():
+        layer, norm = network.get_submodule(name), network.get_submodule(norm_name)
+        scale, weight = getattr(layer, SCALE, None), layer.get_parameter("weight")
+        if not isinstance(scale, Tensor) or not isinstance(norm, _BatchNorm) or not norm.affine:
+            continue
+        mean, variance = norm.running_mean, norm.running_var
+        integers = integers_of(weight, scale)
+        if integers is None or mean is None or variance is None:
+            continue
+        factor = norm.weight.double() / (variance.double() + norm.eps).sqrt()  # [out]
+        larger = (scale.double() * factor.abs()).float()
+        if not ((larger > 0) & larger.isfinite()).all():  # a channel that is switched off has no scale
+            continue
+        along = (-1, *[1] * (weight.ndim - 1))
+        signed = integers.float() * factor.sign().float().view(along) + 0.0  # no -0.0, which is no integer
+        bias = getattr(layer, "bias", None)
+        shift = norm.bias.double() + factor * ((bias.double() if bias is not None else 0.0) - mean.double())
+        weight.copy_(signed * larger.view(along))
+        scale.copy_(larger)
+        norm.bias.copy_(shift)
+        norm.weight.fill_(1.0)
+        mean.zero_()
+        variance.fill_(1.0 - norm.eps)
+        if bias is not None:
+            bias.zero_()

@@ -1,0 +1,63 @@
+"""Norms after integer weights are moved into their scales: the same network, in fewer bytes."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from automl.fit.settled import settle_norms
+from automl.measures.counts import state_tensors
+from search_spaces import NetworkSpace
+from search_spaces.codecs.integers import integers_of
+from search_spaces.codecs.packing import pack
+from tests.kits import digits
+
+FORMATS = ["binary", "ternary", "int2", "int4"]
+
+
+@pytest.fixture(scope="module")
+def coded():
+    """A network whose layers have all formats, and whose norms are not those of a fresh one; and inputs."""
+    problem = digits.problem("resnet8")
+    model = copy.deepcopy(problem.model)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for norm in (m for m in model.modules() if isinstance(m, _BatchNorm)):
+            norm.weight.copy_(torch.randn(norm.weight.shape, generator=generator))
+            norm.running_mean.copy_(torch.randn(norm.weight.shape, generator=generator))
+    space = NetworkSpace(model, problem.example_inputs, {"code": {"formats": FORMATS}})
+    levels = [knob.levels[i % len(FORMATS)] for i, knob in enumerate(space.knobs)]
+    return space.build(space.plan(space.point(levels))).eval(), problem.validation[0][0]
+
+
+def scales(network):
+    return {name: (m.weight, m.weight_scale) for name, m in network.named_modules() if hasattr(m, "weight_scale")}
+
+
+def test_the_network_computes_the_same_in_fewer_bytes(coded):
+    network, inputs = copy.deepcopy(coded[0]), coded[1]
+    with torch.no_grad():
+        before = network(*inputs)
+        settle_norms(network)
+        after = network(*inputs)
+    torch.testing.assert_close(after, before, rtol=1e-3, atol=1e-3)
+    assert len(scales(network)) > 4
+    assert all(integers_of(*pair) is not None for pair in scales(network).values())
+    short, whole = (len(pack(state_tensors(n)[0])) for n in (network, coded[0]))
+    assert short < whole - 8 * sum(len(scale) for _, scale in scales(network).values())
+    again = copy.deepcopy(network)
+    settle_norms(again)
+    for (weight, scale), (other, larger) in zip(scales(network).values(), scales(again).values(), strict=True):
+        torch.testing.assert_close(other, weight, rtol=1e-6, atol=0)
+        torch.testing.assert_close(larger, scale, rtol=1e-6, atol=0)
+
+
+def test_a_channel_that_is_switched_off_leaves_its_norm_alone(coded):
+    network = copy.deepcopy(coded[0])
+    norm = next(m for m in network.modules() if isinstance(m, _BatchNorm))
+    nn.init.zeros_(norm.weight[:1].data)
+    kept = copy.deepcopy(norm.state_dict())
+    settle_norms(network)
+    assert all(torch.equal(value, kept[name]) for name, value in norm.state_dict().items())
