@@ -13,7 +13,7 @@ from agents import Sensitivity
 from automl.config.evaluation import EvaluationOptions
 from automl.fast.fold import lone_norms
 from automl.fit.base import Fitter
-from automl.fit.moments import moments_of
+from automl.fit.moments import moments_of, same
 from automl.fit.rounding import Rounded, error, round_layer
 from automl.fit.shift import add_shift, takes_up_shift
 from automl.fit.statistics import Moments, Statistics
@@ -29,8 +29,8 @@ class CodeFitter(Fitter[Code]):
 
     def __init__(self, operator: Code, options: EvaluationOptions) -> None:
         super().__init__(operator, options)
-        self._known: dict[tuple[str, str], tuple[Tensor, Rounded]] = {}
-        """Layer and format -> the weight rounded last, and what came of it."""
+        self._known: dict[tuple[str, str], tuple[Tensor, Tensor | None, Rounded]] = {}
+        """Layer and format -> the weight rounded last, the moments of its inputs, and what came of it."""
 
     @property
     def fits(self) -> bool:
@@ -72,12 +72,12 @@ class CodeFitter(Fitter[Code]):
         self, network: fx.GraphModule, name: str, form: NumberFormat, moments: Moments, norms: Mapping[str, str]
     ) -> Rounded:
         weight = network.get_parameter(f"{name}.weight").detach()
-        known = self._known.get((name, form.name))
-        if known is not None and known[0].shape == weight.shape and torch.equal(known[0], weight):
-            return known[1]
+        known, matrix = self._known.get((name, form.name)), moments.inputs.get(name)
+        if known is not None and same(known[0], weight) and same(known[1], matrix):
+            return known[2]
         intercept = takes_up_shift(network, name, norms)
-        rounded = round_layer(weight, form, moments.inputs.get(name), intercept=intercept, pruned=self.operator.pruned)
-        self._known[name, form.name] = (weight.clone(), rounded)
+        rounded = round_layer(weight, form, matrix, intercept=intercept, pruned=self.operator.pruned)
+        self._known[name, form.name] = (weight.clone(), matrix, rounded)
         return rounded
 
 

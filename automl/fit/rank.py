@@ -15,7 +15,7 @@ from automl.config.evaluation import EvaluationOptions
 from automl.fast.fold import lone_norms
 from automl.fit.base import Fitter
 from automl.fit.low_rank import decompose
-from automl.fit.moments import moments_of
+from automl.fit.moments import moments_of, same
 from automl.fit.separable import Separable
 from automl.fit.shift import add_shift, takes_up_shift
 from automl.fit.statistics import Moments, Statistics
@@ -92,7 +92,7 @@ class RankFitter(Fitter[Rank]):
     ) -> Decomposition:
         weight = network.get_parameter(f"{name}.weight").detach()
         known, matrix = self._known.get(name), moments.inputs.get(name)
-        if known is not None and _same(known[0], weight) and _same(known[1], matrix):
+        if known is not None and same(known[0], weight) and same(known[1], matrix):
             return known[2]
         intercept = takes_up_shift(network, name, norms)
         second, mean = (None, None) if matrix is None else moments_of(matrix[0], intercept=intercept)
@@ -113,12 +113,6 @@ def _whole(operator: Rank) -> dict[str, LayerSlice]:
 
 def _all(operator: Rank, level: int) -> np.ndarray:
     return np.full(len(operator.knobs), level)
-
-
-def _same(one: Tensor | None, other: Tensor | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    return one is other or (one.shape == other.shape and torch.equal(one, other))
 
 
 def _split(

@@ -17,6 +17,7 @@ from automl.fast.fold import lone_norms
 from automl.fit.base import Fitter
 from automl.fit.exact_obs import DAMPING, Removals, remove_in_turn
 from automl.fit.gram import watch_inputs
+from automl.fit.moments import same
 from automl.fit.shift import add_shift, takes_up_shift
 from automl.fit.statistics import Moments, Statistics
 from automl.fit.support import refitted
@@ -178,7 +179,7 @@ class SparsityFitter(Fitter[Sparsity]):
     def _surgery(self, name: str, weight: Tensor, inputs: _Inputs, pattern: Pattern) -> tuple[Tensor, Tensor]:
         """The order in which weights stay by the surgeon, and what removing each costs: in the weight's shape."""
         known = self._removed.get(name)
-        if known is None or not (_same(known[0], weight) and _same(known[1], inputs.matrix)):
+        if known is None or not (same(known[0], weight) and same(known[1], inputs.matrix)):
             removals, systems = _removals(weight, inputs, pattern)
             order = ranked(systems.joined(removals.scores, weight.shape), pattern)
             losses = _weighted(systems.joined(removals.losses, weight.shape), inputs)
@@ -242,10 +243,6 @@ def _refit(
 def _weighted(losses: Tensor, inputs: _Inputs) -> Tensor:
     """`losses`, [out, ...], each times what an error of its output costs."""
     return losses * inputs.importance.view(-1, *[1] * (losses.ndim - 1))
-
-
-def _same(one: Tensor, other: Tensor) -> bool:
-    return one is other or (one.shape == other.shape and torch.equal(one, other))
 
 
 def input_scales(operator: Sparsity, batches: Sequence[Batch]) -> dict[str, np.ndarray]:

@@ -142,7 +142,7 @@ class Code(SiteOperator):
                 layer.weight.copy_(weight)
                 if bias is not None and layer.bias is not None:
                     layer.bias.copy_(bias)
-            layer.register_buffer(SCALE, scale)
+            layer.register_buffer(SCALE, scale.clone())  # its own, whoever keeps the other
         return network
 
 
