@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save
 from search_spaces.codecs.header import KEY, Packed, Told, frame_bytes, metadata, told_bytes, told_of
 from search_spaces.codecs.integers import bound, format_of, holds, integers_of, symbols_of
 from search_spaces.codecs.number_formats import BY_LEVEL, FORMATS, twos_complement
-from search_spaces.codecs.packing import pack, unpack
+from search_spaces.codecs.packing import pack, pack_open, unpack
 from search_spaces.codecs.reader import GAPS, INTEGERS, MASK, SCALE
 
 SCALES = st.floats(2.0**-140, 2.0**100, width=32)
@@ -121,7 +121,7 @@ def test_every_format_takes_the_bits_that_it_says(tmp_path):
     path, shape = tmp_path / "packed.safetensors", (60, 200)
     for form in FORMATS.values():
         scale = torch.rand(shape[0], generator=torch.Generator().manual_seed(1)) + 0.01
-        path.write_bytes(pack({"w": times(part(shape, form), scale), "w_scale": scale}))
+        path.write_bytes(pack_open({"w": times(part(shape, form), scale), "w_scale": scale}))
         content = load_file(path)
         assert content.keys() == {"w" + INTEGERS, "w" + SCALE}
         assert len(content["w.integers"]) <= 12_000 * form.stored_bits / 8 + 1
@@ -133,7 +133,7 @@ def test_gaps_or_a_mask_tell_which_few_values_are_not_zero(density, suffix, tmp_
     weight = torch.randn(300, 400, generator=torch.Generator().manual_seed(0))
     weight[torch.rand(300, 400, generator=torch.Generator().manual_seed(1)) >= density] = 0
     for dtype in (torch.float32, torch.bfloat16):
-        path.write_bytes(pack({"w": weight.to(dtype)}))
+        path.write_bytes(pack_open({"w": weight.to(dtype)}))
         assert load_file(path).keys() == {"w.values", "w" + suffix}
         assert torch.equal(unpack(path)["w"], weight.to(dtype))
 

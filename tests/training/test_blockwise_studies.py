@@ -70,7 +70,7 @@ def test_a_search_that_is_not_done_or_was_finished_just_so_is_refused(tmp_path):
 
 
 def test_weights_that_were_removed_are_not_tuned_back():
-    with pytest.raises(ConfigError, match="give removed weights back"):
+    with pytest.raises(ConfigError, match="before weights are pruned or rounded"):
         StudyConfig.from_dict(
             {
                 "name": "s",
