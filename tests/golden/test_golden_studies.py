@@ -36,7 +36,10 @@ def test_a_study_takes_the_course_it_took(name, store):
     assert_same_trials(now["lane random"], then["lane random"])
     assert_same_trials(now["lane evolution"], then["lane evolution"], learnt=True)
     if now["winner"] == then["winner"]:
-        assert now["counted"] == then["counted"]
+        ours, theirs = dict(now["counted"]), dict(then["counted"])
+        # What is compressed has another length where weights have other last digits.
+        assert ours.pop("size_bytes") == pytest.approx(theirs.pop("size_bytes"), rel=0.01)
+        assert ours == theirs
 
 
 def assert_same_trials(now, then, learnt=False):
