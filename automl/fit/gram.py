@@ -39,7 +39,12 @@ class Gram:
     @property
     def power(self) -> Tensor:
         """Mean square of each feature: [groups, features]."""
-        return self.matrix.diagonal(dim1=1, dim2=2)[:, :-1] / self.matrix[:, -1:, -1]
+        return mean_squares(self.matrix)
+
+
+def mean_squares(matrix: Tensor) -> Tensor:
+    """The mean square of each feature, [groups, features], from augmented sums as of `Gram.matrix`."""
+    return matrix.diagonal(dim1=1, dim2=2)[:, :-1] / matrix[:, -1:, -1]
 
 
 def supported(layer: nn.Module) -> TypeGuard[nn.Conv2d | nn.Linear]:

@@ -16,7 +16,7 @@ from automl.config.evaluation import EvaluationOptions
 from automl.fast.fold import lone_norms
 from automl.fit.base import Fitter
 from automl.fit.exact_obs import DAMPING, Removals, remove_in_turn
-from automl.fit.gram import watch_inputs
+from automl.fit.gram import mean_squares, watch_inputs
 from automl.fit.moments import same
 from automl.fit.shift import add_shift, takes_up_shift
 from automl.fit.statistics import Moments, Statistics
@@ -158,16 +158,13 @@ class SparsityFitter(Fitter[Sparsity]):
         inputs, weight = known.get(name), layer.weight.detach()
         if self.options.importance == "surgeon" and inputs is not None and _operable(weight, inputs, pattern):
             return self._surgery(name, weight, inputs, pattern)[0]
-        if name in {tensor.name for tensor in self.operator.tensors}:
-            original = self.operator.layer(name).weight
-            if original.shape == weight.shape and torch.equal(original, weight):
-                return self._original_rank(name, scale, pattern)
+        ours = {tensor.name for tensor in self.operator.tensors}
+        if name in ours and same(self.operator.layer(name).weight, weight):
+            return self._original_rank(name, scale, pattern)
         if self.options.importance == "magnitude" or inputs is None:
             return rank_weights(layer, scale, pattern)
-        power = (
-            inputs.matrix.diagonal(dim1=1, dim2=2)[:, :-1] / inputs.matrix[:, -1:, -1]
-        ).sqrt()  # [groups, features]
-        scores = weight.double().abs().view(len(power), -1, power.shape[1]) * power.sqrt()[:, None]
+        typical = mean_squares(inputs.matrix).sqrt()  # [groups, features]
+        scores = weight.double().abs().view(len(typical), -1, typical.shape[1]) * typical[:, None]
         return ranked(scores.view(weight.shape), pattern)
 
     def _original_rank(self, name: str, scale: tuple[float, ...], pattern: Pattern) -> Tensor:

@@ -160,3 +160,18 @@ def test_curves_are_the_weighted_errors_of_the_fit(net, batches, importance, pat
                 expected += float((rows.detach() @ factor).square().sum(1) @ costs)
             assert curves[knob.name][i] == pytest.approx(expected, rel=1e-3)
         assert curves[knob.name][-1] == 0
+
+
+def test_a_layer_that_was_changed_is_scored_by_weight_times_the_root_mean_square_of_its_inputs(net, batches):
+    space, _ = made(net, batches[0][0][0])
+    network = copy.deepcopy(space.original)
+    with torch.no_grad():
+        network.conv.weight.mul_(torch.rand(network.conv.weight.shape, generator=torch.Generator().manual_seed(2)))
+    before = network.conv.weight.detach().clone()
+    gram = gather_grams(network, ["conv"], batches)["conv"]
+    fitter = SparsityFitter(space.operator(Sparsity), options("activation", "none"))
+    step, moments = SparsityStep({"conv.weight": 200}), Moments({"conv": gram.matrix})
+    kept = fitter.fit(network, step, moments)[0].conv.weight.flatten() != 0
+    scores = before.abs().flatten(1).double() * gram.power[0].sqrt()
+    expected = torch.zeros_like(kept).index_fill(0, scores.flatten().topk(200).indices, True)
+    assert torch.equal(kept, expected)
