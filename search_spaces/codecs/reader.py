@@ -44,7 +44,9 @@ LOWEST_STATE = 1 << 16
 MOST_NUMBERS = 1024
 """Numbers of a tensor for a byte of its gaps: more are refused."""
 
-_CHUNK = 2**20
+STREAM = "<BBI"
+"""How a coded stream begins: its code, the size of its alphabet less 1, the number of its symbols."""
+CHUNK = 2**20
 """Symbols whose bits are spread out at once; a multiple of 8, so that each chunk begins a byte."""
 _TYPES = {"F64": "f8", "F32": "f4", "F16": "f2", "I64": "i8", "I32": "i4", "I16": "i2", "I8": "i1", "U8": "u1"}
 _TYPES |= {"U64": "u8", "U32": "u4", "U16": "u2", "BOOL": "?", "BF16": "u2"}
@@ -164,8 +166,8 @@ def fixed(body: npt.NDArray[Any], count: int, alphabet: int) -> Bytes:
         digits = body[:, None].astype(np.int64) // 3 ** np.arange(5) % 3
         return digits.astype(np.uint8).reshape(-1)[:count]
     parts = [np.zeros(0, dtype=np.uint8)]
-    for start in range(0, count, _CHUNK):
-        number = min(_CHUNK, count - start)
+    for start in range(0, count, CHUNK):
+        number = min(CHUNK, count - start)
         chunk = body[start * bits // 8 : start * bits // 8 + -(-number * bits // 8)]
         spread = np.unpackbits(chunk, count=number * bits, bitorder="little").reshape(number, bits)
         parts.append(np.packbits(spread, axis=1, bitorder="little")[:, 0])
@@ -190,7 +192,7 @@ def symbols_of(stream: npt.NDArray[Any], count: int | None, alphabet: int | None
     require_bytes(stream)
     if len(stream) < 6:
         raise _unfit(f"a stream of {len(stream)} bytes", count, None)
-    kind, size, number = struct.unpack("<BBI", stream[:6].tobytes())
+    kind, size, number = struct.unpack(STREAM, stream[:6].tobytes())
     size, body = size + 1, stream[6:]
     lanes = -(-number // LANE)
     # Before anything is allocated: the number may be anybody's, the bytes are there.

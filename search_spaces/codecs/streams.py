@@ -16,16 +16,10 @@ import torch
 from torch import Tensor
 
 from search_spaces.codecs import huffman, rans
-from search_spaces.codecs.reader import FIXED, HUFFMAN, MOST_NUMBERS, RANS, fixed_bytes
+from search_spaces.codecs.reader import CHUNK, FIXED, HUFFMAN, MOST_NUMBERS, RANS, STREAM, fixed_bytes
 
 Symbols = npt.NDArray[np.uint8]
 """[n]"""
-
-HEADER = "<BBI"
-"""The code of a stream, the size of its alphabet less 1, the number of its symbols."""
-
-_CHUNK = 2**20
-"""Numbers whose bits are spread out at once; a multiple of 8 and of 5, so that each chunk begins a byte."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +44,7 @@ def stream(symbols: Symbols, alphabet: int, *, coded: bool) -> Stream:
         RANS: (rans.body_bytes(counts), lambda: rans.body(symbols, counts)),
     }
     code = min(codes, key=lambda code: codes[code][0])
-    header = struct.pack(HEADER, code, alphabet - 1, len(symbols))
+    header = struct.pack(STREAM, code, alphabet - 1, len(symbols))
     return Stream(len(header) + codes[code][0], lambda: _row(header + codes[code][1]()))
 
 
@@ -60,7 +54,7 @@ def fixed(symbols: Symbols, alphabet: int) -> bytes:
         digits = np.append(symbols, np.zeros(-len(symbols) % 5, dtype=np.uint8)).reshape(-1, 5)
         return bytes((digits @ 3 ** np.arange(5)).astype(np.uint8))
     bits = (alphabet - 1).bit_length()
-    chunks = (symbols[start : start + _CHUNK] for start in range(0, len(symbols), _CHUNK))
+    chunks = (symbols[start : start + CHUNK] for start in range(0, len(symbols), CHUNK))
     spread = (np.unpackbits(chunk[:, None], axis=1, count=bits, bitorder="little") for chunk in chunks)
     return b"".join(np.packbits(part, bitorder="little").tobytes() for part in spread)
 

@@ -20,7 +20,7 @@ from search_spaces.operators.factors import SCHEMES, Split, as_matrix, call_both
 from search_spaces.operators.options import RankOptions
 from search_spaces.operators.sites import SiteOperator, layer_of
 from search_spaces.operators.step import Step
-from search_spaces.pricing.file import Halves
+from search_spaces.pricing.halves import Halves, break_even, cost_between
 from search_spaces.pricing.sheet import Pieces, Sheet
 from search_spaces.types import Knob
 
@@ -117,7 +117,7 @@ class Rank(SiteOperator):
     def _cost_of_one(self, pieces: Pieces) -> np.ndarray:
         """What each channel between the factors costs, in weights at each position of the layer: [n_sites, 1]."""
         first, second = self._taps
-        cost: np.ndarray = pieces.read * first * np.maximum(self._spread, 1) + pieces.made * second
+        cost: np.ndarray = cost_between(pieces.read, pieces.made, first, second, np.maximum(self._spread, 1))
         return cost
 
     def ranks(self, sheet: Sheet, levels: np.ndarray) -> np.ndarray:
@@ -127,7 +127,7 @@ class Rank(SiteOperator):
     def _even(self, sheet: Sheet) -> np.ndarray:
         """The break-even rank of each site with a knob, as a fraction: [n_knobs]."""
         pieces = sheet.pieces
-        even: np.ndarray = (pieces.weights / np.maximum(self._cost_of_one(pieces), 1))[self.sites, 0]
+        even: np.ndarray = break_even(pieces.weights, self._cost_of_one(pieces))[self.sites, 0]
         return even
 
     def _ranks(self, even: np.ndarray, levels: np.ndarray) -> np.ndarray:

@@ -20,29 +20,11 @@ from search_spaces.codecs.bitmask import PackedSize, packed_sizes, stored
 from search_spaces.codecs.header import Packed, frame_bytes
 from search_spaces.codecs.number_formats import BY_LEVEL, NumberFormat
 from search_spaces.graph.tensors import state_of
+from search_spaces.pricing.halves import Halves, break_even, cost_between
 from search_spaces.pricing.metrics import FLOAT_BITS
 from search_spaces.pricing.overhead import FRAME_BYTES, header_bytes
 from search_spaces.pricing.sheet import Pieces, Sheet
 from search_spaces.pricing.terms import Terms
-
-
-@dataclass(frozen=True)
-class Halves:
-    """How a layer of [made, read, *kernel] may become two: its rank, and what of its taps and positions each has."""
-
-    top: float
-    """The largest share of the break-even rank."""
-    first: float
-    """Taps of the first factor, which reads what the layer reads."""
-    second: float
-    """Taps of the second."""
-    spread: float
-    """At how many positions the first is for one of the layer, at least 1."""
-
-    def most(self, made: int, read: int, taps: int) -> int:
-        """The largest rank."""
-        even = made * read * taps / max(read * self.first * self.spread + made * self.second, 1)
-        return max(1, int(self.top * even + 1e-9))
 
 
 @dataclass(frozen=True)
@@ -182,8 +164,8 @@ class PackedFile:
         Those of a whole layer that could be factorised are as many as its factors of the largest rank would have.
         """
         made, read = pieces.made[:, :1], pieces.read[:, :1]
-        one = read * self._halves[:, :1] * self._spread + made * self._halves[:, 1:]
-        even = read * pieces.taps[:, :1] * made / np.maximum(one, 1)
+        one = cost_between(read, made, self._halves[:, :1], self._halves[:, 1:], self._spread)
+        even = break_even(read * pieces.taps[:, :1] * made, one)
         between = np.maximum(np.floor(self._top * even + 1e-9), 1) * two
         scales: np.ndarray = (self._four * (pieces.made.sum(axis=1, keepdims=True) + between))[:, 0]
         return scales

@@ -18,13 +18,14 @@ from search_spaces.codecs.reader import (
     LONGEST,
     MASK,
     RANS,
+    STREAM,
     VALUES,
     fixed_bytes,
     symbols_of,
     unpacked,
 )
 from search_spaces.codecs.reader import fixed as read_fixed
-from search_spaces.codecs.streams import HEADER, fixed, gaps, mask_symbols, stream
+from search_spaces.codecs.streams import fixed, gaps, mask_symbols, stream
 
 ALPHABETS = (2, 3, 4, 8, 16, 32, 64, 128, 256)
 
@@ -47,7 +48,7 @@ def written(found, alphabet, code):
         HUFFMAN: lambda: huffman.body(found, counts),
         RANS: lambda: rans.body(found, counts),
     }
-    content = struct.pack(HEADER, code, alphabet - 1, len(found)) + bodies[code]()
+    content = struct.pack(STREAM, code, alphabet - 1, len(found)) + bodies[code]()
     return np.frombuffer(content, dtype=np.uint8)
 
 
@@ -122,8 +123,8 @@ def test_long_streams_are_written_and_read_in_chunks_that_fit_together(bits, mon
     found = np.random.default_rng(0).integers(0, 1 << bits, 101).astype(np.uint8)
     whole = fixed(found, 1 << bits)
     for chunk in (8, 96, 104):
-        monkeypatch.setattr("search_spaces.codecs.streams._CHUNK", chunk)
-        monkeypatch.setattr("search_spaces.codecs.reader._CHUNK", chunk)
+        monkeypatch.setattr("search_spaces.codecs.streams.CHUNK", chunk)
+        monkeypatch.setattr("search_spaces.codecs.reader.CHUNK", chunk)
         assert fixed(found, 1 << bits) == whole
         assert np.array_equal(read_fixed(np.frombuffer(whole, dtype=np.uint8), 101, 1 << bits), found)
 
@@ -168,7 +169,7 @@ def test_a_stream_that_was_cut_or_changed_is_one_value_error_or_other_symbols(ca
 
 @pytest.mark.parametrize("code", [HUFFMAN, RANS])
 def test_nothing_is_allocated_for_a_number_of_symbols_that_is_refused(code):
-    content = np.frombuffer(struct.pack(HEADER, code, 255, 2**32 - 1) + bytes(4000), dtype=np.uint8)
+    content = np.frombuffer(struct.pack(STREAM, code, 255, 2**32 - 1) + bytes(4000), dtype=np.uint8)
     with pytest.raises(ValueError, match="do not fill"):
         symbols_of(content, 2**32 - 1, 256)
     assert Counter(content.tolist())[0] > 3000
