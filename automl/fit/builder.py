@@ -73,11 +73,11 @@ class Builder:
             _ = statistics.grams, statistics.fisher  # a pickle has no data to gather them from
         if options.reconstruction == "sequential" and (self._any_structural or self._any_fitted):
             sequential = SequentialReconstruction(network, problem.calibration, QUICK)
-            self._refit = LayerByLayer(sequential, self._fitters, statistics if self._any_fitted else None)
+            self._refit = LayerByLayer(sequential, self._fitters, self._fitted_by)
         else:
             refits = self._any_structural and options.reconstruction == "least_squares"
             refit = Reconstruction(network, statistics.grams) if refits else None
-            self._refit = AsSearched(refit, self._fitters, statistics if self._any_fitted else None)
+            self._refit = AsSearched(refit, self._fitters, self._fitted_by)
         if options.recalibrates:
             draw = problem.recalibration
             drawn = draw(RECALIBRATION_SEED) if draw else problem.calibration
@@ -90,6 +90,11 @@ class Builder:
     @property
     def _any_fitted(self) -> bool:
         return any(fitter.fits for fitter in self._fitters.values())
+
+    @property
+    def _fitted_by(self) -> Statistics | None:
+        """The statistics, if any fitter gives weights values by them."""
+        return self._statistics if self._any_fitted else None
 
     @property
     def original(self) -> fx.GraphModule:
@@ -131,12 +136,9 @@ class Builder:
         if self._sensitivity is None:
             assert self._statistics is not None
             curves = [fitter.curves(self._statistics, problem) for fitter in self._fitters.values()]
-            divergence = problem.kind.divergence
-            if divergence is None:
-                self._sensitivity = {name: curve for found in curves for name, curve in found.items()}
-            else:
-                distance = Distance(self.space.original, problem.validation, divergence)
-                self._sensitivity = in_one_unit(self.space, curves, lambda point: distance.to(self.build(point)))
+            distance = self._distance(problem)
+            measured = None if distance is None else lambda point: distance.to(self.build(point))
+            self._sensitivity = in_one_unit(self.space, curves, measured)
         return self._sensitivity
 
     def regularisers(self, network: nn.Module, plan: Plan) -> list[Regulariser]:
@@ -157,10 +159,8 @@ class Builder:
             return self
         other = copy.copy(self)
         other.options = replace(self.options, reconstruction="sequential", recalibration="auto")
-        statistics = self._statistics if self._any_fitted else None
-        careful = LayerByLayer(
-            SequentialReconstruction(self.space.original, problem.calibration), self._fitters, statistics
-        )
+        sequential = SequentialReconstruction(self.space.original, problem.calibration)
+        careful = LayerByLayer(sequential, self._fitters, self._fitted_by)
         other._last = careful if self._any_fitted else None
         other._recalibration = []  # the fits set the norms, to what the original makes and not to what it is fed
         other._refit = self._closer(careful, problem)
@@ -172,11 +172,15 @@ class Builder:
 
     def _closer(self, careful: LayerByLayer, problem: Problem) -> Refit:
         """The careful refit, or that of trials where it comes closer to the original."""
-        divergence = problem.kind.divergence
-        if not isinstance(self._refit, AsSearched) or divergence is None:
+        distance = self._distance(problem)
+        if not isinstance(self._refit, AsSearched) or distance is None:
             return careful
-        searched = WithNorms(self._refit, self._recalibration, self._dtype)
-        return CloserRefit(careful, searched, Distance(self.space.original, problem.validation, divergence))
+        return CloserRefit(careful, WithNorms(self._refit, self._recalibration, self._dtype), distance)
+
+    def _distance(self, problem: Problem) -> Distance | None:
+        """How far networks are from the original, if its kind of task can say that."""
+        divergence = problem.kind.divergence
+        return None if divergence is None else Distance(self.space.original, problem.validation, divergence)
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_recalibration": compact(self._recalibration)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -22,8 +23,12 @@ class Distance:
 
     def __init__(self, original: nn.Module, batches: Sequence[Batch], divergence: Callable[[Any, Any], Tensor]) -> None:
         """`divergence`: as of `Kind`, a value a row; of the batches only the first inputs are looked at."""
-        self._divergence = divergence
-        self._batches = Imitation(original).batches(first(batches, SAMPLES))
+        self._original, self._inputs, self._divergence = original, batches, divergence
+
+    @cached_property
+    def _batches(self) -> list[Batch]:
+        """The first inputs, and what the original makes of them: worked out when the first network is compared."""
+        return Imitation(self._original).batches(first(self._inputs, SAMPLES))
 
     def to(self, network: nn.Module) -> float:
         """The mean divergence of a network's outputs from the original's."""

@@ -35,6 +35,16 @@ def squared_errors(change: Tensor, second_moments: Tensor) -> Tensor:
     return ((change @ second_moments.double()) * change).sum(1).clamp_min(0)
 
 
+def damped(second_moments: Tensor, damping: float) -> Tensor:
+    """Second moments + damping * mean diagonal * identity, and a little more: float64. No feature is without power."""
+    second = second_moments.double()
+    return second + _ridge(second, damping) * torch.eye(len(second), dtype=torch.float64)
+
+
+def _ridge(second: Tensor, damping: float) -> Tensor:
+    return damping * second.diagonal().abs().mean() + 1e-12
+
+
 def damped_cholesky(second_moments: Tensor, damping: float) -> Tensor:
     """The lower triangular L with L L^T = second moments + damping * mean diagonal * identity: float64.
 
@@ -43,7 +53,7 @@ def damped_cholesky(second_moments: Tensor, damping: float) -> Tensor:
     """
     second = second_moments.double()
     identity = torch.eye(len(second), dtype=torch.float64)
-    ridge = damping * second.diagonal().abs().mean() + 1e-12
+    ridge = _ridge(second, damping)
     for _ in range(8):
         factor: Tensor
         factor, info = torch.linalg.cholesky_ex(second + ridge * identity)

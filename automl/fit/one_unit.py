@@ -24,15 +24,16 @@ LARGEST = 1e3
 
 
 def in_one_unit(
-    space: NetworkSpace, curves: Sequence[Sensitivity], divergence: Callable[[Point], float]
+    space: NetworkSpace, curves: Sequence[Sensitivity], divergence: Callable[[Point], float] | None
 ) -> Sensitivity:
     """The curves of all operators, each operator's times a factor that makes sums of them alike.
 
-    `curves`: of each operator by itself. `divergence`: of the network at a Point from the original, on average.
+    `curves`: of each operator by itself. `divergence`: of the network at a Point from the original, on average; None
+    where that cannot be said, and the curves stay as they are.
     """
     told = [found for found in curves if any(curve.max() > 0 for curve in found.values())]
     factors = {}
-    if len(told) > 1:
+    if len(told) > 1 and divergence is not None:
         knobs = {knob.name: knob for knob in space.knobs}
         most = min(sum(float(curve.max()) for curve in found.values()) for found in told)
         for number, found in enumerate(told):

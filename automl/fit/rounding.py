@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from automl.fit.moments import damped_cholesky, moments_of, shift_of, squared_errors
+from automl.fit.moments import damped, damped_cholesky, moments_of, shift_of, squared_errors
 from search_spaces.codecs.number_formats import NumberFormat
 from search_spaces.operators.code import nearest_integer
 
@@ -129,7 +129,7 @@ def descended(
     `weight`: [out, features]; `second_moments`: [features, features]; `integers`: int8, [out, features]; `scale`:
     [out], float32.
     """
-    target, moments = weight.double(), _damped(second_moments)
+    target, moments = weight.double(), damped(second_moments, DAMPING)
     now, along = integers.double(), scale.clone()
     stays = _stays(weight, form, pruned=True) & (integers == 0)
     curvature = moments.diagonal()
@@ -215,12 +215,6 @@ def _inverse_factor(second_moments: Tensor, damping: float) -> Tensor:
     upper = damped_cholesky(second_moments.flip(0, 1), damping).flip(0, 1)
     inverse: Tensor = torch.linalg.solve_triangular(upper, torch.eye(len(upper), dtype=upper.dtype), upper=True)
     return inverse
-
-
-def _damped(second_moments: Tensor) -> Tensor:
-    """Second moments with as much on the diagonal as `compensated` adds: no feature is without any power."""
-    diagonal = second_moments.diagonal().double()
-    return second_moments.double() + (DAMPING * diagonal.abs().mean() + 1e-12) * torch.eye(len(diagonal))
 
 
 def _best_scale(target: Tensor, integers: Tensor, moments: Tensor, scale: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from automl.fit.low_rank import WHITENING_RIDGE
-from automl.fit.moments import damped_cholesky, shift_of, squared_errors
+from automl.fit.moments import damped, damped_cholesky, shift_of, squared_errors
 
 ROUNDS, STEPS = 2, 8
 """So often V and then U are fitted again, V by so many steps of conjugate gradients."""
@@ -35,10 +35,11 @@ class Separable:
         self._shape = made, read * height, width
         n = read * height
         self._weight = weight.double().reshape(made, n, width)
-        moments = torch.eye(n * width, dtype=torch.float64) if second_moments is None else second_moments.double()
-        self._second = moments
-        ridge = WHITENING_RIDGE * moments.diagonal().mean() + 1e-12 if second_moments is not None else 0.0
-        self._moments = (moments + ridge * torch.eye(n * width, dtype=torch.float64)).view(n, width, n, width)
+        if second_moments is None:
+            self._second = moments = torch.eye(n * width, dtype=torch.float64)
+        else:
+            self._second, moments = second_moments.double(), damped(second_moments, WHITENING_RIDGE)
+        self._moments = moments.view(n, width, n, width)
         self._importance = torch.ones(made, dtype=torch.float64) if importance is None else importance.double()
         self._mean = torch.zeros(n * width, dtype=torch.float64) if mean is None else mean.double()
         self._start()

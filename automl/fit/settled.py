@@ -7,6 +7,7 @@ from torch import Tensor, fx
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from automl.fast.fold import lone_norms
+from automl.fit.rounding import dequantized
 from search_spaces.codecs.integers import integers_of
 from search_spaces.operators.code import SCALE
 
@@ -31,11 +32,10 @@ def settle_norms(network: fx.GraphModule) -> None:
         larger = (scale.double() * factor.abs()).float()
         if not ((larger > 0) & larger.isfinite()).all():  # a channel that is switched off has no scale
             continue
-        along = (-1, *[1] * (weight.ndim - 1))
-        signed = integers.float() * factor.sign().float().view(along) + 0.0  # no -0.0, which is no integer
+        signed = integers * factor.sign().to(torch.int8).view(-1, *[1] * (weight.ndim - 1))
         bias = getattr(layer, "bias", None)
         shift = norm.bias.double() + factor * ((bias.double() if bias is not None else 0.0) - mean.double())
-        weight.copy_(signed * larger.view(along))
+        weight.copy_(dequantized(signed, larger))
         scale.copy_(larger)
         norm.bias.copy_(shift)
         norm.weight.fill_(1.0)
