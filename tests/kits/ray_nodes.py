@@ -21,14 +21,15 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def cluster(nodes: int = 3) -> Iterator[Cluster]:
-    """A head and `nodes` nodes of one CPU each."""
+def cluster(nodes: int = 3, **each: int) -> Iterator[Cluster]:
+    """A head and `nodes` nodes of one CPU each; `each`: what else is said of them (`object_store_memory` in bytes)."""
     from ray.cluster_utils import Cluster
 
-    started = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    head = {"num_cpus": 0, "include_dashboard": False, **each}
+    started = Cluster(initialize_head=True, head_node_args=head)
     try:
         for _ in range(nodes):
-            started.add_node(num_cpus=1)
+            started.add_node(num_cpus=1, **each)
         yield started
     finally:
         started.shutdown()

@@ -8,21 +8,27 @@ The study "toy" must be in the database. The process writes a line of JSON for e
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
+
+import torch
 
 import agents
 from agents import Goal
 from automl.commands.interrupt import ends_on_ctrl_c
 from automl.config.schedulers import SchedulerOptions
+from automl.errors import AutomlError
 from automl.lanes.session import Session
-from automl.runners import SerialRunner
-from automl.store import Store, StudyRecord, TrialRecord, open_store
+from automl.runners import Runner, SerialRunner
+from automl.store import LiveProjection, OptunaProjection, Store, StudyRecord, TrialRecord, open_store
 from automl.types import Measurement, Outcome
 from search_spaces import Point
 from tests.kits.toy_space import ToyAccuracy, toy_problem
@@ -35,14 +41,16 @@ class SleepyEvaluator:
     """The made-up accuracy after `wait_s` seconds; with the process, and the raylet (the Ray node) that it belongs to.
 
     Those two are no part of what an agent chooses by. While the file `hold` is there, a trial does not end, and
-    another file beside it says on which raylet (see `held`).
+    another file beside it says on which raylet (see `held`). It takes `mb` megabytes, which may not be had.
     """
 
-    def __init__(self, problem: ToyAccuracy, wait_s: float, hold: Path | None = None) -> None:
-        self.problem, self.wait_s, self.hold = problem, wait_s, hold
+    def __init__(self, problem: ToyAccuracy, wait_s: float, hold: Path | None = None, mb: int = 0) -> None:
+        self.problem, self.wait_s, self.hold, self.mb = problem, wait_s, hold, mb
 
     def __call__(self, point: Point, rival: Point | None = None) -> Outcome:
+        taken = torch.empty(self.mb * 2**20, dtype=torch.uint8)
         time.sleep(self.wait_s)
+        del taken
         where = {"process": os.getpid(), "raylet": int(os.environ.get("RAY_RAYLET_PID", 0))}
         while self.hold is not None and self.hold.exists():
             self.hold.with_suffix(f".{where['raylet']}").touch()
@@ -101,7 +109,8 @@ def toy_session(store: Store, study: StudyRecord, trials: int, observers=(), max
 
 def told(trial: TrialRecord) -> list:
     """All that is known of a finished trial and must never change; as JSON gives it back."""
-    return [trial.id, trial.number, trial.finish_order, trial.point.key, trial.values["accuracy"], str(trial.finished)]
+    accuracy = trial.values.get("accuracy")
+    return [trial.id, trial.number, trial.finish_order, trial.point.key, trial.reason, accuracy, str(trial.finished)]
 
 
 def course(store: Store, study: StudyRecord) -> list[tuple]:
@@ -110,13 +119,15 @@ def course(store: Store, study: StudyRecord) -> list[tuple]:
     return [(t.number, t.finish_order, t.point, t.state, t.values.get("accuracy")) for t in trials]
 
 
-def spawn_driver(url: str, *options: object, cwd: Path) -> subprocess.Popen[str]:
+def spawn_driver(
+    url: str, *options: object, cwd: Path, environment: Mapping[str, str] | None = None
+) -> subprocess.Popen[str]:
     """A process that drives the study; the first of a group, and with the usual Ctrl-C."""
     code = "from tests.kits.toy_driver import main; main()"
     return subprocess.Popen(
         [sys.executable, "-P", "-c", code, url, *map(str, options)],
         cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -125,43 +136,55 @@ def spawn_driver(url: str, *options: object, cwd: Path) -> subprocess.Popen[str]
     )
 
 
-def main() -> None:
-    """Run what is left of the study."""
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("url")
     parser.add_argument("--workers", type=int, default=0, help="0 for a serial run, else Ray")
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--wait-s", type=float, default=0.1)
+    parser.add_argument("--mb", type=int, default=0, help="what a trial takes of memory")
     parser.add_argument("--hold", type=Path, metavar="FILE", help="while it exists, no trial ends")
     parser.add_argument("--address")
     parser.add_argument("--attempts", type=int, default=3)
+    parser.add_argument("--lease-s", type=float, default=60.0)
+    parser.add_argument("--optuna", action="store_true", help="keep Optuna's tables up")
     parser.add_argument("--asha", type=int, metavar="EPOCHS", help="train so long, and let ASHA end trials")
-    args = parser.parse_args()
+    return parser.parse_args()
 
+
+def _runner(args: argparse.Namespace) -> Runner:
+    if not args.workers:
+        return SerialRunner()
+    from automl.runners.ray_tune import RayTuneRunner, Schedule
+
+    schedule = Schedule(SchedulerOptions("asha", reduction=2.0), GOAL, args.asha) if args.asha else None
+    return RayTuneRunner(args.workers, threads=1, address=args.address, schedule=schedule)
+
+
+def main() -> None:
+    """Run what is left of the study."""
+    args = _arguments()
     out = sys.stdout  # while Ray runs, another takes its place
 
     def tell(trial: TrialRecord) -> None:
         print(json.dumps(told(trial)), file=out, flush=True)
 
-    with open_store(args.url) as store, ends_on_ctrl_c("ended at once"):
-        study = store.study("toy")
-        if args.workers:
-            from automl.runners.ray_tune import RayTuneRunner, Schedule
-
-            schedule = Schedule(SchedulerOptions("asha", reduction=2.0), GOAL, args.asha) if args.asha else None
-            runner = RayTuneRunner(args.workers, threads=1, address=args.address, schedule=schedule)
-        else:
-            runner = SerialRunner()
-        try:
-            with store.drive(study.id):
-                session = toy_session(store, study, args.trials, [tell], args.attempts)
+    try:
+        with open_store(args.url) as store, ends_on_ctrl_c("ended at once"):
+            study, runner, problem = store.study("toy"), _runner(args), toy_problem()
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(store.drive(study.id, lease_s=args.lease_s))
+                observers = [tell]
+                if args.optuna:
+                    projection = stack.enter_context(closing(LiveProjection(OptunaProjection.of(store, study))))
+                    observers.append(projection.record)
+                session = toy_session(store, study, args.trials, observers, args.attempts)
                 print(json.dumps("begins"), flush=True)
-                problem = toy_problem()
+                stack.callback(runner.close)
                 trained = TrainedToy(problem, args.asha, args.wait_s) if args.asha else None
-                try:
-                    runner.run(session, trained or SleepyEvaluator(problem, args.wait_s, args.hold))
-                finally:
-                    runner.close()
+                runner.run(session, trained or SleepyEvaluator(problem, args.wait_s, args.hold, args.mb))
             print(json.dumps("ends"), flush=True)
-        except KeyboardInterrupt:
-            sys.exit(130)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except AutomlError as error:  # as the command line ends
+        sys.exit(f"automl: {error}")

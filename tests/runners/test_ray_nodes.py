@@ -35,12 +35,12 @@ def test_a_node_is_taken_away_and_one_is_added_midway(nodes, tmp_path):
 
 def test_nothing_is_lost_or_doubled_whoever_is_killed(nodes, tmp_path):
     from tests.kits.chaos import chaos
+    from tests.kits.harms import Scene
 
     print(f"AUTOML_CHAOS_SEED={SEED}")
-    targets = ("worker", "driver", "node")
-    url = f"sqlite:///{tmp_path}/study.db"
-    tally = chaos(url, nodes, tmp_path, random.Random(SEED), rounds=3, workers=1, trials=16, targets=targets)
-    assert (tally.trials, tally.lost, tally.doubled) == (16, 0, 0)
+    scene = Scene(f"sqlite:///{tmp_path}/study.db", tmp_path, random.Random(SEED), (), nodes)
+    harms = ("worker dies", "driver dies", "node is lost")
+    tally = chaos(scene, rounds=3, workers=1, trials=24, harms=harms)
+    assert tally.wrong == [] and (tally.trials, tally.harms.total()) == (24, 3)
     assert tally.most_in_flight <= 1 and tally.cut_short <= 3
     assert tally.same_course, "one worker takes the course of a study that ran through in one process"
-    assert sum(tally.kills.values()) == 3 and tally.stray == []
