@@ -10,6 +10,11 @@ from typing import Any
 import torch
 from hypothesis import strategies as st
 
+from automl.config.json_schema import study_schema
+
+SCHEMA = study_schema()
+"""Of a study file."""
+
 TEXTS = st.sampled_from(
     [
         "",

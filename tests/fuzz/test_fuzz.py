@@ -20,7 +20,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from automl.config.budget import parse_budget, parse_guarantee
-from automl.config.json_schema import study_schema
 from automl.config.study import StudyConfig
 from automl.errors import AutomlError, ConfigError, ExportError
 from automl.export import export, load, unpack
@@ -29,7 +28,7 @@ from automl.store.transfer import export_studies
 from automl.tasks.problem import Problem
 from automl.tasks.scores import measure_metrics
 from search_spaces import SpaceError, TraceError, channel_space
-from tests.fuzz.strategies import ANYTHING, TEXTS, batches, of_schema, rarely, spoilt
+from tests.fuzz.strategies import ANYTHING, SCHEMA, TEXTS, batches, of_schema, rarely, spoilt
 from tests.kits.foreign_studies import CONFIG, write_studies
 from tests.kits.stores import add_trial, new_study
 
@@ -42,7 +41,6 @@ fuzzed = settings(
     database=None,
 )
 BUDGET = r"(macs|params|size|bops|latency|accuracy) ?(<=|>=|drop <=) ?[0-9.e-]{1,6} ?(%|k|M|ms|KB)?"
-SCHEMA = study_schema()
 STUDIES = of_schema(SCHEMA, SCHEMA["$defs"])
 
 
