@@ -87,18 +87,6 @@ def require_channels_to_sparsify(config: StudyConfig) -> None:
         )
 
 
-def require_dense_blocks(config: StudyConfig) -> None:
-    """Tuning block by block needs a space in which something is cut or factorised: what is rounded or pruned weight by
-    weight comes after that."""
-    if config.finish.reconstruction == "blockwise" and not (
-        config.space.structural or "rank" in config.space.operators
-    ):
-        raise ConfigError(
-            "finish.reconstruction: blockwise tunes what is left after a cut, before weights are pruned or rounded: "
-            "leave it out of a space in which no channels or layers go and none is factorised"
-        )
-
-
 def require_trained_stages(config: StudyConfig) -> None:
     """`finish.stages` needs a space of channels, and a training for each stage."""
     if config.finish.stages is None:
@@ -137,7 +125,6 @@ CHECKS = (
     require_lowered_costs,
     require_joinable_sections,
     require_channels_to_sparsify,
-    require_dense_blocks,
     require_trained_stages,
     require_priced_latency,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -52,6 +53,11 @@ class Fitter(ABC, Generic[AnOperator]):
         Returns the network, and what is known of its layers then.
         """
         return self.operator.rebuild(network, step), moments
+
+    def holding(self, network: nn.Module, step: Any) -> AbstractContextManager[None]:
+        """While it lasts, gradients may move the weights of a network that has been fitted to `step`, which go on being
+        what the step makes of weights."""
+        return nullcontext()
 
     def regularisers(self, network: nn.Module, step: Any) -> list[Regulariser]:
         """What keeps a network that has been fitted to `step` in the space while it is trained."""

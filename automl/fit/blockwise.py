@@ -12,12 +12,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 
 import torch
 from torch import Tensor, fx, nn
 
 from automl.fast.precision import formatted
-from automl.fit.layerwise import Refit
+from automl.fit.layerwise import Fitters, Refit
 from automl.fit.samples import affordable
 from automl.fit.segments import Segment, Values, bridges, part_of, segment
 from automl.fit.sequential import Site, refitted_sites
@@ -58,11 +59,12 @@ class BlockReconstruction:
         dtype: torch.dtype = torch.float32,
         steps: int = STEPS,
         seed: int = 0,
+        fitters: Fitters | None = None,
         say: Say = silent,
     ) -> None:
         """`refit`: what gives the weights to begin with. `dtype`: bfloat16 for autocast to it in the passes that learn.
-        `say`: told which block is tuned."""
-        self._refit = refit
+        `fitters`: hold weights to what the steps made of them. `say`: told which block is tuned."""
+        self._refit, self._fitters = refit, fitters or {}
         self._original = original
         self._sites = refitted_sites(original)
         self._dtype, self._steps, self._seed, self._say = dtype, steps, seed, say
@@ -76,6 +78,14 @@ class BlockReconstruction:
         """Overwrite weights of `network`, built with these `slices`, and take `steps`. The same each time on as many
         threads."""
         self._refit.apply(network, slices, steps)
+        with ExitStack() as held:
+            for step in steps:
+                if step.operator in self._fitters:
+                    held.enter_context(self._fitters[step.operator].holding(network, step))
+            self._tuned(network, slices)
+
+    def _tuned(self, network: fx.GraphModule, slices: Mapping[str, LayerSlice]) -> None:
+        """Tune block after block."""
         ends = _ends(self._original, self._sites, slices)
         generator = torch.Generator().manual_seed(self._seed)
         theirs = ours = self._inputs

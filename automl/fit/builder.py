@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -123,8 +124,9 @@ class Builder:
         if self._last is None:
             self._refit.apply(network, slices, steps)
         else:
-            self._refit.apply(network, slices, [step for step in steps if not step.packed])
             last = [step for step in steps if step.packed]
+            if len(last) < len(plan.steps):  # else it is the original yet
+                self._refit.apply(network, slices, [step for step in steps if not step.packed])
             if last:
                 self._last.apply(network, slices, last)
                 settle_norms(network)
@@ -154,10 +156,14 @@ class Builder:
     def thorough(self, problem: Problem, *, blockwise: bool, steps: int = STEPS, say: Say = silent) -> Builder:
         """A builder that makes the same choices and fits them with care: layer after layer, or as trials are where that
         comes closer, in seconds where a trial takes tenths; and in minutes if blocks are tuned too (`blockwise`),
-        `steps` each, which `say` is told of. Where nothing is fitted it is the same."""
-        if not self._any_structural and not self._any_fitted:
-            return self
+        `steps` each, which `say` is told of. Where nothing is fitted or tuned it is the same."""
+        tune = partial(
+            BlockReconstruction, self.space.original, problem.calibration, dtype=self._dtype, steps=steps, say=say
+        )
         other = copy.copy(self)
+        if not self._any_structural and not self._any_fitted:
+            other._refit = tune(self._refit, fitters=self._fitters) if blockwise else self._refit
+            return other
         other.options = replace(self.options, reconstruction="sequential", recalibration="auto")
         sequential = SequentialReconstruction(self.space.original, problem.calibration)
         careful = LayerByLayer(sequential, self._fitters, self._fitted_by)
@@ -165,9 +171,8 @@ class Builder:
         other._recalibration = []  # the fits set the norms, to what the original makes and not to what it is fed
         other._refit = self._closer(careful, problem)
         if blockwise:
-            other._refit = BlockReconstruction(
-                self.space.original, problem.calibration, other._refit, dtype=self._dtype, steps=steps, say=say
-            )
+            other._refit = tune(other._refit, fitters=self._fitters)
+            other._last = None if other._last is None else tune(other._last, fitters=self._fitters)
         return other
 
     def _closer(self, careful: LayerByLayer, problem: Problem) -> Refit:

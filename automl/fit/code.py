@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from agents import Sensitivity
 from automl.config.evaluation import EvaluationOptions
 from automl.fast.fold import lone_norms
 from automl.fit.base import Fitter
+from automl.fit.held import on_grid
 from automl.fit.moments import moments_of, same
 from automl.fit.rounding import Rounded, error, round_layer
 from automl.fit.shift import add_shift, takes_up_shift
@@ -67,6 +69,11 @@ class CodeFitter(Fitter[Code]):
         for name, rounded in found.items():
             add_shift(network, name, rounded.shift, norms)
         return self.operator.rebuild(network, step, partial(_quantize, found)), moments
+
+    def holding(self, network: nn.Module, step: CodeStep) -> AbstractContextManager[None]:
+        """Weights stay integers of the same format times a scale of each output channel."""
+        formats = {name: FORMATS[form] for name, form in step.formats.items()}
+        return on_grid(network, formats, pruned=self.operator.pruned)
 
     def _rounded(
         self, network: fx.GraphModule, name: str, form: NumberFormat, moments: Moments, norms: Mapping[str, str]

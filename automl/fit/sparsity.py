@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,6 +18,7 @@ from automl.fast.fold import lone_norms
 from automl.fit.base import Fitter
 from automl.fit.exact_obs import DAMPING, Removals, remove_in_turn
 from automl.fit.gram import mean_squares, watch_inputs
+from automl.fit.held import zeros_kept
 from automl.fit.moments import same
 from automl.fit.shift import add_shift, takes_up_shift
 from automl.fit.statistics import Moments, Statistics
@@ -130,6 +132,10 @@ class SparsityFitter(Fitter[Sparsity]):
             for name, inputs in known.items():
                 _refit(network, name, before[name], inputs, pattern, norms)
         return network, moments
+
+    def holding(self, network: nn.Module, step: SparsityStep) -> AbstractContextManager[None]:
+        """Zeros stay zeros."""
+        return zeros_kept(network, step.counts)
 
     def regularisers(self, network: nn.Module, step: SparsityStep) -> list[Regulariser]:
         """Zeros stay zeros."""

@@ -1,0 +1,98 @@
+"""Weights that gradients move while they stay what an operator made of them: on the grid of a format, or zero."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from automl.fit.rounding import dequantized
+from search_spaces.codecs.integers import integers_of
+from search_spaces.codecs.number_formats import NumberFormat
+from search_spaces.operators.code import SCALE, nearest_integer
+
+SPAN = 10.0
+"""How many steps of a grid a parameter of 1 stands for: at the learning rates that suit weights, a weight that wants to
+be the next integer is there after some fifty steps of Adam."""
+
+
+class OnGrid(nn.Module):
+    """Makes integers times a scale of numbers that are moved as if they were not rounded (straight-through gradients:
+    Bengio et al. 2013, arXiv 1308.3432), with scales that move too, by factors."""
+
+    began: Tensor
+    stays: Tensor
+
+    def __init__(self, integers: Tensor, scale: Tensor, form: NumberFormat, *, pruned: bool) -> None:
+        """`integers`: the weight so far, [out, ...]; 0 stays if weights were `pruned`. `scale`: [out]."""
+        super().__init__()
+        self.form = form
+        self.register_buffer("began", scale.clone())
+        self.register_buffer("stays", (integers == 0) & pruned)
+        self.stretch = nn.Parameter(torch.zeros_like(scale))  # the logarithm of what the scale is multiplied by
+
+    @property
+    def scale(self) -> Tensor:
+        """That of each output channel now: [out]."""
+        return self.began * self.stretch.exp()
+
+    def integers(self, parameter: Tensor) -> Tensor:
+        """Those that the parameter stands for, as floats: [out, ...]."""
+        return nearest_integer(parameter * SPAN, self.form).masked_fill(self.stays, 0.0)
+
+    def forward(self, parameter: Tensor) -> Tensor:
+        """The weight: [out, ...]."""
+        reach = (parameter * SPAN).clamp(-self.form.highest, self.form.highest).masked_fill(self.stays, 0.0)
+        integers = reach + (self.integers(parameter) - reach).detach()
+        return integers * self.scale.view(-1, *[1] * (parameter.ndim - 1))
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        """The parameter that stands for a weight on the grid."""
+        return weight / self.began.view(-1, *[1] * (weight.ndim - 1)) / SPAN
+
+
+@contextlib.contextmanager
+def on_grid(network: nn.Module, formats: Mapping[str, NumberFormat], *, pruned: bool) -> Iterator[None]:
+    """While it lasts, the integer weights of these layers and their scales can be moved; after it they are integers and
+    scales again. `pruned`: whether those that are 0 stay so."""
+    held: dict[str, OnGrid] = {}
+    for name, form in formats.items():
+        layer = network.get_submodule(name)
+        scale = layer.get_buffer(SCALE)
+        integers = integers_of(layer.get_parameter("weight").detach(), scale)
+        if integers is None:  # rounded by nobody
+            continue
+        held[name] = OnGrid(integers, scale, form, pruned=pruned)
+        parametrize.register_parametrization(layer, "weight", held[name])
+    try:
+        yield
+    finally:
+        for name, grid in held.items():
+            layer = network.get_submodule(name)
+            names = ["weight", *(other for other, _ in layer.named_parameters(recurse=False))]
+            with torch.no_grad():
+                integers = grid.integers(layer.get_parameter("parametrizations.weight.original")).to(torch.int8)
+                scale = grid.scale.detach()
+                parametrize.remove_parametrizations(layer, "weight")
+                layer.get_parameter("weight").copy_(dequantized(integers, scale))
+                layer.get_buffer(SCALE).copy_(scale)
+            for other in names:  # in the order in which they were, which is that of files
+                layer.register_parameter(other, layer._parameters.pop(other))
+
+
+@contextlib.contextmanager
+def zeros_kept(network: nn.Module, names: Iterable[str]) -> Iterator[None]:
+    """While it lasts, gradients of these tensors are zero where the tensors are: an optimizer without decay leaves them
+    so."""
+    hooks = []
+    for name in names:
+        parameter = network.get_parameter(name)
+        hooks.append(parameter.register_hook((parameter.detach() != 0).mul))
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
