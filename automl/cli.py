@@ -33,6 +33,7 @@ COMMANDS = (
     Command("keys", "keys", "list what a study file may hold, each key with default and meaning"),
     Command("trials", "trials", "show or write the trials of a study"),
     Command("curves", "curves", "draw what the search of a study did"),
+    Command("report", "report", "write a study as a page: the answer, charts, and where they come from"),
     Command("studies", "studies", "list the studies in the database"),
     Command("export", "export", "write the winner as files that deploy"),
     Command("dashboard", "dashboard", "serve Optuna Dashboard on the database"),

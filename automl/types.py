@@ -36,6 +36,9 @@ class Phase(StrEnum):
     """Of the networks that are reported, run side by side: their latency and peak memory."""
     AGENT = "agent"
     """By an agent of itself, once it has learnt from a trial."""
+    SENSITIVITY = "sensitivity"
+    """Of the original network, before any trial: the error that a choice alone was estimated to cause. The metric is the
+    knob, the step its level."""
 
 
 @dataclass(frozen=True)

@@ -37,11 +37,16 @@ WALLS = {
     "botorch": ("agents/",),
     "gpytorch": ("agents/",),
     "onnx": ("automl/export/",),
+    "vl_convert": ("automl/report/html/",),
+    "jinja2": ("automl/report/html/",),
     "onnxruntime": ("automl/export/",),
     **dict.fromkeys(("timm", "torchvision", "transformers"), ("automl/zoo/hubs/",)),
 }
 """Library, or part of one -> the folders that may import it."""
-ON_USE = {"botorch", "gpytorch", "matplotlib", "onnx", "onnxruntime", "optuna", "optuna_dashboard", "pandas", "sklearn"}
+ON_USE = {
+    *("botorch", "gpytorch", "jinja2", "matplotlib", "onnx", "onnxruntime", "optuna", "optuna_dashboard", "pandas"),
+    *("sklearn", "vl_convert"),
+}
 """Libraries slow to load: imported inside the function that needs them."""
 
 

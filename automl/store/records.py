@@ -72,7 +72,8 @@ class TrialRecord:
         `test_loss`, the loss on the test data is `test:loss`.
         """
         taken = self.values if own is None else own
-        return {_label(m, taken): m for m in sorted(self.measurements, key=lambda m: m.step)}
+        told = (m for m in self.measurements if m.phase != Phase.SENSITIVITY)  # curves are no columns
+        return {_label(m, taken): m for m in sorted(told, key=lambda m: m.step)}
 
     def to_trial(self) -> Trial:
         """The trial as an agent sees it: with what the search measured."""

@@ -27,6 +27,7 @@ from automl.lanes.session import Lanes, Observer, Proposer, Session
 from automl.runners import Runner, SerialRunner
 from automl.store import LiveProjection, OptunaProjection, Store, StudyNotFoundError, StudyRecord, TrialRecord
 from automl.study.differences import first_differences
+from automl.study.error_curves import record_curves
 from automl.study.prelude import keep_start, starting_network
 from automl.study.setup import Setup
 from automl.tasks.metric import in_unit
@@ -133,6 +134,8 @@ class Study:
                 SerialRunner().run(base, self.setup.without_limits())
             if base.best(self.config.goal) is None:
                 raise StudyError(f"the original network cannot be evaluated: {base.finished[0].reason}")
+            if any(agents.uses_sensitivity(agent.name) for agent, _ in self.config.lanes):
+                record_curves(self.store, self.base(), self.setup.space.knobs, self.evaluator.sensitivity())
             self._run_lanes(Lanes(lanes))
             if progress and projection.behind > LONG_QUEUE:
                 progress.say(f"copying {projection.behind} trials into Optuna's tables")
