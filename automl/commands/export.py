@@ -46,10 +46,10 @@ def run(args: argparse.Namespace) -> int:
     with open_store(args.storage, create=False) as store:
         config = trusted_config(store, args.name, args.code, args.code_root)
         study = Study(store, replace(overridden(config, args), runner=RunnerConfig()))
-        if args.trial is None:
+        record = study.winner() if args.trial is None else _trial(study, args.trial)
+        if record is None:  # a study that was not finished
             record, network = certified_winner(study)
         else:
-            record = _trial(study, args.trial)
             network = certified_network(study, record)
         inputs = study.setup.problem.example_inputs
         plan = reported_plan(study, record.point)

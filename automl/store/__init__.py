@@ -1,11 +1,12 @@
 """The record of every study in SQL, and views of it: a table, and Optuna's own tables with their dashboard."""
 
+from automl.store.conclusions import conclude_study, conclusion
 from automl.store.copying import copy_search
 from automl.store.dashboard import serve_dashboard
 from automl.store.errors import LeaseLostError, StoreError, StudyBusyError, StudyExistsError, StudyNotFoundError
 from automl.store.live_projection import LiveProjection
 from automl.store.optuna_projection import OptunaProjection
-from automl.store.records import ArtifactRecord, AttemptRecord, StudyRecord, TrialRecord
+from automl.store.records import ArtifactRecord, AttemptRecord, ConclusionRecord, Rule, Sense, StudyRecord, TrialRecord
 from automl.store.removal import remove_study
 from automl.store.seals import is_ours
 from automl.store.store import Store, open_store
@@ -15,9 +16,12 @@ from automl.store.trial_table import frame, write_trials
 __all__ = [
     "ArtifactRecord",
     "AttemptRecord",
+    "ConclusionRecord",
     "LeaseLostError",
     "LiveProjection",
     "OptunaProjection",
+    "Rule",
+    "Sense",
     "Store",
     "StoreError",
     "StudyBusyError",
@@ -26,6 +30,8 @@ __all__ = [
     "StudyRecord",
     "TrialRecord",
     "backup_sqlite",
+    "conclude_study",
+    "conclusion",
     "copy_search",
     "export_studies",
     "frame",

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from agents import Trial, TrialState
 from automl.types import Measurement, Phase, values_in
 from search_spaces import Point
+
+Sense = Literal["at most", "at least"]
+"""On which side of its bound a value has to be."""
 
 
 @dataclass(frozen=True)
@@ -117,3 +120,32 @@ class ArtifactRecord:
     path: str
     sha256: str
     created: datetime
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What the network that is reported was held against: a limit of the budget, or the guarantee."""
+
+    text: str
+    """As the user wrote it: `macs <= 50%`."""
+    metric: str
+    phase: Phase
+    """In which the trial has a measurement of the metric: final if it was counted or measured, certificate if timed."""
+    sense: Sense
+    bound: float
+    """The most or least that the metric may be, in its unit."""
+    value: float
+    """What it was."""
+
+
+@dataclass(frozen=True)
+class ConclusionRecord:
+    """The trial that was reported as a study's winner, and the rules that its network keeps."""
+
+    id: int
+    study_id: int
+    trial_id: int
+    concluded: datetime
+    notes: tuple[str, ...]
+    """What a reader of the study's figures should know."""
+    rules: tuple[Rule, ...]

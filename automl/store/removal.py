@@ -34,7 +34,9 @@ def _delete(connection: sa.Connection, study_id: int) -> None:
     trials = sa.select(schema.trial.c.id).where(schema.trial.c.study_id == study_id)
     for table in (schema.measurement, schema.attempt):
         connection.execute(table.delete().where(table.c.trial_id.in_(trials)))
-    for table in (schema.artifact, schema.trial, schema.lease):
+    concluded = sa.select(schema.conclusion.c.id).where(schema.conclusion.c.study_id == study_id)
+    connection.execute(schema.rule.delete().where(schema.rule.c.conclusion_id.in_(concluded)))
+    for table in (schema.artifact, schema.conclusion, schema.trial, schema.lease):
         connection.execute(table.delete().where(table.c.study_id == study_id))
     connection.execute(schema.study.delete().where(schema.study.c.id == study_id))
 

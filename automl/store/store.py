@@ -175,7 +175,7 @@ class Store:
         }
 
         def add(connection: sa.Connection) -> Any:
-            self._check(connection, study_id)
+            self.check(connection, study_id)
             return writes.added(connection, schema.trial, values, ("study_id", "agent", "seed", "number", "started"))
 
         try:
@@ -305,7 +305,7 @@ class Store:
 
         def add(connection: sa.Connection) -> None:
             row = writes.require(connection, self.name, schema.trial, trial_id)
-            self._check(connection, row.study_id, adding=True)
+            self.check(connection, row.study_id, adding=True)
             m = schema.measurement
             last = sa.select(m).where(m.c.trial_id == trial_id).order_by(m.c.id.desc()).limit(len(rows))
             # If they are the last there are, they were written before a connection was lost, or add nothing.
@@ -355,7 +355,7 @@ class Store:
             writes.require(connection, self.name, schema.study, study_id)
             if trial_id is not None:
                 writes.require(connection, self.name, schema.trial, trial_id)
-            self._check(connection, study_id, adding=True)
+            self.check(connection, study_id, adding=True)
             same = sa.and_(*(schema.artifact.c[key] == value for key, value in values.items()))
             there = connection.execute(sa.select(schema.artifact).where(same)).one_or_none()
             return there or connection.execute(schema.artifact.insert().values(values).returning(schema.artifact)).one()
@@ -374,7 +374,7 @@ class Store:
 
     # -- within a transaction --------------------------------------------------------------------------------------
 
-    def _check(self, connection: sa.Connection, study_id: int, *, adding: bool = False) -> None:
+    def check(self, connection: sa.Connection, study_id: int, *, adding: bool = False) -> None:
         """Raise if the study is another's to write."""
         leases.check(connection, self.name, study_id, self._tokens.get(study_id), adding=adding)
 
@@ -387,7 +387,7 @@ class Store:
 
     def _require_running(self, connection: sa.Connection, row: Any) -> None:
         """Raise unless this store may close the trial."""
-        self._check(connection, row.study_id)
+        self.check(connection, row.study_id)
         if row.state != TrialState.RUNNING.value:
             raise StoreError(
                 f"trial {row.number} of {row.agent}/{row.seed} in {self.name} is closed already ({row.state}), "

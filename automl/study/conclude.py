@@ -13,8 +13,9 @@ from automl.config.training import StageOptions
 from automl.errors import BudgetError
 from automl.evaluation.certify import certificate, certified
 from automl.measures import compare_latency, peak_activation_bytes
-from automl.store import TrialRecord
+from automl.store import TrialRecord, conclude_study
 from automl.study.finishing import finish, reported_network, reported_plan, reported_point, was_trained
+from automl.study.rules import rules_kept
 from automl.study.study import BASE, Study, final
 from automl.types import Measurement, Phase, Say, in_phase, silent
 from automl.util.fingerprint import fingerprint
@@ -57,7 +58,7 @@ class Results:
 
 
 def conclude(study: Study, say: Say = silent) -> Results:
-    """Rebuild the winner, certify it, measure what has not been measured yet, and record that.
+    """Rebuild the winner, certify it, measure what has not been measured yet, and record that and which it is.
 
     Test metrics are measured on the best trial of each lane, latency and peak memory on the best of each agent,
     each once: when they are in the database they are not measured again. `BudgetError` if no network keeps the
@@ -73,7 +74,8 @@ def conclude(study: Study, say: Say = silent) -> Results:
         notes = (*notes, table.unsteady)
     rows = _rows(study)
     winner = next(record for row in rows for record in row.best if record.id == winner.id)
-    return Results(rows, winner, network, reported_plan(study, winner.point), notes)
+    concluded = conclude_study(study.store, winner.id, rules_kept(study, winner), notes)
+    return Results(rows, winner, network, reported_plan(study, winner.point), concluded.notes)
 
 
 def certified_winner(study: Study, say: Say = silent) -> tuple[TrialRecord, nn.Module]:

@@ -25,7 +25,15 @@ from automl.evaluation.certify import certified
 from automl.lanes.progress import Progress
 from automl.lanes.session import Lanes, Observer, Proposer, Session
 from automl.runners import Runner, SerialRunner
-from automl.store import LiveProjection, OptunaProjection, Store, StudyNotFoundError, StudyRecord, TrialRecord
+from automl.store import (
+    LiveProjection,
+    OptunaProjection,
+    Store,
+    StudyNotFoundError,
+    StudyRecord,
+    TrialRecord,
+    conclusion,
+)
 from automl.study.differences import first_differences
 from automl.study.error_curves import record_curves
 from automl.study.prelude import keep_start, starting_network
@@ -266,6 +274,13 @@ class Study:
         base = self.base().values[metric]
         return [record for record in done if guarantee.keeps(final(record, metric), base, rate)]
 
+    def guaranteed_bound(self) -> float:
+        """The least or most that the guaranteed metric may be."""
+        guarantee = self.config.parsed_guarantee
+        assert guarantee is not None
+        rate = self.setup.problem.unit(guarantee.metric) == "%"
+        return guarantee.bound(self.base().values[guarantee.metric], rate)
+
     def ranking(self) -> list[TrialRecord]:
         """The trials of all lanes that keep the guarantee, best first, of several as good that of the first lane.
 
@@ -278,9 +293,10 @@ class Study:
             raise StudyError(self._why_none(records))
         return self._best_first(kept)
 
-    def winner(self) -> TrialRecord:
-        """The first of `ranking`."""
-        return self.ranking()[0]
+    def winner(self) -> TrialRecord | None:
+        """The trial that was reported, as it is on record; None before the study has concluded."""
+        concluded = conclusion(self.store, self.record.id)
+        return None if concluded is None else self.store.trial(concluded.trial_id)
 
     def _why_none(self, records: Sequence[TrialRecord]) -> str:
         guarantee = self.config.parsed_guarantee

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import automl.export
-from automl.store import open_store
+from automl.store import conclude_study, conclusion, open_store
 from automl.types import Phase
 from automl.zoo import load_model
 from tests.cli.conftest import DIGITS, TRIALS
@@ -66,6 +66,22 @@ def test_the_pictures_lie_beside_the_database_and_are_on_record(searched):
     assert [(artifact.kind, artifact.path) for artifact in artifacts] == [("picture", str(p)) for p in pictures]
 
 
+def test_the_winner_is_on_record_and_is_the_one_that_is_exported(searched, copied, tmp_path):
+    with open_store(copied, create=False) as store:
+        study = store.study("amc-digits")
+        concluded = conclusion(store, study.id)
+        winner = store.trial(concluded.trial_id)
+        (rule,) = concluded.rules
+        assert f"* the winner: trial {winner.number} of {winner.agent}, seed 0" in searched[1].out
+        assert (rule.text, rule.metric, rule.phase, rule.sense) == ("macs <= 12%", "macs", Phase.FINAL, "at most")
+        assert rule.value == winner.values_of(Phase.FINAL)["macs"] <= rule.bound == study.config["limits"]["macs"]
+        finished = [t for t in store.trials(study.id) if t.agent != "base" and t.values_of(Phase.FINAL)]
+        other = next(trial for trial in finished if trial != winner)
+        conclude_study(store, other.id, ())
+    ran = command("export", "amc-digits", "--storage", copied, "--out", tmp_path / "w", "--format", "safetensors")
+    assert f"trial {other.number} of {other.agent}" in ran.out, "what is on record is not chosen anew"
+
+
 def test_optuna_sees_every_finished_trial(searched):
     import optuna
 
@@ -94,9 +110,10 @@ def test_a_finished_study_is_shown_again_and_nothing_is_measured_again(searched,
     again = command("resume", "amc-digits", "--storage", copied)
     assert again.code == 0
     assert record() == before
-    assert [line for line in again.out.splitlines() if "%" in line] == [
-        line for line in searched[1].out.splitlines() if "%" in line and not line.startswith("note")
-    ]
+    first, second = (
+        [line for line in ran.out.splitlines() if "%" in line or "note" in line] for ran in (searched[1], again)
+    )
+    assert second == first
 
 
 def test_more_trials_can_be_asked_for(copied):
