@@ -37,8 +37,8 @@ class Phase(StrEnum):
     AGENT = "agent"
     """By an agent of itself, once it has learnt from a trial."""
     SENSITIVITY = "sensitivity"
-    """Of the original network, before any trial: the error that a choice alone was estimated to cause. The metric is the
-    knob, the step its level."""
+    """Of the original network, before any trial: the error that a choice alone was estimated to cause. The metric is
+    the knob, the step its level."""
 
 
 @dataclass(frozen=True)

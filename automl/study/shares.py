@@ -1,4 +1,4 @@
-"""What of a network's cost hangs on each choice: written down once, so that a record can be read without the network."""
+"""What of a network's cost hangs on each choice: written down once, so that records are read without the network."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from search_spaces import Space
 
 
 def shares(space: Space) -> dict[str, list[float]]:
-    """Cost -> for each knob, in order, the part of the original's cost that goes when it alone goes to its lowest level.
+    """Cost -> for each knob, in order, the part of the original's that goes when it alone goes to its lowest level.
 
     Knobs that touch the same layers share costs, so that shares may add up to more than one.
     """

@@ -120,16 +120,14 @@ def _beside(study: AsRecorded, winner: TrialRecord) -> str:
 def _costs(study: AsRecorded, winner: TrialRecord) -> str:
     """What the winner keeps of the budget, and what it costs besides."""
     parts = [
-        f"{words.cost_in_words(rule.metric)} {words.cost(rule.metric, rule.value)} of {words.cost(rule.metric, rule.bound)}"
-        for rule in study.rules
-        if rule.metric in study.limits
+        f"{words.cost_in_words(cost)} {words.cost(cost, reported(winner, cost))} of {words.cost(cost, limit)}"
+        for cost, limit in study.limits.items()
+        if cost in winner.values
     ]
-    if not parts:
-        parts = [
-            f"{words.cost_in_words(cost)} {words.cost(cost, reported(winner, cost))} of {words.cost(cost, limit)}"
-            for cost, limit in study.limits.items()
-            if cost in winner.values
-        ]
+    for rule in study.rules:
+        if rule.phase == Phase.CERTIFICATE:
+            shown = (f"{v:.1%}" if rule.metric.endswith("ratio") else f"{v:.3g} ms" for v in (rule.value, rule.bound))
+            parts.append(f"{' of '.join(shown)} as timed")
     kept = f"It keeps the budget ({words.listed(parts)} allowed)" if parts else "No cost was limited"
     base = study.base
     others = [

@@ -75,7 +75,7 @@ def course_chart(study: AsRecorded, found: Courses, colours: Mapping[str, str]) 
         for course in found.courses
         for step in course.steps
     ]
-    tops = [value["y"] for value in values]
+    tops = [step.y for course in found.courses for step in course.steps]
     best = max(tops) if study.goal.direction == "maximize" else min(tops)
     x = _axis("x", f"time spent on trials ({found.unit})", None, ".4~g")
     form = ".1%" if study.goal.metric in study.rates else ".4~g"
@@ -133,7 +133,8 @@ def latency_chart(found: Latencies, colours: Mapping[str, str]) -> Spec:
         "mark": {"type": "text", "align": "left", "dx": 8, "fill": INK},
         "encoding": {"y": y, "x": x | {"field": "high"}, "text": {"field": "ratio"}},
     }
-    return {"height": {"step": 26}, "data": {"values": values}, "layer": [bars, middle, text]}
+    room_for_text = {"left": 4, "top": 4, "bottom": 4, "right": 40}
+    return {"height": {"step": 26}, "padding": room_for_text, "data": {"values": values}, "layer": [bars, middle, text]}
 
 
 def sensitivity_chart(lines: Sequence[Line]) -> Spec:
@@ -146,15 +147,15 @@ def sensitivity_chart(lines: Sequence[Line]) -> Spec:
             "name": line.name,
             "colour": palette[line.rank] if line.rank < NAMED else MUTED,
             "faint": 1.0 if line.rank < NAMED else 0.3,
-            "told": f"{line.name}: {keep:.0%} kept, estimated error {error:.3g}",
+            "told": f"{line.name}: {keep:.0%} kept, {error:.2%} of the largest error",
         }
         for line in reversed(lines)
         for keep, error in line.points
     ]
     x = _axis("x", "kept of what the choice decides about", (0.0, 1.0), ".0%") | {"field": "keep"}
-    y = _axis("y", "estimated error", None, ".3~g") | {"field": "error"}
+    y = _axis("y", "error, of the largest", None, ".0%") | {"field": "error"}
     y["scale"] = {"type": "sqrt", "zero": True, "nice": True}
-    y["axis"] |= {"tickCount": 4}
+    y["axis"] |= {"values": [0, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1]}
     encoding = {"x": x, "y": y, "detail": {"field": "name"}}
     drawn = encoding | {
         "stroke": {"field": "colour", **PLAIN},

@@ -116,8 +116,8 @@ def _sensitivity(study: AsRecorded) -> dict[str, Any] | None:
     palette = [MAIN, *OTHERS]
     legend: Legend = [("line", palette[line.rank], line.name) for line in lines[:NAMED]]
     caption = (
-        "Before any trial: the loss that this choice alone was estimated to cause, the others left whole. "
-        "The vertical axis grows with the square root."
+        "Before any trial: the rise of the loss that this choice alone was estimated to cause, the others left whole, "
+        "as a part of the largest. The vertical axis grows with the square root."
     )
     if len(lines) > NAMED:
         caption += f" Named are the {NAMED} most sensitive of {len(lines)}."
@@ -133,7 +133,7 @@ def _courses(study: AsRecorded, taken: Mapping[str, str]) -> dict[str, Any] | No
     ran = {course.agent for course in found.courses}
     caption = (
         f"Best {study.goal.metric.replace('_', ' ')} of a done trial so far, as the search saw it, a line an agent and "
-        f"seed. Time is what workers spent on the lane's trials, so that pauses and the number of workers do not matter."
+        f"seed. Time is what workers spent on the lane's trials: pauses and the number of workers make no difference."
     )
     summary = f"Step chart of the best {study.goal.metric} so far against time, {len(found.courses)} lanes."
     chart = drawn(course_chart(study, found, taken), "course", summary)

@@ -1,4 +1,4 @@
-"""What each choice alone was estimated to cost in quality, before any trial: the error curves that agents start from."""
+"""Error curves that agents start from: what each choice alone was estimated to cost in quality, before any trial."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Line:
     rank: int
     """0 for the most sensitive."""
     points: Sequence[tuple[float, float]]
-    """Fraction kept -> error."""
+    """Fraction kept -> error, as a part of the largest of all curves: units differ between operators and agents."""
 
 
 def sensitivity_lines(study: AsRecorded) -> list[Line]:
@@ -34,7 +34,8 @@ def sensitivity_lines(study: AsRecorded) -> list[Line]:
             errors.setdefault(m.metric, {})[m.step] = m.value
     curves = {knob.name: _points(knob, errors[knob.name]) for knob in study.knobs if knob.name in errors}
     order = sorted(curves, key=lambda name: -_midway(curves[name]))
-    return [Line(name, rank, curves[name]) for rank, name in enumerate(order)]
+    most = max((error for curve in curves.values() for _, error in curve), default=0.0) or 1.0
+    return [Line(name, rank, [(x, error / most) for x, error in curves[name]]) for rank, name in enumerate(order)]
 
 
 def _points(knob: Knob, errors: dict[int, float]) -> list[tuple[float, float]]:

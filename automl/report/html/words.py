@@ -1,4 +1,4 @@
-"""Numbers, metrics and costs as a reader wants them: rates in percent, counts with a prefix, bytes in powers of 1000."""
+"""Numbers, metrics and costs as readers want them: rates in percent, counts with a prefix, bytes by powers of 1000."""
 
 from __future__ import annotations
 
