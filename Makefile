@@ -17,9 +17,11 @@ unexport PYTHONDONTWRITEBYTECODE
 
 demo: $(VENV)/.installed
 	rm -rf demo && mkdir demo
-	$(BIN)/automl search experiments/digits/study.yaml --storage sqlite:///demo/study.db
-	$(BIN)/automl export amc-digits --storage sqlite:///demo/study.db --out demo/winner --format safetensors,pt2,onnx
+	$(BIN)/automl search experiments/digits/demo.yaml --storage sqlite:///demo/study.db
+	$(BIN)/automl export digits --storage sqlite:///demo/study.db --out demo/winner --format safetensors,pt2,onnx
 	$(BIN)/python experiments/digits/run_onnx.py demo/winner/model.onnx
+	@echo "The report, for a browser:"
+	@$(BIN)/automl report digits --storage sqlite:///demo/study.db --out demo/report.html
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup

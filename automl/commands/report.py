@@ -17,10 +17,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the page of a study, finished or not."""
-    from automl.report.html.report_page import write_report
+    from automl.report.html.report_page import write_page
     from automl.store import open_store
 
     with open_store(args.storage, create=False) as store:
         storage = args.storage if store.database.is_sqlite else store.name
-        print(write_report(store, args.name, Path(args.out), storage))
+        print(write_page(store, args.name, Path(args.out), storage))
     return 0

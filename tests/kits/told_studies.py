@@ -61,12 +61,13 @@ def tell_study(
 
 
 def conclude(store: Store, study: StudyRecord, say: Callable[[str], str] = same) -> int:
-    """Finish the three best trials so that their order changes, and report the best; its id."""
+    """Finish the three best trials so that their order changes and the best of random, and report the best; its id."""
     metric = say("accuracy")
     done = [t for t in store.trials(study.id) if t.state is TrialState.DONE and t.agent != "base"]
     best = sorted(done, key=lambda t: -t.values[metric])[:3]
     (base,) = store.trials(study.id, agent="base")
-    for trial, accuracy in ((base, 0.97), *zip(best, (0.94, 0.96, 0.95), strict=True)):
+    rival = next(t for t in sorted(done, key=lambda t: -t.values[metric]) if t.agent == say("random"))
+    for trial, accuracy in zip((base, *best, rival), (0.97, 0.94, 0.96, 0.95, 0.93), strict=True):
         costs = trial.values["macs"]
         store.add_measurements(trial.id, _measured(say, accuracy, costs, Phase.FINAL))
         store.add_measurements(trial.id, _measured(say, accuracy - 0.01, costs, Phase.TEST)[:1])
@@ -92,7 +93,9 @@ def _outcome(draw: random.Random, number: int, ceiling: float, say: Callable[[st
     return Outcome.done(measured, 0.5 + draw.random())
 
 
-def _measured(say: Callable[[str], str], accuracy: float, macs: float, phase: Phase = Phase.SEARCH) -> list[Measurement]:
+def _measured(
+    say: Callable[[str], str], accuracy: float, macs: float, phase: Phase = Phase.SEARCH
+) -> list[Measurement]:
     return [
         Measurement(say("accuracy"), accuracy, "", 1000, 0.01, phase=phase),
         Measurement("macs", round(macs), "MAC", phase=phase),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from automl.report.html.report_page import write_report
+from automl.report.html.report_page import write_page
 from automl.store import open_store
 from tests.kits.browser import running
 from tests.kits.told_studies import conclude, tell_study
@@ -27,7 +27,7 @@ def reports(tmp_path_factory):
             study = tell_study(store, name, say=say)
             if over:
                 conclude(store, study, say)
-            pages[name] = write_report(store, name, folder / f"{name}.html")
+            pages[name] = write_page(store, name, folder / f"{name}.html")
     return pages
 
 

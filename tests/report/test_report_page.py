@@ -7,8 +7,9 @@ from html.parser import HTMLParser
 
 import pytest
 
+from automl import write_report
 from automl.report.html.as_recorded import AsRecorded
-from automl.report.html.report_page import report_page, write_report
+from automl.report.html.report_page import report_page
 from automl.store import StudyNotFoundError, open_store
 from automl.tasks.kinds import KINDS
 from tests.cli.conftest import automl
@@ -50,6 +51,7 @@ def test_the_page_says_what_the_record_has(store):
     assert "Which form of small_cnn has the highest accuracy within macs ≤ 50%?" in text
     assert f"The winner, trial {winner.number} of {winner.agent}, has accuracy 96.00 ± 1.96 %" in text
     assert "95.00 ± 1.96 % on the test data; the original has 97.00 ± 1.96 % and 96.00 ± 1.96 %" in text
+    assert "On the test data that is 3.00 points ahead of the best of random" in text
     assert "of 500 k allowed" in text and "the machine's pace was unsteady" in text
     for knob in study.config["knobs"]:
         assert f"{winner.point[knob['name']]} of 16" in text
@@ -112,5 +114,6 @@ def test_the_command_writes_it(store, tmp_path):
     assert out.read_text().startswith("<!doctype html>") and out.stat().st_mode & 0o777 == 0o600
     nowhere = automl("report", "told", "--storage", f"sqlite:///{database}", "--out", tmp_path / "none" / "page.html")
     assert nowhere.code == 1 and "cannot write the report" in nowhere.err and "Traceback" not in nowhere.err
+    assert write_report(database, "told", tmp_path / "by_hand.html").is_file()
     with pytest.raises(StudyNotFoundError, match="did you mean 'told'"):
-        write_report(store, "tld", out)
+        write_report(database, "tld", out)

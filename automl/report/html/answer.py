@@ -90,31 +90,40 @@ def _found(study: AsRecorded, winner: TrialRecord) -> str:
     return f"{text}; the original has {was}{f' and {before}' if test and before else ''}."
 
 
+_WHERE = {
+    Phase.TEST: "On the test data",
+    Phase.FINAL: "On the validation data",
+    Phase.SEARCH: "As the search saw it",
+}
+"""Where networks are compared: the first phase in which all of them were measured."""
+
+
+def _best_of(study: AsRecorded, agent: str) -> TrialRecord | None:
+    """The best trial of all seeds of an agent."""
+    bests = [best for (name, _), lane in study.lanes.items() if name == agent and (best := study.best(lane))]
+    return max(bests, key=lambda t: study.goal.utility(reported(t, study.goal.metric)), default=None)
+
+
 def _beside(study: AsRecorded, winner: TrialRecord) -> str:
     """The winner beside the best of every other agent, and whether the samples can tell them apart."""
     metric, rate = study.goal.metric, study.goal.metric in study.rates
-    phase = Phase.TEST if measured(winner, metric, Phase.TEST) else Phase.FINAL
+    rivals = [best for agent in study.agents if agent != winner.agent and (best := _best_of(study, agent)) is not None]
+    if not rivals:
+        return "No other agent ran beside it."
+    phase = next(p for p in _WHERE if all(measured(trial, metric, p) for trial in (winner, *rivals)))
     parts, unsure = [], False
-    for agent in study.agents:
-        bests = [b for (name, _), lane in study.lanes.items() if name == agent and (b := study.best(lane))]
-        if agent == winner.agent or not bests:
-            continue
-        best = max(bests, key=lambda t: study.goal.utility(reported(t, metric)))
+    for best in rivals:
         mine, other = measured(winner, metric, phase), measured(best, metric, phase)
-        if mine is None or other is None:
-            continue
+        assert mine is not None and other is not None
         ahead = study.goal.utility(mine.value) - study.goal.utility(other.value)
         spread = math.hypot(mine.spread or 0.0, other.spread or 0.0)
         unsure |= abs(ahead) < words.Z95 * spread
         side = "ahead of" if ahead > 0 else "behind" if ahead < 0 else "from"
-        parts.append(f"{words.difference(ahead, rate)} {side} the best of {agent}")
-    if not parts:
-        return "No other agent ran beside it."
-    where = "On the test data" if phase == Phase.TEST else "On the validation data"
+        parts.append(f"{words.difference(ahead, rate)} {side} the best of {best.agent}")
     sure = ", a difference that so few samples cannot tell from chance" if unsure else ""
     if unsure and len(parts) > 1:
         sure = "; not all of these differences are more than chance over so few samples"
-    return f"{where} that is {words.listed(parts)}{sure}."
+    return f"{_WHERE[phase]} that is {words.listed(parts)}{sure}."
 
 
 def _costs(study: AsRecorded, winner: TrialRecord) -> str:

@@ -27,6 +27,7 @@ CONFIG: dict[str, Any] = {
         "tickColor": "var(--line)",
         "gridColor": "var(--grid)",
         "titlePadding": 10,
+        "titleLimit": 220,
         "labelPadding": 5,
         "tickSize": 4,
         "labelOverlap": True,

@@ -28,6 +28,7 @@ class Kept:
 
     name: str
     unit: str
+    """"" where all have one."""
     shares: Sequence[float]
     """The part of each cost of the original that goes when this knob alone goes to its lowest level."""
     choices: Sequence[Choice]
@@ -37,6 +38,8 @@ class Kept:
 class KeptRows:
     """All knobs, with the networks that are compared and the costs whose shares are known."""
 
+    heading: str
+    """What the knobs are, with their unit if they have one."""
     networks: Sequence[str]
     costs: Sequence[str]
     rows: Sequence[Kept]
@@ -51,19 +54,21 @@ def kept_rows(study: AsRecorded) -> KeptRows | None:
     beside = [best for (name, _), lane in study.lanes.items() if name == agent and (best := study.best(lane))]
     networks: list[TrialRecord] = [study.winner, *beside[:1]]
     shares = study.config.get("shares") or {}
+    units = list(dict.fromkeys(knob.unit for knob in study.knobs))
     wanted = list(study.limits) or ["macs"]
     costs = [cost for cost in wanted if len(shares.get(cost, ())) == len(study.knobs)]
     rows = [
         Kept(
             knob.name,
-            knob.unit,
+            knob.unit if len(units) > 1 else "",
             [float(shares[cost][i]) for cost in costs],
             [_choice(knob, trial.point[knob.name]) for trial in networks if knob.name in trial.point],
         )
         for i, knob in enumerate(study.knobs)
     ]
     titles = [f"{t.agent}{' (winner)' if t is study.winner else ''}" for t in networks]
-    return KeptRows(titles, costs, rows, _caption(study, costs))
+    heading = f"choice ({units[0]})" if len(units) == 1 else "choice"
+    return KeptRows(heading, titles, costs, rows, _caption(study, costs))
 
 
 def _choice(knob: Knob, level: int) -> Choice:

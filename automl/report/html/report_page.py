@@ -34,7 +34,7 @@ Legend = Sequence[tuple[str, str, str]]
 TEMPLATES = Path(__file__).with_name("templates")
 
 
-def write_report(store: Store, name: str, out: Path, storage: str | None = None) -> Path:
+def write_page(store: Store, name: str, out: Path, storage: str | None = None) -> Path:
     """Write the page of the study `name` to the file `out`, which only its owner reads.
 
     `storage`: how the database is named in the commands that the page shows. `StudyNotFoundError`, `StudyError`,
