@@ -14,11 +14,11 @@ check_packages()
 
 if TYPE_CHECKING:
     from automl.api import CompressionResult, compress
-    from automl.reports import write_report
+    from automl.report.html.from_python import write_report
 
 __all__ = ["CompressionResult", "compress", "write_report"]
 
-_HOMES = {"CompressionResult": "api", "compress": "api", "write_report": "reports"}
+_HOMES = {"CompressionResult": "api", "compress": "api", "write_report": "report.html.from_python"}
 
 
 def __getattr__(name: str) -> Any:

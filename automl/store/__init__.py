@@ -1,11 +1,16 @@
-"""The record of every study in SQL, and views of it: a table, and Optuna's own tables with their dashboard."""
+"""The record of every study in SQL, and views of it: a table, and Optuna's own tables."""
 
 from automl.store.conclusions import conclude_study, conclusion
 from automl.store.copying import copy_search
-from automl.store.dashboard import serve_dashboard
 from automl.store.errors import LeaseLostError, StoreError, StudyBusyError, StudyExistsError, StudyNotFoundError
 from automl.store.live_projection import LiveProjection
-from automl.store.optuna_projection import OptunaProjection
+from automl.store.optuna_projection import (
+    OptunaProjection,
+    lane_name,
+    open_optuna_storage,
+    optuna_distributions,
+    quiet_optuna,
+)
 from automl.store.records import ArtifactRecord, AttemptRecord, ConclusionRecord, Rule, Sense, StudyRecord, TrialRecord
 from automl.store.removal import remove_study
 from automl.store.seals import is_ours
@@ -37,8 +42,11 @@ __all__ = [
     "frame",
     "import_studies",
     "is_ours",
+    "lane_name",
+    "open_optuna_storage",
     "open_store",
+    "optuna_distributions",
+    "quiet_optuna",
     "remove_study",
-    "serve_dashboard",
     "write_trials",
 ]

@@ -171,12 +171,7 @@ class OptunaProjection:
 
     def _frozen(self, trial: TrialRecord) -> optuna.trial.FrozenTrial:
         """The trial in Optuna's terms."""
-        from optuna.distributions import IntDistribution
         from optuna.trial import create_trial
-
-        def levels(knob: Knob) -> IntDistribution:
-            step = gcd(*(level - knob.levels[0] for level in knob.levels)) or 1
-            return IntDistribution(knob.levels[0], knob.levels[-1], step=step)
 
         state, value = self._state(trial)
         constraints = self._constraints(trial)
@@ -200,7 +195,7 @@ class OptunaProjection:
             state=state,
             value=value,
             params={knob.name: trial.point[knob.name] for knob in self.knobs},
-            distributions={knob.name: levels(knob) for knob in self.knobs},
+            distributions=optuna_distributions(self.knobs),
             user_attrs=attributes,
             intermediate_values=steps if any(steps) else {},
             constraints=constraints,
@@ -259,6 +254,17 @@ class OptunaProjection:
                     error,
                 )
             self._behind = True
+
+
+def optuna_distributions(knobs: Sequence[Knob]) -> dict[str, optuna.distributions.BaseDistribution]:
+    """What Optuna calls the levels of each knob: whole numbers, evenly apart."""
+    from optuna.distributions import IntDistribution
+
+    def levels(knob: Knob) -> IntDistribution:
+        step = gcd(*(level - knob.levels[0] for level in knob.levels)) or 1
+        return IntDistribution(knob.levels[0], knob.levels[-1], step=step)
+
+    return {knob.name: levels(knob) for knob in knobs}
 
 
 def lane_name(study: str, agent: str, seed: int) -> str:

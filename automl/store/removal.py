@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 import sqlalchemy as sa
 
 from automl.store import schema
@@ -49,9 +47,11 @@ def _forget_projection(store: Store, name: str, study_id: int) -> None:
     lanes = store.database.reading(lambda connection: connection.execute(query).all())
     optuna = open_optuna_storage(store.url)
     try:
-        for agent, seed in lanes:
-            with suppress(KeyError):  # nothing of it was shown yet
-                optuna.delete_study(optuna.get_study_id_from_name(lane_name(name, agent, seed)))
+        shown = {study.study_name: study._study_id for study in optuna.get_all_studies()}
+        ours = {lane_name(name, agent, seed) for agent, seed in lanes}
+        for other, key in shown.items():
+            if other in ours or other.startswith(f"{name}: "):  # a lane, or a front of the dashboard's
+                optuna.delete_study(key)
     finally:
         optuna.remove_session()
         optuna.engine.dispose()

@@ -1,4 +1,4 @@
-"""A headless Chromium, driven over its DevTools protocol by a pipe: what a page asks for, complains of, and looks like."""
+"""A headless Chromium, driven over its DevTools protocol by a pipe: what a page asks for, and what it looks like."""
 
 from __future__ import annotations
 

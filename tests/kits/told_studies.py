@@ -1,4 +1,4 @@
-"""Studies that were never run, written through the store: as many trials as a page is to stand, and names of strangers."""
+"""Studies that were never run, written through the store: as many trials as wanted, under names of strangers."""
 
 from __future__ import annotations
 
