@@ -58,15 +58,16 @@ def add_missing(study: AsRecorded, cost: str, storage: optuna.storages.RDBStorag
 
 
 def _shown(study: AsRecorded, cost: str) -> Iterator[Shown]:
-    """The original, some of the trials, those on the front, and what was finished once the study has its winner."""
+    """Some of the trials, those on the front, and what was finished once the study has its winner.
+
+    Not the original: its cost is so far off that all else would be one spot.
+    """
     goal = study.goal
     known = [t for t in study.trials if t.finished and {cost, goal.metric} <= t.values.keys()]
     done = [t for t in known if t.state is TrialState.DONE]
     best = {t.id for t in non_dominated(done, lambda t: (t.values[cost], -goal.utility(t.values[goal.metric])))}
     planned = study.config.get("trials")
     stride = -(-max(len(known), len(study.lanes) * planned if isinstance(planned, int) else 0) // PLOTTED)
-    if study.base is not None and {cost, goal.metric} <= study.base.values.keys():
-        yield study.base, Phase.SEARCH
     for trial in known:
         if trial.id in best or trial.number % stride == 0:
             yield trial, Phase.SEARCH
@@ -90,7 +91,7 @@ def _frozen(study: AsRecorded, trial: TrialRecord, phase: Phase, cost: str) -> o
         **({"reason": trial.reason} if trial.reason else {}),
         **({"winner": True} if phase == Phase.FINAL and study.winner is trial else {}),
     }
-    over = [trial.values.get(m, limit) - limit for m, limit in study.limits.items()] if trial.agent != "base" else []
+    over = [trial.values.get(m, limit) - limit for m, limit in study.limits.items()]
     if trial.state is TrialState.INFEASIBLE and all(excess <= 0 for excess in over):
         over.append(1.0)
     stopped = trial.state is TrialState.STOPPED
