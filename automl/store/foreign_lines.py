@@ -33,7 +33,7 @@ class Unpacked(Protocol):
 
 
 OMITTED = {
-    schema.study: ("id", "seal"),
+    schema.study: ("id", "seal", "objective", "direction"),
     schema.trial: ("id", "study_id", "repeat_of", "projected"),
     schema.measurement: ("id", "trial_id"),
     schema.attempt: ("id", "trial_id"),

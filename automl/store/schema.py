@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
+from automl.store.meanings import ITSELF, TABLES
 from automl.util.file_names import LONGEST
 
 SCHEMA_VERSION = 5
@@ -85,6 +86,9 @@ study = sa.Table(
     sa.Column("created", UTCDateTime, nullable=False),
     # By which the user who started it knows it (`seals`); NULL of one that comes from elsewhere.
     sa.Column("seal", sa.String(64)),
+    # The metric that is improved and its direction, as the configuration has them: views join by them.
+    sa.Column("objective", sa.String(200)),
+    sa.Column("direction", sa.String(8)),
 )
 
 trial = sa.Table(
@@ -205,3 +209,8 @@ lease = sa.Table(
     # For how long its holder may be silent: a quarter of that lies between two renewals.
     sa.Column("length_s", sa.Double, nullable=False, server_default="60"),
 )
+
+for table in metadata.tables.values():  # so that a database of PostgreSQL and this description agree
+    table.comment = TABLES[table.name][ITSELF]
+    for column in table.c:
+        column.comment = TABLES[table.name][column.name]

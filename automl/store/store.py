@@ -20,11 +20,13 @@ from automl.store.errors import StoreError, StudyExistsError, StudyNotFoundError
 from automl.store.records import ArtifactRecord, AttemptRecord, StudyRecord, TrialRecord
 from automl.store.rows import (
     clean,
+    goal_columns,
     measurement_rows,
     now,
     plain,
     read_study,
     read_trials,
+    study_record,
     trial_record,
     within,
 )
@@ -121,6 +123,7 @@ class Store:
             "code_version": clean(code_version),
             "environment": plain(environment),
             "created": now(),
+            **goal_columns(config),
         }
         row = self.database.writing(
             lambda connection: writes.added(connection, schema.study, values, ("name", "created"))
@@ -130,7 +133,7 @@ class Store:
                 f"there is a study {name!r} in {self.name}. Go on with `automl resume {name}`, or give the new one "
                 f"another name"
             )
-        return StudyRecord(**row._mapping)
+        return study_record(row)
 
     def study(self, name: str) -> StudyRecord:
         """The study of this name; `StudyNotFoundError` offers the nearest name."""

@@ -29,7 +29,7 @@ from automl.store import schema, sqlite_files
 from automl.store.errors import StoreError, StudyExistsError, StudyNotFoundError
 from automl.store.foreign_lines import MOST_GB, OMITTED, WITHIN, next_line, parsed, require_fitting, require_small
 from automl.store.prefixes import phase_and_metric
-from automl.store.rows import require_readable
+from automl.store.rows import goal_columns, require_readable
 from automl.store.seals import unsealed
 from automl.store.store import Store
 from automl.util.file_names import file_name
@@ -289,7 +289,7 @@ class Import:
         config = {**config, "name": name} if "name" in config else config
         require_readable(config)
         self._check(config)
-        row = {**values, "name": name, "config": config, "seal": self._seal(name, config)}
+        row = {**values, "name": name, "config": config, "seal": self._seal(name, config), **goal_columns(config)}
         (self._study,) = self._insert(schema.study, [row])
         self.names.append(name)
 

@@ -31,5 +31,15 @@ def upgrade() -> None:
         sa.Column("bound", sa.Double, sa.CheckConstraint(f"bound {_FINITE}"), nullable=False),
         sa.Column("value", sa.Double, sa.CheckConstraint(f"value {_FINITE}"), nullable=False),
     )
+    op.add_column("study", sa.Column("objective", sa.String(200)))
+    op.add_column("study", sa.Column("direction", sa.String(8)))
+    study = sa.table(
+        "study", *(sa.column(name) for name in ("id", "objective", "direction")), sa.column("config", sa.JSON)
+    )
+    connection = op.get_bind()
+    for row in connection.execute(sa.select(study.c.id, study.c.config)).all():
+        goal = row.config.get("goal", {}) if isinstance(row.config, dict) else {}
+        named = {"objective": goal.get("metric"), "direction": goal.get("direction")}
+        connection.execute(study.update().where(study.c.id == row.id).values(named))
     op.create_index("measurement_of", "measurement", ["trial_id", "phase", "metric", "step"])
     op.drop_index("ix_measurement_trial_id", "measurement")
