@@ -3,6 +3,7 @@
 #   make demo    search, export and run a small compressed network; results in demo/
 #   make test    the test suite
 #   make lint    ruff and mypy
+#   make docs    the documentation as a site in site/, strictly: a link that leads nowhere is an error
 #   make check   lint and test
 #   make clean   remove what these commands made
 
@@ -13,7 +14,7 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check install -qq --no-compile -c constraints.txt
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint check clean
+.PHONY: demo test lint docs check clean
 
 demo: $(VENV)/.installed
 	rm -rf demo && mkdir demo
@@ -31,10 +32,14 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(VENV)/.installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict -q
+	@echo "site/index.html"
+
 check: lint test
 
 clean:
-	rm -rf $(VENV) demo .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) demo site .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
 # The stamps let a repeated command skip the installation until the versions asked for change.
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python

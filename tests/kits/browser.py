@@ -24,6 +24,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),
     *("--disable-sync", "--disable-extensions", "--no-first-run", "--mute-audio", "--remote-debugging-pipe"),
+    "--hide-scrollbars",
     "--disable-dev-shm-usage",  # containers have little of it
 )
 PATIENCE_S = 60.0
