@@ -17,7 +17,7 @@ import pytest
 from automl.config.study import StudyConfig
 from tests.cli.conftest import DIGITS, ROOT, automl
 
-BLOCK = re.compile(r"^```(\w*)(?: title=\"([^\"]+)\")?\n(.*?)^```", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^(<!-- not run.*-->\n)?```(\w*)(?: title=\"([^\"]+)\")?\n(.*?)^```", re.MULTILINE | re.DOTALL)
 PAGES = sorted((ROOT / "docs" / "guide").glob("*.md"))
 
 
@@ -28,10 +28,12 @@ class Block:
     language: str
     title: str | None
     text: str
+    run: bool
 
 
 def blocks(page: Path) -> list[Block]:
-    return [Block(language, title or None, text) for language, title, text in BLOCK.findall(page.read_text())]
+    found = BLOCK.findall(page.read_text())
+    return [Block(language, title or None, text, not apart) for apart, language, title, text in found]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -52,7 +54,7 @@ def test_the_first_study_works(tmp_path, monkeypatch):
     for block in blocks(ROOT / "docs" / "guide" / "first-study.md"):
         if block.language == "python":
             exec(compile(block.text, "first-study.md", "exec"), names)
-        elif block.language == "sh":
+        elif block.language == "sh" and block.run:
             for line in block.text.splitlines():
                 program, *arguments = shlex.split(line)
                 assert program == "automl"
@@ -60,7 +62,7 @@ def test_the_first_study_works(tmp_path, monkeypatch):
                 assert ran.code == 0, (line, ran.err)
         elif block.title:
             Path(block.title).write_text(block.text)
-    assert "has accuracy" in Path("first.html").read_text() and "small_cnn" in Path("digits.html").read_text()
+    assert "has accuracy" in Path("first.html").read_text()
     assert Path("trials.csv").read_text().count("\n") > 20
 
 
