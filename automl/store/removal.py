@@ -47,11 +47,12 @@ def _forget_projection(store: Store, name: str, study_id: int) -> None:
     trial = schema.trial.c
     query = sa.select(trial.agent, trial.seed).where(trial.study_id == study_id).distinct()
     lanes = store.database.reading(lambda connection: connection.execute(query).all())
+    shown = [name, *(lane_name(name, agent, seed) for agent, seed in lanes)]
     optuna = open_optuna_storage(store.url)
     try:
-        for agent, seed in lanes:
+        for called in shown:
             with suppress(KeyError):  # nothing of it was shown yet
-                optuna.delete_study(optuna.get_study_id_from_name(lane_name(name, agent, seed)))
+                optuna.delete_study(optuna.get_study_id_from_name(called))
     finally:
         optuna.remove_session()
         optuna.engine.dispose()
