@@ -13,6 +13,10 @@ Say = Callable[[str], None]
 """Tells the user one line of text."""
 
 
+BASE = "base"
+"""The lane of the original network: one trial."""
+
+
 def silent(text: str) -> None:
     """Tell nobody: the `Say` where none is given."""
 

@@ -26,14 +26,17 @@ NOTED = "note_sha256"
 def explain(store: Store, name: str, storage: optuna.storages.RDBStorage, files: ShownFiles | None = None) -> None:
     """Bring what Optuna's tables say of the study `name` up to date, apart from the trials of its lanes.
 
-    `files`: offers the report and the picture, on the fronts and on the lanes of the agent that the study is about.
+    `files`: offers the report and the picture, on all but the lanes of baselines.
     `StoreError`, `StudyError`, and whatever Optuna raises.
     """
     with quiet_optuna():
         study = AsRecorded.read(store, name)
         fronts = [add_missing(study, cost, storage) for cost in front_costs(study)]
-        lanes = {lane: found for lane in study.lanes if (found := _lane(study, lane, storage)) is not None}
-        told = [*fronts, *lanes.values()]
+        finished = _there(name, storage)
+        whole = [*([finished] if finished is not None else []), *fronts]
+        made = {lane: _there(lane_name(name, *lane), storage) for lane in study.lanes}
+        lanes = {lane: found for lane, found in made.items() if found is not None}
+        told = [*whole, *lanes.values()]
         places = {one.study_name: one._study_id for one in told}
         note = study_note(study, store.name if not store.database.is_sqlite else store.url, places)
         for one in told:
@@ -41,17 +44,17 @@ def explain(store: Store, name: str, storage: optuna.storages.RDBStorage, files:
             _set(one, _attributes(study))
         if study.concluded is not None and study.winner is not None:
             _mark(study, lanes)
-        for one in [*fronts, *(found for (agent, _), found in lanes.items() if agent == study.main_agent)]:
+        for one in [*whole, *(found for (agent, _), found in lanes.items() if agent == study.main_agent)]:
             if files is not None:
                 files.offer(name, one)
 
 
-def _lane(study: AsRecorded, lane: tuple[str, int], storage: optuna.storages.RDBStorage) -> optuna.Study | None:
-    """Optuna's study of a lane; None before there is one."""
+def _there(called: str, storage: optuna.storages.RDBStorage) -> optuna.Study | None:
+    """Optuna's study of this name: of a lane, or of what was finished; None before there is one."""
     import optuna
 
     try:
-        return optuna.load_study(study_name=lane_name(study.study.name, *lane), storage=storage)
+        return optuna.load_study(study_name=called, storage=storage)
     except KeyError:
         return None
 
@@ -67,7 +70,7 @@ def _attributes(study: AsRecorded) -> Mapping[str, Any]:
     }
     if study.concluded is not None and study.winner is not None:
         winner = study.winner
-        attributes["winner"] = f"{winner.agent}, seed {winner.seed}, trial {winner.number}"
+        attributes["winner"] = f"{winner.agent}/{winner.seed}/{winner.number}"
     return attributes
 
 

@@ -13,7 +13,7 @@ from agents import TrialState
 from automl.report.html import words
 from automl.report.html.as_recorded import AsRecorded, reported
 from automl.report.html.fronts import non_dominated
-from automl.store import TrialRecord, optuna_distributions
+from automl.store import TrialRecord, frozen_trial
 from automl.types import Phase
 
 if TYPE_CHECKING:
@@ -77,29 +77,15 @@ def _shown(study: AsRecorded, cost: str) -> Iterator[Shown]:
 
 def _frozen(study: AsRecorded, trial: TrialRecord, phase: Phase, cost: str) -> optuna.trial.FrozenTrial:
     from optuna.trial import TrialState as OptunaState
-    from optuna.trial import create_trial
 
     metrics = (study.goal.metric, cost)
     values = [trial.values[m] if phase == Phase.SEARCH else reported(trial, m) for m in metrics]
-    attributes: dict[str, Any] = {
-        "agent": trial.agent,
-        "seed": trial.seed,
-        "number": trial.number,
-        "trial_id": trial.id,
-        "state": trial.state.value,
-        "phase": str(phase),
-        **({"reason": trial.reason} if trial.reason else {}),
-        **({"winner": True} if phase == Phase.FINAL and study.winner is trial else {}),
-    }
-    over = [trial.values.get(m, limit) - limit for m, limit in study.limits.items()]
-    if trial.state is TrialState.INFEASIBLE and all(excess <= 0 for excess in over):
-        over.append(1.0)
-    stopped = trial.state is TrialState.STOPPED
-    return create_trial(
-        state=OptunaState.PRUNED if stopped else OptunaState.COMPLETE,
-        values=None if stopped else values,
-        params={knob.name: trial.point[knob.name] for knob in study.knobs},
-        distributions=optuna_distributions(study.knobs),
-        user_attrs=attributes,
-        system_attrs={"constraints": over} if over else {},  # the form that the dashboard reads
-    )
+    attributes: dict[str, Any] = {"phase": str(phase), **({"reason": trial.reason} if trial.reason else {})}
+    if phase == Phase.FINAL:
+        attributes["reported"] = study.winner is trial
+    over = {metric: trial.values.get(metric, limit) - limit for metric, limit in study.limits.items()}
+    if trial.state is TrialState.INFEASIBLE and all(excess <= 0 for excess in over.values()):
+        over["infeasible"] = 1.0
+    if trial.state is TrialState.STOPPED:
+        return frozen_trial(trial, study.knobs, OptunaState.PRUNED, None, attributes, over)
+    return frozen_trial(trial, study.knobs, OptunaState.COMPLETE, values, attributes, over)

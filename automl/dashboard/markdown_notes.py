@@ -15,8 +15,8 @@ _SPECIAL = re.compile(r"([\\`*_\[\]<>#|~$&])")
 HOW_TO_READ = """\
 Trials that the search stopped early, and infeasible ones without a value, are *Pruned* in Optuna's words; infeasible
 ones with a value are shown as such. The attribute `state` of a trial says which it is, `reason` why. An agent's trials
-are as the search saw them; a study named after two quantities also has the networks as they were finished, among them
-the winner (its attribute `winner`), and of a long study a part of the trials.
+are as the search saw them; the study that bears the name alone has what was finished. One named after two quantities
+has both, and of a long study a part of the trials. The winner has the attribute `reported`.
 """
 
 

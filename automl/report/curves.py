@@ -13,7 +13,7 @@ from agents import Goal, TrialState
 from automl.errors import StudyError
 from automl.report.pictures import fraction_kept, picture_path, record_picture
 from automl.store import Store, StudyRecord, TrialRecord
-from automl.study.study import BASE
+from automl.types import BASE
 from search_spaces import Knob
 
 if TYPE_CHECKING:

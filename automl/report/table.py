@@ -15,12 +15,12 @@ from automl.report.pictures import fraction_kept, picture_path, record_picture
 from automl.store import TrialRecord
 from automl.study.conclude import Results, Row
 from automl.study.finishing import reported_point, was_trained
-from automl.study.study import BASE, Study, final
+from automl.study.study import Study, final
 from automl.tasks.base import DIVERGENCE
 from automl.tasks.flattery import batch_means, flattery
 from automl.tasks.metric import in_unit
 from automl.tasks.objectives import WEIGHED
-from automl.types import Phase
+from automl.types import BASE, Phase
 from automl.util.columns import align
 from automl.util.duration import duration
 from search_spaces import Point

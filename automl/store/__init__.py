@@ -4,13 +4,8 @@ from automl.store.conclusions import conclude_study, conclusion
 from automl.store.copying import copy_search
 from automl.store.errors import LeaseLostError, StoreError, StudyBusyError, StudyExistsError, StudyNotFoundError
 from automl.store.live_projection import LiveProjection
-from automl.store.optuna_projection import (
-    OptunaProjection,
-    lane_name,
-    open_optuna_storage,
-    optuna_distributions,
-    quiet_optuna,
-)
+from automl.store.optuna_projection import OptunaProjection, lane_name, open_optuna_storage, quiet_optuna
+from automl.store.optuna_trials import frozen_trial
 from automl.store.records import ArtifactRecord, AttemptRecord, ConclusionRecord, Rule, Sense, StudyRecord, TrialRecord
 from automl.store.removal import remove_study
 from automl.store.seals import is_ours
@@ -40,12 +35,12 @@ __all__ = [
     "copy_search",
     "export_studies",
     "frame",
+    "frozen_trial",
     "import_studies",
     "is_ours",
     "lane_name",
     "open_optuna_storage",
     "open_store",
-    "optuna_distributions",
     "quiet_optuna",
     "remove_study",
     "write_trials",

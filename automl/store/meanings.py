@@ -59,7 +59,8 @@ TABLES: Mapping[str, Meanings] = {
         "n": "sample size: samples for a metric, rounds for a latency, 1 for a count",
         "spread": "of a mean its standard error, of a median the interquartile range (latencies); NULL of a count",
         "device": "the processor it was measured on",
-        "phase": "search, refitted, training, final, certificate, test, latency, or agent (told by an agent of itself)",
+        "phase": "search, refitted, training, final, certificate, test, latency, agent (told by an agent of itself), "
+        "or sensitivity (an error curve: the metric is the knob, the step its level)",
     },
     "artifact": {
         ITSELF: "a file that came of a study or of one of its trials",

@@ -45,13 +45,12 @@ def _forget_projection(store: Store, name: str, study_id: int) -> None:
     trial = schema.trial.c
     query = sa.select(trial.agent, trial.seed).where(trial.study_id == study_id).distinct()
     lanes = store.database.reading(lambda connection: connection.execute(query).all())
+    shown = [name, *(lane_name(name, agent, seed) for agent, seed in lanes)]
     optuna = open_optuna_storage(store.url)
     try:
-        shown = {study.study_name: study._study_id for study in optuna.get_all_studies()}
-        ours = {lane_name(name, agent, seed) for agent, seed in lanes}
-        for other, key in shown.items():
-            if other in ours or other.startswith(f"{name}: "):  # a lane, or a front of the dashboard's
-                optuna.delete_study(key)
+        for other in optuna.get_all_studies():
+            if other.study_name in shown or other.study_name.startswith(f"{name}: "):  # a front of the dashboard's
+                optuna.delete_study(other._study_id)
     finally:
         optuna.remove_session()
         optuna.engine.dispose()

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 
 from automl.store import meanings as meant
 from automl.store.dialects import DIALECTS, Dialect
+from automl.types import BASE
 
 _SIGN = "CASE direction WHEN 'minimize' THEN -1 ELSE 1 END"
 """What an objective is multiplied by, so that more is better."""
@@ -111,7 +112,7 @@ def _pareto(d: Dialect) -> str:
   JOIN measurement AS m ON m.trial_id = t.id AND m.metric = s.objective AND m.phase IN ('search', 'final')
   JOIN measurement AS cost ON cost.trial_id = t.id AND (cost.phase = m.phase AND cost.metric IN ({costs})
     OR cost.phase = 'latency' AND m.phase = 'final' AND cost.metric = 'latency_ms')
-  WHERE t.state = 'done' AND t.agent <> 'base' AND {_last("m")} AND {_last("cost")}),
+  WHERE t.state = 'done' AND t.agent <> '{BASE}' AND {_last("m")} AND {_last("cost")}),
 ranked AS (SELECT scored.*, max(utility) OVER (PARTITION BY study_id, phase, cost ORDER BY taken, utility DESC, trial_id
     ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS cheaper FROM scored)
 SELECT study_id, study, phase, cost, taken, unit, objective, value, trial_id, agent, seed, number

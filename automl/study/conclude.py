@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,11 +14,11 @@ from automl.config.training import StageOptions
 from automl.errors import BudgetError
 from automl.evaluation.certify import certificate, certified
 from automl.measures import compare_latency, peak_activation_bytes
-from automl.store import TrialRecord, conclude_study
+from automl.store import OptunaProjection, TrialRecord, conclude_study
 from automl.study.finishing import finish, reported_network, reported_plan, reported_point, was_trained
 from automl.study.rules import rules_kept
-from automl.study.study import BASE, Study, final
-from automl.types import Measurement, Phase, Say, in_phase, silent
+from automl.study.study import Study, final
+from automl.types import BASE, Measurement, Phase, Say, in_phase, silent
 from automl.util.fingerprint import fingerprint
 from search_spaces import Plan
 
@@ -75,6 +76,8 @@ def conclude(study: Study, say: Say = silent) -> Results:
     rows = _rows(study)
     winner = next(record for row in rows for record in row.best if record.id == winner.id)
     concluded = conclude_study(study.store, winner.id, rules_kept(study, winner), notes)
+    with closing(OptunaProjection.of(study.store, study.record)) as projection:
+        projection.conclude()
     return Results(rows, winner, network, reported_plan(study, winner.point), concluded.notes)
 
 

@@ -40,12 +40,9 @@ from automl.study.prelude import keep_start, starting_network
 from automl.study.setup import Setup
 from automl.tasks.metric import in_unit
 from automl.tasks.problem import Problem
-from automl.types import Phase, Say, silent
+from automl.types import BASE, Phase, Say, silent
 from automl.util.threads import pinned_threads
 from search_spaces import Knob, NetworkSpace, Point
-
-BASE = "base"
-"""The lane of the original network: one trial."""
 
 LONG_QUEUE = 100
 """More trials than that take Optuna seconds to add."""

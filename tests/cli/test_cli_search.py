@@ -87,7 +87,11 @@ def test_optuna_sees_every_finished_trial(searched):
 
     storage = f"sqlite:///{searched[0]}"
     counts = {s.study_name: s.n_trials for s in optuna.get_all_study_summaries(storage)}
+    with open_store(searched[0], create=False) as store:
+        trials = store.trials(store.study("amc-digits").id)
+    finished = [trial for trial in trials if trial.agent != "base" and trial.values_of(Phase.FINAL)]
     assert counts == {
+        "amc-digits": len(finished),
         "amc-digits/base/0": 1,
         "amc-digits/uniform/0": 1,
         "amc-digits/random/0": TRIALS,

@@ -70,7 +70,9 @@ def test_a_study_explains_itself_while_it_runs_and_after(shown):
         (number,) = (t["number"] for t in study["trials"] if t["note"]["body"])
         look(f"{lane}/trials?numbers={number}", "The winner of told.")
         front = page.js(told)
-        marked = [t for t in front["trials"] if any(a["key"] == "winner" for a in t["user_attrs"])]
+        marked = [
+            t for t in front["trials"] if any((a["key"], a["value"]) == ("reported", "true") for a in t["user_attrs"])
+        ]
         assert [t["values"] for t in marked] == [[0.96, winner.values["macs"]]]
         assert marked[0]["trial_id"] in {t["trial_id"] for t in front["best_trials"]}
         # Its report is there to be opened, and has no part in the dashboard.

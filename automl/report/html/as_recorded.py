@@ -10,11 +10,8 @@ from typing import Any
 from agents import Goal, TrialState
 from automl.errors import StudyError
 from automl.store import AttemptRecord, ConclusionRecord, Rule, Store, StudyRecord, TrialRecord, conclusion
-from automl.types import Measurement, Phase
+from automl.types import BASE, Measurement, Phase
 from search_spaces import Knob
-
-BASE = "base"
-"""The lane of the original network: one trial."""
 
 Lane = tuple[str, int]
 """Agent and seed."""

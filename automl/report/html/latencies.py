@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from automl.report.html.as_recorded import AsRecorded, measured
 from automl.store import TrialRecord
-from automl.types import Phase
+from automl.types import BASE, Phase
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def _timed(trial: TrialRecord) -> Timed:
     taken, ratio = measured(trial, "latency_ms", Phase.LATENCY), measured(trial, "latency_ratio", Phase.LATENCY)
     assert taken is not None
     half = (taken.spread or 0.0) / 2
-    name = "original" if trial.agent == "base" else f"{trial.agent}, seed {trial.seed}"
+    name = "original" if trial.agent == BASE else f"{trial.agent}, seed {trial.seed}"
     times = f"{ratio.value:.2f}\N{MULTIPLICATION SIGN}" if ratio is not None else ""
     told = f"{name}: {taken.value:.3g} ms, interquartile range {taken.spread or 0:.2g} ms; {times} the original"
     return Timed(name, trial.agent, taken.value, max(0.0, taken.value - half), taken.value + half, times, told)
