@@ -15,14 +15,20 @@ check_packages()
 if TYPE_CHECKING:
     from automl.api import CompressionResult, compress
     from automl.report.html.from_python import write_report
+    from automl.store import read_trials
 
-__all__ = ["CompressionResult", "compress", "write_report"]
+__all__ = ["CompressionResult", "compress", "read_trials", "write_report"]
 
-_HOMES = {"CompressionResult": "api", "compress": "api", "write_report": "report.html.from_python"}
+_HOMES = {
+    "CompressionResult": "automl.api",
+    "compress": "automl.api",
+    "read_trials": "automl.store",
+    "write_report": "automl.report.html.from_python",
+}
 
 
 def __getattr__(name: str) -> Any:
     """Load what is asked for on first use, so that `import automl` and `automl --help` do not wait for torch."""
     if name in _HOMES:
-        return getattr(import_module(f"automl.{_HOMES[name]}"), name)
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'automl' has no attribute {name!r}")

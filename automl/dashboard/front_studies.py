@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from agents import TrialState
 from automl.report.html import words
-from automl.report.html.as_recorded import AsRecorded, reported
+from automl.report.html.as_recorded import AsRecorded
 from automl.report.html.fronts import non_dominated
 from automl.store import TrialRecord, frozen_trial
+from automl.study.selection import final
 from automl.types import Phase
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def _frozen(study: AsRecorded, trial: TrialRecord, phase: Phase, cost: str) -> o
     from optuna.trial import TrialState as OptunaState
 
     metrics = (study.goal.metric, cost)
-    values = [trial.values[m] if phase == Phase.SEARCH else reported(trial, m) for m in metrics]
+    values = [trial.values[m] if phase == Phase.SEARCH else final(trial, m) for m in metrics]
     attributes: dict[str, Any] = {"phase": str(phase), **({"reason": trial.reason} if trial.reason else {})}
     if phase == Phase.FINAL:
         attributes["reported"] = study.winner is trial

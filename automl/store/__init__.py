@@ -11,7 +11,9 @@ from automl.store.removal import remove_study
 from automl.store.seals import is_ours
 from automl.store.store import Store, open_store
 from automl.store.transfer import backup_sqlite, export_studies, import_studies
-from automl.store.trial_table import frame, write_trials
+from automl.store.trial_query import chosen
+from automl.store.trial_rows import TrialRows, trial_rows
+from automl.store.trial_table import frame, read_trials, write_trials
 
 __all__ = [
     "ArtifactRecord",
@@ -29,7 +31,9 @@ __all__ = [
     "StudyNotFoundError",
     "StudyRecord",
     "TrialRecord",
+    "TrialRows",
     "backup_sqlite",
+    "chosen",
     "conclude_study",
     "conclusion",
     "copy_search",
@@ -42,6 +46,8 @@ __all__ = [
     "open_optuna_storage",
     "open_store",
     "quiet_optuna",
+    "read_trials",
     "remove_study",
+    "trial_rows",
     "write_trials",
 ]

@@ -10,19 +10,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import sqlalchemy as sa
-
-from agents import Goal, TrialState
-from automl.store import schema
+from agents import Goal
 from automl.store.conclusions import conclusion
+from automl.store.lookup import finished_trials
 from automl.store.optuna_trials import frozen_trial
-from automl.store.records import ConclusionRecord, Rule, StudyRecord, TrialRecord
-from automl.store.rows import read_trials
+from automl.store.records import ConclusionRecord, StudyRecord, TrialRecord
 from automl.store.store import Store
 from automl.types import BASE, Phase
 from search_spaces import Knob
@@ -49,7 +46,8 @@ class Finalists:
         concluded = conclusion(store, study.id)
         if concluded is None:
             return None
-        trials = _finished(store, study.id, goal.metric)
+        finished = finished_trials(store, study.id, goal.metric)
+        trials = [trial for trial in finished if trial.agent != BASE]
         if not any(trial.id == concluded.trial_id for trial in trials):
             return None
 
@@ -85,18 +83,10 @@ class Finalists:
         """A finalist in Optuna's terms: worth what it was finished with."""
         from optuna.trial import TrialState as OptunaState
 
-        excess = {rule.text: found for rule in self.concluded.rules if (found := exceeded(rule, trial)) is not None}
+        excess = {rule.text: found for rule in self.concluded.rules if (found := rule.exceeded(trial)) is not None}
         value = trial.values_of(Phase.FINAL)[self.goal.metric]
         attributes = {**_numbers(trial), "reported": trial.id == self.winner.id}
         return frozen_trial(trial, knobs, OptunaState.COMPLETE, value, attributes, excess)
-
-
-def _finished(store: Store, study_id: int, metric: str) -> list[TrialRecord]:
-    """The trials whose networks were finished, the original apart."""
-    trial, m = schema.trial.c, schema.measurement.c
-    finished = sa.select(m.trial_id).where(m.phase == Phase.FINAL.value, m.metric == metric)
-    of_study = (trial.study_id == study_id) & (trial.agent != BASE) & (trial.state == TrialState.DONE.value)
-    return store.database.reading(lambda connection: read_trials(connection, of_study & trial.id.in_(finished)))
 
 
 def show_finalists(storage: optuna.storages.RDBStorage, found: Finalists, knobs: Sequence[Knob]) -> bool:
@@ -116,18 +106,6 @@ def show_finalists(storage: optuna.storages.RDBStorage, found: Finalists, knobs:
     for key, value in {**found.told(), **_unlike(made, found.winner), FIGURES: figures}.items():
         made.set_user_attr(key, value)
     return True
-
-
-def exceeded(rule: Rule, trial: TrialRecord) -> float | None:
-    """By how much a finalist breaks a rule, in the metric's unit; None if that was not measured.
-
-    A network is timed for a limit on latency only if nothing better keeps it.
-    """
-    measured: Mapping[str, float] = trial.values_of(rule.phase)
-    if rule.metric not in measured:
-        return None
-    over = measured[rule.metric] - rule.bound
-    return over if rule.sense == "at most" else -over
 
 
 def _numbers(trial: TrialRecord) -> dict[str, float]:

@@ -76,7 +76,7 @@ class TrialRecord:
         """
         taken = self.values if own is None else own
         told = (m for m in self.measurements if m.phase != Phase.SENSITIVITY)  # curves are no columns
-        return {_label(m, taken): m for m in sorted(told, key=lambda m: m.step)}
+        return {label(m.phase, m.metric, taken): m for m in sorted(told, key=lambda m: m.step)}
 
     def to_trial(self) -> Trial:
         """The trial as an agent sees it: with what the search measured."""
@@ -88,12 +88,12 @@ _SPELLED = {Phase.LATENCY: "", Phase.CERTIFICATE: "certified_"}
 """How the names of a phase begin in tables where it is not the phase's own name."""
 
 
-def _label(m: Measurement, own: Collection[str]) -> str:
-    """What tables call a measurement, beside the metrics `own` of the search."""
-    if m.phase == Phase.SEARCH:
-        return m.metric
-    name = _SPELLED.get(m.phase, f"{m.phase}_") + m.metric
-    return f"{m.phase}:{m.metric}" if name in own else name
+def label(phase: Phase, metric: str, own: Collection[str]) -> str:
+    """What tables call a metric of a phase, beside the metrics `own` of the search."""
+    if phase == Phase.SEARCH:
+        return metric
+    name = _SPELLED.get(phase, f"{phase}_") + metric
+    return f"{phase}:{metric}" if name in own else name
 
 
 @dataclass(frozen=True)
@@ -136,6 +136,20 @@ class Rule:
     """The most or least that the metric may be, in its unit."""
     value: float
     """What it was."""
+
+    def exceeded(self, trial: TrialRecord) -> float | None:
+        """By how much a trial's network breaks the rule, in the metric's unit, at most 0 if it keeps it.
+
+        None where that was not measured: a network is timed only if nothing better keeps the limit. What was not
+        finished counts as the search had it.
+        """
+        measured = trial.values_of(self.phase)
+        if self.phase is Phase.FINAL:
+            measured = {**trial.values, **measured}
+        if self.metric not in measured:
+            return None
+        over = measured[self.metric] - self.bound
+        return over if self.sense == "at most" else -over
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 FREE = ("trials", "runner", "folder", "artifacts", "data.root", "model.weights", "finish.stages.rewind_to")
 """What may differ when a study is resumed. Weights and folder are where files lie; what the networks hold is bound."""
-TOLD = ("units", "shares")
+TOLD = ("shares",)
 """What follows from the rest and is recorded for readers alone; earlier versions did not."""
 
 

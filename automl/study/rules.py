@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from automl.evaluation.certify import certified
 from automl.store import Rule, Sense, TrialRecord
-from automl.study.study import Study, final
+from automl.study.selection import final
+from automl.study.study import Study
 from automl.types import Phase
 
 

@@ -171,7 +171,6 @@ class Setup:
             "knobs": knobs,
             "goal": asdict(self.config.goal),
             "limits": self.limits,
-            "units": {name: metric.unit for name, metric in self.problem.metrics.items() if metric.unit},
             "shares": shares(self.space),
             **({"latency_table": self.latency_table.to_record()} if self.latency_table else {}),
         }

@@ -37,10 +37,11 @@ from automl.store import (
 from automl.study.differences import first_differences
 from automl.study.error_curves import record_curves
 from automl.study.prelude import keep_start, starting_network
+from automl.study.selection import best_first, final
 from automl.study.setup import Setup
-from automl.tasks.metric import in_unit
 from automl.tasks.problem import Problem
 from automl.types import BASE, Phase, Say, silent
+from automl.util.quantities import in_unit
 from automl.util.threads import pinned_threads
 from search_spaces import Knob, NetworkSpace, Point
 
@@ -223,7 +224,7 @@ class Study:
         if agent != BASE:
             refused = self._refused()
             trials = [record for record in self.guaranteed(trials) if record.point.key not in refused]
-        return next(iter(self._best_first(trials)), None)
+        return next(iter(best_first(trials, self.config.goal)), None)
 
     def finalists(self) -> list[TrialRecord]:
         """The trials that are to be finished: the original, the best of each lane, and of the best of all lanes as many
@@ -243,14 +244,6 @@ class Study:
 
     def _promise(self, record: TrialRecord) -> float:
         return record.to_trial().utility(self.config.goal)
-
-    def _best_first(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
-        """The finished ones of `records` by their final values; before any is finished, all as the search saw them."""
-        goal = self.config.goal
-        finished = [record for record in records if goal.metric in record.values_of(Phase.FINAL)]
-        if not finished:
-            return sorted(records, key=lambda record: -record.to_trial().utility(goal))
-        return sorted(finished, key=lambda record: -goal.utility(final(record, goal.metric)))
 
     def _refused(self) -> set[str]:
         """Keys of the Points whose networks exceed the limit on latency by their certificates."""
@@ -288,7 +281,7 @@ class Study:
         kept = self.guaranteed(records)
         if not kept:
             raise StudyError(self._why_none(records))
-        return self._best_first(kept)
+        return best_first(kept, self.config.goal)
 
     def winner(self) -> TrialRecord | None:
         """The trial that was reported, as it is on record; None before the study has concluded."""
@@ -325,12 +318,6 @@ def _distinct(records: Sequence[TrialRecord]) -> list[TrialRecord]:
     for record in records:
         first.setdefault(record.point.key, record)
     return list(first.values())
-
-
-def final(record: TrialRecord, metric: str) -> float:
-    """What the trial's network is worth on the validation data, or costs: as finished, or else as the search had it."""
-    finished = record.values_of(Phase.FINAL)
-    return finished[metric] if metric in finished else record.values[metric]
 
 
 class _Original:

@@ -16,7 +16,7 @@ from statistics import fmean, stdev
 from scipy.stats import mannwhitneyu
 
 from automl.store import Store, StudyRecord, TrialRecord, open_store
-from automl.study.study import final
+from automl.study.selection import final
 from automl.types import BASE, Phase
 
 

@@ -148,7 +148,7 @@ def test_trials_are_written_in_every_format(searched, tmp_path):
         ran = command("trials", "amc-digits", "--storage", searched[0], "--format", name)
         assert ran.code == 0
         out[name] = ran.out
-    assert len(out["table"].splitlines()) == total + 1
+    assert len(out["table"].splitlines()) == total + 2
     assert len(out["csv"].splitlines()) == total + 1
     assert len(json.loads(out["json"])) == total
     ran = command(
@@ -157,6 +157,36 @@ def test_trials_are_written_in_every_format(searched, tmp_path):
     assert ran.code == 0
     table = pd.read_parquet(tmp_path / "t.parquet")
     assert len(table) == total and {"accuracy", "macs", "keep:stem.0"} <= set(table.columns)
+
+
+def test_what_a_search_found_is_shown_again_at_once(searched):
+    again = command("show", "amc-digits", "--storage", searched[0])
+    assert again.code == 0 and searched[1].out.startswith(again.out)
+    trial = command("show", "amc-digits", "winner", "--storage", searched[0])
+    assert "the winner, reported" in trial.out and "macs <= 12%: " in trial.out and "conv1.0" in trial.out
+    beside = command("compare", "amc-digits", "amc-digits", "--storage", searched[0])
+    assert beside.code == 0 and len(beside.out.splitlines()) == 4 and "macs <= 12%" in beside.out
+    ran = command("show", "amc-digits", "amc/0/99", "--storage", searched[0])
+    assert ran.code == 1 and "expected AGENT/SEED/NUMBER" in ran.err
+
+
+def test_trials_are_chosen_and_sorted(searched):
+    ran = command(
+        "trials",
+        "amc-digits",
+        "--storage",
+        searched[0],
+        "--where",
+        "macs <= 12% and agent = amc",
+        "--sort",
+        "-accuracy",
+        "--columns",
+        "number,accuracy",
+        "--format",
+        "csv",
+    )
+    accuracies = [float(line.split(",")[1]) for line in ran.out.splitlines()[1:]]
+    assert len(accuracies) == TRIALS and accuracies == sorted(accuracies, reverse=True)
 
 
 def test_studies_are_listed(searched):

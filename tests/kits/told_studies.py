@@ -39,7 +39,6 @@ def tell_study(
         "knobs": [knob.to_record() for knob in made],
         "goal": {"metric": say("accuracy"), "direction": "maximize"},
         "limits": {"macs": LIMIT},
-        "units": {say("accuracy"): "%"},
         "shares": {"macs": [round(draw.random(), 3) for _ in made]},
     }
     study = store.create_study(name, config, code_version=say("1.0"), environment={say("torch"): say("2.13")})
@@ -97,7 +96,7 @@ def _measured(
     say: Callable[[str], str], accuracy: float, macs: float, phase: Phase = Phase.SEARCH
 ) -> list[Measurement]:
     return [
-        Measurement(say("accuracy"), accuracy, "", 1000, 0.01, phase=phase),
+        Measurement(say("accuracy"), accuracy, "fraction", 1000, 0.01, phase=phase),
         Measurement("macs", round(macs), "MAC", phase=phase),
         Measurement("params", round(macs / 10), phase=phase),
         Measurement("size_bytes", round(macs / 3), "B", phase=phase),

@@ -6,8 +6,9 @@ import math
 from collections.abc import Mapping
 
 from automl.report.html import words
-from automl.report.html.as_recorded import AsRecorded, measured, reported
+from automl.report.html.as_recorded import AsRecorded, measured
 from automl.store import TrialRecord
+from automl.study.selection import final
 from automl.types import Phase
 
 
@@ -101,7 +102,7 @@ _WHERE = {
 def _best_of(study: AsRecorded, agent: str) -> TrialRecord | None:
     """The best trial of all seeds of an agent."""
     bests = [best for (name, _), lane in study.lanes.items() if name == agent and (best := study.best(lane))]
-    return max(bests, key=lambda t: study.goal.utility(reported(t, study.goal.metric)), default=None)
+    return max(bests, key=lambda t: study.goal.utility(final(t, study.goal.metric)), default=None)
 
 
 def _beside(study: AsRecorded, winner: TrialRecord) -> str:
@@ -129,7 +130,7 @@ def _beside(study: AsRecorded, winner: TrialRecord) -> str:
 def _costs(study: AsRecorded, winner: TrialRecord) -> str:
     """What the winner keeps of the budget, and what it costs besides."""
     parts = [
-        f"{words.cost_in_words(cost)} {words.cost(cost, reported(winner, cost))} of {words.cost(cost, limit)}"
+        f"{words.cost_in_words(cost)} {words.cost(cost, final(winner, cost))} of {words.cost(cost, limit)}"
         for cost, limit in study.limits.items()
         if cost in winner.values
     ]
@@ -140,7 +141,7 @@ def _costs(study: AsRecorded, winner: TrialRecord) -> str:
     kept = f"It keeps the budget ({words.listed(parts)} allowed)" if parts else "No cost was limited"
     base = study.base
     others = [
-        f"{words.share(reported(winner, cost), reported(base, cost))} of the {words.cost_in_words(cost)}"
+        f"{words.share(final(winner, cost), final(base, cost))} of the {words.cost_in_words(cost)}"
         for cost in ("macs", "params", "size_bytes")
         if base is not None and cost in winner.values and cost in base.values
     ]

@@ -9,7 +9,9 @@ from typing import Any
 
 from agents import Goal, TrialState
 from automl.errors import StudyError
+from automl.report.table import RATES
 from automl.store import AttemptRecord, ConclusionRecord, Rule, Store, StudyRecord, TrialRecord, conclusion
+from automl.study.selection import final
 from automl.types import BASE, Measurement, Phase
 from search_spaces import Knob
 
@@ -92,12 +94,8 @@ class AsRecorded:
     @cached_property
     def rates(self) -> frozenset[str]:
         """The metrics that are parts of one, and shown in percent."""
-        units = self.config.get("units")
-        if units is None:  # a record of an earlier version
-            from automl.tasks.kinds import KINDS  # loads torch
-
-            units = {name: metric.unit for kind in KINDS for name, metric in kind().metrics.items()}
-        return frozenset(name for name, unit in units.items() if unit == "%")
+        told = {m.metric: m.unit for t in (*self.trials, *([self.base] if self.base else [])) for m in t.measurements}
+        return frozenset(name for name, unit in told.items() if unit == "fraction" or (not unit and name in RATES))
 
     @property
     def rules(self) -> Sequence[Rule]:
@@ -121,21 +119,11 @@ class AsRecorded:
         return max(finished or known, key=self._worth, default=None)
 
     def _keeps(self, trial: TrialRecord) -> bool:
-        for rule in self.rules:
-            value = trial.values_of(rule.phase).get(rule.metric)
-            if value is not None and (value > rule.bound if rule.sense == "at most" else value < rule.bound):
-                return False
-        return True
+        return all((rule.exceeded(trial) or 0.0) <= 0 for rule in self.rules)
 
     def _worth(self, trial: TrialRecord) -> float:
         """By what trials are compared: the goal's utility as finished, or else as searched; of equals the first."""
-        return self.goal.utility(reported(trial, self.goal.metric))
-
-
-def reported(trial: TrialRecord, metric: str) -> float:
-    """What the trial's network is worth, or costs: as it was finished, or else as the search had it."""
-    finished = trial.values_of(Phase.FINAL)
-    return finished[metric] if metric in finished else trial.values[metric]
+        return self.goal.utility(final(trial, self.goal.metric))
 
 
 def measured(trial: TrialRecord, metric: str, phase: Phase) -> Measurement | None:

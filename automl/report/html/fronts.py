@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from agents import TrialState
 from automl.report.html import words
-from automl.report.html.as_recorded import AsRecorded, reported
+from automl.report.html.as_recorded import AsRecorded
 from automl.store import TrialRecord
+from automl.study.selection import final
 from automl.types import Phase
 
 DRAWN = 600
@@ -67,7 +68,7 @@ def _front(study: AsRecorded, cost: str) -> Front | None:
     return Front(
         cost,
         study.limits.get(cost),
-        (reported(base, cost), reported(base, goal.metric)) if base is not None and cost in base.values else None,
+        (final(base, cost), final(base, goal.metric)) if base is not None and cost in base.values else None,
         dots,
         _dot(study, winner, cost, Phase.FINAL, "winner") if winner is not None and cost in winner.values else None,
         _caption(len(near), len(shown), len(behind) - len(near)),

@@ -13,9 +13,7 @@ from automl.config.model import IN_MEMORY
 from automl.report.html import words
 from automl.report.html.as_recorded import AsRecorded
 
-DERIVED = frozenset(
-    "folder artifacts network early start knobs goal limits units shares latency_table searched_as".split()
-)
+DERIVED = frozenset("folder artifacts network early start knobs goal limits shares latency_table searched_as".split())
 """Keys of a recorded configuration that no study file has."""
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 
 from automl.report.html import words
-from automl.report.html.as_recorded import AsRecorded, measured, reported
+from automl.report.html.as_recorded import AsRecorded, measured
 from automl.store import TrialRecord
+from automl.study.selection import final
 from automl.types import Phase
 from automl.util.duration import duration
 
@@ -111,9 +112,9 @@ def _cost(study: AsRecorded, found: Sequence[TrialRecord], metric: str) -> Value
     known = [t for t in found if metric in t.values]
     if not known:
         return Value()
-    mean = fmean(reported(t, metric) for t in known)
+    mean = fmean(final(t, metric) for t in known)
     base = study.base
-    whole = reported(base, metric) if base is not None and metric in base.values else None
+    whole = final(base, metric) if base is not None and metric in base.values else None
     return Value(words.cost(metric, mean), words.share(mean, whole))
 
 
