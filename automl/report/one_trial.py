@@ -41,7 +41,7 @@ def _measured(trial: TrialRecord, width: int | None) -> str:
     last: dict[tuple[str, Phase], Measurement] = {}
     for m in sorted(trial.measurements, key=lambda m: m.step):
         last[m.metric, m.phase] = m
-    phases = [phase for phase in Phase if any(where == phase for _, where in last)]
+    phases = [phase for phase in Phase if phase is not Phase.SENSITIVITY and any(where == phase for _, where in last)]
     if not phases:
         return ""
     lines = [["", *phases]]
