@@ -34,6 +34,7 @@ COMMANDS = (
     Command("show", "show", "show again what a study found, or one of its trials"),
     Command("compare", "compare", "show what several studies found side by side"),
     Command("trials", "trials", "show or write the trials of a study"),
+    Command("rerun", "rerun_trial", "evaluate a recorded trial again and say whether the same came of it"),
     Command("curves", "curves", "draw what the search of a study did"),
     Command("report", "report", "write a study as a page: the answer, charts, and where they come from"),
     Command("studies", "studies", "list the studies in the database"),

@@ -28,12 +28,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Show or write the trials of a study."""
-    from automl.store import chosen, open_store, trial_rows, write_trials
+    from automl.store import chosen, open_store, recorded_trials, write_trials
 
     with open_store(args.storage, create=False) as store:
         asked = f"{args.where} {args.sort} {args.columns}"
         choices = args.format != "table" or "keep:" in asked or "level:" in asked
-        trials = chosen(trial_rows(store, args.name, choices=choices), args.where, args.sort)
+        trials = chosen(recorded_trials(store, args.name, choices=choices), args.where, args.sort)
     if args.limit is not None:
         trials = trials.picked(range(min(args.limit, len(trials.rows))))
     columns = None if args.columns is None else [part.strip() for part in args.columns.split(",") if part.strip()]

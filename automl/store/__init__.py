@@ -12,7 +12,7 @@ from automl.store.seals import is_ours
 from automl.store.store import Store, open_store
 from automl.store.transfer import backup_sqlite, export_studies, import_studies
 from automl.store.trial_query import chosen
-from automl.store.trial_rows import TrialRows, trial_rows
+from automl.store.trial_rows import TrialRows, recorded_trials
 from automl.store.trial_table import frame, read_trials, write_trials
 
 __all__ = [
@@ -47,7 +47,7 @@ __all__ = [
     "open_store",
     "quiet_optuna",
     "read_trials",
+    "recorded_trials",
     "remove_study",
-    "trial_rows",
     "write_trials",
 ]

@@ -45,7 +45,7 @@ class TrialRows:
         return replace(self, rows=[self.rows[i] for i in places], spreads=[self.spreads[i] for i in places])
 
 
-def trial_rows(store: Store, name: str, *, choices: bool = True) -> TrialRows:
+def recorded_trials(store: Store, name: str, *, choices: bool = True) -> TrialRows:
     """The trials of the study `name`; `choices`: with the knobs. `StudyNotFoundError` if there is no such study.
 
     Of a metric the last step counts. Of other phases than the search metrics have names of their own
@@ -71,10 +71,11 @@ def trial_rows(store: Store, name: str, *, choices: bool = True) -> TrialRows:
 
     found, measurements = store.database.reading(read)
     found = sorted(found, key=lambda row: (row.agent, row.seed, row.number))  # SQL sorts text by locale
-    own = {row.metric for row in measurements if row.phase == Phase.SEARCH.value}
-    values: dict[int, dict[str, Any]] = {row.id: {} for row in found}
-    spreads: dict[int, dict[str, float]] = {row.id: {} for row in found}
-    labels = {(r.phase, r.metric): label(Phase(r.phase), r.metric, own) for r in measurements}
+    pairs = {(phase, metric) for _, phase, metric, _, _ in measurements}
+    own = {metric for phase, metric in pairs if phase == Phase.SEARCH.value}
+    labels = {(phase, metric): label(Phase(phase), metric, own) for phase, metric in pairs}
+    values: dict[int, dict[str, Any]] = {row[0]: {} for row in found}
+    spreads: dict[int, dict[str, float]] = {row[0]: {} for row in found}
     for trial_id, phase, metric, value, spread in measurements:
         called = labels[phase, metric]
         values[trial_id][called] = value
@@ -82,17 +83,14 @@ def trial_rows(store: Store, name: str, *, choices: bool = True) -> TrialRows:
             spreads[trial_id][called] = spread
         else:
             spreads[trial_id].pop(called, None)
-    metrics = tuple(dict.fromkeys(called for row in found for called in values[row.id]))
+    metrics = tuple(dict.fromkeys(called for row in found for called in values[row[0]]))
     knobs = _knob_columns(study.config.get("knobs", ()), [row.point for row in found]) if choices else {}
-    rows = [
-        {
-            **{column: getattr(row, column) for column in FIXED[:-1]},
-            "repeated": row.repeat_of is not None,
-            **values[row.id],
-            **{knobs[k][0]: level / knobs[k][1] for k, level in json.loads(row.point).items() if k in knobs},
-        }
-        for row in found
-    ]
+    rows = []
+    for trial_id, point, *fixed, repeat_of in found:
+        row = {**dict(zip(FIXED, (*fixed, repeat_of is not None), strict=True)), **values[trial_id]}
+        if knobs:
+            row |= {knobs[k][0]: level / knobs[k][1] for k, level in json.loads(point).items() if k in knobs}
+        rows.append(row)
     original = next((row for row in rows if row["agent"] == BASE), {})
     columns = tuple(column for column, _ in knobs.values())
     return TrialRows(rows, metrics, columns, [spreads[row.id] for row in found], original)

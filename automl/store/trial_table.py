@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from automl.errors import ConfigError, ExportError
 from automl.store.store import Store, open_store
 from automl.store.trial_query import chosen, column_named
-from automl.store.trial_rows import TrialRows, trial_rows
+from automl.store.trial_rows import TrialRows, recorded_trials
 from automl.util.columns import fitted, terminal_width
 from automl.util.names import nearest
 
@@ -41,9 +41,9 @@ def frame(store: Store, name: str, where: str | None = None, sort: str | None = 
     """The trials of the study `name`, one row a trial, by (agent, seed, number) unless `sort` says otherwise.
 
     Columns: what every trial has (`started` and `finished` in UTC), then each metric (its last step, NaN where it
-    was not measured), then each knob (`trial_rows`). `StudyNotFoundError` if there is no such study.
+    was not measured), then each knob (`recorded_trials`). `StudyNotFoundError` if there is no such study.
     """
-    return _frame(chosen(trial_rows(store, name), where, sort))
+    return _frame(chosen(recorded_trials(store, name), where, sort))
 
 
 def _frame(trials: TrialRows) -> pd.DataFrame:
@@ -127,7 +127,7 @@ def _cell(value: Any, spread: float | None) -> str:
     if value is None:
         return ""
     if isinstance(value, datetime):
-        return f"{value:%Y-%m-%d %H:%M:%S}"
+        return value.isoformat(" ", "seconds")[:19]
     if isinstance(value, float):
         text = f"{value:,.0f}" if value.is_integer() and abs(value) >= 1000 else f"{value:.4g}"
         return text if spread is None else f"{text} ±{spread:.2g}"

@@ -18,13 +18,16 @@ def terminal_width() -> int | None:
 
 def align(lines: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> str:
     """Cells in columns, those of `left` to the left, the others to the right; a rule below the first line."""
-    lines = [[printable(cell) for cell in line] for line in lines]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    texts = []
-    for line in lines:
-        cells = enumerate(zip(line, widths, strict=True))
-        texts.append("  ".join(cell.ljust(w) if i in left else cell.rjust(w) for i, (cell, w) in cells).rstrip())
+    lines = [line if "".join(line).isprintable() else [printable(cell) for cell in line] for line in lines]
+    widths = _widths(lines)
+    form = "  ".join(f"{{:{'<' if i in left else '>'}{width}}}" for i, width in enumerate(widths))
+    texts = [form.format(*line).rstrip() for line in lines]
     return "\n".join([texts[0], "-" * max(map(len, texts)), *texts[1:]])
+
+
+def _widths(lines: Sequence[Sequence[str]]) -> list[int]:
+    """The longest cell of each column."""
+    return [max(map(len, column)) for column in zip(*lines, strict=True)]
 
 
 def fitted(lines: Sequence[Sequence[str]], width: int | None, left: Collection[int] = (0,)) -> str:
@@ -35,7 +38,7 @@ def fitted(lines: Sequence[Sequence[str]], width: int | None, left: Collection[i
     """
     if width is None:
         return align(lines, left)
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    widths = _widths(lines)
     kept, room = [0], width - min(widths[0], WIDEST)
     for i in range(1, len(widths)):
         needed = 2 + min(widths[i], WIDEST)

@@ -11,7 +11,7 @@ import pytest
 
 import automl.export
 from automl.store import conclude_study, conclusion, open_store
-from automl.types import Phase
+from automl.types import Measurement, Phase
 from automl.zoo import load_model
 from tests.cli.conftest import DIGITS, TRIALS
 from tests.cli.conftest import automl as command
@@ -187,6 +187,27 @@ def test_trials_are_chosen_and_sorted(searched):
     )
     accuracies = [float(line.split(",")[1]) for line in ran.out.splitlines()[1:]]
     assert len(accuracies) == TRIALS and accuracies == sorted(accuracies, reverse=True)
+
+
+def test_a_trial_that_is_run_again_comes_to_the_same(searched):
+    with open_store(searched[0], create=False) as store:
+        before = store.trials(store.study("amc-digits").id)
+    stopped = next(trial for trial in before if trial.state == "stopped")
+    named = f"{stopped.agent}/0/{stopped.number}"
+    for trial, ended in (("winner", "it ended done"), (named, f"trial {named}: it ended stopped")):
+        ran = command("rerun", "amc-digits", trial, "--storage", searched[0])
+        assert ran.code == 0 and ended in ran.out and "different" not in ran.out, ran.out + ran.err
+    with open_store(searched[0], create=False) as store:
+        assert store.trials(store.study("amc-digits").id) == before
+
+
+def test_a_record_that_does_not_fit_is_told(copied):
+    with open_store(copied, create=False) as store:
+        study = store.study("amc-digits")
+        trial = store.trials(study.id, agent="uniform")[0]
+        store.add_measurements(trial.id, [Measurement("accuracy", 0.123, step=1)])
+    ran = command("rerun", "amc-digits", "uniform/0/0", "--storage", copied)
+    assert ran.code == 1 and "0.123" in ran.out and ran.out.rstrip().endswith("different")
 
 
 def test_studies_are_listed(searched):

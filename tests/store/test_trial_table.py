@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from automl.errors import ConfigError, ExportError
-from automl.store import StudyNotFoundError, chosen, frame, open_store, read_trials, trial_rows, write_trials
+from automl.store import StudyNotFoundError, chosen, frame, open_store, read_trials, recorded_trials, write_trials
 from automl.store.trial_table import readable
 from automl.types import Measurement, Outcome, Phase
 from tests.kits.stores import CONFIG, add_trial, new_study, outcome, point
@@ -37,7 +37,7 @@ def table(store):
 @pytest.fixture
 def rows(store, table):
     """The same before it is a DataFrame."""
-    return trial_rows(store, "digits")
+    return recorded_trials(store, "digits")
 
 
 def test_a_row_a_trial_and_a_column_a_fact(table):
@@ -131,9 +131,9 @@ def test_the_table_is_for_reading(table, rows, capsysbinary):
 
 def test_the_table_of_no_trials_and_of_no_failures(store, capsysbinary):
     study = new_study(store, "empty")
-    write_trials(trial_rows(store, "empty"), "table")
+    write_trials(recorded_trials(store, "empty"), "table")
     add_trial(store, study)
-    write_trials(trial_rows(store, "empty"), "table")
+    write_trials(recorded_trials(store, "empty"), "table")
     assert b"reason" not in capsysbinary.readouterr().out.splitlines()[-2]
 
 
@@ -186,7 +186,7 @@ def test_a_condition_chooses_trials(store, where, numbers):
     for number, (accuracy, macs) in enumerate([(0.6, 500), (0.7, 501), (0.3, 900)], start=1):
         add_trial(store, study, "random", 0, number, point(8), outcome(accuracy, macs))
     add_trial(store, study, "random", 0, 4, point(4), Outcome.failed("out of memory"))
-    assert [row["number"] for row in chosen(trial_rows(store, "digits"), where).rows] == numbers
+    assert [row["number"] for row in chosen(recorded_trials(store, "digits"), where).rows] == numbers
     read = read_trials(store.url, "digits", where=where, sort="-accuracy,number")
     assert sorted(read.number) == numbers
 
