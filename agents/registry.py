@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from dataclasses import fields
 from difflib import get_close_matches
 from importlib import import_module
+from typing import TYPE_CHECKING
 
-from agents.base import NumberedAgent
 from agents.errors import AgentError
 from agents.types import Agent, Goal, Sensitivity, Task, trials_of_use
 from search_spaces import Space
+
+if TYPE_CHECKING:
+    from agents.base import NumberedAgent
 
 _AGENTS = {
     "uniform": ("agents.uniform", "Uniform"),

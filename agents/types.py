@@ -6,11 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import ClassVar, Literal, Protocol, runtime_checkable
-
-import numpy as np
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 
 from search_spaces import Point, Space
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Trial:
         return goal.utility(self.values[goal.metric]) if goal.metric in self.values else -math.inf
 
 
-Sensitivity = Mapping[str, np.ndarray]
+Sensitivity: TypeAlias = "Mapping[str, np.ndarray]"
 """Knob name -> how much is lost, by a closed-form estimate, when that knob alone stands at each of its levels:
 [n_levels], in the order of `Knob.levels`, never rising, 0 at the highest. Losses of different knobs are in one unit.
 Bits, such as whether a block remains, may have none."""

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from automl.util.packages import check_packages
@@ -13,14 +14,21 @@ check_packages()
 
 if TYPE_CHECKING:
     from automl.api import CompressionResult, compress
+    from automl.report.html.from_python import write_report
+    from automl.store import read_trials
 
-__all__ = ["CompressionResult", "compress"]
+__all__ = ["CompressionResult", "compress", "read_trials", "write_report"]
+
+_HOMES = {
+    "CompressionResult": "automl.api",
+    "compress": "automl.api",
+    "read_trials": "automl.store",
+    "write_report": "automl.report.html.from_python",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Load `compress` on first use, so that `import automl` and `automl --help` do not wait for torch."""
-    if name in __all__:
-        from automl import api
-
-        return getattr(api, name)
+    """Load what is asked for on first use, so that `import automl` and `automl --help` do not wait for torch."""
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'automl' has no attribute {name!r}")

@@ -21,6 +21,7 @@ from automl.report.table import summary, table
 from automl.store import open_store
 from automl.study.conclude import Results, conclude, manifest
 from automl.study.finishing import reported_point
+from automl.study.selection import Recorded
 from automl.study.study import Study
 from automl.tasks.metric import directed, direction_of
 from automl.tasks.problem import Problem
@@ -197,7 +198,7 @@ def _searched(
 
 
 def _result(study: Study, results: Results) -> CompressionResult:
-    told = manifest(study, results.winner)
+    told, found = manifest(study, results.winner), Recorded.read(study.store, study.record)
     return CompressionResult(
         network=results.network,
         point=reported_point(study, results.winner.point),
@@ -206,6 +207,6 @@ def _result(study: Study, results: Results) -> CompressionResult:
         base=told["base"],
         study=study.record.name,
         example_inputs=study.setup.problem.example_inputs,
-        report=f"{table(study, results)}\n{summary(study, results)}",
+        report=f"{table(found)}\n{summary(found)}",
         manifest=told,
     )

@@ -31,8 +31,12 @@ COMMANDS = (
     Command("finish", "finish_again", "finish the best trials of a study in another way; nothing is searched anew"),
     Command("inspect", "inspect_file", "show what a study can change and reach, and how long it takes"),
     Command("keys", "keys", "list what a study file may hold, each key with default and meaning"),
+    Command("show", "show", "show again what a study found, or one of its trials"),
+    Command("compare", "compare", "show what several studies found side by side"),
     Command("trials", "trials", "show or write the trials of a study"),
+    Command("rerun", "rerun_trial", "evaluate a recorded trial again and say whether the same came of it"),
     Command("curves", "curves", "draw what the search of a study did"),
+    Command("report", "report", "write a study as a page: the answer, charts, and where they come from"),
     Command("studies", "studies", "list the studies in the database"),
     Command("export", "export", "write the winner as files that deploy"),
     Command("dashboard", "dashboard", "serve Optuna Dashboard on the database"),
@@ -57,7 +61,7 @@ def parser(chosen: str | None = None) -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command. Returns 0, 1 for an error of the user's or the machine's, or 130 after Ctrl-C."""
-    words = sys.argv[1:] if argv is None else argv
+    words = _joined(sys.argv[1:] if argv is None else argv)
     chosen = next((word for word in words if not word.startswith("-")), None)
     args = parser(chosen).parse_args(words)
     (command,) = (command for command in COMMANDS if command.name == args.command)
@@ -77,6 +81,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print("automl:", printable(str(error), keep="\n\t"), file=sys.stderr)
         return 1
+
+
+def _joined(words: Sequence[str]) -> list[str]:
+    """The words with `--sort` and what follows as one: argparse would take `-accuracy` for an option."""
+    joined: list[str] = []
+    for word in words:
+        if joined and joined[-1] == "--sort":
+            joined[-1] = f"--sort={word}"
+        else:
+            joined.append(word)
+    return joined
 
 
 def _explained(error: Exception) -> bool:

@@ -13,6 +13,10 @@ Say = Callable[[str], None]
 """Tells the user one line of text."""
 
 
+BASE = "base"
+"""The lane of the original network: one trial."""
+
+
 def silent(text: str) -> None:
     """Tell nobody: the `Say` where none is given."""
 
@@ -36,6 +40,9 @@ class Phase(StrEnum):
     """Of the networks that are reported, run side by side: their latency and peak memory."""
     AGENT = "agent"
     """By an agent of itself, once it has learnt from a trial."""
+    SENSITIVITY = "sensitivity"
+    """Of the original network, before any trial: the error that a choice alone was estimated to cause. The metric is
+    the knob, the step its level."""
 
 
 @dataclass(frozen=True)

@@ -30,18 +30,23 @@ WALLS = {
     "sqlalchemy": ("automl/store/",),
     "alembic": ("automl/store/",),
     "psycopg": ("automl/store/",),
-    "optuna_dashboard": ("automl/store/",),
+    "optuna_dashboard": ("automl/dashboard/",),
     "optuna.storages": ("automl/store/",),
     "optuna.samplers": ("agents/",),
-    "optuna": ("automl/store/", "agents/"),
+    "optuna": ("automl/store/", "automl/dashboard/", "agents/"),
     "botorch": ("agents/",),
     "gpytorch": ("agents/",),
     "onnx": ("automl/export/",),
+    "vl_convert": ("automl/report/html/",),
+    "jinja2": ("automl/report/html/",),
     "onnxruntime": ("automl/export/",),
     **dict.fromkeys(("timm", "torchvision", "transformers"), ("automl/zoo/hubs/",)),
 }
 """Library, or part of one -> the folders that may import it."""
-ON_USE = {"botorch", "gpytorch", "matplotlib", "onnx", "onnxruntime", "optuna", "optuna_dashboard", "pandas", "sklearn"}
+ON_USE = {
+    *("botorch", "gpytorch", "jinja2", "matplotlib", "onnx", "onnxruntime", "optuna", "optuna_dashboard", "pandas"),
+    *("sklearn", "vl_convert"),
+}
 """Libraries slow to load: imported inside the function that needs them."""
 
 

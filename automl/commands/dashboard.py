@@ -1,4 +1,4 @@
-"""`automl dashboard`: Optuna Dashboard on the same database."""
+"""`automl dashboard`: Optuna Dashboard on the same database, where each study explains itself."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until Ctrl-C."""
-    from automl.store import serve_dashboard
+    from automl.dashboard import serve_dashboard
 
     serve_dashboard(
         args.storage,

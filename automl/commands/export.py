@@ -46,10 +46,10 @@ def run(args: argparse.Namespace) -> int:
     with open_store(args.storage, create=False) as store:
         config = trusted_config(store, args.name, args.code, args.code_root)
         study = Study(store, replace(overridden(config, args), runner=RunnerConfig()))
-        if args.trial is None:
+        record = study.winner() if args.trial is None else _trial(study, args.trial)
+        if record is None:  # a study that was not finished
             record, network = certified_winner(study)
         else:
-            record = _trial(study, args.trial)
             network = certified_network(study, record)
         inputs = study.setup.problem.example_inputs
         plan = reported_plan(study, record.point)
@@ -66,11 +66,9 @@ def run(args: argparse.Namespace) -> int:
 def _trial(study: Study, text: str) -> TrialRecord:
     """The done trial that AGENT/SEED/NUMBER names."""
     from agents import TrialState
+    from automl.store.lookup import trial_named
 
-    for record in study.store.trials(study.record.id):
-        if f"{record.agent}/{record.seed}/{record.number}" == text and record.state is TrialState.DONE:
-            return record
-    raise StudyError(
-        f"study {study.record.name!r} has no done trial {text!r}: expected AGENT/SEED/NUMBER, such as amc/0/12. "
-        f"`automl trials {study.record.name}` lists them"
-    )
+    record = trial_named(study.store, study.record, text)
+    if record.state is not TrialState.DONE:
+        raise StudyError(f"trial {text} of study {study.record.name!r} is {record.state}: export one that is done")
+    return record

@@ -52,9 +52,12 @@ def run_study(store: Store, config: StudyConfig, storage: str, form: Form = "aut
     """Run what is left of a study, then tell what it found. 130 if it was interrupted."""
     from automl.lanes.progress import Progress
     from automl.report.curves import draw_curves
-    from automl.report.table import draw, summary, table
+    from automl.report.kept import draw
+    from automl.report.table import summary, table
     from automl.study.conclude import conclude
+    from automl.study.selection import Recorded
     from automl.study.study import Study
+    from automl.util.columns import terminal_width
 
     farewell = (
         f"interrupted; every finished trial is recorded in {store.name}\n"
@@ -69,8 +72,9 @@ def run_study(store: Store, config: StudyConfig, storage: str, form: Form = "aut
         except KeyboardInterrupt:
             progress.say(farewell)
             return 130
-    print(table(study, results))
-    print(summary(study, results))
+    found = Recorded.read(store, study.record)
+    print(table(found, terminal_width()))
+    print(summary(found))
     print(f"kept layer by layer: {draw(study, results)}")
     print(f"the course of the search: {draw_curves(store, study.record)}")
     print(f"export the winner with: automl export {config.name} --out DIR{_option(store, storage)}")

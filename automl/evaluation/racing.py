@@ -58,7 +58,7 @@ def estimates(ours: Scores, rival: Scores) -> list[Measurement]:
         if difference is not None:
             value = measured.value + float(difference.mean())
             error = _standard_error(difference, sum(rival.sizes))
-            out.append(Measurement(measured.metric, value, "", len(difference), error, cpu_name()))
+            out.append(Measurement(measured.metric, value, measured.unit, len(difference), error, cpu_name()))
     return out
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from automl.types import Measurement
 from automl.util.modes import evaluating
+from automl.util.quantities import shown
 from search_spaces.codecs.bitmask import stored
 from search_spaces.codecs.integers import holds
 from search_spaces.codecs.packing import pack
@@ -107,11 +108,6 @@ def excess(measured: Sequence[Measurement], limits: Mapping[str, float]) -> str 
     """Which of `limits` (metric -> upper limit) the measurements exceed, in words, or None."""
     over = [m for m in measured if m.metric in limits and m.value > limits[m.metric]]
     return ", ".join(f"{m.metric} {shown(m.value)} > {shown(limits[m.metric])}" for m in over) or None
-
-
-def shown(cost: float) -> str:
-    """A count whole, a time in ms to the microsecond."""
-    return f"{cost:,.0f}" if cost >= 1000 else f"{round(cost, 3):,.12g}"
 
 
 def state_tensors(network: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:

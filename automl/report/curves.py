@@ -12,8 +12,8 @@ import numpy as np
 from agents import Goal, TrialState
 from automl.errors import StudyError
 from automl.report.pictures import fraction_kept, picture_path, record_picture
-from automl.store import Store, StudyRecord, TrialRecord
-from automl.study.study import BASE
+from automl.store import Store, StudyRecord, TrialRecord, conclusion
+from automl.types import BASE, Phase
 from search_spaces import Knob
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ class Search:
     """The one that the study is about; the others run beside it."""
     original: float | None
     """What the goal's metric is for the network as it was."""
+    winner: TrialRecord | None = None
+    """The trial that was reported; a search is drawn as it was told, and what was finished is worth something else."""
 
     @classmethod
     def read(cls, store: Store, study: StudyRecord) -> Search:
@@ -66,7 +68,9 @@ class Search:
         wanted = study.config.get("agent", {}).get("name")
         agent = wanted if wanted in lanes else max(lanes, key=lambda name: sum(map(len, lanes[name].values())))
         original = base[0].values.get(goal.metric) if base else None
-        return cls(study.name, goal, knobs, lanes, agent, original)
+        concluded = conclusion(store, study.id)
+        winner = None if concluded is None else store.trial(concluded.trial_id)
+        return cls(study.name, goal, knobs, lanes, agent, original, winner)
 
     @property
     def trials(self) -> int:
@@ -75,8 +79,10 @@ class Search:
 
     @property
     def shown(self) -> int:
-        """The seed of the agent's best lane, the first of several."""
+        """The seed of the agent's lane that has the winner, else of its best lane, the first of several."""
         seeds = self.lanes[self.agent]
+        if self.winner is not None and self.winner.agent == self.agent and self.winner.seed in seeds:
+            return self.winner.seed
         last = {seed: self.goal.utility(best_so_far(trials, self.goal)[-1]) for seed, trials in seeds.items()}
         return max(seeds, key=lambda seed: -np.inf if np.isnan(last[seed]) else last[seed])
 
@@ -173,15 +179,28 @@ def _best(search: Search, axes: Axes, legend: Axes) -> None:
     if search.original is not None:
         handles, labels = [axes.lines[-1], *handles], [f"{search.original:.4f}  the original", *labels]
     seeds = max(len(lanes) for lanes in search.lanes.values())
-    title = f"best {goal.metric} so far" + (f"\nmean of {seeds} seeds, min to max" if seeds > 1 else "")
+    if search.winner is not None and search.winner.agent in ends:
+        handles.append(_reported(search, search.winner, axes, colours[search.winner.agent]))
+        labels.append(f"{search.winner.values_of(Phase.FINAL).get(goal.metric, np.nan):.4f}  the winner, finished")
+    title = f"best {goal.metric} so far, as searched" + (f"\nmean of {seeds} seeds, min to max" if seeds > 1 else "")
     legend.legend(handles, labels, loc="upper left", frameon=False, fontsize=9, title=title, title_fontsize=9)
     axes.set_ylabel(f"best {goal.metric}")
     axes.grid(alpha=0.25)
 
 
+def _reported(search: Search, winner: TrialRecord, axes: Axes, colour: str) -> Line2D:
+    """Mark the trial that was reported where the search found it."""
+    y = winner.values[search.goal.metric]
+    style: dict[str, Any] = {"markersize": 13, "markeredgecolor": "black", "zorder": 6, "clip_on": False}
+    (star,) = axes.plot([winner.finish_order or 0], [y], "*", color=colour, **style)
+    return star
+
+
 def _limit(axes: Axes, search: Search, floors: Sequence[float], ends: Sequence[float]) -> None:
     """The part of the axis where agents differ; the first values, far worse, may leave it."""
     seen = [*floors, *ends, *([] if search.original is None else [search.original])]
+    if search.winner is not None:
+        seen.append(search.winner.values[search.goal.metric])
     margin = 0.06 * (max(seen) - min(seen)) or 0.01
     axes.set_ylim(min(seen) - margin, max(seen) + margin)
 
@@ -204,6 +223,15 @@ def _diagnostic(search: Search, name: str, axes: Axes, legend: Axes) -> None:
     legend.text(0, 0.5, text, fontsize=9, va="center", transform=legend.transAxes)
 
 
+def _marked(search: Search, trials: Sequence[TrialRecord]) -> tuple[int | None, str]:
+    """Which of a lane's trials is marked, from 1, and what it is: the winner if it is one of them, else the best."""
+    for place, trial in enumerate(trials, start=1):
+        if search.winner is not None and trial.id == search.winner.id:
+            return place, "the winner"
+    best = best_so_far(trials, search.goal)
+    return (None if np.isnan(best[-1]) else int(np.argmax(best == best[-1])) + 1), "its best trial"
+
+
 def _kept(search: Search, axes: Axes, legend: Axes) -> None:
     """Trial by knob, the fraction kept as colour: columns grow alike where the policy settles."""
     trials = search.lanes[search.agent][search.shown]
@@ -222,13 +250,12 @@ def _kept(search: Search, axes: Axes, legend: Axes) -> None:
         extent=(0.5, len(trials) + 0.5, len(knobs) - 0.5, -0.5),
     )
     axes.set_yticks(range(len(knobs)), [f"{knob.name} ({knob.size})" for knob in knobs], fontsize=8)
-    best = best_so_far(trials, search.goal)
-    if not np.isnan(best[-1]):
-        first = int(np.argmax(best == best[-1]))
-        axes.plot(first + 1, -0.5, "v", color=MAIN, markersize=7, clip_on=False, zorder=5)
+    place, called = _marked(search, trials)
+    if place is not None:
+        axes.plot(place, -0.5, "v", color=MAIN, markersize=7, clip_on=False, zorder=5)
     bar = legend.inset_axes((0.0, 0.0, 0.09, 0.62))
     legend.figure.colorbar(image, cax=bar)
     bar.tick_params(labelsize=8)
     seeds = f", seed {search.shown}" if len(search.lanes[search.agent]) > 1 else ""
-    text = f"{fraction_kept(knobs)}\nby {search.agent}{seeds}\n\u25bc its best trial"
+    text = f"{fraction_kept(knobs)}\nby {search.agent}{seeds}\n\u25bc {called}"
     legend.text(0, 1, text, fontsize=9, va="top", transform=legend.transAxes)

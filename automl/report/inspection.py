@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from automl.measures.counts import shown
 from automl.report.foretelling import TrialFailedError, foretell, peak_bytes
 from automl.study.setup import Setup
 from automl.util.columns import align
 from automl.util.duration import duration
+from automl.util.quantities import shown
 from search_spaces.operators.base import Listing
 
 

@@ -1,201 +1,161 @@
-"""The results of a study for people: a table, and a picture of what was kept layer by layer."""
+"""The results of a study for people, from the record alone: a table, and what its figures mean."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING
 
-from automl.config.latency import PREDICTED
-from automl.evaluation.certify import certified
-from automl.measures.counts import shown
-from automl.report.pictures import fraction_kept, picture_path, record_picture
-from automl.store import TrialRecord
-from automl.study.conclude import Results, Row
-from automl.study.finishing import reported_point, was_trained
-from automl.study.study import BASE, Study, final
-from automl.tasks.base import DIVERGENCE
-from automl.tasks.flattery import batch_means, flattery
-from automl.tasks.metric import in_unit
-from automl.tasks.objectives import WEIGHED
-from automl.types import Phase
-from automl.util.columns import align
+from automl.store import Rule, TrialRecord
+from automl.store.meanings import COSTS, QUALITIES
+from automl.study.selection import Recorded, Row, final
+from automl.types import BASE, Measurement, Phase
+from automl.util.columns import fitted
 from automl.util.duration import duration
-from search_spaces import Point
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from automl.util.quantities import in_bytes, in_unit, short, shown, with_error
 
 Column = tuple[str, Callable[[Row], str]]
 
+BUILT_IN = {*QUALITIES, *COSTS, "loss", "pixel_accuracy", "divergence"}
+"""What this program measures itself; every other metric is the user's own, or an objective that weighs several."""
+RATES = {name for name, unit in QUALITIES.items() if unit == "0 to 1"} | {"pixel_accuracy"}
+"""Metrics that were recorded without a unit before version 5, and are read in %."""
 
-def table(study: Study, results: Results) -> str:
-    """One row a network: the original, then the best of each agent, mean ± standard deviation over its seeds."""
-    original = results.rows[0].best[0]
-    problem = study.setup.problem
-    own = [name for name in problem.metrics if name not in problem.kind.metrics]
-    wanted = (problem.kind.headline, study.config.objective, *own)
-    names = [name for name in dict.fromkeys((*problem.metrics, DIVERGENCE)) if name in wanted]
-    columns: list[Column] = [("network", lambda row: _name(row, results.winner))]
+
+def table(found: Recorded, width: int | None = None) -> str:
+    """One row a network: the original, then the best of each agent.
+
+    Over several seeds mean ± standard deviation; of a single one ± the standard error. Columns in which nothing was
+    measured are left out; with `width` also those for which there is no room, which a last line names.
+    """
+    original, goal = found.rows[0].best[0], found.goal
+    names = list(dict.fromkeys((_measured(original)[0], goal.metric, *_own(original))))
+    columns: list[Column] = [("network", lambda row: _name(row, found.winner))]
     for name in names:
-        unit = problem.unit(name)
-        columns.append((f"validation {name}", partial(_quality, metric=name, unit=unit)))
-        if name in problem.metrics:
-            if study.config.training is not None:
-                columns.append(("untrained", partial(_quality, metric=name, phase=Phase.REFITTED, unit=unit)))
-            columns.append((f"test {name}", partial(_quality, metric=name, phase=Phase.TEST, unit=unit)))
-    if study.config.objective in WEIGHED:
-        columns.append((study.config.objective, partial(_quality, metric=study.config.objective)))
+        columns.append((name, partial(_quality, metric=name)))
+        columns.append(("untrained", partial(_quality, metric=name, phase=Phase.REFITTED)))
+        columns.append((f"test {name}", partial(_quality, metric=name, phase=Phase.TEST)))
     columns += [
-        ("MACs", lambda row: _share(row, "macs", final(original, "macs"))),
-        ("params", lambda row: _share(row, "params", final(original, "params"))),
-        ("size", lambda row: _bytes(_mean(row, "size_bytes"))),
-        ("latency", lambda row: _latency(row.shown(study))),
+        ("MACs", lambda row: _share(row, "macs", original)),
+        ("params", lambda row: _share(row, "params", original)),
+        ("size", lambda row: _size(row)),
+        ("latency", lambda row: _latency(row.shown(goal))),
         ("trials", lambda row: str(row.trials)),
         ("time", lambda row: duration(row.wall_s)),
     ]
-    lines = [[title for title, _ in columns], *([cell(row) for _, cell in columns] for row in results.rows)]
-    return align(lines)
+    cells = [[cell(row) for row in found.rows] for _, cell in columns]
+    there = [i for i, column in enumerate(cells) if any(text != "-" for text in column)]
+    lines = [[columns[i][0] for i in there], *([cells[i][k] for i in there] for k in range(len(found.rows)))]
+    return fitted(lines, width)
 
 
-def summary(study: Study, results: Results) -> str:
+def summary(found: Recorded) -> str:
     """The budget, what the winner keeps of it, and what the figures in the table mean."""
-    winner = results.winner
-    untrained = "tuned block by block" if study.config.finish.reconstruction == "blockwise" else "rebuilt"
-    lines = [
-        f"* the winner: trial {winner.number} of {winner.agent}, seed {winner.seed}, "
-        f"{'trained' if was_trained(study, winner.point) else untrained}{_kept(study, winner)}"
-    ]
-    if len(study.config.seeds) > 1:
-        lines.append(f"mean ± standard deviation over the seeds {', '.join(map(str, study.config.seeds))}")
-    if reported_point(study, winner.point) != winner.point:
-        lines.append("widths found in greedy stages; untrained: the network that the trial made, with its own widths")
-    lines.append("latency: median of one sample on one thread, and its ratio to the original in the same run")
-    if study.setup.space.packed:
-        lines.append(
-            "size: of the packed file. Zeros and integers save nothing else: the network computes as if it were dense"
-        )
-    problem, original = study.setup.problem, results.rows[0].best[0]
-    if means := batch_means(problem):
-        lines.append(
-            f"{', '.join(means)}: a mean over batches, weighted by their size; it depends on how large they are"
-        )
-    if flattering := flattery(problem, final(original, problem.kind.headline)):
-        lines.append(flattering)
-    return "\n".join([*lines, *(f"note: {note}" for note in results.notes)])
+    winner, concluded = found.winner, found.concluded
+    if winner is None or concluded is None:
+        return "no winner yet: the study has not been finished. These are the best trials as the search saw them"
+    finish = found.study.config.get("finish") or {}
+    how = "rebuilt"
+    if finish.get("reconstruction") == "blockwise":
+        how = "tuned block by block"
+    if finish.get("training") and found.trained:
+        how = "trained"
+    lines = [f"* the winner: trial {winner.number} of {winner.agent}, seed {winner.seed}, {how}{_kept(found, winner)}"]
+    seeds = found.study.config.get("seeds") or ()
+    if len(seeds) > 1:
+        lines.append(f"mean ± standard deviation over the seeds {', '.join(map(str, seeds))}")
+    if any(row.shown(found.goal).values_of(Phase.LATENCY) for row in found.rows):
+        lines.append("latency: median of one sample on one thread, and its ratio to the original in the same run")
+    return "\n".join([*lines, *(f"note: {note}" for note in concluded.notes)])
 
 
-def _kept(study: Study, winner: TrialRecord) -> str:
+def is_rate(metric: str, measured: Measurement | None) -> bool:
+    """Whether people read a metric in %."""
+    return metric in RATES or (measured is not None and measured.unit == "fraction")
+
+
+def _kept(found: Recorded, winner: TrialRecord) -> str:
     """What the winner keeps of the budget and the guarantee."""
-    counted = study.setup.counted_limits.items()
-    parts = [f"{name} {shown(final(winner, name))} of {shown(limit)} allowed" for name, limit in counted]
+    assert found.concluded is not None
+    rules = found.concluded.rules
+    limits = set(found.study.config.get("limits", {}))
+    counted = [rule for rule in rules if rule.phase is Phase.FINAL and rule.metric in limits]
+    parts = [f"{rule.metric} {shown(rule.value)} of {shown(rule.bound)} allowed" for rule in counted]
     text = f" and counted: {', '.join(parts)}" if parts else ""
-    term, table = study.config.parsed_budget.latency, study.setup.latency_table
-    if term is not None and table is not None:
-        predicted = final(winner, PREDICTED)
-        taken = (
-            winner.values_of(Phase.CERTIFICATE)[certified(term)],
-            term.value,
-            predicted / table.original_ms if term.relative else predicted,
-        )
-        measured, allowed, promised = (f"{part:.1%}" if term.relative else f"{part:.3g} ms" for part in taken)
-        text += (
-            f" and timed beside the original (batch {table.options.batch}, threads {table.options.threads}): "
-            f"{measured} of {allowed} allowed, {promised} predicted"
-        )
-    guarantee = study.config.parsed_guarantee
-    if guarantee is not None:
-        metric = guarantee.metric
-        worth = in_unit(final(winner, metric), study.setup.problem.unit(metric))
-        text += f", {metric} {worth} where {study.config.guarantee!r} is guaranteed"
+    for rule in rules:
+        if rule.phase is Phase.CERTIFICATE:
+            text += _timed(found, winner, rule)
+        elif rule not in counted:
+            unit = "%" if is_rate(rule.metric, _last(winner, Phase.SEARCH, rule.metric)) else ""
+            text += f", {rule.metric} {in_unit(rule.value, unit)} where {rule.text!r} is guaranteed"
     return text
 
 
-def draw(study: Study, results: Results) -> Path:
-    """Draw what was kept of every group by the winner and by uniform (or the agent), and record the file.
-
-    Errors: `ExportError`.
-    """
-    records = [results.winner]
-    beside = "uniform" if results.winner.agent != "uniform" else study.config.agent.name
-    records += [row.shown(study) for row in results.rows if row.agent == beside]
-    points = {_title(study, record): reported_point(study, record.point) for record in records}
-    path = picture_path(study.store, study.record, "kept")
-    record_picture(study.store, study.record, results.winner.id, path, _bars(study, points))
-    return path
-
-
-def _bars(study: Study, points: dict[str, Point]) -> Figure:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    knobs = study.setup.space.knobs
-    figure = Figure(figsize=(8, 1.6 + 0.28 * len(knobs)), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    height = 0.8 / len(points)
-    for i, (title, point) in enumerate(points.items()):
-        places = [y + (i - (len(points) - 1) / 2) * height for y in range(len(knobs))]
-        axes.barh(places, [knob.keep(point[knob.name]) for knob in knobs], height, label=title)
-    axes.set_yticks(range(len(knobs)), [f"{knob.name} ({knob.size})" for knob in knobs], fontsize=8)
-    axes.invert_yaxis()
-    axes.set_xlim(0, 1)
-    axes.set_xlabel(fraction_kept(knobs))
-    axes.set_title(f"{study.record.name}: {study.config.parsed_budget.text}", fontsize=10)
-    axes.grid(axis="x", alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=len(points), fontsize=8)
-    return figure
+def _timed(found: Recorded, winner: TrialRecord, rule: Rule) -> str:
+    table = found.study.config.get("latency_table") or {}
+    options = table.get("options", {})
+    relative = rule.metric == "latency_ratio"
+    predicted = final(winner, "predicted_latency_ms")
+    promised = predicted / table["original_ms"] if relative and table else predicted
+    measured, allowed, told = (
+        f"{part:.1%}" if relative else f"{part:.3g} ms" for part in (rule.value, rule.bound, promised)
+    )
+    where = f"batch {options.get('batch')}, threads {options.get('threads')}"
+    return f" and timed beside the original ({where}): {measured} of {allowed} allowed, {told} predicted"
 
 
-def _title(study: Study, record: TrialRecord) -> str:
-    headline = study.setup.problem.kind.headline
-    quality = f", {headline} {final(record, headline):.4f}" if headline in record.values else ""
-    return f"{record.agent}, seed {record.seed}, trial {record.number}{quality}"
+def _measured(original: TrialRecord) -> list[str]:
+    """The metrics of the original, the headline of its kind of task first, costs left out."""
+    names = [m.metric for m in original.measurements if m.phase is Phase.SEARCH and m.metric not in COSTS]
+    return list(dict.fromkeys(names)) or ["loss"]
 
 
-def _name(row: Row, winner: TrialRecord) -> str:
-    return f"{row.agent} *" if row.agent != BASE and row.agent == winner.agent else row.agent
+def _own(original: TrialRecord) -> list[str]:
+    return [name for name in _measured(original) if name not in BUILT_IN]
 
 
-def _mean(row: Row, metric: str) -> float:
-    return fmean(final(record, metric) for record in row.best)
+def _last(record: TrialRecord, phase: Phase, metric: str) -> Measurement | None:
+    """The measurement of a phase that counts."""
+    found = [m for m in record.measurements if (m.phase, m.metric) == (phase, metric)]
+    return max(found, key=lambda m: m.step) if found else None
 
 
-def _quality(row: Row, metric: str, phase: Phase = Phase.FINAL, unit: str = "") -> str:
-    """Mean and, over several seeds, standard deviation; in percent if that is the unit. What was not finished, as
+def _name(row: Row, winner: TrialRecord | None) -> str:
+    is_winners = winner is not None and row.agent != BASE and row.agent == winner.agent
+    return f"{row.agent} *" if is_winners else row.agent
+
+
+def _mean(row: Row, metric: str) -> float | None:
+    values = [final(r, metric) for r in row.best if metric in r.values or metric in r.values_of(Phase.FINAL)]
+    return fmean(values) if values else None
+
+
+def _quality(row: Row, metric: str, phase: Phase = Phase.FINAL) -> str:
+    """Mean and standard deviation over seeds, or one value and its standard error; what was not finished, as
     searched."""
-    if phase == Phase.FINAL:
-        values = [final(record, metric) for record in row.best if metric in record.values]
-    else:
-        measured = [record.values_of(phase) for record in row.best]
-        values = [found[metric] for found in measured if metric in found]
-    if not values:
+    measured: Sequence[Measurement] = [m for record in row.best if (m := _of(record, phase, metric)) is not None]
+    if not measured:
         return "-"
-    scale, digits, ending = (100, 2, " %") if unit == "%" else (1, 4, "")
-    text = f"{fmean(values) * scale:.{digits}f}"
-    if len(values) > 1:
-        text += f" ± {stdev(values) * scale:.{digits}f}"
-    return text + ending
+    values = [m.value for m in measured]
+    spread = stdev(values) if len(values) > 1 else measured[0].spread
+    return with_error(fmean(values), spread, percent=is_rate(metric, measured[0]))
 
 
-def _share(row: Row, metric: str, base: float) -> str:
+def _of(record: TrialRecord, phase: Phase, metric: str) -> Measurement | None:
+    found = _last(record, phase, metric)
+    return _last(record, Phase.SEARCH, metric) if found is None and phase is Phase.FINAL else found
+
+
+def _share(row: Row, metric: str, original: TrialRecord) -> str:
     value = _mean(row, metric)
-    return f"{_short(value)}  {value / base:6.1%}"
+    return "-" if value is None else f"{short(value)} {value / final(original, metric):6.1%}"
 
 
-def _short(value: float) -> str:
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:.2f} {letter}"
-    return f"{value:.0f}"
-
-
-def _bytes(value: float) -> str:
-    return f"{value / 1e6:.2f} MB" if value >= 1e6 else f"{value / 1e3:.1f} KB"
+def _size(row: Row) -> str:
+    value = _mean(row, "size_bytes")
+    return "-" if value is None else in_bytes(value)
 
 
 def _latency(record: TrialRecord) -> str:
     timed = record.values_of(Phase.LATENCY)
-    return f"{timed['latency_ms']:.3f} ms  {timed['latency_ratio']:.2f}x" if timed else "-"
+    return f"{timed['latency_ms']:.3f} ms {timed['latency_ratio']:.2f}x" if timed else "-"

@@ -14,8 +14,8 @@ from automl.store.store import Store
 from automl.store.transfer import Import, lines
 from automl.types import Phase
 
-SEARCHED = (Phase.SEARCH, Phase.AGENT)
-"""The phases of what agents are told, or tell."""
+SEARCHED = (Phase.SEARCH, Phase.AGENT, Phase.SENSITIVITY)
+"""The phases of what agents are told, or tell, and of what is known before any trial."""
 
 
 def copy_search(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, get_args
 
 import sqlalchemy as sa
 
 from agents import TrialState
 from automl.store import schema
 from automl.store.errors import StoreError
+from automl.store.records import Sense
 from automl.types import Phase
 from search_spaces import Point
 
@@ -32,14 +33,20 @@ class Unpacked(Protocol):
 
 
 OMITTED = {
-    schema.study: ("id", "seal"),
+    schema.study: ("id", "seal", "objective", "direction"),
     schema.trial: ("id", "study_id", "repeat_of", "projected"),
     schema.measurement: ("id", "trial_id"),
     schema.attempt: ("id", "trial_id"),
     schema.artifact: ("id", "study_id", "trial_id"),
+    schema.conclusion: ("id", "study_id", "trial_id"),
+    schema.rule: ("id", "conclusion_id"),
 }
 """Table -> columns that a file does not have: a database's own, or made when the file is read."""
-WITHIN = {schema.trial: ("measurements", "ended", "repeat_of"), schema.artifact: ("trial",)}
+WITHIN = {
+    schema.trial: ("measurements", "ended", "repeat_of"),
+    schema.artifact: ("trial",),
+    schema.conclusion: ("trial", "rules"),
+}
 """Table -> parts of its lines that are no columns as they stand."""
 
 
@@ -89,8 +96,10 @@ def require_fitting(table: sa.Table, values: Any) -> None:
             raise ValueError(f"a {table.name} has no {key!r:.80}")
         if value is not None and not _fits(columns[key], value):
             raise ValueError(f"{key} of a {table.name} cannot be {value!r:.80}")
-    if table is schema.measurement:
+    if table in (schema.measurement, schema.rule):
         Phase(values["phase"])
+    if table is schema.rule and values["sense"] not in get_args(Sense):
+        raise ValueError(f"sense of a rule cannot be {values['sense']!r:.80}")
     if table is schema.trial:
         TrialState(values["state"])
         if Point.from_json(values["point"]).key != values["point_key"]:

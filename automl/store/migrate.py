@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from automl.store import schema
 from automl.store.errors import StoreError
 from automl.store.schema import OPTUNA_TABLES, SCHEMA_VERSION
+from automl.store.views import comment, drop_views, make_views
 from automl.util.files import make_private
 
 logger = logging.getLogger(__name__)
@@ -20,8 +21,10 @@ _FOLDER = Path(__file__).parent / "migrations"
 
 
 def create_tables(connection: sa.Connection) -> None:
-    """Make the tables of today where there are none."""
+    """Make the tables and views of today where there are none."""
     schema.metadata.create_all(connection)
+    make_views(connection)
+    comment(connection)
     connection.execute(schema.automl_schema.insert().values(version=SCHEMA_VERSION, created=datetime.now(UTC)))
     connection.execute(schema.alembic_version.insert().values(version_num=revision(SCHEMA_VERSION)))
 
@@ -65,7 +68,10 @@ def upgrade(connection: sa.Connection, name: str, version: int) -> None:
     config.attributes["connection"] = connection
     if not sa.inspect(connection).has_table(schema.alembic_version.name):
         command.stamp(config, revision(version))  # version 1 did not have Alembic's table
+    drop_views(connection)
     command.upgrade(config, "head")
+    make_views(connection)
+    comment(connection)
     for passed in range(version + 1, SCHEMA_VERSION + 1):
         connection.execute(schema.automl_schema.insert().values(version=passed, created=datetime.now(UTC)))
     note = f"; a copy as it was is kept in {kept}" if kept else ""

@@ -12,12 +12,13 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import datetime, timedelta
-from math import gcd
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from agents import Goal, TrialState
 from automl.store.errors import StoreError
+from automl.store.optuna_finalists import Finalists, show_finalists
+from automl.store.optuna_trials import frozen_trial
 from automl.store.records import StudyRecord, TrialRecord
 from automl.store.store import Store
 from automl.store.urls import parse_url
@@ -35,12 +36,13 @@ _LEASE = timedelta(minutes=2)
 
 
 class OptunaProjection:
-    """Copies finished trials of a study into Optuna's tables: one Optuna study "<study>/<agent>/<seed>" a lane.
+    """Copies finished trials of a study into Optuna's tables: one Optuna study "<study>/<agent>/<seed>" a lane, with
+    what the search measured. When the study has concluded, "<study>" has its finalists as they were finished.
 
     Parameters are the knobs' levels, the objective is the goal's metric, and its steps, if it has any, are the
-    intermediate values. User attributes are every measurement, whether the trial is feasible, and our `agent`,
-    `seed`, `number` and `trial_id`. Optuna numbers trials in the order in which they finished. A trial that failed
-    is FAIL; one that was stopped, or is infeasible and has no value, is PRUNED; `reason` says why.
+    intermediate values. User attributes are every measurement of the search, whether the trial is feasible, and our
+    `agent`, `seed`, `number` and `trial_id`. Optuna numbers trials in the order in which they finished. A trial that
+    failed is FAIL; one that was stopped, or is infeasible and has no value, is PRUNED; `reason` says why.
     """
 
     def __init__(
@@ -101,8 +103,20 @@ class OptunaProjection:
                 missing = [t for t in ours if t.finish_order is not None and t.id not in there]
                 for trial in sorted(missing, key=lambda t: t.finish_order or 0):
                     copied += self._copy(trial)
+            self._show_finalists()
             self._behind = False
         return copied
+
+    def conclude(self) -> None:
+        """Show the finalists as they were finished, if the study has concluded. Never raises, as `record`."""
+        with self._forgiven():
+            self._show_finalists()
+
+    def _show_finalists(self) -> None:
+        found = Finalists.of(self.store, self.study, self.goal)
+        if found is not None:
+            with quiet_optuna():
+                show_finalists(self._opened(), found, self.knobs)
 
     def _holds(self, lane: tuple[str, int], n: int) -> bool:
         """Whether Optuna's study of the lane has `n` trials: the last numbers tell, without reading thousands."""
@@ -158,6 +172,8 @@ class OptunaProjection:
                 if not lane.user_attrs:
                     lane.set_metric_names([self.goal.metric])
                     lane.set_user_attr("limits", self.limits)
+                    told = f"as the search measured them; networks as they were finished are in {self.study.name}"
+                    lane.set_user_attr("values", told)
             self._lanes[agent, seed] = lane
         return self._lanes[agent, seed]
 
@@ -171,46 +187,19 @@ class OptunaProjection:
 
     def _frozen(self, trial: TrialRecord) -> optuna.trial.FrozenTrial:
         """The trial in Optuna's terms."""
-        from optuna.distributions import IntDistribution
-        from optuna.trial import create_trial
-
-        def levels(knob: Knob) -> IntDistribution:
-            step = gcd(*(level - knob.levels[0] for level in knob.levels)) or 1
-            return IntDistribution(knob.levels[0], knob.levels[-1], step=step)
-
         state, value = self._state(trial)
         constraints = self._constraints(trial)
         told = (m for m in trial.measurements if (m.phase, m.metric) == (Phase.SEARCH, self.goal.metric))
         steps = {m.step: m.value for m in told}
-        attributes: dict[str, Any] = {
-            **{name: m.value for name, m in trial.labelled().items()},
-            "agent": trial.agent,
-            "seed": trial.seed,
-            "number": trial.number,
-            "trial_id": trial.id,
-            "state": trial.state.value,
-        }
+        # Those of the search alone: they stay the same, whenever the trial is copied.
+        attributes: dict[str, Any] = dict(trial.values)
         if trial.state is not TrialState.FAILED:
             attributes["feasible"] = all(excess <= 0 for excess in constraints.values())
         if trial.reason is not None:
             attributes["reason"] = trial.reason
         if trial.repeat_of is not None:
             attributes["repeat_of"] = trial.repeat_of
-        frozen = create_trial(
-            state=state,
-            value=value,
-            params={knob.name: trial.point[knob.name] for knob in self.knobs},
-            distributions={knob.name: levels(knob) for knob in self.knobs},
-            user_attrs=attributes,
-            intermediate_values=steps if any(steps) else {},
-            constraints=constraints,
-            # Optuna Dashboard reads only this older form of the same.
-            system_attrs={"constraints": list(constraints.values())} if constraints else {},
-        )
-        assert trial.finished is not None
-        frozen.datetime_start = _local(trial.started)
-        frozen.datetime_complete = _local(trial.finished)
-        return frozen
+        return frozen_trial(trial, self.knobs, state, value, attributes, constraints, steps if any(steps) else {})
 
     def _state(self, trial: TrialRecord) -> tuple[optuna.trial.TrialState, float | None]:
         """Optuna's state and objective; it wants a value of what is COMPLETE and none of what is FAIL."""
@@ -307,8 +296,3 @@ def quiet_optuna() -> Iterator[None]:
             yield
     finally:
         optuna.logging.set_verbosity(verbosity)
-
-
-def _local(moment: datetime) -> datetime:
-    """Naive local time, as Optuna has it."""
-    return moment.astimezone().replace(tzinfo=None)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from agents import Trial, TrialState
 from automl.types import Measurement, Phase, values_in
 from search_spaces import Point
+
+Sense = Literal["at most", "at least"]
+"""On which side of its bound a value has to be."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,8 @@ class TrialRecord:
         `test_loss`, the loss on the test data is `test:loss`.
         """
         taken = self.values if own is None else own
-        return {_label(m, taken): m for m in sorted(self.measurements, key=lambda m: m.step)}
+        told = (m for m in self.measurements if m.phase != Phase.SENSITIVITY)  # curves are no columns
+        return {label(m.phase, m.metric, taken): m for m in sorted(told, key=lambda m: m.step)}
 
     def to_trial(self) -> Trial:
         """The trial as an agent sees it: with what the search measured."""
@@ -84,12 +88,12 @@ _SPELLED = {Phase.LATENCY: "", Phase.CERTIFICATE: "certified_"}
 """How the names of a phase begin in tables where it is not the phase's own name."""
 
 
-def _label(m: Measurement, own: Collection[str]) -> str:
-    """What tables call a measurement, beside the metrics `own` of the search."""
-    if m.phase == Phase.SEARCH:
-        return m.metric
-    name = _SPELLED.get(m.phase, f"{m.phase}_") + m.metric
-    return f"{m.phase}:{m.metric}" if name in own else name
+def label(phase: Phase, metric: str, own: Collection[str]) -> str:
+    """What tables call a metric of a phase, beside the metrics `own` of the search."""
+    if phase == Phase.SEARCH:
+        return metric
+    name = _SPELLED.get(phase, f"{phase}_") + metric
+    return f"{phase}:{metric}" if name in own else name
 
 
 @dataclass(frozen=True)
@@ -116,3 +120,46 @@ class ArtifactRecord:
     path: str
     sha256: str
     created: datetime
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What the network that is reported was held against: a limit of the budget, or the guarantee."""
+
+    text: str
+    """As the user wrote it: `macs <= 50%`."""
+    metric: str
+    phase: Phase
+    """In which the trial has a measurement of the metric: final if it was counted or measured, certificate if timed."""
+    sense: Sense
+    bound: float
+    """The most or least that the metric may be, in its unit."""
+    value: float
+    """What it was."""
+
+    def exceeded(self, trial: TrialRecord) -> float | None:
+        """By how much a trial's network breaks the rule, in the metric's unit, at most 0 if it keeps it.
+
+        None where that was not measured: a network is timed only if nothing better keeps the limit. What was not
+        finished counts as the search had it.
+        """
+        measured = trial.values_of(self.phase)
+        if self.phase is Phase.FINAL:
+            measured = {**trial.values, **measured}
+        if self.metric not in measured:
+            return None
+        over = measured[self.metric] - self.bound
+        return over if self.sense == "at most" else -over
+
+
+@dataclass(frozen=True)
+class ConclusionRecord:
+    """The trial that was reported as a study's winner, and the rules that its network keeps."""
+
+    id: int
+    study_id: int
+    trial_id: int
+    concluded: datetime
+    notes: tuple[str, ...]
+    """What a reader of the study's figures should know."""
+    rules: tuple[Rule, ...]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 import sqlalchemy as sa
 
 from automl.store import schema
@@ -34,7 +32,9 @@ def _delete(connection: sa.Connection, study_id: int) -> None:
     trials = sa.select(schema.trial.c.id).where(schema.trial.c.study_id == study_id)
     for table in (schema.measurement, schema.attempt):
         connection.execute(table.delete().where(table.c.trial_id.in_(trials)))
-    for table in (schema.artifact, schema.trial, schema.lease):
+    concluded = sa.select(schema.conclusion.c.id).where(schema.conclusion.c.study_id == study_id)
+    connection.execute(schema.rule.delete().where(schema.rule.c.conclusion_id.in_(concluded)))
+    for table in (schema.artifact, schema.conclusion, schema.trial, schema.lease):
         connection.execute(table.delete().where(table.c.study_id == study_id))
     connection.execute(schema.study.delete().where(schema.study.c.id == study_id))
 
@@ -45,11 +45,12 @@ def _forget_projection(store: Store, name: str, study_id: int) -> None:
     trial = schema.trial.c
     query = sa.select(trial.agent, trial.seed).where(trial.study_id == study_id).distinct()
     lanes = store.database.reading(lambda connection: connection.execute(query).all())
+    shown = [name, *(lane_name(name, agent, seed) for agent, seed in lanes)]
     optuna = open_optuna_storage(store.url)
     try:
-        for agent, seed in lanes:
-            with suppress(KeyError):  # nothing of it was shown yet
-                optuna.delete_study(optuna.get_study_id_from_name(lane_name(name, agent, seed)))
+        for other in optuna.get_all_studies():
+            if other.study_name in shown or other.study_name.startswith(f"{name}: "):  # a front of the dashboard's
+                optuna.delete_study(other._study_id)
     finally:
         optuna.remove_session()
         optuna.engine.dispose()

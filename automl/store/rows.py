@@ -28,7 +28,7 @@ def read_study(connection: sa.Connection, name: str, where: sa.ColumnElement[boo
         row = connection.execute(sa.select(schema.study).where(where)).one_or_none()
         if row is None:
             return None
-        record = StudyRecord(**row._mapping)
+        record = study_record(row)
         require_readable(record.config)
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         called = connection.scalar(sa.select(schema.study.c.name).where(where))
@@ -39,6 +39,11 @@ def read_study(connection: sa.Connection, name: str, where: sa.ColumnElement[boo
     return record
 
 
+def study_record(row: Any) -> StudyRecord:
+    """A row of `study`."""
+    return StudyRecord(**{key: value for key, value in row._mapping.items() if key not in ("objective", "direction")})
+
+
 def require_readable(config: Any) -> None:
     """Raise whatever reading raises unless `config`, of a database or a file of anybody's, is that of a study."""
     for knob in config.get("knobs", ()):
@@ -46,6 +51,12 @@ def require_readable(config: Any) -> None:
     Goal(**config.get("goal", {"metric": "any", "direction": "maximize"}))
     for limit in config.get("limits", {}).values():
         finite(limit, "a limit")
+
+
+def goal_columns(config: Mapping[str, Any]) -> dict[str, str | None]:
+    """The columns of a study that say again what its configuration does, for queries."""
+    goal = config.get("goal", {})
+    return {"objective": goal.get("metric"), "direction": goal.get("direction")}
 
 
 def read_trials(connection: sa.Connection, where: sa.ColumnElement[bool]) -> list[TrialRecord]:

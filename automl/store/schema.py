@@ -1,4 +1,5 @@
-"""The tables: study, trial, measurement (long format, so that a new metric is no migration), artifact, attempt, lease.
+"""The tables: study, trial, measurement (long format, so that a new metric is no migration), artifact, attempt, lease,
+conclusion and rule (which trial was reported, and what it keeps to).
 
 They are the record. Optuna's tables, in the same database, are a view of them (`optuna_projection`); no name is
 in both. Names and JSON go in, never a pickle. Of what is named only what is trusted is run (`automl.study.trust`).
@@ -10,9 +11,10 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
+from automl.store.meanings import ITSELF, TABLES
 from automl.util.file_names import LONGEST
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Written to `automl_schema` when the tables are made, and checked whenever they are opened. A change of the tables
 raises it, and is a file in `automl/store/migrations/versions`."""
 
@@ -84,6 +86,9 @@ study = sa.Table(
     sa.Column("created", UTCDateTime, nullable=False),
     # By which the user who started it knows it (`seals`); NULL of one that comes from elsewhere.
     sa.Column("seal", sa.String(64)),
+    # The metric that is improved and its direction, as the configuration has them: views join by them.
+    sa.Column("objective", sa.String(200)),
+    sa.Column("direction", sa.String(8)),
 )
 
 trial = sa.Table(
@@ -118,7 +123,7 @@ measurement = sa.Table(
     "measurement",
     metadata,
     sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
-    sa.Column("trial_id", sa.ForeignKey("trial.id"), nullable=False, index=True),
+    sa.Column("trial_id", sa.ForeignKey("trial.id"), nullable=False),
     sa.Column("metric", sa.String(200), nullable=False),
     sa.Column("step", sa.BigInteger, nullable=False),
     sa.Column("value", sa.Double, sa.CheckConstraint(f"value {_FINITE}"), nullable=False),
@@ -128,6 +133,8 @@ measurement = sa.Table(
     sa.Column("device", sa.String(200), nullable=False),
     # When in the study it was measured (`automl.types.Phase`); agents are told those of the search.
     sa.Column("phase", sa.String(16), nullable=False, server_default="search"),
+    # The last step of a metric in a phase is one look, which the columns of `trial_summary` take (`views`).
+    sa.Index("measurement_of", "trial_id", "phase", "metric", "step"),
 )
 
 artifact = sa.Table(
@@ -140,6 +147,34 @@ artifact = sa.Table(
     sa.Column("path", sa.Text, nullable=False),
     sa.Column("sha256", sa.String(64), nullable=False),
     sa.Column("created", UTCDateTime, nullable=False),
+)
+
+# Each time that another trial was reported as a study's winner; the last is the one that counts.
+conclusion = sa.Table(
+    "conclusion",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("study_id", sa.ForeignKey("study.id"), nullable=False, index=True),
+    sa.Column("trial_id", sa.ForeignKey("trial.id"), nullable=False),
+    sa.Column("concluded", UTCDateTime, nullable=False),
+    # What a reader of the study's figures should know, a line each.
+    sa.Column("notes", sa.Text, nullable=False),
+)
+
+# What that trial's network was held against, a row a rule: each limit of the budget, and the guarantee.
+rule = sa.Table(
+    "rule",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("conclusion_id", sa.ForeignKey("conclusion.id"), nullable=False, index=True),
+    # As the user wrote it.
+    sa.Column("text", sa.Text, nullable=False),
+    # What was held against it: a metric of the trial's measurements in a phase, at most or at least the bound.
+    sa.Column("metric", sa.String(200), nullable=False),
+    sa.Column("phase", sa.String(16), nullable=False),
+    sa.Column("sense", sa.String(8), nullable=False),
+    sa.Column("bound", sa.Double, sa.CheckConstraint(f"bound {_FINITE}"), nullable=False),
+    sa.Column("value", sa.Double, sa.CheckConstraint(f"value {_FINITE}"), nullable=False),
 )
 
 # Attempts that ended without an outcome: the worker was lost, or the driver died.
@@ -174,3 +209,8 @@ lease = sa.Table(
     # For how long its holder may be silent: a quarter of that lies between two renewals.
     sa.Column("length_s", sa.Double, nullable=False, server_default="60"),
 )
+
+for table in metadata.tables.values():  # so that a database of PostgreSQL and this description agree
+    table.comment = TABLES[table.name][ITSELF]
+    for column in table.c:
+        column.comment = TABLES[table.name][column.name]

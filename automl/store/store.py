@@ -20,11 +20,13 @@ from automl.store.errors import StoreError, StudyExistsError, StudyNotFoundError
 from automl.store.records import ArtifactRecord, AttemptRecord, StudyRecord, TrialRecord
 from automl.store.rows import (
     clean,
+    goal_columns,
     measurement_rows,
     now,
     plain,
     read_study,
     read_trials,
+    study_record,
     trial_record,
     within,
 )
@@ -121,6 +123,7 @@ class Store:
             "code_version": clean(code_version),
             "environment": plain(environment),
             "created": now(),
+            **goal_columns(config),
         }
         row = self.database.writing(
             lambda connection: writes.added(connection, schema.study, values, ("name", "created"))
@@ -130,7 +133,7 @@ class Store:
                 f"there is a study {name!r} in {self.name}. Go on with `automl resume {name}`, or give the new one "
                 f"another name"
             )
-        return StudyRecord(**row._mapping)
+        return study_record(row)
 
     def study(self, name: str) -> StudyRecord:
         """The study of this name; `StudyNotFoundError` offers the nearest name."""
@@ -175,7 +178,7 @@ class Store:
         }
 
         def add(connection: sa.Connection) -> Any:
-            self._check(connection, study_id)
+            self.check(connection, study_id)
             return writes.added(connection, schema.trial, values, ("study_id", "agent", "seed", "number", "started"))
 
         try:
@@ -305,7 +308,7 @@ class Store:
 
         def add(connection: sa.Connection) -> None:
             row = writes.require(connection, self.name, schema.trial, trial_id)
-            self._check(connection, row.study_id, adding=True)
+            self.check(connection, row.study_id, adding=True)
             m = schema.measurement
             last = sa.select(m).where(m.c.trial_id == trial_id).order_by(m.c.id.desc()).limit(len(rows))
             # If they are the last there are, they were written before a connection was lost, or add nothing.
@@ -355,7 +358,7 @@ class Store:
             writes.require(connection, self.name, schema.study, study_id)
             if trial_id is not None:
                 writes.require(connection, self.name, schema.trial, trial_id)
-            self._check(connection, study_id, adding=True)
+            self.check(connection, study_id, adding=True)
             same = sa.and_(*(schema.artifact.c[key] == value for key, value in values.items()))
             there = connection.execute(sa.select(schema.artifact).where(same)).one_or_none()
             return there or connection.execute(schema.artifact.insert().values(values).returning(schema.artifact)).one()
@@ -374,7 +377,7 @@ class Store:
 
     # -- within a transaction --------------------------------------------------------------------------------------
 
-    def _check(self, connection: sa.Connection, study_id: int, *, adding: bool = False) -> None:
+    def check(self, connection: sa.Connection, study_id: int, *, adding: bool = False) -> None:
         """Raise if the study is another's to write."""
         leases.check(connection, self.name, study_id, self._tokens.get(study_id), adding=adding)
 
@@ -387,7 +390,7 @@ class Store:
 
     def _require_running(self, connection: sa.Connection, row: Any) -> None:
         """Raise unless this store may close the trial."""
-        self._check(connection, row.study_id)
+        self.check(connection, row.study_id)
         if row.state != TrialState.RUNNING.value:
             raise StoreError(
                 f"trial {row.number} of {row.agent}/{row.seed} in {self.name} is closed already ({row.state}), "

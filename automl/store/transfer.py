@@ -1,10 +1,11 @@
 """Studies as a file that any database of ours takes in: lines of JSON, compressed. And a copy of an SQLite file in use.
 
 The first line says what the file is; then each study is followed by its trials, in the order in which they were opened,
-each with its measurements and attempts, and by its artifacts; the last line counts the lines before it and has their
-SHA-256. Ids are a database's own and are left out, so that two databases which hold the same write the same bytes. What
-is derived (Optuna's tables) or of the moment (who drives a study) is left out too. The first line names the version of
-the tables that the file was written from, so that one of an earlier version is migrated as it is read.
+each with its measurements and attempts, by its artifacts, and by what it concluded; the last line counts the lines
+before it and has their SHA-256. Ids are a database's own and are left out, so that two databases which hold the same
+write the same bytes. What is derived (Optuna's tables) or of the moment (who drives a study) is left out too. The first
+line names the version of the tables that the file was written from, so that one of an earlier version is migrated as it
+is read.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from automl.store import schema, sqlite_files
 from automl.store.errors import StoreError, StudyExistsError, StudyNotFoundError
 from automl.store.foreign_lines import MOST_GB, OMITTED, WITHIN, next_line, parsed, require_fitting, require_small
 from automl.store.prefixes import phase_and_metric
-from automl.store.rows import require_readable
+from automl.store.rows import goal_columns, require_readable
 from automl.store.seals import unsealed
 from automl.store.store import Store
 from automl.util.file_names import file_name
@@ -135,6 +136,15 @@ def lines(connection: sa.Connection, studies: Sequence[int]) -> Iterator[dict[st
         for artifact in connection.execute(query).all():
             trial = None if artifact.trial_id is None else _lane_place(connection, artifact.trial_id)
             yield {"artifact": {**_plain(artifact, OMITTED[schema.artifact]), "trial": trial}}
+        yield from _conclusion_lines(connection, study_id)
+
+
+def _conclusion_lines(connection: sa.Connection, study_id: int) -> Iterator[dict[str, Any]]:
+    c, r = schema.conclusion.c, schema.rule.c
+    for row in connection.execute(sa.select(schema.conclusion).where(c.study_id == study_id).order_by(c.id)).all():
+        rules = connection.execute(sa.select(schema.rule).where(r.conclusion_id == row.id).order_by(r.id))
+        line = _plain(row, OMITTED[schema.conclusion]) | {"trial": _lane_place(connection, row.trial_id)}
+        yield {"conclusion": {**line, "rules": [_plain(rule, OMITTED[schema.rule]) for rule in rules]}}
 
 
 def _trial_lines(connection: sa.Connection, study_id: int) -> Iterator[dict[str, Any]]:
@@ -249,11 +259,12 @@ class Import:
             if len(self._trials) == _BATCH:
                 self._write_trials()
         elif kind == "artifact":
-            require_fitting(schema.artifact, values)
-            self._write_trials()
-            trial = None if values["trial"] is None else self._ids[tuple(values.pop("trial"))]
-            row = {key: value for key, value in values.items() if key != "trial"}
-            self._insert(schema.artifact, [{**row, "study_id": self._study, "trial_id": trial}])
+            self._take_row(schema.artifact, values)
+        elif kind == "conclusion":
+            for rule in values["rules"]:
+                require_fitting(schema.rule, rule)
+            made = self._take_row(schema.conclusion, values)
+            self._insert(schema.rule, [{**rule, "conclusion_id": made} for rule in values["rules"]])
         elif kind == "study":
             self._end_study()
             self._begin_study(values)
@@ -278,7 +289,7 @@ class Import:
         config = {**config, "name": name} if "name" in config else config
         require_readable(config)
         self._check(config)
-        row = {**values, "name": name, "config": config, "seal": self._seal(name, config)}
+        row = {**values, "name": name, "config": config, "seal": self._seal(name, config), **goal_columns(config)}
         (self._study,) = self._insert(schema.study, [row])
         self.names.append(name)
 
@@ -289,6 +300,15 @@ class Import:
             repeat = trial.update().where(trial.c.id == self._ids[place]).values(repeat_of=self._ids[tuple(of)])
             self._connection.execute(repeat)
         self._ids, self._repeats = {}, {}
+
+    def _take_row(self, table: sa.Table, values: Mapping[str, Any]) -> int:
+        """Insert what a study has beside its trials, and which may belong to one of them; its id here."""
+        require_fitting(table, values)
+        self._write_trials()
+        trial = None if values["trial"] is None else self._ids[tuple(values["trial"])]
+        row = {key: value for key, value in values.items() if key not in WITHIN[table]}
+        (made,) = self._insert(table, [{**row, "study_id": self._study, "trial_id": trial}])
+        return made
 
     def _write_trials(self) -> None:
         if not self._trials:

@@ -2,89 +2,79 @@
 
 from __future__ import annotations
 
-import math
+import csv
+import io
+import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from automl.errors import ConfigError, ExportError
-from automl.store.store import Store
-from automl.util.columns import printable
+from automl.store.store import Store, open_store
+from automl.store.trial_query import chosen, column_named
+from automl.store.trial_rows import TrialRows, recorded_trials
+from automl.util.columns import fitted, terminal_width
 from automl.util.names import nearest
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_FIXED = ("agent", "seed", "number", "state", "reason", "started", "finished", "wall_s", "finish_order", "repeated")
+READABLE = ("agent", "seed", "number", "state")
+"""The columns that a table for reading begins with; those that say how and when come last."""
+LAST = ("wall_s", "started", "reason")
+TEXT = ("agent", "state", "reason", "started")
 
 
-def frame(store: Store, name: str) -> pd.DataFrame:
-    """The trials of the study `name`, one row a trial, by (agent, seed, number).
+def read_trials(storage: str | Path, study: str, *, where: str | None = None, sort: str | None = None) -> pd.DataFrame:
+    """The trials of a recorded study as a DataFrame, one row a trial: see `frame`.
+
+    `storage`: the database's URL, or the path of an SQLite file. `where`, `sort`: as of `automl trials`.
+    `StoreError`, `StudyNotFoundError`, `ConfigError`.
+    """
+    with open_store(storage, create=False) as store:
+        return frame(store, study, where, sort)
+
+
+def frame(store: Store, name: str, where: str | None = None, sort: str | None = None) -> pd.DataFrame:
+    """The trials of the study `name`, one row a trial, by (agent, seed, number) unless `sort` says otherwise.
 
     Columns: what every trial has (`started` and `finished` in UTC), then each metric (its last step, NaN where it
-    was not measured; of other phases than the search under such names as `final_accuracy`, see `TrialRecord.labelled`),
-    then each knob: "keep:<knob>" is the fraction of its channels or weights kept, "level:<knob>" the level of a knob of
-    another unit. `StudyNotFoundError` if there is no such study.
+    was not measured), then each knob (`recorded_trials`). `StudyNotFoundError` if there is no such study.
     """
+    return _frame(chosen(recorded_trials(store, name), where, sort))
+
+
+def _frame(trials: TrialRows) -> pd.DataFrame:
     import pandas as pd
 
-    study = store.study(name)
-    trials = store.trials(study.id)
-    own = {metric for trial in trials for metric in trial.values}
-    measured = [{name: m.value for name, m in trial.labelled(own).items()} for trial in trials]
-    metrics = list(dict.fromkeys(name for values in measured for name in values))
-    recorded = {knob["name"]: knob for knob in study.config.get("knobs", ())}
-    knobs = list(recorded or dict.fromkeys(knob for trial in trials for knob in trial.point))
-    labels = {knob: _label(recorded.get(knob), knob) for knob in knobs}
-    rows = [
-        {
-            "agent": trial.agent,
-            "seed": trial.seed,
-            "number": trial.number,
-            "state": trial.state.value,
-            "reason": trial.reason,
-            "started": trial.started,
-            "finished": trial.finished,
-            "wall_s": trial.wall_s,
-            "finish_order": trial.finish_order,
-            "repeated": trial.repeat_of is not None,
-            **values,
-            **{labels[knob][0]: level / labels[knob][1] for knob, level in trial.point.items() if knob in labels},
-        }
-        for trial, values in zip(trials, measured, strict=True)
-    ]
-    table = pd.DataFrame(rows, columns=[*_FIXED, *metrics, *(label for label, _ in labels.values())])
-    floats = dict.fromkeys(["wall_s", *metrics, *(label for label, _ in labels.values())], "float64")
+    table = pd.DataFrame(list(trials.rows), columns=list(trials.columns))
+    floats = dict.fromkeys(["wall_s", *trials.metrics, *trials.knobs], "float64")
     integers = {"seed": "int64", "number": "int64", "finish_order": "Int64"}
     times = dict.fromkeys(["started", "finished"], "datetime64[us, UTC]")
     return table.astype({**floats, **integers, **times, "repeated": "bool"})
 
 
-def _label(knob: Mapping[str, Any] | None, name: str) -> tuple[str, int]:
-    """The column of a knob and what its level is divided by."""
-    if knob is None or knob.get("unit", "channels") not in ("channels", "weights"):
-        return f"level:{name}", 1
-    return f"keep:{name}", knob.get("size") or knob["levels"][-1]
+def write_trials(
+    trials: TrialRows, format: str, out: str | Path | None = None, columns: Sequence[str] | None = None
+) -> None:
+    """Write trials to the file `out`, or to standard output.
 
-
-def write_trials(table: pd.DataFrame, format: str, out: str | Path | None = None) -> None:
-    """Write a `frame` to the file `out`, or to standard output.
-
-    "table" is for reading and leaves the knobs out; "csv", "json" (a list of objects) and "parquet" are complete.
-    `ConfigError` for another format, `ExportError` if the file cannot be written.
+    "table" is for reading and leaves out knobs and what is empty; "csv", "json" (a list of objects) and "parquet" are
+    complete, unless `columns` names those that are wanted. `ConfigError` for another format or column, `ExportError`
+    if the file cannot be written.
     """
-    writers: dict[str, Callable[[pd.DataFrame], bytes]] = {
-        "table": lambda t: printable(_readable(t), keep="\n").encode(),
-        "csv": lambda t: t.to_csv(index=False).encode(),
-        "json": lambda t: (
-            t.to_json(orient="records", date_format="iso", indent=1, double_precision=15) + "\n"
-        ).encode(),
-        "parquet": lambda t: t.to_parquet(index=False),
+    writers: dict[str, Callable[[TrialRows, Sequence[str] | None], bytes]] = {
+        "table": lambda t, c: readable(t, c, terminal_width() if out is None else None).encode(),
+        "csv": lambda t, c: _csv(t, c or t.columns),
+        "json": lambda t, c: _json(t, c or t.columns),
+        "parquet": lambda t, c: bytes(_frame(t)[list(c or t.columns)].to_parquet(index=False)),
     }
     if format not in writers:
         raise ConfigError(f"no format {format!r} for trials{nearest(format, writers)}")
-    content = writers[format](table)
+    wanted = None if columns is None else [column_named(column, trials.columns) for column in columns]
+    content = writers[format](trials, wanted)
     if out is not None:
         try:
             Path(out).write_bytes(content)
@@ -99,27 +89,46 @@ def write_trials(table: pd.DataFrame, format: str, out: str | Path | None = None
     stream.flush()
 
 
-def _readable(table: pd.DataFrame) -> str:
-    """Aligned columns, numbers rounded, what is missing left blank; without the knobs."""
-    hidden = [c for c in table.columns if c.startswith(("keep:", "level:"))] + [
-        "finished",
-        "finish_order",
-        "repeated",
-    ]
-    if table["reason"].isna().all():
-        hidden.append("reason")
-    shown = table.drop(columns=hidden)
-    shown["started"] = shown["started"].dt.strftime("%Y-%m-%d %H:%M:%S")
-    if "reason" in shown:
-        shown["reason"] = [text if isinstance(text, str) else "" for text in shown["reason"].str.slice(0, 60)]
-    for column in shown.select_dtypes("float64"):
-        shown[column] = [_number(value) for value in shown[column]]
-    text: str = shown.to_string(index=False)
-    return text + "\n"
+def _csv(trials: TrialRows, columns: Sequence[str]) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([[_plain(row.get(column)) for column in columns] for row in trials.rows])
+    return text.getvalue().encode()
 
 
-def _number(value: float) -> str:
-    """Counts whole and in groups of three, anything else to four digits."""
-    if math.isnan(value):
+def _json(trials: TrialRows, columns: Sequence[str]) -> bytes:
+    rows = [{column: _plain(row.get(column)) for column in columns} for row in trials.rows]
+    lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    return f"[\n{lines}\n]\n".encode()
+
+
+def _plain(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+def readable(trials: TrialRows, columns: Sequence[str] | None = None, width: int | None = None) -> str:
+    """Trials in lines of at most `width`: numbers rounded, with their standard errors; what is missing left blank.
+
+    Of columns that are not named those are left out in which nothing stands.
+    """
+    if columns is None:
+        offered = (*READABLE, *trials.metrics, *LAST)
+        columns = [c for c in offered if c in READABLE or any(row.get(c) is not None for row in trials.rows)]
+    lines = [list(columns)]
+    for row, spreads in zip(trials.rows, trials.spreads, strict=True):
+        lines.append([_cell(row.get(column), spreads.get(column)) for column in columns])
+    left = [i for i, column in enumerate(columns) if column in TEXT]
+    return fitted(lines, width, left) + "\n"
+
+
+def _cell(value: Any, spread: float | None) -> str:
+    """Counts whole and in groups of three, anything else to four digits, with its spread to two."""
+    if value is None:
         return ""
-    return f"{value:,.0f}" if value.is_integer() and abs(value) >= 1000 else f"{value:.4g}"
+    if isinstance(value, datetime):
+        return value.isoformat(" ", "seconds")[:19]
+    if isinstance(value, float):
+        text = f"{value:,.0f}" if value.is_integer() and abs(value) >= 1000 else f"{value:.4g}"
+        return text if spread is None else f"{text} ±{spread:.2g}"
+    return str(value)

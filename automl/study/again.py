@@ -14,8 +14,8 @@ from automl.config.study import StudyConfig
 from automl.errors import ConfigError, StudyError
 from automl.store import Store, copy_search
 from automl.study.prelude import SPARSE
-from automl.study.study import BASE
 from automl.study.trust import trusted_config
+from automl.types import BASE
 
 
 def again(

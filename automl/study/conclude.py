@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,33 +14,18 @@ from automl.config.training import StageOptions
 from automl.errors import BudgetError
 from automl.evaluation.certify import certificate, certified
 from automl.measures import compare_latency, peak_activation_bytes
-from automl.store import TrialRecord
+from automl.store import OptunaProjection, TrialRecord, conclude_study
+from automl.study.cautions import cautions
 from automl.study.finishing import finish, reported_network, reported_plan, reported_point, was_trained
-from automl.study.study import BASE, Study, final
-from automl.types import Measurement, Phase, Say, in_phase, silent
+from automl.study.rules import rules_kept
+from automl.study.selection import Row, table_rows
+from automl.study.study import Study
+from automl.types import BASE, Measurement, Phase, Say, in_phase, silent
 from automl.util.fingerprint import fingerprint
 from search_spaces import Plan
 
 CANDIDATES = 10
 """How many of the best networks are timed in search of one that keeps a limit on latency."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One kind of network in the table: the original, or the best of one agent for each of its seeds."""
-
-    agent: str
-    best: tuple[TrialRecord, ...]
-    """The best trial of each seed that has one."""
-    trials: int
-    """Trials of the agent, over all seeds."""
-    wall_s: float
-    """Time spent on them."""
-
-    def shown(self, study: Study) -> TrialRecord:
-        """The best of the best: the one whose latency is measured."""
-        goal = study.config.goal
-        return max(self.best, key=lambda record: goal.utility(final(record, goal.metric)))
 
 
 @dataclass(frozen=True)
@@ -57,7 +43,7 @@ class Results:
 
 
 def conclude(study: Study, say: Say = silent) -> Results:
-    """Rebuild the winner, certify it, measure what has not been measured yet, and record that.
+    """Rebuild the winner, certify it, measure what has not been measured yet, and record that and which it is.
 
     Test metrics are measured on the best trial of each lane, latency and peak memory on the best of each agent,
     each once: when they are in the database they are not measured again. `BudgetError` if no network keeps the
@@ -67,13 +53,17 @@ def conclude(study: Study, say: Say = silent) -> Results:
     winner, network = certified_winner(study, say)
     rows = _rows(study)
     _measure_test(study, [record for row in rows for record in row.best], say)
-    notes = _measure_speed(study, [row.shown(study) for row in rows], say)
+    notes = _measure_speed(study, [row.shown(study.config.goal) for row in rows], say)
     table = study.setup.latency_table
     if table is not None and table.unsteady:
         notes = (*notes, table.unsteady)
     rows = _rows(study)
     winner = next(record for row in rows for record in row.best if record.id == winner.id)
-    return Results(rows, winner, network, reported_plan(study, winner.point), notes)
+    notes = (*cautions(study, winner, rows[0].best[0]), *notes)
+    concluded = conclude_study(study.store, winner.id, rules_kept(study, winner), notes)
+    with closing(OptunaProjection.of(study.store, study.record)) as projection:
+        projection.conclude()
+    return Results(rows, winner, network, reported_plan(study, winner.point), concluded.notes)
 
 
 def certified_winner(study: Study, say: Say = silent) -> tuple[TrialRecord, nn.Module]:
@@ -178,15 +168,10 @@ def reported(record: TrialRecord) -> dict[str, Measurement]:
 
 
 def _rows(study: Study) -> tuple[Row, ...]:
-    rows = []
     lanes = [(BASE, 0), *((agent.name, seed) for agent, seed in study.config.lanes)]
-    for agent in dict.fromkeys(name for name, _ in lanes):
-        trials = study.store.trials(study.record.id, agent=agent)
-        bests = (study.best(agent, seed) for name, seed in lanes if name == agent)
-        best = tuple(record for record in bests if record is not None)
-        if best:
-            rows.append(Row(agent, best, len(trials), sum(trial.wall_s or 0.0 for trial in trials)))
-    return tuple(rows)
+    trials = [study.store.trials(study.record.id, agent=agent, seed=seed) for agent, seed in lanes]
+    bests = (study.best(agent, seed) for agent, seed in lanes)
+    return table_rows([lane for lane in trials if lane], [record for record in bests if record is not None])
 
 
 def _measure_test(study: Study, records: Sequence[TrialRecord], say: Say) -> None:

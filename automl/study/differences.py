@@ -7,13 +7,15 @@ from typing import Any
 
 FREE = ("trials", "runner", "folder", "artifacts", "data.root", "model.weights", "finish.stages.rewind_to")
 """What may differ when a study is resumed. Weights and folder are where files lie; what the networks hold is bound."""
+TOLD = ("shares",)
+"""What follows from the rest and is recorded for readers alone; earlier versions did not."""
 
 
 def first_differences(recorded: Mapping[str, Any], wanted: Mapping[str, Any], *, limit: int = 3) -> list[str]:
     """The first keys, with both values, in which two recorded configurations differ, `FREE` ones apart."""
     old, new = dict(_flat(recorded)), dict(_flat(wanted))
     keys = [key for key in dict.fromkeys((*old, *new)) if old.get(key) != new.get(key)]
-    bound = [key for key in keys if not any(key == free or key.startswith(free + ".") for free in FREE)]
+    bound = [key for key in keys if not any(key == free or key.startswith(free + ".") for free in (*FREE, *TOLD))]
     return [f"{key} (recorded {old.get(key)!r}, now {new.get(key)!r})" for key in bound[:limit]]
 
 

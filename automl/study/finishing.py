@@ -23,11 +23,11 @@ from automl.measures.counts import COUNTED
 from automl.store import ArtifactRecord, TrialRecord
 from automl.study.artifacts import artifacts_folder, file_of, read_plan, read_weights, write_weights
 from automl.study.stages import Cut, cut_greedily, cut_towards, prune_in_stages, stages
-from automl.study.study import BASE, Study
+from automl.study.study import Study
 from automl.training.methods.base import Regulariser
 from automl.training.methods.growing_decay import GrowingDecay
 from automl.training.trainer import History
-from automl.types import Measurement, Phase, Say, in_phase, silent
+from automl.types import BASE, Measurement, Phase, Say, in_phase, silent
 from search_spaces import ChannelsStep, Plan, Point
 
 WEIGHTS = "trained weights"

@@ -20,6 +20,7 @@ from automl.export.subject import largest_difference, run_module
 from automl.measures.counts import COUNTED
 from automl.measures.latency_model import LatencyTable, measure_latency_table
 from automl.study.loading import load_early, load_problem
+from automl.study.shares import shares
 from automl.tasks.base import DIVERGENCE
 from automl.tasks.objectives import WEIGHED
 from automl.tasks.problem import Problem
@@ -170,6 +171,7 @@ class Setup:
             "knobs": knobs,
             "goal": asdict(self.config.goal),
             "limits": self.limits,
+            "shares": shares(self.space),
             **({"latency_table": self.latency_table.to_record()} if self.latency_table else {}),
         }
 

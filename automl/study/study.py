@@ -25,18 +25,25 @@ from automl.evaluation.certify import certified
 from automl.lanes.progress import Progress
 from automl.lanes.session import Lanes, Observer, Proposer, Session
 from automl.runners import Runner, SerialRunner
-from automl.store import LiveProjection, OptunaProjection, Store, StudyNotFoundError, StudyRecord, TrialRecord
+from automl.store import (
+    LiveProjection,
+    OptunaProjection,
+    Store,
+    StudyNotFoundError,
+    StudyRecord,
+    TrialRecord,
+    conclusion,
+)
 from automl.study.differences import first_differences
+from automl.study.error_curves import record_curves
 from automl.study.prelude import keep_start, starting_network
+from automl.study.selection import best_first, final
 from automl.study.setup import Setup
-from automl.tasks.metric import in_unit
 from automl.tasks.problem import Problem
-from automl.types import Phase, Say, silent
+from automl.types import BASE, Phase, Say, silent
+from automl.util.quantities import in_unit
 from automl.util.threads import pinned_threads
 from search_spaces import Knob, NetworkSpace, Point
-
-BASE = "base"
-"""The lane of the original network: one trial."""
 
 LONG_QUEUE = 100
 """More trials than that take Optuna seconds to add."""
@@ -133,6 +140,8 @@ class Study:
                 SerialRunner().run(base, self.setup.without_limits())
             if base.best(self.config.goal) is None:
                 raise StudyError(f"the original network cannot be evaluated: {base.finished[0].reason}")
+            if any(agents.uses_sensitivity(agent.name) for agent, _ in self.config.lanes):
+                record_curves(self.store, self.base(), self.setup.space.knobs, self.evaluator.sensitivity())
             self._run_lanes(Lanes(lanes))
             if progress and projection.behind > LONG_QUEUE:
                 progress.say(f"copying {projection.behind} trials into Optuna's tables")
@@ -215,7 +224,7 @@ class Study:
         if agent != BASE:
             refused = self._refused()
             trials = [record for record in self.guaranteed(trials) if record.point.key not in refused]
-        return next(iter(self._best_first(trials)), None)
+        return next(iter(best_first(trials, self.config.goal)), None)
 
     def finalists(self) -> list[TrialRecord]:
         """The trials that are to be finished: the original, the best of each lane, and of the best of all lanes as many
@@ -236,14 +245,6 @@ class Study:
     def _promise(self, record: TrialRecord) -> float:
         return record.to_trial().utility(self.config.goal)
 
-    def _best_first(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
-        """The finished ones of `records` by their final values; before any is finished, all as the search saw them."""
-        goal = self.config.goal
-        finished = [record for record in records if goal.metric in record.values_of(Phase.FINAL)]
-        if not finished:
-            return sorted(records, key=lambda record: -record.to_trial().utility(goal))
-        return sorted(finished, key=lambda record: -goal.utility(final(record, goal.metric)))
-
     def _refused(self) -> set[str]:
         """Keys of the Points whose networks exceed the limit on latency by their certificates."""
         term = self.config.parsed_budget.latency
@@ -263,6 +264,13 @@ class Study:
         base = self.base().values[metric]
         return [record for record in done if guarantee.keeps(final(record, metric), base, rate)]
 
+    def guaranteed_bound(self) -> float:
+        """The least or most that the guaranteed metric may be."""
+        guarantee = self.config.parsed_guarantee
+        assert guarantee is not None
+        rate = self.setup.problem.unit(guarantee.metric) == "%"
+        return guarantee.bound(self.base().values[guarantee.metric], rate)
+
     def ranking(self) -> list[TrialRecord]:
         """The trials of all lanes that keep the guarantee, best first, of several as good that of the first lane.
 
@@ -273,11 +281,12 @@ class Study:
         kept = self.guaranteed(records)
         if not kept:
             raise StudyError(self._why_none(records))
-        return self._best_first(kept)
+        return best_first(kept, self.config.goal)
 
-    def winner(self) -> TrialRecord:
-        """The first of `ranking`."""
-        return self.ranking()[0]
+    def winner(self) -> TrialRecord | None:
+        """The trial that was reported, as it is on record; None before the study has concluded."""
+        concluded = conclusion(self.store, self.record.id)
+        return None if concluded is None else self.store.trial(concluded.trial_id)
 
     def _why_none(self, records: Sequence[TrialRecord]) -> str:
         guarantee = self.config.parsed_guarantee
@@ -309,12 +318,6 @@ def _distinct(records: Sequence[TrialRecord]) -> list[TrialRecord]:
     for record in records:
         first.setdefault(record.point.key, record)
     return list(first.values())
-
-
-def final(record: TrialRecord, metric: str) -> float:
-    """What the trial's network is worth on the validation data, or costs: as finished, or else as the search had it."""
-    finished = record.values_of(Phase.FINAL)
-    return finished[metric] if metric in finished else record.values[metric]
 
 
 class _Original:

@@ -131,11 +131,6 @@ def directed(metrics: Mapping[str, Any], objective: str | None, direction: Direc
     return {name: as_metric(name, given, direction if name == objective else None) for name, given in metrics.items()}
 
 
-def in_unit(value: float, unit: str) -> str:
-    """`value` as people read it: `91.20%` of a rate, `0.1234` of anything else."""
-    return f"{value:.2%}" if unit == "%" else f"{value:.4g}"
-
-
 def direction_of(name: str | None, metrics: Mapping[str, Any] | None) -> Direction | None:
     """The better direction of a metric of the user's, if it says so itself; None: it must be told."""
     name = name or ""

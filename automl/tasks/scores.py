@@ -71,6 +71,7 @@ class _Tally:
 
     def __init__(self, metric: Metric) -> None:
         self._value = metric.value
+        self._unit = metric.unit and "fraction"  # what people read in %
         self._rows: list[Tensor] = []
         """A value a sample [n], statistics [n, k], or the mean over a batch, a scalar."""
         self._account: Any = copy.deepcopy(metric.accumulator)
@@ -109,7 +110,7 @@ class _Tally:
             spread = _standard_error(float(each.var(correction=0)), len(each))
         if not math.isfinite(value):
             raise NotFiniteError(f"{name} is {value}")
-        return Measurement(name, value, n=sum(sizes), spread=spread, device=cpu_name())
+        return Measurement(name, value, self._unit, sum(sizes), spread, cpu_name())
 
 
 def _standard_error(variance: float, n: int) -> float | None:

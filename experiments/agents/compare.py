@@ -16,8 +16,8 @@ from statistics import fmean, stdev
 from scipy.stats import mannwhitneyu
 
 from automl.store import Store, StudyRecord, TrialRecord, open_store
-from automl.study.study import BASE, final
-from automl.types import Phase
+from automl.study.selection import final
+from automl.types import BASE, Phase
 
 
 def main() -> None:

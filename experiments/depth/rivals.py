@@ -27,9 +27,9 @@ from torch import nn
 from automl.config.study import StudyConfig
 from automl.store import TrialRecord, open_store
 from automl.study.finishing import reported_network
-from automl.study.study import BASE, Study
+from automl.study.study import Study
 from automl.tasks.objectives import COMPRESSION_REWARD, with_objective
-from automl.types import Measurement, Phase
+from automl.types import BASE, Measurement, Phase
 
 Row = dict[str, Any]
 QUALITY = ("accuracy", COMPRESSION_REWARD)

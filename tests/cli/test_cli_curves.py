@@ -94,7 +94,7 @@ def test_it_shows_keep_fractions_in_the_order_of_the_trials_and_every_agent(sear
         np.testing.assert_allclose(column, [trial.point[name] / size for name, size in sizes.items()])
     legends = [axes.get_legend() for axes in figure.axes if axes.get_legend() is not None]
     named = {text.get_text().split()[-1] for text in legends[0].get_texts()}
-    assert named == {"original", "uniform", "random", "amc"}
+    assert named == {"original", "uniform", "random", "amc", "finished"}
 
 
 def test_what_an_agent_told_has_a_panel_each(store, problem):

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 import automl.export
-from automl.store import open_store
-from automl.types import Phase
+from automl.store import conclude_study, conclusion, open_store
+from automl.types import Measurement, Phase
 from automl.zoo import load_model
 from tests.cli.conftest import DIGITS, TRIALS
 from tests.cli.conftest import automl as command
@@ -66,12 +66,32 @@ def test_the_pictures_lie_beside_the_database_and_are_on_record(searched):
     assert [(artifact.kind, artifact.path) for artifact in artifacts] == [("picture", str(p)) for p in pictures]
 
 
+def test_the_winner_is_on_record_and_is_the_one_that_is_exported(searched, copied, tmp_path):
+    with open_store(copied, create=False) as store:
+        study = store.study("amc-digits")
+        concluded = conclusion(store, study.id)
+        winner = store.trial(concluded.trial_id)
+        (rule,) = concluded.rules
+        assert f"* the winner: trial {winner.number} of {winner.agent}, seed 0" in searched[1].out
+        assert (rule.text, rule.metric, rule.phase, rule.sense) == ("macs <= 12%", "macs", Phase.FINAL, "at most")
+        assert rule.value == winner.values_of(Phase.FINAL)["macs"] <= rule.bound == study.config["limits"]["macs"]
+        finished = [t for t in store.trials(study.id) if t.agent != "base" and t.values_of(Phase.FINAL)]
+        other = next(trial for trial in finished if trial != winner)
+        conclude_study(store, other.id, ())
+    ran = command("export", "amc-digits", "--storage", copied, "--out", tmp_path / "w", "--format", "safetensors")
+    assert f"trial {other.number} of {other.agent}" in ran.out, "what is on record is not chosen anew"
+
+
 def test_optuna_sees_every_finished_trial(searched):
     import optuna
 
     storage = f"sqlite:///{searched[0]}"
     counts = {s.study_name: s.n_trials for s in optuna.get_all_study_summaries(storage)}
+    with open_store(searched[0], create=False) as store:
+        trials = store.trials(store.study("amc-digits").id)
+    finished = [trial for trial in trials if trial.agent != "base" and trial.values_of(Phase.FINAL)]
     assert counts == {
+        "amc-digits": len(finished),
         "amc-digits/base/0": 1,
         "amc-digits/uniform/0": 1,
         "amc-digits/random/0": TRIALS,
@@ -94,9 +114,10 @@ def test_a_finished_study_is_shown_again_and_nothing_is_measured_again(searched,
     again = command("resume", "amc-digits", "--storage", copied)
     assert again.code == 0
     assert record() == before
-    assert [line for line in again.out.splitlines() if "%" in line] == [
-        line for line in searched[1].out.splitlines() if "%" in line and not line.startswith("note")
-    ]
+    first, second = (
+        [line for line in ran.out.splitlines() if "%" in line or "note" in line] for ran in (searched[1], again)
+    )
+    assert second == first
 
 
 def test_more_trials_can_be_asked_for(copied):
@@ -127,7 +148,7 @@ def test_trials_are_written_in_every_format(searched, tmp_path):
         ran = command("trials", "amc-digits", "--storage", searched[0], "--format", name)
         assert ran.code == 0
         out[name] = ran.out
-    assert len(out["table"].splitlines()) == total + 1
+    assert len(out["table"].splitlines()) == total + 2
     assert len(out["csv"].splitlines()) == total + 1
     assert len(json.loads(out["json"])) == total
     ran = command(
@@ -136,6 +157,57 @@ def test_trials_are_written_in_every_format(searched, tmp_path):
     assert ran.code == 0
     table = pd.read_parquet(tmp_path / "t.parquet")
     assert len(table) == total and {"accuracy", "macs", "keep:stem.0"} <= set(table.columns)
+
+
+def test_what_a_search_found_is_shown_again_at_once(searched):
+    again = command("show", "amc-digits", "--storage", searched[0])
+    assert again.code == 0 and searched[1].out.startswith(again.out)
+    trial = command("show", "amc-digits", "winner", "--storage", searched[0])
+    assert "the winner, reported" in trial.out and "macs <= 12%: " in trial.out and "conv1.0" in trial.out
+    beside = command("compare", "amc-digits", "amc-digits", "--storage", searched[0])
+    assert beside.code == 0 and len(beside.out.splitlines()) == 4 and "macs <= 12%" in beside.out
+    ran = command("show", "amc-digits", "amc/0/99", "--storage", searched[0])
+    assert ran.code == 1 and "expected AGENT/SEED/NUMBER" in ran.err
+
+
+def test_trials_are_chosen_and_sorted(searched):
+    ran = command(
+        "trials",
+        "amc-digits",
+        "--storage",
+        searched[0],
+        "--where",
+        "macs <= 12% and agent = amc",
+        "--sort",
+        "-accuracy",
+        "--columns",
+        "number,accuracy",
+        "--format",
+        "csv",
+    )
+    accuracies = [float(line.split(",")[1]) for line in ran.out.splitlines()[1:]]
+    assert len(accuracies) == TRIALS and accuracies == sorted(accuracies, reverse=True)
+
+
+def test_a_trial_that_is_run_again_comes_to_the_same(searched):
+    with open_store(searched[0], create=False) as store:
+        before = store.trials(store.study("amc-digits").id)
+    stopped = next(trial for trial in before if trial.state == "stopped")
+    named = f"{stopped.agent}/0/{stopped.number}"
+    for trial, ended in (("winner", "it ended done"), (named, f"trial {named}: it ended stopped")):
+        ran = command("rerun", "amc-digits", trial, "--storage", searched[0])
+        assert ran.code == 0 and ended in ran.out and "different" not in ran.out, ran.out + ran.err
+    with open_store(searched[0], create=False) as store:
+        assert store.trials(store.study("amc-digits").id) == before
+
+
+def test_a_record_that_does_not_fit_is_told(copied):
+    with open_store(copied, create=False) as store:
+        study = store.study("amc-digits")
+        trial = store.trials(study.id, agent="uniform")[0]
+        store.add_measurements(trial.id, [Measurement("accuracy", 0.123, step=1)])
+    ran = command("rerun", "amc-digits", "uniform/0/0", "--storage", copied)
+    assert ran.code == 1 and "0.123" in ran.out and ran.out.rstrip().endswith("different")
 
 
 def test_studies_are_listed(searched):

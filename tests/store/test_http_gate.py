@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 import pytest
 
+from automl.dashboard.serving import dashboard_server
 from automl.store import open_store
-from automl.store.dashboard import dashboard_server
 from tests.kits.stores import add_trial, new_study
 
 

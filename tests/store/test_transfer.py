@@ -12,10 +12,13 @@ import pytest
 
 from agents import TrialState
 from automl.store import (
+    Rule,
     StoreError,
     StudyExistsError,
     StudyNotFoundError,
     backup_sqlite,
+    conclude_study,
+    conclusion,
     export_studies,
     import_studies,
     open_store,
@@ -64,6 +67,9 @@ def fill(store, rng: np.random.Generator, trials: int) -> None:
                 store.add_diagnostics(done[-1].id, {"noise": float(rng.random())})
                 store.add_artifact(study.id, done[-1].id, "onnx", "ü/model.onnx", "a" * 64)
         store.add_artifact(study.id, None, "picture", "kept.png", "b" * 64)
+        rules = [Rule(f"m{i} <= 50%", f"m{i}", Phase.FINAL, "at most", float(rng.choice(DOUBLES)), 0.5) for i in (0, 1)]
+        for trial in done[-2:]:
+            conclude_study(store, trial.id, rules, ["unsteady 🗜", "a second line"])
         store.open_trial(study.id, "left", 0, 0, point())
     new_study(store, "empty")
 
@@ -80,6 +86,8 @@ def content(store) -> list:
             told.append((t.finish_order, names.get(t.repeat_of), repr(t.measurements), t.attempts, t.diagnostics))
         told.append([(names[a.trial_id], a.number, a.reason, a.counted, a.ended) for a in store.attempts(study.id)])
         told.append([(a.kind, a.path, a.sha256, a.created, names.get(a.trial_id)) for a in store.artifacts(study.id)])
+        last = conclusion(store, study.id)
+        told.append(last and (names[last.trial_id], last.concluded, last.notes, repr(last.rules)))
     return told
 
 

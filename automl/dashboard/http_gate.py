@@ -17,6 +17,8 @@ Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 """A WSGI application."""
 
 READING = ("GET", "HEAD")
+FILES = "/artifacts/"
+"""Where the files of studies lie."""
 
 
 class Gate:
@@ -31,7 +33,7 @@ class Gate:
         """Answer a request, or refuse it."""
         refusal = self._refusal(environ["REQUEST_METHOD"], environ.get("HTTP_HOST", ""), environ.get("HTTP_ORIGIN"))
         if refusal is None:
-            return self._application(environ, _unframed(start_response))
+            return self._application(environ, _guarded(start_response, environ.get("PATH_INFO", "")))
         body = f"{refusal}\n".encode()
         start_response(
             "403 Forbidden", [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
@@ -65,10 +67,17 @@ class Gate:
         return True
 
 
-def _unframed(start_response: Callable[..., Any]) -> Callable[..., Any]:
-    """Have the answer shown in no frame of another page, whose user would click on what is not seen."""
+def _guarded(start_response: Callable[..., Any], path: str) -> Callable[..., Any]:
+    """Have the answer shown in no frame of another page, whose user would click on what is not seen.
+
+    A file that is shown is a page of its own: its scripts have no part in the dashboard, and it is for no other page.
+    """
 
     def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
-        return start_response(status, [*headers, ("X-Frame-Options", "SAMEORIGIN")], *error)
+        added = [("X-Frame-Options", "SAMEORIGIN")]
+        if path.startswith(FILES):
+            headers = [(name, value) for name, value in headers if name.lower() != "access-control-allow-origin"]
+            added.append(("Content-Security-Policy", "sandbox allow-scripts"))
+        return start_response(status, [*headers, *added], *error)
 
     return start

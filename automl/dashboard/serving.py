@@ -1,20 +1,16 @@
-"""Optuna Dashboard on our database, after its Optuna tables have been brought up to date."""
+"""Optuna Dashboard on our database: its Optuna tables are brought up to date first, and now and then after that."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from automl.store.errors import StoreError
-from automl.store.http_gate import Gate
-from automl.store.optuna_projection import OptunaProjection, open_optuna_storage, quiet_optuna
-from automl.store.store import Store, open_store
-
-logger = logging.getLogger(__name__)
+from automl.dashboard.http_gate import Gate
+from automl.dashboard.keeping_up import Keeper
+from automl.store import StoreError, open_optuna_storage, open_store, quiet_optuna
 
 
 def serve_dashboard(
@@ -41,49 +37,41 @@ def serve_dashboard(
 def dashboard_server(url: str | Path, host: str, port: int, *, writable: bool = False) -> WSGIServer:
     """A server of Optuna Dashboard for the database at `url`, which listens; port 0 takes any free one.
 
-    It answers pages of its own alone, and changes nothing unless it is `writable`. A study whose recorded
+    It answers pages of its own alone, and lets nobody change anything unless it is `writable`. A study whose recorded
     configuration does not name its knobs and goal is left out with a warning. `StoreError` if there is no such
     database, its Optuna tables cannot be written, or the port is taken.
     """
     with open_store(url, create=False) as store:
-        _bring_up_to_date(store)
         address = store.url
+    keeper = Keeper(address)
+    keeper.bring_up_to_date()
     import optuna_dashboard
 
-    application = Gate(optuna_dashboard.wsgi(open_optuna_storage(address)), host, writable=writable)
+    application = optuna_dashboard.wsgi(open_optuna_storage(address), artifact_store=keeper.files)
     try:
-        return make_server(host, port, application, server_class=_Server, handler_class=_QuietHandler)
+        gate = Gate(application, host, writable=writable)
+        server = make_server(host, port, gate, server_class=_Server, handler_class=_QuietHandler)
     except OSError as error:
         raise StoreError(
             f"the dashboard cannot listen on {host}:{port}: {error.strerror}. Try another --port or --host"
         ) from error
-
-
-def _bring_up_to_date(store: Store) -> None:
-    """Copy what is missing into Optuna's tables. A study that cannot be shown keeps no other from it; `StoreError` if
-    that is true of every one."""
-    failures, shown = [], 0
-    for study in store.studies():
-        try:
-            projection = OptunaProjection.of(store, study)
-        except StoreError as error:
-            logger.warning("%s", error)
-            continue
-        try:
-            projection.sync(strict=True)
-            shown += 1
-        except StoreError as error:
-            failures.append(error)
-    if failures and not shown:
-        raise failures[0]
-    for failure in failures:
-        logger.warning("%s", failure)
+    assert isinstance(server, _Server)
+    server.keeper = keeper
+    keeper.start()
+    return server
 
 
 class _Server(ThreadingMixIn, WSGIServer):
     """One thread a request: a browser opens several connections at once."""
 
     daemon_threads = True
+    keeper: Keeper
+
+    def server_close(self) -> None:
+        """Stop listening, and keeping up."""
+        super().server_close()
+        if hasattr(self, "keeper"):
+            self.keeper.stop()
 
 
 class _QuietHandler(WSGIRequestHandler):

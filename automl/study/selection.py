@@ -1,0 +1,105 @@
+"""Which trials of a study may be reported, and which are best, by what is on record of them. No network is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from agents import Goal
+from automl.store import ConclusionRecord, Store, StudyRecord, TrialRecord, conclusion
+from automl.store.lookup import Lane, best_searched, finished_trials, lanes
+from automl.types import BASE, Phase
+
+
+@dataclass(frozen=True)
+class Row:
+    """One kind of network in the table: the original, or the best of one agent for each of its seeds."""
+
+    agent: str
+    best: tuple[TrialRecord, ...]
+    """The best trial of each seed that has one."""
+    trials: int
+    """Trials of the agent, over all seeds."""
+    wall_s: float
+    """Time spent on them."""
+
+    def shown(self, goal: Goal) -> TrialRecord:
+        """The best of the best: the one whose latency is measured."""
+        return max(self.best, key=lambda record: goal.utility(final(record, goal.metric)))
+
+
+def final(record: TrialRecord, metric: str) -> float:
+    """What the trial's network is worth on the validation data, or costs: as finished, or else as the search had it."""
+    finished = record.values_of(Phase.FINAL)
+    return finished[metric] if metric in finished else record.values[metric]
+
+
+def best_first(records: Sequence[TrialRecord], goal: Goal) -> list[TrialRecord]:
+    """The finished ones of `records` by their final values; before any is finished, all as the search saw them."""
+    finished = [record for record in records if goal.metric in record.values_of(Phase.FINAL)]
+    if not finished:
+        return sorted(records, key=lambda record: -record.to_trial().utility(goal))
+    return sorted(finished, key=lambda record: -goal.utility(final(record, goal.metric)))
+
+
+def table_rows(lanes: Sequence[Sequence[TrialRecord]], bests: Collection[TrialRecord]) -> tuple[Row, ...]:
+    """A row an agent, in the order of the lanes, from the trials of each lane and the best trials that lanes have."""
+    chosen = {record.id for record in bests}
+    rows: dict[str, list[TrialRecord]] = {}
+    for lane in lanes:
+        rows.setdefault(lane[0].agent, []).extend(lane)
+    found = []
+    for agent, trials in rows.items():
+        best = tuple(record for record in trials if record.id in chosen)
+        if best:
+            found.append(Row(agent, best, len(trials), sum(trial.wall_s or 0.0 for trial in trials)))
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What a study came to, read from the database alone."""
+
+    study: StudyRecord
+    goal: Goal
+    rows: tuple[Row, ...]
+    """The original first, then the agents in the order in which they ran."""
+    winner: TrialRecord | None
+    concluded: ConclusionRecord | None
+    trained: bool
+    """Whether weights of the winner are kept in a file."""
+
+    @classmethod
+    def read(cls, store: Store, study: StudyRecord) -> Recorded:
+        """What is on record of `study`; the best of each lane keeps the rules that the winner was held against."""
+        goal = Goal(**study.config["goal"])
+        finished = finished_trials(store, study.id, goal.metric)
+        concluded = conclusion(store, study.id)
+        rows: dict[str, Row] = {}
+        for agent, seed, trials, wall_s in _in_order(study, lanes(store, study.id)):
+            ours = [record for record in finished if (record.agent, record.seed) == (agent, seed)]
+            allowed = (
+                best_first(_allowed(ours, concluded), goal) if ours else best_searched(store, study.id, agent, seed)
+            )
+            row = rows.get(agent, Row(agent, (), 0, 0.0))
+            rows[agent] = Row(agent, (*row.best, *allowed[:1]), row.trials + trials, row.wall_s + wall_s)
+        winner = None if concluded is None else store.trial(concluded.trial_id)
+        files = {artifact.trial_id for artifact in store.artifacts(study.id) if artifact.kind == "trained weights"}
+        keys = {record.point.key for record in finished if record.id in files}
+        trained = winner is not None and winner.point.key in keys
+        return cls(study, goal, tuple(row for row in rows.values() if row.best), winner, concluded, trained)
+
+
+def _in_order(study: StudyRecord, lanes: Sequence[Lane]) -> list[Lane]:
+    """The lanes as a study runs them: the original, the baselines, the agent; the seeds of each in a row."""
+    config = study.config
+    agent = (config.get("agent") or {}).get("name")
+    agents = [BASE, *(name for name in config.get("baselines") or () if name != agent)]
+    places = {name: i for i, name in enumerate(agents)} | {agent: len(agents) + 1}
+    return sorted(sorted(lanes), key=lambda lane: places.get(lane.agent, len(agents)))
+
+
+def _allowed(finished: Sequence[TrialRecord], concluded: ConclusionRecord | None) -> list[TrialRecord]:
+    """Those that break no rule as far as is known; the original always may be shown."""
+    rules = concluded.rules if concluded is not None else ()
+    return [t for t in finished if t.agent == BASE or all((rule.exceeded(t) or 0) <= 0 for rule in rules)]
