@@ -96,9 +96,7 @@ def test_a_segmentation_is_judged_by_its_overlap_over_the_whole_split(segmented)
 
 def test_the_table_has_its_metric(segmented):
     report = segmented.table()
-    assert (
-        " miou " in report and "test miou" in report and "accuracy" not in report.replace("pixel_accuracy", "")
-    )
+    assert " miou " in report and "test miou" in report and "accuracy" not in report.replace("pixel_accuracy", "")
     assert "% where 'miou drop <= 90%' is guaranteed" in report and " %" in report
 
 
