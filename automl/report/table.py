@@ -148,7 +148,10 @@ def _of(record: TrialRecord, phase: Phase, metric: str) -> Measurement | None:
 
 def _share(row: Row, metric: str, original: TrialRecord) -> str:
     value = _mean(row, metric)
-    return "-" if value is None else f"{short(value)} {value / final(original, metric):6.1%}"
+    whole = original.values.get(metric) if original.agent == BASE else None
+    if value is None or not whole:
+        return "-" if value is None else short(value)
+    return f"{short(value)} {value / whole:6.1%}"
 
 
 def _size(row: Row) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from agents import Goal
+from automl.errors import StudyError
 from automl.store import ConclusionRecord, Store, StudyRecord, TrialRecord, conclusion
 from automl.store.lookup import Lane, best_searched, finished_trials, lanes
 from automl.types import BASE, Phase
@@ -71,8 +72,17 @@ class Recorded:
 
     @classmethod
     def read(cls, store: Store, study: StudyRecord) -> Recorded:
-        """What is on record of `study`; the best of each lane keeps the rules that the winner was held against."""
-        goal = Goal(**study.config["goal"])
+        """What is on record of `study`; the best of each lane keeps the rules that the winner was held against.
+
+        `StudyError` if the record names no goal, or no trial is done yet.
+        """
+        try:
+            goal = Goal(**study.config["goal"])
+        except (KeyError, TypeError) as error:
+            raise StudyError(
+                f"study {study.name!r} has no {error} in its recorded configuration, so nothing of it is best. Use "
+                f"`automl trials {study.name}`"
+            ) from error
         finished = finished_trials(store, study.id, goal.metric)
         concluded = conclusion(store, study.id)
         rows: dict[str, Row] = {}
@@ -83,6 +93,8 @@ class Recorded:
             )
             row = rows.get(agent, Row(agent, (), 0, 0.0))
             rows[agent] = Row(agent, (*row.best, *allowed[:1]), row.trials + trials, row.wall_s + wall_s)
+        if not any(row.best for row in rows.values()):
+            raise StudyError(f"study {study.name!r} has no trial that is done yet: `automl resume {study.name}`")
         winner = None if concluded is None else store.trial(concluded.trial_id)
         files = {artifact.trial_id for artifact in store.artifacts(study.id) if artifact.kind == "trained weights"}
         keys = {record.point.key for record in finished if record.id in files}
