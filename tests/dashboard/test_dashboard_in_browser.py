@@ -71,7 +71,7 @@ def test_a_study_explains_itself_while_it_runs_and_after(shown):
         look(f"{lane}/trials?numbers={number}", "The winner of told.")
         front = page.js(told)
         marked = [
-            t for t in front["trials"] if any((a["key"], a["value"]) == ("reported", "true") for a in t["user_attrs"])
+            t for t in front["trials"] if any((a["key"], a["value"]) == ("reported", "True") for a in t["user_attrs"])
         ]
         assert [t["values"] for t in marked] == [[0.96, winner.values["macs"]]]
         assert marked[0]["trial_id"] in {t["trial_id"] for t in front["best_trials"]}
