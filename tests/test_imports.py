@@ -37,11 +37,23 @@ WALLS = {
     "botorch": ("agents/",),
     "gpytorch": ("agents/",),
     "onnx": ("automl/export/",),
-    "onnxruntime": ("automl/export/",),
+    "onnxruntime": ("automl/export/", "automl/measures/backends/"),
+    "openvino": ("automl/measures/backends/",),
     **dict.fromkeys(("timm", "torchvision", "transformers"), ("automl/zoo/hubs/",)),
 }
 """Library, or part of one -> the folders that may import it."""
-ON_USE = {"botorch", "gpytorch", "matplotlib", "onnx", "onnxruntime", "optuna", "optuna_dashboard", "pandas", "sklearn"}
+ON_USE = {
+    "botorch",
+    "gpytorch",
+    "matplotlib",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "optuna",
+    "optuna_dashboard",
+    "pandas",
+    "sklearn",
+}
 """Libraries slow to load: imported inside the function that needs them."""
 
 

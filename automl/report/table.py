@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
 from automl.config.latency import PREDICTED
-from automl.evaluation.certify import certified
+from automl.evaluation.certify import HIGH, certified
 from automl.measures.counts import shown
 from automl.report.pictures import fraction_kept, picture_path, record_picture
 from automl.store import TrialRecord
@@ -95,15 +95,17 @@ def _kept(study: Study, winner: TrialRecord) -> str:
     term, table = study.config.parsed_budget.latency, study.setup.latency_table
     if term is not None and table is not None:
         predicted = final(winner, PREDICTED)
+        timed = winner.values_of(Phase.CERTIFICATE)
         taken = (
-            winner.values_of(Phase.CERTIFICATE)[certified(term)],
+            timed[certified(term)],
+            timed.get(certified(term) + HIGH, timed[certified(term)]),
             term.value,
             predicted / table.original_ms if term.relative else predicted,
         )
-        measured, allowed, promised = (f"{part:.1%}" if term.relative else f"{part:.3g} ms" for part in taken)
+        measured, highest, allowed, promised = (f"{part:.1%}" if term.relative else f"{part:.3g} ms" for part in taken)
         text += (
-            f" and timed beside the original (batch {table.options.batch}, threads {table.options.threads}): "
-            f"{measured} of {allowed} allowed, {promised} predicted"
+            f" and timed on {term.backend} beside the original (batch {table.options.batch}, threads "
+            f"{table.options.threads}): {measured}, at most {highest} of {allowed} allowed, {promised} predicted"
         )
     guarantee = study.config.parsed_guarantee
     if guarantee is not None:

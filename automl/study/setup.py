@@ -11,14 +11,16 @@ import torch
 from torch import nn
 
 from automl.config.budget import require_fitting
-from automl.config.latency import PREDICTED, LatencyOptions
+from automl.config.latency import EAGER, PREDICTED, LatencyOptions
 from automl.config.runner import RunnerConfig
 from automl.config.study import StudyConfig
 from automl.errors import ConfigError
 from automl.evaluation import Evaluator
 from automl.export.subject import largest_difference, run_module
+from automl.export.timing import ComparerOnBackend
 from automl.measures.counts import COUNTED
-from automl.measures.latency_model import LatencyTable, measure_latency_table
+from automl.measures.latency import batch_of
+from automl.measures.latency_model import EFFORT, LatencyTable, measure_latency_table
 from automl.study.loading import load_early, load_problem
 from automl.tasks.base import DIVERGENCE
 from automl.tasks.objectives import WEIGHED
@@ -142,7 +144,12 @@ class Setup:
     ) -> LatencyTable:
         if recorded is not None and "latency_table" in recorded:
             return LatencyTable.from_record(recorded["latency_table"], space)
-        table = measure_latency_table(space, self.problem.example_inputs, self.latency_options, say)
+        term, options = self.config.parsed_budget.latency, self.latency_options
+        compare = None
+        if term is not None and term.backend != EAGER:
+            inputs = batch_of(self.problem.example_inputs, options.batch)
+            compare = ComparerOnBackend(term.backend, inputs, options.threads, EFFORT)
+        table = measure_latency_table(space, self.problem.example_inputs, options, say, compare)
         if table.unsteady:
             say(table.unsteady)
         return table
