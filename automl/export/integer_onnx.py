@@ -101,6 +101,17 @@ def write_integer_onnx(subject: Subject, path: Path) -> dict[str, Any]:
     }
 
 
+def quantized_alone(model: Any, inputs: np.ndarray, scheme: Scheme) -> bytes:
+    """A model of one input quantized in a scheme, with the ranges that it has on `inputs`: for timing."""
+    import onnx
+
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "float.onnx"
+        onnx.save(model, source)
+        ranges = _ranges([(torch.from_numpy(inputs),)], source, Path(folder))
+    return _quantized(model, ranges, scheme, {})
+
+
 def mean_error(got: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
     """The root mean square difference of outputs, relative to the root mean square of what is expected."""
     worst = 0.0

@@ -12,7 +12,7 @@ measured on the network built (`automl.evaluation.certify_latency`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from automl.config.latency import LatencyOptions
 from automl.errors import ConfigError, StudyError
 from automl.measures.backends.side_by_side import Effort
-from automl.measures.latency import LatencyComparison, batch_of, compare_latency
+from automl.measures.latency import batch_of, compare_latency
 from automl.types import Say, silent
 from search_spaces import Knob, NetworkSpace, Plan
 
@@ -31,10 +31,6 @@ PRECISION = 0.02
 """Half the 95 % interval of a ratio at which measuring stops; on a busy machine it is not reached, and the table says
 so."""
 EFFORT = Effort(rounds=60, seconds=2.0, half_width=PRECISION)
-
-
-Comparer = Callable[[Mapping[str, nn.Module]], LatencyComparison]
-"""Times networks side by side; the first is the reference."""
 
 
 @dataclass(frozen=True)
@@ -108,13 +104,11 @@ def measure_latency_table(
     example_inputs: Sequence[Tensor],
     options: LatencyOptions,
     say: Say = silent,
-    compare: Comparer | None = None,
 ) -> LatencyTable:
     """Time the network with each group of `space` narrowed alone, beside the original; see the module's docstring.
 
     Takes about `len(knobs) * widths * 0.1` seconds on a quiet machine, four times that on a busy one, or 10 passes of
-    each network where they take longer. `example_inputs`: [n, ...] each, of which a batch is made. `compare`: times
-    networks beside the first, on such a batch; None: in eager PyTorch. A `ConfigError` for
+    each network where they take longer. `example_inputs`: [n, ...] each, of which a batch is made. A `ConfigError` for
     a space in which other things than widths are chosen: a table cannot say what they save together.
     """
     strange = next((knob for knob in space.knobs if knob.operator != "channels"), None)
@@ -126,7 +120,7 @@ def measure_latency_table(
     inputs = batch_of(example_inputs, options.batch)
     original = space.build(Plan()).eval()
     say(f"measuring the latency of {len(space.knobs)} groups at {options.widths} widths, beside the original network")
-    compare = compare or partial(compare_latency, inputs=inputs, threads=options.threads, effort=EFFORT)
+    compare = partial(compare_latency, inputs=inputs, threads=options.threads, effort=EFFORT)
     comparisons = []
     curves = []
     for index, knob in enumerate(space.knobs):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from automl.config.latency import PREDICTED
 from automl.evaluation.certify import HIGH, certified
 from automl.measures.counts import shown
+from automl.measures.pieces import PieceModel
 from automl.report.pictures import fraction_kept, picture_path, record_picture
 from automl.store import TrialRecord
 from automl.study.conclude import Results, Row
@@ -103,9 +104,11 @@ def _kept(study: Study, winner: TrialRecord) -> str:
             predicted / table.original_ms if term.relative else predicted,
         )
         measured, highest, allowed, promised = (f"{part:.1%}" if term.relative else f"{part:.3g} ms" for part in taken)
+        error = f" (held-out error {table.held_out:.1%})" if isinstance(table, PieceModel) else ""
         text += (
             f" and timed on {term.backend} beside the original (batch {table.options.batch}, threads "
             f"{table.options.threads}): {measured}, at most {highest} of {allowed} allowed, {promised} predicted"
+            f"{error}"
         )
     guarantee = study.config.parsed_guarantee
     if guarantee is not None:

@@ -11,16 +11,14 @@ import torch
 from torch import nn
 
 from automl.config.budget import require_fitting
-from automl.config.latency import EAGER, PREDICTED, LatencyOptions
+from automl.config.latency import PREDICTED, LatencyOptions
 from automl.config.runner import RunnerConfig
 from automl.config.study import StudyConfig
 from automl.errors import ConfigError
 from automl.evaluation import Evaluator
 from automl.export.subject import largest_difference, run_module
-from automl.export.timing import ComparerOnBackend
 from automl.measures.counts import COUNTED
-from automl.measures.latency import batch_of
-from automl.measures.latency_model import EFFORT, LatencyTable, measure_latency_table
+from automl.study.latency_cost import Predictor, latency_cost
 from automl.study.loading import load_early, load_problem
 from automl.tasks.base import DIVERGENCE
 from automl.tasks.objectives import WEIGHED
@@ -63,14 +61,14 @@ class Setup:
         self.threads = _threads(config.runner)
         self.space = NetworkSpace(self.problem.model, self.problem.example_inputs, config.space.operators)
         self.latency_options = config.latency or LatencyOptions()
-        self.latency_table: LatencyTable | None = None
+        self.latency_table: Predictor | None = None
         """What a budget on latency is kept by, if there is one."""
+        costs = {metric: self.space.original_cost(metric) for metric in self.space.metrics}
         if config.parsed_budget.latency is not None:
-            self.latency_table = self._latency_table(self.space, recorded, say)
-            self.space.add_cost(PREDICTED, self.latency_table)
-        self.limits = config.parsed_budget.limits(
-            {metric: self.space.original_cost(metric) for metric in self.space.metrics}
-        )
+            self.latency_table, cost = latency_cost(self.problem, self.space, config, recorded, say)
+            self.space.add_cost(PREDICTED, cost)
+            costs[PREDICTED] = self.latency_table.original_ms  # in float32, whatever the backend
+        self.limits = config.parsed_budget.limits(costs)
         self.space.require_feasible(self.limits)
         self._require_stages()
         original = None
@@ -138,21 +136,6 @@ class Setup:
                 "this network normalises over channels (LayerNorm, or GroupNorm with groups that are cut), and what is "
                 "left after a stage cannot be cut by a second: leave out finish.stages"
             )
-
-    def _latency_table(
-        self, space: NetworkSpace, recorded: Mapping[str, Any] | None, say: Callable[[str], None]
-    ) -> LatencyTable:
-        if recorded is not None and "latency_table" in recorded:
-            return LatencyTable.from_record(recorded["latency_table"], space)
-        term, options = self.config.parsed_budget.latency, self.latency_options
-        compare = None
-        if term is not None and term.backend != EAGER:
-            inputs = batch_of(self.problem.example_inputs, options.batch)
-            compare = ComparerOnBackend(term.backend, inputs, options.threads, EFFORT)
-        table = measure_latency_table(space, self.problem.example_inputs, options, say, compare)
-        if table.unsteady:
-            say(table.unsteady)
-        return table
 
     @property
     def counted_limits(self) -> dict[str, float]:
