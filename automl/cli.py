@@ -39,6 +39,8 @@ COMMANDS = (
     Command("report", "report", "write a study as a page: the answer, charts, and where they come from"),
     Command("studies", "studies", "list the studies in the database"),
     Command("export", "export", "write the winner as files that deploy"),
+    Command("measure", "measure", "measure exported files on this machine, or record what another measured"),
+    Command("certify", "certify", "measure exported files again, and hold them against their limit on latency"),
     Command("dashboard", "dashboard", "serve Optuna Dashboard on the database"),
     Command("db", "db", "move studies between databases, remove them, back up"),
 )

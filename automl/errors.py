@@ -24,6 +24,10 @@ class ExportError(AutomlError):
     """An exported file that cannot be written or does not compute what the network computes."""
 
 
+class BackendError(AutomlError):
+    """A backend that is not there, or a file that it does not run as it was exported."""
+
+
 class StudyError(AutomlError):
     """A study that cannot be started, resumed or read as asked."""
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from search_spaces.operators.sparsity import Sparsity, SparsityStep
     from search_spaces.operators.step import Step
     from search_spaces.plan import Builds, Plan
+    from search_spaces.pricing.metrics import OfSheet
     from search_spaces.replay import rebuild
     from search_spaces.spaces.conditional import ConditionalSpace
     from search_spaces.spaces.network import NetworkSpace, channel_space, depth_space, weight_space
@@ -57,6 +58,7 @@ _HOMES = {
     "rebuild": "replay",
     "ConditionalSpace": "spaces.conditional",
     "NetworkSpace": "spaces.network",
+    "OfSheet": "pricing.metrics",
     "channel_space": "spaces.network",
     "depth_space": "spaces.network",
     "weight_space": "spaces.network",
@@ -87,6 +89,7 @@ __all__ = [
     "LayerSlice",
     "Member",
     "NetworkSpace",
+    "OfSheet",
     "Operator",
     "Plan",
     "Point",

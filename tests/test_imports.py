@@ -39,13 +39,14 @@ WALLS = {
     "onnx": ("automl/export/",),
     "vl_convert": ("automl/report/html/",),
     "jinja2": ("automl/report/html/",),
-    "onnxruntime": ("automl/export/",),
+    "onnxruntime": ("automl/export/", "automl/measures/backends/"),
+    "openvino": ("automl/measures/backends/",),
     **dict.fromkeys(("timm", "torchvision", "transformers"), ("automl/zoo/hubs/",)),
 }
 """Library, or part of one -> the folders that may import it."""
 ON_USE = {
-    *("botorch", "gpytorch", "jinja2", "matplotlib", "onnx", "onnxruntime", "optuna", "optuna_dashboard", "pandas"),
-    *("sklearn", "vl_convert"),
+    *("botorch", "gpytorch", "jinja2", "matplotlib", "onnx", "onnxruntime", "openvino", "optuna"),
+    *("optuna_dashboard", "pandas", "sklearn", "vl_convert"),
 }
 """Libraries slow to load: imported inside the function that needs them."""
 

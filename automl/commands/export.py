@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from automl.commands.certify import told
 from automl.commands.options import add_artifacts, add_code, add_data_root, add_storage
 from automl.commands.search import overridden
 from automl.errors import StudyError
@@ -33,12 +34,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Export the winner or the trial named, and record the files as artifacts."""
+    """Export the winner or the trial named, and record the files as artifacts. With a limit on latency the files are
+    certified: 1 if they do not keep it here and now."""
     from automl.config.runner import RunnerConfig
-    from automl.export import export
+    from automl.evaluation.certify import CERTIFICATE, certify
+    from automl.measures.backends.registry import backend_of
     from automl.store import open_store
+    from automl.study.certificates import write_certificate, write_export
     from automl.study.conclude import certified_network, certified_winner, manifest
-    from automl.study.finishing import reported_plan
     from automl.study.study import Study
     from automl.study.trust import trusted_config
 
@@ -51,16 +54,21 @@ def run(args: argparse.Namespace) -> int:
             record, network = certified_winner(study)
         else:
             network = certified_network(study, record)
-        inputs = study.setup.problem.example_inputs
-        plan = reported_plan(study, record.point)
-        artifacts = export(network, inputs, plan, Path(args.out), formats, manifest=manifest(study, record))
+        term, out = config.parsed_budget.latency, Path(args.out)
+        if term is not None and backend_of(term.backend).format not in formats:
+            formats.append(backend_of(term.backend).format)
+        artifacts = write_export(study, record, network, out, formats, manifest(study, record))
         for artifact in artifacts:
             store.add_artifact(study.record.id, record.id, artifact.kind, artifact.path.resolve(), artifact.sha256)
     within = f", within {config.parsed_budget.text}" if config.budget else ""
     print(f"trial {record.number} of {record.agent}, seed {record.seed}{within}:")
     for artifact in artifacts:
         print(f"  {artifact.path}  {artifact.bytes:,} bytes")
-    return 0
+    if term is None:
+        return 0
+    certificate = certify(out)
+    write_certificate(certificate, out / CERTIFICATE)
+    return told(certificate)
 
 
 def _trial(study: Study, text: str) -> TrialRecord:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from automl.config.latency import PREDICTED
+from automl.config.latency import BACKENDS, EAGER, PREDICTED
 from automl.errors import ConfigError
 from automl.util.names import nearest
 
@@ -25,7 +25,8 @@ _COUNT_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 _TIME_UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 _BYTE_UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 _TERM = re.compile(
-    r"\s*(?P<name>\w+)\s*(?P<sign><=|≤)\s*(?P<number>[\d_]*\.?\d+(?:[eE]\d+)?)\s*(?P<unit>%|[A-Za-z]*)\s*"
+    r"\s*(?P<name>\w+)\s*(?P<sign><=|≤)\s*(?P<number>[\d_]*\.?\d+(?:[eE]\d+)?)\s*(?P<unit>%|[A-Za-z]*)"
+    r"(?:\s+on\s+(?P<backend>[\w-]+))?\s*"
 )
 _EXAMPLES = "for example `macs <= 50%`, `params <= 120k`, `size <= 200 KB` or `latency <= 3.5 ms`"
 _BOUND = re.compile(
@@ -42,6 +43,8 @@ class Term:
     metric: str
     value: float
     relative: bool
+    backend: str = EAGER
+    """What a latency is measured on; a share is then of the original's on the same library in float32."""
 
     def limit(self, base: float) -> float:
         """The upper limit in the metric's unit, for an original network that costs `base`."""
@@ -102,8 +105,8 @@ def parse_budget(budget: str | Sequence[str]) -> Budget:
     """Read `"macs <= 50%"`, `"params <= 120k, size <= 200 KB"` or a list of such terms.
 
     Metrics are `macs`, `flops` (2 a MAC), `params`, `bops`, `size` and `latency`; counts take k, M and G, sizes take B,
-    KB, MB, GB (powers of 1000) and KiB, MiB, GiB, latencies take us, ms and s. A percentage is of the original network.
-    Errors: `ConfigError`.
+    KB, MB, GB (powers of 1000) and KiB, MiB, GiB, latencies take us, ms and s, and may be `on` a backend:
+    `latency <= 40% on onnxruntime-int8`. A percentage is of the original network. Errors: `ConfigError`.
     """
     texts = [budget] if isinstance(budget, str) else list(budget)
     terms = [_parse_term(part) for text in texts for part in text.split(",")]
@@ -124,11 +127,12 @@ def _parse_term(text: str) -> Term:
     if name not in METRICS:
         raise ConfigError(f"no budget on {match['name']!r}{nearest(name, METRICS)}")
     metric, factor = METRICS[name]
+    backend = _backend(match, metric)
     number = float(match["number"].replace("_", ""))
     if unit == "%":
         if not 0 < number <= 100:
             raise ConfigError(f"a relative budget is above 0 and at most 100 %, got {text.strip()!r}")
-        return Term(metric, number / 100, relative=True)
+        return Term(metric, number / 100, relative=True, backend=backend)
     units, expected = _units(metric)
     if unit not in units:
         raise ConfigError(f"expected the unit of {name} to be %, {expected}, got {text.strip()!r}")
@@ -136,7 +140,19 @@ def _parse_term(text: str) -> Term:
     if value <= 0 or (value < 1 and metric != PREDICTED):
         least = "above 0" if metric == PREDICTED else "at least 1"
         raise ConfigError(f"a budget is {least}, got {text.strip()!r}; for a share write it with %")
-    return Term(metric, value, relative=False)
+    return Term(metric, value, relative=False, backend=backend)
+
+
+def _backend(match: re.Match[str], metric: str) -> str:
+    """What a latency is measured on."""
+    name = match["backend"]
+    if name is None:
+        return EAGER
+    if metric != PREDICTED:
+        raise ConfigError(f"only a latency is measured on a backend, got {match.group().strip()!r}: leave `on` out")
+    if name not in BACKENDS:
+        raise ConfigError(f"no backend {name!r}{nearest(name, BACKENDS)}")
+    return name
 
 
 def _units(metric: str) -> tuple[Mapping[str, float], str]:

@@ -109,12 +109,11 @@ def require_trained_stages(config: StudyConfig) -> None:
 
 
 def require_priced_latency(config: StudyConfig) -> None:
-    """A budget on latency needs a space whose every choice a latency table prices."""
-    if config.parsed_budget.latency is not None and set(config.space.operators) != {"channels"}:
+    """A budget on latency needs a space in which something changes it: zeros and integers do not."""
+    if config.parsed_budget.latency is not None and "macs" not in config.space.lowers:
         raise ConfigError(
-            f"a latency table prices the widths of groups, and nothing else that a space of "
-            f"{' and '.join(config.space.operators)} can change: limit `macs`, `params` or `size`, or search "
-            f"`space: channels`"
+            f"{' and '.join(config.space.operators)} does not lower latency, as networks compute with zeros and "
+            f"integers as if they were dense: limit `size`, or search channels, depth or rank too"
         )
 
 

@@ -9,6 +9,10 @@ from automl.errors import ConfigError
 PREDICTED = "predicted_latency_ms"
 """The metric of a `LatencyTable`: not `latency_ms`, which is measured on the network itself."""
 
+EAGER = "eager"
+BACKENDS = (EAGER, "compile", "onnxruntime", "onnxruntime-int8", "openvino", "openvino-bf16", "openvino-int8")
+"""What a limit on latency may be `on`: the names in `automl.measures.backends.registry`, which takes longer to load."""
+
 
 @dataclass(frozen=True)
 class LatencyOptions:
@@ -21,7 +25,10 @@ class LatencyOptions:
     widths: int = 7
     """Widths of a group that are timed, the smallest and the whole one among them; between them is interpolated."""
 
+    processes: int = 3
+    """Fresh processes that the winner is timed in, for its certificate."""
+
     def __post_init__(self) -> None:
-        for name, least in (("batch", 1), ("threads", 1), ("widths", 2)):
+        for name, least in (("batch", 1), ("threads", 1), ("widths", 2), ("processes", 1)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} must be at least {least}, got {getattr(self, name)}")

@@ -12,9 +12,9 @@ from scipy.special import ndtri
 from torch import Tensor
 
 from agents import Goal
+from automl.measures.backends.device import cpu_name
 from automl.tasks.scores import Scores
 from automl.types import Measurement
-from automl.util.threads import cpu_name
 
 LOOKS = (1 / 8, 1 / 4, 1 / 2)
 """After which parts of the validation samples a trial may end early."""

@@ -10,7 +10,7 @@ import math
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,17 @@ from automl.export.manifest import MANIFEST, MANIFEST_VERSION, rebuilding, sha25
 from automl.export.packed import sparsity
 from automl.export.subject import Subject, cause_of, largest_difference, run_module
 from automl.measures import state_tensors
+from automl.measures.alone import write_program
+from automl.measures.backends.registry import BACKENDS, backend_of
 from automl.util.names import nearest
 from search_spaces import Plan, SparsityStep, rebuild, trace
 from search_spaces.codecs import reader
 
 READER = "read_packed.py"
 """What a packed file is read with where only NumPy is: a copy of `search_spaces.codecs.reader`."""
+
+ORIGINAL = "original"
+"""The manifest's key of what the network was made from, and the name of its files."""
 
 PROBE_VALUES = 32
 PROBE_TOLERANCE = 1e-3
@@ -55,14 +60,17 @@ def export(
     formats: Sequence[str],
     *,
     manifest: Mapping[str, Any],
+    calibration: Sequence[Sequence[Tensor]] | None = None,
+    original: nn.Module | None = None,
 ) -> list[Artifact]:
     """Write `network`, which `plan` made, to the folder `out` in each of `formats`, and a manifest.
 
-    The files are `model.safetensors`, `model.pt2` (torch.export), `model.onnx` and `manifest.json`; the last two
-    programs take any batch size, and all are in float32 and eval mode. Each file is loaded again and compared with
-    the network on the example batch, on one of one sample more, and on a single sample; only when all agree do the
-    files appear in `out`, the manifest last. `network` is not changed. Where the plan keeps single weights or changes
-    their format, `model.safetensors` is a packed file, which `read_packed.py` beside it reads with NumPy alone.
+    The files are `model.safetensors`, `model.pt2` (torch.export), `model.onnx`, `model-int8.onnx` (8-bit weights and
+    inputs) and `manifest.json`; the programs take any batch size, and all are in eval mode, and but for the integers
+    in float32. Each file is loaded again and compared with the network on the example batch, on one of one sample
+    more, and on a single sample; only when all agree do the files appear in `out`, the manifest last. `network` is not
+    changed. Where the plan keeps single weights or changes their format, `model.safetensors` is a packed file, which
+    `read_packed.py` beside it reads with NumPy alone; `measure.pyz` beside a program measures how fast it is.
 
     Args:
         network: the compressed network.
@@ -73,6 +81,8 @@ def export(
         formats: names from `FORMATS`.
         manifest: what else the manifest says, e.g. study, point, measurements and budget: anything JSON can hold,
             Points, dataclasses and NumPy numbers. The keys that the export writes itself win.
+        calibration: batches of inputs on which the ranges of 8-bit activations are found; None: the example inputs.
+        original: what the network was made from, written beside the programs so that both are measured together.
 
     Returns:
         One `Artifact` a format, in the order given, and the manifest's last.
@@ -81,32 +91,70 @@ def export(
         ExportError: an unknown format, a network or a folder that cannot be written, or a file that differs from
             the network by more than its format's tolerance (relative to the largest output). Nothing is written.
     """
-    formats = list(dict.fromkeys(formats))
+    formats = _known(formats)
+    subject, out = Subject(network, example_inputs, calibration), Path(out)
+    base = Subject(original, example_inputs) if original is not None else None
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        beside = original_files(formats) if base is not None else {}
+        _refuse_leftovers(out, [*(FORMATS[name].file for name in formats), *beside.values()])
+        with tempfile.TemporaryDirectory(prefix=".partial-", dir=out) as folder:
+            stage = Path(folder)
+            _write_all(stage, subject, base, plan, formats, manifest)
+            for file in beside.values():
+                (stage / file).replace(out / file)
+            _copy_programs(plan, formats, out)
+            # The manifest goes last: files that a crash left half replaced do not match the one that stands there.
+            paths = {name: stage / FORMATS[name].file for name in formats} | {"manifest": stage / MANIFEST}
+            return [_publish(kind, path, out) for kind, path in paths.items()]
+    except OSError as error:
+        raise ExportError(f"cannot write the export to {out}: {error}. Choose another folder") from error
+
+
+def _known(formats: Sequence[str]) -> list[str]:
+    """The formats, each once. Errors: `ExportError`."""
     for name in formats:
         if name not in FORMATS:
             raise ExportError(f"unknown export format {name!r}{nearest(name, FORMATS)}")
     if not formats:
         raise ExportError(f"no export format given: choose from {', '.join(FORMATS)}")
-    subject = Subject(network, example_inputs)
-    out = Path(out)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        _refuse_leftovers(out, formats)
-        with tempfile.TemporaryDirectory(prefix=".partial-", dir=out) as folder:
-            stage = Path(folder)
-            files = {name: _write(name, _format(name, plan), subject, stage) for name in formats}
-            if plan.packed:
-                files = {name: entry | {"zeros": _zeros(name)} for name, entry in files.items()}
-            content = _manifest(subject, plan, files, manifest)
-            text = json.dumps(content, indent=2, default=_jsonable, allow_nan=False)
-            (stage / MANIFEST).write_text(text + "\n", encoding="utf-8")
-            # The manifest goes last: files that a crash left half replaced do not match the one that stands there.
-            paths = {name: stage / FORMATS[name].file for name in formats} | {"manifest": stage / MANIFEST}
-            if plan.packed and "safetensors" in formats:
-                shutil.copyfile(reader.__file__, out / READER)
-            return [_publish(kind, path, out) for kind, path in paths.items()]
-    except OSError as error:
-        raise ExportError(f"cannot write the export to {out}: {error}. Choose another folder") from error
+    return list(dict.fromkeys(formats))
+
+
+def _write_all(
+    stage: Path,
+    subject: Subject,
+    base: Subject | None,
+    plan: Plan,
+    formats: Sequence[str],
+    manifest: Mapping[str, Any],
+) -> None:
+    """Write network, original and manifest to the folder `stage`. Errors: `ExportError`."""
+    files = {name: _write(name, _format(name, plan), subject, stage) for name in formats}
+    if plan.packed:
+        files = {name: entry | {"zeros": _zeros(name)} for name, entry in files.items()}
+    content = _manifest(subject, plan, files, manifest)
+    if base is not None:
+        beside = original_files(formats).items()
+        content[ORIGINAL] = {
+            name: _write(name, replace(FORMATS[name], file=file), base, stage) for name, file in beside
+        }
+    text = json.dumps(content, indent=2, default=_jsonable, allow_nan=False)
+    (stage / MANIFEST).write_text(text + "\n", encoding="utf-8")
+
+
+def original_files(formats: Sequence[str]) -> dict[str, str]:
+    """Format -> the file of the original that networks in `formats` are measured beside."""
+    needed = {backend_of(one.reference or one.name).format for one in BACKENDS.values() if one.format in formats}
+    return {name: FORMATS[name].file.replace("model", ORIGINAL) for name in sorted(needed)}
+
+
+def _copy_programs(plan: Plan, formats: Sequence[str], out: Path) -> None:
+    """Put beside the files what reads and measures them without the project."""
+    if plan.packed and "safetensors" in formats:
+        shutil.copyfile(reader.__file__, out / READER)
+    if any(backend.format in formats for backend in BACKENDS.values()):
+        write_program(out)
 
 
 def load(out: str | Path, model: nn.Module) -> nn.Module:
@@ -160,11 +208,19 @@ def _probe(network: nn.Module, inputs: Sequence[Tensor]) -> list[Tensor]:
 
     Two originals can differ in what no weight shows, a stride or an activation.
     """
-    made_up = tuple(
+    return _first_values(run_module(network, _made_up(inputs)))
+
+
+def _made_up(inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Cosines of the shapes of `inputs`, and zeros for whole numbers."""
+    return tuple(
         torch.arange(x.numel(), dtype=x.dtype).cos().reshape(x.shape) if x.is_floating_point() else torch.zeros_like(x)
         for x in inputs
     )
-    return [x.flatten()[:PROBE_VALUES].float().nan_to_num(math.nan) for x in run_module(network, made_up)]
+
+
+def _first_values(outputs: Sequence[Tensor]) -> list[Tensor]:
+    return [x.flatten()[:PROBE_VALUES].float().nan_to_num(math.nan) for x in outputs]
 
 
 def _without_nan(values: Tensor) -> list[float | None]:
@@ -179,9 +235,10 @@ def _unlike(got: Sequence[Tensor], probe: Sequence[Tensor]) -> float:
     return largest_difference([x.nan_to_num(0.0) for x in got], [x.nan_to_num(0.0) for x in probe])
 
 
-def _refuse_leftovers(out: Path, formats: Sequence[str]) -> None:
+def _refuse_leftovers(out: Path, files: Sequence[str]) -> None:
     """Raise for files of an earlier export that would stand beside the manifest of another network."""
-    left = [kind.file for name, kind in FORMATS.items() if name not in formats and (out / kind.file).exists()]
+    known = [*(kind.file for kind in FORMATS.values()), *original_files(list(FORMATS)).values()]
+    left = [file for file in known if file not in files and (out / file).exists()]
     if left:
         raise ExportError(
             f"{out} still holds {', '.join(left)} of an earlier export, which this one would not replace: name "
@@ -203,8 +260,10 @@ def _write(name: str, kind: Format, subject: Subject, stage: Path) -> dict[str, 
     path = stage / kind.file
     _ = subject.expected  # a network that fails by itself says so, whatever the format
     try:
-        kind.write(subject, path)
-        difference = subject.largest_difference(kind.read(subject, path))
+        more = kind.write(subject, path)
+        run = kind.read(subject, path)
+        difference = subject.difference(run, kind.difference)
+        on_probe = _unlike(_first_values(run(_made_up(subject.inputs))), _probe(subject.network, subject.inputs))
     except (ExportError, OSError):
         raise
     except Exception as error:  # the exporters raise whatever they like
@@ -222,6 +281,8 @@ def _write(name: str, kind: Format, subject: Subject, stage: Path) -> dict[str, 
         "bytes": path.stat().st_size,
         "largest_difference": difference,
         "tolerance": kind.tolerance,
+        **({"probe_difference": on_probe} if math.isfinite(on_probe) else {}),
+        **(more or {}),
     }
 
 
@@ -272,7 +333,7 @@ def _layers(network: nn.Module) -> dict[str, Any]:
 
 def _libraries() -> dict[str, str]:
     versions = {}
-    for name in ("automl-compress", "torch", "numpy", "safetensors", "onnx", "onnxscript", "onnxruntime"):
+    for name in ("automl-compress", "torch", "numpy", "safetensors", "onnx", "onnxscript", "onnxruntime", "openvino"):
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save
-from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch import nn
 
 from automl.errors import ExportError
-from automl.export.one_batch import with_one_batch
+from automl.export.integer_onnx import mean_error, write_integer_onnx
+from automl.export.onnx_file import read_onnx, write_onnx
 from automl.export.packed import pack, unpack
-from automl.export.subject import Run, Subject, quiet, run_module
+from automl.export.subject import Difference, Run, Subject, largest_difference, quiet, run_module
 from automl.measures import state_tensors
 
 
@@ -25,10 +26,13 @@ class Format:
 
     file: str
     tolerance: float
-    """The largest difference allowed between file and network, relative to the network's largest output."""
-    write: Callable[[Subject, Path], None]
+    """The largest difference allowed between file and network."""
+    write: Callable[[Subject, Path], Mapping[str, Any] | None]
+    """Write the file; returns what else the manifest says of it."""
     read: Callable[[Subject, Path], Run]
     """Load the file anew and return what runs it."""
+    difference: Difference = largest_difference
+    """How far outputs are apart: by default the largest difference, relative to the network's largest output."""
 
 
 def load_tensors(network: nn.Module, path: Path, aliases: dict[str, str]) -> None:
@@ -67,45 +71,14 @@ def _read_pt2(subject: Subject, path: Path) -> Run:
     return lambda inputs: run_module(module, inputs)
 
 
-def _write_onnx(subject: Subject, path: Path) -> None:
-    with_one_batch(subject.program)
-    # The exporter decomposes twice; attention has the same order of memory both times by this kernel alone.
-    with quiet(), sdpa_kernel(SDPBackend.MATH):
-        torch.onnx.export(
-            subject.program,
-            (),
-            path,
-            dynamo=True,
-            verbose=False,
-            external_data=False,  # one file, whose checksum covers the weights
-            input_names=subject.input_names,
-            output_names=subject.output_names,
-            dynamic_shapes=subject.dynamic_shapes,
-        )
-
-
-def _read_onnx(subject: Subject, path: Path) -> Run:
-    import onnx
-    import onnxruntime
-
-    onnx.checker.check_model(path, full_check=True)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors only
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-
-    def run(inputs: tuple[Tensor, ...]) -> list[Tensor]:
-        feed = {name: x.numpy() for name, x in zip(subject.input_names, inputs, strict=True)}
-        return [torch.from_numpy(out) for out in session.run(None, feed)]
-
-    return run
-
-
 FORMATS: dict[str, Format] = {
     "safetensors": Format("model.safetensors", 0.0, _write_safetensors, _read_safetensors),
     "pt2": Format("model.pt2", 1e-5, _write_pt2, _read_pt2),
-    "onnx": Format("model.onnx", 1e-4, _write_onnx, _read_onnx),
+    "onnx": Format("model.onnx", 1e-4, write_onnx, read_onnx),
+    "onnx-int8": Format("model-int8.onnx", 0.5, write_integer_onnx, read_onnx, mean_error),
 }
-"""Name -> format. The tolerances leave room for another order of additions (pt2) and another library (onnx)."""
+"""Name -> format. The tolerances leave room for another order of additions (pt2) and another library (onnx). That of
+integers only tells a network from noise: what they are worth is in the manifest, and in the metrics of the network."""
 
 PACKED = Format("model.safetensors", 0.0, _write_packed, _read_safetensors)
 """What `safetensors` means for a network with zeros; the other formats store the zeros."""

@@ -19,13 +19,21 @@ from automl.errors import ExportError, in_a_line
 
 Run = Callable[[tuple[Tensor, ...]], list[Tensor]]
 """Runs a network, exported or not, on one batch and returns its output tensors in order."""
+Difference = Callable[[Sequence[Tensor], Sequence[Tensor]], float]
+"""How far outputs are from those expected."""
 
 
 class Subject:
     """A copy of the network in eval mode, in float32 on the CPU, beside the batches it is compared on."""
 
-    def __init__(self, network: nn.Module, example_inputs: Sequence[Tensor]) -> None:
-        """`example_inputs`: one tensor for each argument of forward, the first of shape [batch, ...]."""
+    def __init__(
+        self,
+        network: nn.Module,
+        example_inputs: Sequence[Tensor],
+        calibration: Sequence[Sequence[Tensor]] | None = None,
+    ) -> None:
+        """`example_inputs`: one tensor for each argument of forward, the first of shape [batch, ...]. `calibration`:
+        batches of such inputs that show what values there are; None: the example."""
         inputs = tuple(example_inputs)
         tensors = bool(inputs) and all(isinstance(x, Tensor) for x in inputs)
         if not tensors or inputs[0].ndim == 0 or len(inputs[0]) == 0:
@@ -37,6 +45,9 @@ class Subject:
         self.network = copy.deepcopy(network).eval().to("cpu", torch.float32)
         self.inputs = tuple(_plain(x) for x in inputs)
         self.batch = len(self.inputs[0])
+        self.calibration = [tuple(map(_plain, batch)) for batch in calibration] if calibration else [self.inputs]
+        self.onnx: bytes | None = None
+        """The network as ONNX, once a format has made it."""
         # An input with another first dimension (a table, a scalar) is the same for every batch.
         self.batched = tuple(x.ndim > 0 and len(x) == self.batch for x in self.inputs)
         names = [
@@ -101,9 +112,9 @@ class Subject:
                 f"in forward as x.shape[0] or -1 instead of numbers, or leave pt2 and onnx out of the formats"
             ) from error
 
-    def largest_difference(self, run: Run) -> float:
-        """How far `run` is from the network over all batches."""
-        return max(largest_difference(run(inputs), outputs) for inputs, outputs in self.expected)
+    def difference(self, run: Run, difference: Difference) -> float:
+        """How far `run` is from the network, on the batch on which it is farthest."""
+        return max(difference(run(inputs), outputs) for inputs, outputs in self.expected)
 
 
 def run_module(module: Callable[..., Any], inputs: tuple[Tensor, ...]) -> list[Tensor]:

@@ -1,121 +1,62 @@
-"""Latency of networks side by side: what one is worth beside another on this machine, and how sure that is."""
+"""Latency of networks in memory, side by side: what one is worth beside another in eager PyTorch."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from automl.measures.backends.device import cpu_name
+from automl.measures.backends.intervals import Estimate
+from automl.measures.backends.side_by_side import Comparison, Effort, side_by_side
 from automl.types import Measurement
 from automl.util.modes import evaluating
-from automl.util.threads import cpu_name, pinned_threads
-
-STEADY = 0.10
-"""The reference's times may drift or spread by this fraction before a comparison is called unsteady."""
+from automl.util.threads import pinned_threads
 
 
 @dataclass(frozen=True)
 class LatencyComparison:
-    """Times of several networks measured in turn, round by round. The first one is the reference."""
+    """A comparison as measurements for the database. The first network is the reference."""
 
-    rounds_ms: Mapping[str, np.ndarray]
-    """Network name -> mean time of one forward pass in each round: [rounds], in ms."""
+    times: Comparison
     device: str
 
-    @property
-    def reference(self) -> str:
-        """The name of the network that the others are compared with."""
-        return next(iter(self.rounds_ms))
-
     def latency(self, name: str) -> Measurement:
-        """Median time of a forward pass over the rounds, in ms, with its interquartile range."""
-        return _median("latency_ms", self.rounds_ms[name], "ms", self.device)
+        """The median time of a forward pass, in ms, with its interquartile range."""
+        return as_measurement("latency_ms", self.times.latency_ms(name), "ms", self.device)
 
     def ratio(self, name: str) -> Measurement:
-        """Median over the rounds of this network's time by the reference's in the same round; below 1 is faster.
-
-        Pairing cancels whatever slows the machine for longer than a round, so this is far steadier than the times.
-        """
-        paired = self.rounds_ms[name] / self.rounds_ms[self.reference]
-        return _median("latency_ratio", paired, "", self.device)
-
-    @property
-    def drift(self) -> float:
-        """How far the reference's median moved from the first half of the rounds to the second, as a fraction."""
-        times = self.rounds_ms[self.reference]
-        half = len(times) // 2
-        if not half:
-            return 0.0
-        return float(np.median(times[-half:]) / np.median(times[:half]) - 1)
-
-    @property
-    def unsteady(self) -> str | None:
-        """What is wrong with the machine's pace, by the reference's own times, or None if it was steady."""
-        reference = self.latency(self.reference)
-        spread = (reference.spread or 0.0) / reference.value
-        if abs(self.drift) <= STEADY and spread <= STEADY:
-            return None
-        return (
-            f"the machine's pace was unsteady: over {reference.n} rounds the reference drifted by "
-            f"{self.drift:+.0%} and spread by {spread:.0%} (interquartile range by median), where "
-            f"{STEADY:.0%} is steady. Trust the ratios rather than the times, or measure again on an idle machine"
-        )
+        """The median ratio of this network's time to the reference's in the same round; below 1 is faster."""
+        return as_measurement("latency_ratio", self.times.ratio(name), "", self.device)
 
 
-def _median(metric: str, values: np.ndarray, unit: str, device: str) -> Measurement:
-    low, middle, high = np.percentile(values, [25, 50, 75])
-    return Measurement(metric, float(middle), unit, len(values), float(high - low), device)
+def as_measurement(metric: str, estimate: Estimate, unit: str, device: str) -> Measurement:
+    """An estimate as the database holds it."""
+    return Measurement(metric, estimate.value, unit, estimate.n, estimate.spread, device)
+
+
+def device_of(threads: int) -> str:
+    """What a latency in eager PyTorch was measured on."""
+    return f"{cpu_name()}, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def compare_latency(
-    networks: Mapping[str, nn.Module],
-    inputs: Sequence[Tensor],
-    *,
-    rounds: int = 15,
-    threads: int = 1,
-    round_ms: float = 30.0,
+    networks: Mapping[str, nn.Module], inputs: Sequence[Tensor], *, threads: int = 1, effort: Effort | None = None
 ) -> LatencyComparison:
-    """Time a forward pass of each network over `inputs`, [n, ...] each as given, interleaved.
+    """Time a forward pass of each network over `inputs`, [n, ...] each as given, in turn (`side_by_side`).
 
-    In every round each network in turn runs for about `round_ms` (at least once), in an order that reverses from
-    round to round, so that a change of pace meets all of them. The first network is the reference. Runs in eval
-    mode with `threads` threads; modes and thread count are restored. On a shared machine a single time means
-    little: measured on an idle two-core one, times vary by 3 to 9 %, ratios of the same rounds by 0.4 to 2.6 %.
+    Runs in eval mode with `threads` threads; modes and thread count are restored.
     """
-    if not networks:
-        raise ValueError("expected at least one network to time, got none")
-    if rounds < 1:
-        raise ValueError(f"expected at least one round, got {rounds}")
     with evaluating(*networks.values()), torch.inference_mode(), pinned_threads(threads):
-        loops = {name: _loops(network, inputs, round_ms) for name, network in networks.items()}
-        times: dict[str, list[float]] = {name: [] for name in networks}
-        order = list(networks)
-        for _ in range(rounds):
-            for name in order:
-                times[name].append(_time_ms(networks[name], inputs, loops[name]))
-            order.reverse()
-    device = f"{cpu_name()}, {threads} thread{'s' if threads > 1 else ''}"
-    return LatencyComparison({name: np.array(times[name]) for name in networks}, device)
+        clock = time.thread_time if threads == 1 else time.perf_counter
+        runs = {name: partial(network, *inputs) for name, network in networks.items()}
+        return LatencyComparison(side_by_side(runs, effort, clock), device_of(threads))
 
 
-def _loops(network: nn.Module, inputs: Sequence[Tensor], round_ms: float) -> int:
-    """How many passes last about `round_ms`; running them warms caches and memory up."""
-    loops = 1
-    _time_ms(network, inputs, loops)
-    while True:
-        once = _time_ms(network, inputs, loops)
-        if once * loops >= round_ms / 2:
-            return max(1, round(round_ms / once))
-        loops *= 2
-
-
-def _time_ms(network: nn.Module, inputs: Sequence[Tensor], loops: int) -> float:
-    """The mean time of one pass over `loops` passes, in ms."""
-    start = time.perf_counter()
-    for _ in range(loops):
-        network(*inputs)
-    return (time.perf_counter() - start) * 1e3 / loops
+def batch_of(example_inputs: Sequence[Tensor], size: int) -> tuple[Tensor, ...]:
+    """`size` samples of each input, those given over and over: [size, ...]."""
+    return tuple(x[[i % len(x) for i in range(size)]] for x in example_inputs)

@@ -12,10 +12,9 @@ measured on the network built (`automl.evaluation.certify_latency`).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -23,16 +22,15 @@ from torch import Tensor, nn
 
 from automl.config.latency import LatencyOptions
 from automl.errors import ConfigError, StudyError
-from automl.measures.latency import LatencyComparison, compare_latency
+from automl.measures.backends.side_by_side import Effort
+from automl.measures.latency import batch_of, compare_latency
 from automl.types import Say, silent
 from search_spaces import Knob, NetworkSpace, Plan
 
-BLOCK, ROUND_MS = 10, 10.0
-"""Rounds measured between two looks at the precision, and how long a network runs in each."""
-PRECISION = 0.01
-"""The standard error of a ratio at which measuring stops."""
-MAX_ROUNDS = 40
-"""It stops here in any case; on a busy machine the precision is not reached, and the table records its own."""
+PRECISION = 0.02
+"""Half the 95 % interval of a ratio at which measuring stops; on a busy machine it is not reached, and the table says
+so."""
+EFFORT = Effort(rounds=60, seconds=2.0, half_width=PRECISION)
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ class LatencyTable:
     curves: tuple[Curve, ...]
     """One a group, in the order of the space's knobs."""
     error: float
-    """The largest standard error of a ratio in the table."""
+    """The widest half interval of a ratio in the table."""
     rounds: int
     """The most rounds that a comparison took."""
     device: str
@@ -79,8 +77,8 @@ class LatencyTable:
         if self.error <= 2 * PRECISION:
             return None
         return (
-            f"the latency table was measured on a busy machine: after {self.rounds} rounds the standard error of a "
-            f"ratio is up to {self.error:.1%}, where {PRECISION:.0%} is wanted"
+            f"the latency table was measured on a busy machine: after {self.rounds} rounds half the 95 % interval of "
+            f"a ratio is up to {self.error:.1%}, where {PRECISION:.0%} is wanted"
         )
 
     def to_record(self) -> dict[str, Any]:
@@ -122,50 +120,26 @@ def measure_latency_table(
     inputs = batch_of(example_inputs, options.batch)
     original = space.build(Plan()).eval()
     say(f"measuring the latency of {len(space.knobs)} groups at {options.widths} widths, beside the original network")
+    compare = partial(compare_latency, inputs=inputs, threads=options.threads, effort=EFFORT)
     comparisons = []
     curves = []
     for index, knob in enumerate(space.knobs):
         levels = _timed_levels(knob, options.widths)
-        comparisons.append(compare_closely(original, _narrowed(space, index, levels), inputs, options.threads))
+        comparisons.append(compare({"original": original, **_narrowed(space, index, levels)}))
         ratios = [comparisons[-1].ratio(str(level)).value for level in levels]
         curves.append(Curve(knob.name, levels, _never_falling(ratios)))
     smallest = space.build(space.plan(space.point(space.lowest.tolist()))).eval()
-    comparisons.append(compare_closely(original, {"smallest": smallest}, inputs, options.threads))
-    times = np.concatenate([comparison.rounds_ms[comparison.reference] for comparison in comparisons])
+    comparisons.append(compare({"original": original, "smallest": smallest}))
+    times = np.concatenate([comparison.times.rounds_ms["original"] for comparison in comparisons])
     return LatencyTable(
         original_ms=round(float(np.median(times)), 6),
         smallest=min(comparisons[-1].ratio("smallest").value, 1.0),
         curves=tuple(curves),
-        error=max(precision(comparison) for comparison in comparisons),
-        rounds=max(len(comparison.rounds_ms[comparison.reference]) for comparison in comparisons),
+        error=max(comparison.times.half_width for comparison in comparisons),
+        rounds=max(comparison.times.rounds for comparison in comparisons),
         device=comparisons[-1].device,
         options=options,
     )
-
-
-def compare_closely(
-    original: nn.Module, networks: Mapping[str, nn.Module], inputs: Sequence[Tensor], threads: int
-) -> LatencyComparison:
-    """`compare_latency` beside `original`, until each ratio is known to `PRECISION` or `MAX_ROUNDS` are over."""
-    together = {"original": original, **networks}
-    rounds: dict[str, np.ndarray] = {name: np.empty(0) for name in together}
-    while True:
-        block = compare_latency(together, inputs, rounds=BLOCK, threads=threads, round_ms=ROUND_MS)
-        rounds = {name: np.concatenate([times, block.rounds_ms[name]]) for name, times in rounds.items()}
-        comparison = LatencyComparison(rounds, block.device)
-        if precision(comparison) <= PRECISION or len(rounds["original"]) >= MAX_ROUNDS:
-            return comparison
-
-
-def precision(comparison: LatencyComparison) -> float:
-    """The largest standard error of a ratio: of a median, from its interquartile range as if of a normal variable."""
-    ratios = [comparison.ratio(name) for name in comparison.rounds_ms if name != comparison.reference]
-    return max(0.93 * (ratio.spread or 0.0) / math.sqrt(ratio.n) for ratio in ratios)
-
-
-def batch_of(example_inputs: Sequence[Tensor], size: int) -> tuple[Tensor, ...]:
-    """`size` samples of each input, those given over and over: [size, ...]."""
-    return tuple(x[[i % len(x) for i in range(size)]] for x in example_inputs)
 
 
 def _timed_levels(knob: Knob, widths: int) -> tuple[int, ...]:

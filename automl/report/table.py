@@ -92,16 +92,23 @@ def _kept(found: Recorded, winner: TrialRecord) -> str:
 
 
 def _timed(found: Recorded, winner: TrialRecord, rule: Rule) -> str:
+    """What the winner was certified to take, and what was predicted."""
     table = found.study.config.get("latency_table") or {}
     options = table.get("options", {})
-    relative = rule.metric == "latency_ratio"
-    predicted = final(winner, "predicted_latency_ms")
+    relative = rule.metric.startswith("latency_ratio")
+    timed, predicted = winner.values_of(Phase.CERTIFICATE), final(winner, "predicted_latency_ms")
     promised = predicted / table["original_ms"] if relative and table else predicted
-    measured, allowed, told = (
-        f"{part:.1%}" if relative else f"{part:.3g} ms" for part in (rule.value, rule.bound, promised)
+    median = timed["latency_ratio" if relative else "latency_ms"]
+    measured, highest, allowed, told = (
+        f"{part:.1%}" if relative else f"{part:.3g} ms" for part in (median, rule.value, rule.bound, promised)
     )
+    backend = rule.text.partition(" on ")[2].strip() or "eager"
     where = f"batch {options.get('batch')}, threads {options.get('threads')}"
-    return f" and timed beside the original ({where}): {measured} of {allowed} allowed, {told} predicted"
+    error = f" (error on networks held out: {table['held_out']:.1%})" if "held_out" in table else ""
+    return (
+        f" and timed on {backend} beside the original ({where}): {measured}, at most {highest} of {allowed} allowed, "
+        f"{told} predicted{error}"
+    )
 
 
 def _measured(original: TrialRecord) -> list[str]:

@@ -12,10 +12,11 @@ from torch import nn
 from automl.config.budget import Term
 from automl.config.training import StageOptions
 from automl.errors import BudgetError
-from automl.evaluation.certify import certificate, certified
+from automl.evaluation.certify import LIMIT, limit_record, used
 from automl.measures import compare_latency, peak_activation_bytes
 from automl.store import OptunaProjection, TrialRecord, conclude_study
 from automl.study.cautions import cautions
+from automl.study.certificates import certified_measurements
 from automl.study.finishing import finish, reported_network, reported_plan, reported_point, was_trained
 from automl.study.rules import rules_kept
 from automl.study.selection import Row, table_rows
@@ -67,7 +68,7 @@ def conclude(study: Study, say: Say = silent) -> Results:
 
 
 def certified_winner(study: Study, say: Say = silent) -> tuple[TrialRecord, nn.Module]:
-    """The best trial whose network, rebuilt, keeps the budget as counted and, for a limit on latency, as timed.
+    """The best trial whose network, rebuilt, keeps the budget as counted and, for a limit on latency, as certified.
 
     `BudgetError` if the best network is over what is counted, or the `CANDIDATES` best all take too long.
     """
@@ -90,11 +91,11 @@ def certified_winner(study: Study, say: Say = silent) -> tuple[TrialRecord, nn.M
 
 def certified_network(study: Study, record: TrialRecord, say: Say = silent) -> nn.Module:
     """The trial's network, rebuilt; a `BudgetError` if it exceeds the budget as counted or timed."""
-    network, used = _checked(study, record, say)
+    network, taken = _checked(study, record, say)
     term = study.config.parsed_budget.latency
-    if term is not None and used > 1:
+    if term is not None and taken > 1:
         raise BudgetError(
-            f"the network exceeds its budget: it was timed at {_limit(term, used)}, {_limit(term, 1)} are allowed. "
+            f"the network exceeds its budget: it was timed at {_limit(term, taken)}, {_limit(term, 1)} are allowed. "
             f"Nothing should be shipped from this trial"
         )
     return network
@@ -103,21 +104,21 @@ def certified_network(study: Study, record: TrialRecord, say: Say = silent) -> n
 def _checked(study: Study, record: TrialRecord, say: Say) -> tuple[nn.Module, float]:
     """The trial's network, counted to be within the budget, and the part it takes of the latency allowed, or 0.
 
-    What it was timed at is recorded, so that the same network wins when it is asked for again.
+    By the upper end of the 95 % interval. It is recorded, so that the same network wins when it is asked for again.
     """
-    problem, term = study.setup.problem, study.config.parsed_budget.latency
+    term = study.config.parsed_budget.latency
     network = reported_network(study, record.point)
     study.finisher.certify(network)
     if term is None:
         return network, 0.0
-    timed = record.values_of(Phase.CERTIFICATE)
-    if certified(term) in timed:
-        return network, timed[certified(term)] / term.value
-    say(f"timing trial {record.number} of {record.agent}, seed {record.seed}, beside the original network")
-    original = reported_network(study, study.setup.space.original_point)
-    measured = certificate(network, original, term, problem.example_inputs, study.setup.latency_options)
-    study.store.add_measurements(record.id, [measured])
-    return network, measured.value / term.value
+    known = used(term, record.values_of(Phase.CERTIFICATE))
+    if known is not None:
+        return network, known
+    say(f"timing trial {record.number} of {record.agent}, seed {record.seed}, on {term.backend} beside the original")
+    measured = certified_measurements(study, record, network, manifest(study, record))
+    taken = used(term, {one.metric: one.value for one in measured})
+    assert taken is not None
+    return network, taken
 
 
 def _limit(term: Term, factor: float) -> str:
@@ -128,6 +129,7 @@ def _limit(term: Term, factor: float) -> str:
 
 def manifest(study: Study, record: TrialRecord) -> dict[str, Any]:
     """What an export says about where its network came from."""
+    term = study.config.parsed_budget.latency
     return {
         "study": study.record.name,
         "code_version": study.record.code_version,
@@ -136,6 +138,7 @@ def manifest(study: Study, record: TrialRecord) -> dict[str, Any]:
         "trial": record.number,
         "budget": study.config.parsed_budget.text,
         "limits": study.setup.limits,
+        **({LIMIT: limit_record(term, study.setup.latency_options)} if term is not None else {}),
         "point": dict(reported_point(study, record.point)),
         "sparsify": asdict(study.config.sparsify) if study.config.sparsify is not None else None,
         "reconstruction": study.config.finish.reconstruction,
@@ -206,4 +209,4 @@ def _measure_speed(study: Study, records: Sequence[TrialRecord], say: Say) -> tu
         peak = Measurement("peak_activation_bytes", peaks[key], "B")
         measured = [comparison.latency(key), comparison.ratio(key), peak]
         study.store.add_measurements(record.id, in_phase(Phase.LATENCY, measured))
-    return (comparison.unsteady,) if comparison.unsteady else ()
+    return (comparison.times.unsteady,) if comparison.times.unsteady else ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from automl.evaluation.certify import certified
+from automl.evaluation.certify import HIGH, certified
 from automl.store import Rule, Sense, TrialRecord
 from automl.study.selection import final
 from automl.study.study import Study
@@ -16,9 +16,11 @@ def rules_kept(study: Study, winner: TrialRecord) -> tuple[Rule, ...]:
     rules = []
     for text, term in zip(written, budget.terms, strict=False):  # a study without a budget has no terms
         if term is budget.latency:
-            timed = certified(term)
-            value = winner.values_of(Phase.CERTIFICATE)[timed]
-            rules.append(Rule(text, timed, Phase.CERTIFICATE, "at most", term.value, value))
+            timed = winner.values_of(Phase.CERTIFICATE)
+            metric = certified(term) + HIGH
+            if metric not in timed:  # certified by the median alone, as before
+                metric = certified(term)
+            rules.append(Rule(text, metric, Phase.CERTIFICATE, "at most", term.value, timed[metric]))
         else:
             value = final(winner, term.metric)
             rules.append(Rule(text, term.metric, Phase.FINAL, "at most", study.setup.limits[term.metric], value))

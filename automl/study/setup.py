@@ -18,7 +18,7 @@ from automl.errors import ConfigError
 from automl.evaluation import Evaluator
 from automl.export.subject import largest_difference, run_module
 from automl.measures.counts import COUNTED
-from automl.measures.latency_model import LatencyTable, measure_latency_table
+from automl.study.latency_cost import Predictor, latency_cost
 from automl.study.loading import load_early, load_problem
 from automl.study.shares import shares
 from automl.tasks.base import DIVERGENCE
@@ -62,14 +62,14 @@ class Setup:
         self.threads = _threads(config.runner)
         self.space = NetworkSpace(self.problem.model, self.problem.example_inputs, config.space.operators)
         self.latency_options = config.latency or LatencyOptions()
-        self.latency_table: LatencyTable | None = None
+        self.latency_table: Predictor | None = None
         """What a budget on latency is kept by, if there is one."""
+        costs = {metric: self.space.original_cost(metric) for metric in self.space.metrics}
         if config.parsed_budget.latency is not None:
-            self.latency_table = self._latency_table(self.space, recorded, say)
-            self.space.add_cost(PREDICTED, self.latency_table)
-        self.limits = config.parsed_budget.limits(
-            {metric: self.space.original_cost(metric) for metric in self.space.metrics}
-        )
+            self.latency_table, cost = latency_cost(self.problem, self.space, config, recorded, say)
+            self.space.add_cost(PREDICTED, cost)
+            costs[PREDICTED] = self.latency_table.original_ms  # in float32, whatever the backend
+        self.limits = config.parsed_budget.limits(costs)
         self.space.require_feasible(self.limits)
         self._require_stages()
         original = None
@@ -137,16 +137,6 @@ class Setup:
                 "this network normalises over channels (LayerNorm, or GroupNorm with groups that are cut), and what is "
                 "left after a stage cannot be cut by a second: leave out finish.stages"
             )
-
-    def _latency_table(
-        self, space: NetworkSpace, recorded: Mapping[str, Any] | None, say: Callable[[str], None]
-    ) -> LatencyTable:
-        if recorded is not None and "latency_table" in recorded:
-            return LatencyTable.from_record(recorded["latency_table"], space)
-        table = measure_latency_table(space, self.problem.example_inputs, self.latency_options, say)
-        if table.unsteady:
-            say(table.unsteady)
-        return table
 
     @property
     def counted_limits(self) -> dict[str, float]:

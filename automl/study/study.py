@@ -21,7 +21,7 @@ from automl.config.agent import AgentConfig
 from automl.config.study import StudyConfig
 from automl.errors import StudyError
 from automl.evaluation import Evaluator
-from automl.evaluation.certify import certified
+from automl.evaluation.certify import used
 from automl.lanes.progress import Progress
 from automl.lanes.session import Lanes, Observer, Proposer, Session
 from automl.runners import Runner, SerialRunner
@@ -250,9 +250,8 @@ class Study:
         term = self.config.parsed_budget.latency
         if term is None:
             return set()
-        metric = certified(term)
         trials = [(t.point.key, t.values_of(Phase.CERTIFICATE)) for t in self.store.trials(self.record.id)]
-        return {key for key, timed in trials if timed.get(metric, 0.0) > term.value}
+        return {key for key, timed in trials if (used(term, timed) or 0.0) > 1}
 
     def guaranteed(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
         """Those of `records` that are done and as good as the guarantee wants."""

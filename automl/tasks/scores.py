@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from automl.errors import NotFiniteError
+from automl.measures.backends.device import cpu_name
 from automl.tasks.batches import Batch
 from automl.tasks.metric import Metric, pseudo_values
 from automl.types import Measurement
 from automl.util.modes import evaluating
-from automl.util.threads import cpu_name
 
 
 def measure_metrics(network: nn.Module, batches: Sequence[Batch], metrics: Mapping[str, Metric]) -> list[Measurement]:

@@ -30,10 +30,10 @@ from automl import data, zoo
 from automl.config.training import TrainingOptions
 from automl.data import ImageSet, Splits
 from automl.measures import count_macs
+from automl.measures.backends.device import cpu_name
 from automl.tasks.batches import Batch
 from automl.training.loss import SupervisedLoss
 from automl.training.trainer import settle, train
-from automl.util.threads import cpu_name
 from search_spaces import channel_space
 
 BATCH = 128

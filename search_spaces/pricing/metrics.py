@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from search_spaces.pricing.sheet import Sheet
 
@@ -29,6 +30,13 @@ def bops(sheet: Sheet) -> float:
 def _whole(cost: float) -> float:
     """The whole number that a sum of products of whole numbers is, but for rounding."""
     return float(round(cost))
+
+
+@dataclass(frozen=True)
+class OfSheet:
+    """A cost that is added to a space and, as the space's own costs are, read off the price sheet."""
+
+    read: Callable[[Sheet], float]
 
 
 METRICS: dict[str, Callable[[Sheet], float]] = {"macs": macs, "params": params, "bops": bops}

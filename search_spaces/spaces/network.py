@@ -24,7 +24,7 @@ from search_spaces.operators.registry import OPERATORS
 from search_spaces.operators.step import Step
 from search_spaces.plan import Plan
 from search_spaces.pricing.file import file_of
-from search_spaces.pricing.metrics import METRICS
+from search_spaces.pricing.metrics import METRICS, OfSheet
 from search_spaces.pricing.sheet import Sheet
 from search_spaces.replay import cut_of, reformed
 from search_spaces.spaces.conditional import ConditionalSpace
@@ -36,7 +36,7 @@ SomeOperator = TypeVar("SomeOperator", bound=Operator)
 _ORDER: dict[Kind, int] = {"gate": 0, "choice": 0, "amount": 1, "free": 2}
 """Gates and choices are decided first, then what a budget is spent on, then what is free."""
 
-Cost = Callable[[np.ndarray], float]
+Cost = Callable[[np.ndarray], float] | OfSheet
 
 
 class NetworkSpace(ConditionalSpace):
@@ -124,7 +124,7 @@ class NetworkSpace(ConditionalSpace):
     # What a choice costs
 
     def add_cost(self, metric: str, cost: Cost) -> None:
-        """Let budgets limit `metric` too: `cost(levels)`, of [n_knobs], must never fall when a level rises.
+        """Let budgets limit `metric` too: `cost(levels)`, of [n_knobs], or `OfSheet`, never falls when a level rises.
 
         It is pickled with the space. A metric that is there already is a `SpaceError`.
         """
@@ -135,10 +135,14 @@ class NetworkSpace(ConditionalSpace):
 
     def cost_of_levels(self, levels: np.ndarray, metric: str) -> float:
         """The cost of the network at `levels`, [n_knobs]; inactive knobs make no difference."""
-        if metric in self._added:
-            return self._added[metric](levels)
-        sheet = self._sheets(levels)[-1]
+        if (added := self._added.get(metric)) is not None:
+            return added.read(self.sheet(levels)) if isinstance(added, OfSheet) else added(levels)
+        sheet = self.sheet(levels)
         return self._file.bytes(sheet) if metric == "size_bytes" else METRICS[metric](sheet)
+
+    def sheet(self, levels: np.ndarray) -> Sheet:
+        """The price sheet of the network at `levels`, [n_knobs]."""
+        return self._sheets(levels)[-1]
 
     def _sheets(self, levels: np.ndarray) -> list[Sheet]:
         """The price sheet after each operator, the last that of the whole network at `levels` ([n_knobs])."""

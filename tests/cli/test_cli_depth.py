@@ -56,7 +56,6 @@ def test_a_search_and_its_export(file, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"budget": "latency <= 60%"}, "a latency table prices the widths of groups"),
         ({"space": {"name": "channels", "skips": True}}, "skips: is no option of channels"),
         ({"space": {"name": "depth", "max_skips": 0}}, "max_skips"),
     ],

@@ -35,7 +35,7 @@ model: "latency_parts:network"
 data: "latency_parts:batches"
 space: {round_to: 32}
 budget: latency <= 10 s
-latency: {batch: 8, widths: 2}
+latency: {batch: 8, widths: 2, processes: 1}
 objective: loss
 agent: random
 baselines: [uniform]
@@ -85,7 +85,9 @@ def test_the_winner_is_timed_and_the_table_is_on_record(searched):
     database, ran = searched
     assert ran.code == 0, ran.err
     assert "measuring the latency of 2 groups at 2 widths" in ran.err
-    told = re.search(r"timed beside the original \(batch 8, threads 1\): \S+ ms of 1e\+04 ms allowed", ran.out)
+    told = re.search(
+        r"timed on eager beside the original \(batch 8, threads 1\): \S+ ms, at most \S+ ms of 1e\+04 ms", ran.out
+    )
     assert told, ran.out
     study, trials = recorded(database)
     table = study.config["latency_table"]
@@ -121,7 +123,7 @@ def test_what_is_exported_has_been_timed(copied, tmp_path):
 def refuse(database: str, trial) -> None:
     """Put on record that the trial's network took 12 s."""
     with open_store(database, create=False) as store:
-        store.add_measurements(trial.id, [Measurement("latency_ms", 12_000.0, "ms", phase=Phase.CERTIFICATE)])
+        store.add_measurements(trial.id, [Measurement("latency_ms_high", 12_000.0, "ms", phase=Phase.CERTIFICATE)])
 
 
 def test_without_a_network_that_is_quick_enough_there_is_no_winner(copied):
@@ -140,7 +142,9 @@ def test_a_relative_limit_is_kept_by_prediction_and_by_measurement(study_file, t
     database = str(tmp_path / "study.db")
     ran = command("search", changed(study_file, ("latency <= 10 s", "latency <= 90%")), "--storage", database)
     assert ran.code == 0, ran.err
-    assert re.search(r"threads 1\): \d\d\.\d% of 90\.0% allowed, \d\d\.\d% predicted", ran.out), ran.out
+    assert re.search(r"threads 1\): \d\d\.\d%, at most \d\d\.\d% of 90\.0% allowed, \d\d\.\d% predicted", ran.out), (
+        ran.out
+    )
     study, trials = recorded(database)
     limit = study.config["limits"]["predicted_latency_ms"]
     assert limit == pytest.approx(0.9 * study.config["latency_table"]["original_ms"])
@@ -173,6 +177,7 @@ def test_where_the_best_is_refused_the_next_best_is_timed_and_wins(study_file, t
         (("latency <= 10 s", "latency <= 1 us"), "no network in the space has predicted_latency_ms <= 0.001"),
         (("latency <= 10 s", "latency <= 10"), "expected the unit of latency to be %, us, ms or s"),
         (("latency <= 10 s", "macs <= 50%"), "the section `latency` says how a budget on latency is measured"),
+        (("latency <= 10 s", "latency <= 10 s on onnxrt"), "no backend 'onnxrt'; did you mean"),
         (("widths: 2", "widths: 1"), "line 6: latency: widths must be at least 2, got 1"),
     ],
 )

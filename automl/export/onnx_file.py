@@ -1,0 +1,54 @@
+"""ONNX: written with a free batch size, and run from the file by ONNX Runtime."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from automl.export.one_batch import with_one_batch
+from automl.export.subject import Run, Subject, quiet
+from automl.measures.backends.onnx_runtime import running, session
+
+
+def write_onnx(subject: Subject, path: Path) -> None:
+    """Write the network in float32 as one file, whose checksum covers the weights."""
+    if subject.onnx is None:
+        subject.onnx = _onnx(subject)
+    path.write_bytes(subject.onnx)
+
+
+def _onnx(subject: Subject) -> bytes:
+    """The content of the file, which takes seconds to make and is the start of others."""
+    with_one_batch(subject.program)
+    # The exporter decomposes twice; attention has the same order of memory both times by this kernel alone.
+    with quiet(), sdpa_kernel(SDPBackend.MATH), tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        torch.onnx.export(
+            subject.program,
+            (),
+            path,
+            dynamo=True,
+            verbose=False,
+            external_data=False,
+            input_names=subject.input_names,
+            output_names=subject.output_names,
+            dynamic_shapes=subject.dynamic_shapes,
+        )
+        return path.read_bytes()
+
+
+def read_onnx(subject: Subject, path: Path) -> Run:
+    """Check the file, and run it on as many threads as PyTorch has."""
+    import onnx
+
+    onnx.checker.check_model(path, full_check=True)
+    network = running(session(str(path), torch.get_num_threads()))
+
+    def run(inputs: tuple[Tensor, ...]) -> list[Tensor]:
+        return [torch.from_numpy(out) for out in network([x.numpy() for x in inputs])]
+
+    return run

@@ -1,0 +1,87 @@
+"""Exported networks timed: a folder in fresh processes, or networks in memory by way of files of their own."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from automl.errors import ExportError
+from automl.export.formats import FORMATS
+from automl.export.subject import Subject
+from automl.measures.alone import write_program
+from automl.measures.backends.device import cpu_name, versions
+from automl.measures.backends.measuring import Conditions, measured
+from automl.measures.backends.registry import backend_of
+from automl.measures.backends.side_by_side import Effort, Run, side_by_side
+from automl.measures.latency import LatencyComparison
+
+
+def measure_folder(folder: Path, conditions: Conditions) -> dict[str, Any]:
+    """Measure an exported folder in fresh processes, by the program that goes with exports. Errors: `BackendError`."""
+    with tempfile.TemporaryDirectory() as own:  # that of a folder from elsewhere is not run
+        return measured(write_program(Path(own)), folder, conditions)
+
+
+def device_of(record: Mapping[str, Any]) -> str:
+    """What a measurement was taken on, as the database holds it."""
+    library = ", ".join(f"{name} {version}" for name, version in record["versions"].items() if name not in _BESIDES)
+    threads = record["threads"]
+    return (
+        f"{record['device']['processor']}, {threads} thread{'s' if threads > 1 else ''}, {record['backend']} "
+        f"({library}), batch {record['batch']}"
+    )
+
+
+_BESIDES = ("python", "numpy")
+
+
+@dataclass
+class ComparerOnBackend:
+    """Times networks in memory on a backend: each is exported and loaded by it. The first is timed as it is in float.
+
+    A network that comes again, as the original does, is exported once.
+    """
+
+    backend: str
+    inputs: Sequence[Tensor]
+    """Of one pass: [n, ...] each."""
+    threads: int
+    effort: Effort
+    _loaded: dict[int, tuple[nn.Module, Run]] = field(default_factory=dict)
+
+    def __call__(self, networks: Mapping[str, nn.Module]) -> LatencyComparison:
+        """The comparison with the first of `networks`. Errors: `BackendError`, `ExportError`."""
+        runs = {name: self._run(network, first=i == 0) for i, (name, network) in enumerate(networks.items())}
+        clock = time.process_time if self.threads == 1 else time.perf_counter
+        library = versions(backend_of(self.backend).package)
+        device = f"{cpu_name()}, {self.threads} thread{'s' if self.threads > 1 else ''}, {self.backend} ({library})"
+        return LatencyComparison(side_by_side(runs, self.effort, clock), device)
+
+    def _run(self, network: nn.Module, first: bool) -> Run:
+        if first and id(network) in self._loaded:
+            return self._loaded[id(network)][1]
+        backend = backend_of(self.backend)
+        if first and backend.reference:
+            backend = backend_of(backend.reference)
+        backend.require()
+        form = FORMATS[backend.format]
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / form.file
+            try:
+                form.write(Subject(network, self.inputs), path)
+            except ExportError:
+                raise
+            except Exception as error:  # the exporters raise whatever they like
+                raise ExportError(f"{backend.format} cannot hold this network: {error}") from error
+            run = partial(backend.loaded(path, self.threads), [x.numpy() for x in self.inputs])
+            run()
+        if first:
+            self._loaded[id(network)] = network, run
+        return run

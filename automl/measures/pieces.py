@@ -1,0 +1,208 @@
+"""The time of a network by the pieces it is computed as: measured once for each shape and some widths, then added up.
+
+Every layer, or each of the two that a factorised one becomes, is a piece: a shape (kernel, positions, groups), what it
+reads and what it makes. For each shape in a space the time is measured at a grid of the widths that the space offers,
+steps of the library among them, and interpolated between. Layers in a row are not quite what they are in a network:
+sums, padding and what the library fuses are missing. So some random networks of the space are measured whole, beside
+the original, and
+
+    time = a * sum of pieces + b * number of layers + c * values made        a, b, c >= 0
+
+is fitted to them (non-negative least squares), and scaled to the original. Two factors never take more than the layer
+that they stand for, so that time never falls when a level rises: where they are slower they save nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from automl.config.latency import LatencyOptions
+from automl.errors import StudyError
+from search_spaces import NetworkSpace
+from search_spaces.graph.tensors import WeightTensor
+from search_spaces.pricing.sheet import Sheet
+
+NOISY = 0.05
+"""Half the interval of a whole network's ratio, above which the model says that the machine was busy."""
+
+
+@dataclass(frozen=True, order=True)
+class Shape:
+    """A layer but for its widths."""
+
+    kernel: tuple[int, int]
+    height: int
+    """Of what it makes; 0: a linear layer, applied `width` times a sample."""
+    width: int
+    groups: int = 1
+    depthwise: bool = False
+    """Whether there are as many groups as channels, however many those are."""
+
+    def grouped(self, channels: int) -> int:
+        """How many groups a layer of this shape has on so many channels."""
+        return channels if self.depthwise else self.groups
+
+    def to_record(self) -> list[Any]:
+        """Plain data."""
+        return [list(self.kernel), self.height, self.width, self.groups, self.depthwise]
+
+    @classmethod
+    def from_record(cls, told: Sequence[Any]) -> Shape:
+        """The inverse of `to_record`."""
+        kernel, height, width, groups, depthwise = told
+        return cls((int(kernel[0]), int(kernel[1])), int(height), int(width), int(groups), bool(depthwise))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Times of layers of one shape."""
+
+    reads: tuple[float, ...]
+    """Ascending."""
+    mades: tuple[float, ...]
+    times_ms: tuple[tuple[float, ...], ...]
+    """[reads, mades]; never falling along either."""
+
+    def __call__(self, read: float, made: float) -> float:
+        """The time, interpolated in both widths, that of the nearest end beyond the grid."""
+        row = [float(np.interp(made, self.mades, times)) for times in self.times_ms]
+        return float(np.interp(read, self.reads, row))
+
+
+@dataclass(frozen=True)
+class PieceModel:
+    """Predicts the latency of the networks of one space on one backend."""
+
+    original_ms: float
+    """Of the original in float32, measured."""
+    grids: Mapping[Shape, Grid]
+    weights: tuple[float, float, float]
+    """Of the sum of pieces, the layers, and the values made."""
+    scale: float
+    held_out: float
+    """The mean relative error on a measured network, predicted from the others."""
+    device: str
+    options: LatencyOptions
+    busy: float = 0.0
+    """Half the widest 95 % interval of a whole network's ratio to the original."""
+
+    @property
+    def unsteady(self) -> str | None:
+        """What is wrong with the model's precision, or None."""
+        if self.busy <= NOISY:
+            return None
+        return (
+            f"the latency model was measured on a busy machine: half the 95 % interval of a network's ratio is up to "
+            f"{self.busy:.1%}, where {NOISY:.0%} is wanted"
+        )
+
+    def to_record(self) -> dict[str, Any]:
+        """Plain data for the database."""
+        grids = [[shape.to_record(), asdict(grid)] for shape, grid in self.grids.items()]
+        return {**asdict(self), "grids": grids, "kind": "pieces"}
+
+    @classmethod
+    def from_record(cls, recorded: Mapping[str, Any]) -> PieceModel:
+        """The inverse of `to_record`. Errors: `StudyError`."""
+        try:
+            told = {key: value for key, value in recorded.items() if key != "kind"}
+            grids = {
+                Shape.from_record(shape): Grid(
+                    tuple(grid["reads"]), tuple(grid["mades"]), tuple(tuple(row) for row in grid["times_ms"])
+                )
+                for shape, grid in told.pop("grids")
+            }
+            return cls(
+                **{**told, "weights": tuple(told["weights"]), "options": LatencyOptions(**told["options"])}, grids=grids
+            )
+        except (TypeError, KeyError, ValueError) as error:
+            raise StudyError(f"the latency model on record cannot be read: {error}. Start a new study") from error
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer of a network, whole or as two factors."""
+
+    pieces: tuple[tuple[Shape, float, float], ...]
+    """Shape, read, made of each."""
+    whole: tuple[Shape, float, float]
+
+    @property
+    def values(self) -> float:
+        """How many values a sample it makes."""
+        shape, _, made = self.whole
+        return made * max(shape.height, 1) * shape.width
+
+
+@dataclass(frozen=True)
+class PieceCost:
+    """The cost that a `PieceModel` reads off a price sheet."""
+
+    shapes: tuple[Shape, ...]
+    """Of each site's whole layer."""
+    model: PieceModel
+
+    def __call__(self, sheet: Sheet) -> float:
+        """The predicted latency in ms, to the nanosecond."""
+        features = features_of(layers_of(self.shapes, sheet), self.model.grids)
+        return round(float(features @ np.array(self.model.weights)) * self.model.scale, 6)
+
+
+def features_of(layers: Sequence[Layer], grids: Mapping[Shape, Grid]) -> np.ndarray:
+    """The sum of the pieces' times, how many layers there are, and the values that they make in millions: [3]."""
+
+    def taken(piece: tuple[Shape, float, float]) -> float:
+        shape, read, made = piece
+        return grids[shape](read, made)
+
+    times = [min(sum(map(taken, layer.pieces)), taken(layer.whole)) for layer in layers]
+    return np.array([sum(times), len(layers), sum(layer.values for layer in layers) * 1e-6])
+
+
+def layers_of(shapes: Sequence[Shape], sheet: Sheet) -> list[Layer]:
+    """The layers of the network that `sheet` prices; `shapes`: of the whole ones."""
+    pieces, present = sheet.pieces, sheet.presence
+    two = pieces.read.shape[1] > 1
+    found = []
+    for site, shape in enumerate(shapes):
+        if present is not None and not present.sites[site]:
+            continue
+        read, made, taps = (row[site].tolist() for row in (pieces.read, pieces.made, pieces.taps))
+        factored = two and made[1] > 0
+        whole = (shape, read[0], made[1] if factored else made[0])
+        if not factored:
+            found.append(Layer((whole,), whole))
+            continue
+        spread = 1.0 if pieces.spread is None else float(pieces.spread[site, 0])
+        first, second = _factors(shape, int(taps[0]), int(taps[1]), spread)
+        found.append(Layer(((first, read[0], made[0]), (second, read[1], made[1])), whole))
+    return found
+
+
+def shapes_of(space: NetworkSpace) -> tuple[Shape, ...]:
+    """The shapes of the whole layers, a site each."""
+    return tuple(_shape(space, tensor) for tensor in space.basis.terms.tensors)
+
+
+def _shape(space: NetworkSpace, tensor: WeightTensor) -> Shape:
+    positions = max(1, tensor.macs // tensor.size)
+    if len(tensor.shape) == 2:
+        return Shape((1, 1), 0, positions)
+    kernel = (1, *tensor.shape[2:])[-2:]
+    width = tensor.width_made or math.isqrt(positions) or 1
+    groups = int(getattr(space.original.get_submodule(tensor.layers[0]), "groups", 1))
+    depthwise = groups > 1 and tensor.shape[1] == 1
+    return Shape((kernel[0], kernel[1]), max(1, positions // width), width, groups, depthwise)
+
+
+def _factors(shape: Shape, first: int, second: int, spread: float) -> tuple[Shape, Shape]:
+    """The shapes of two factors with so many taps: a column and a row, or the same kernel and a 1x1."""
+    if first == math.prod(shape.kernel):
+        return shape, Shape((1, 1), shape.height, shape.width)
+    wide = max(1, round(shape.width * spread))
+    return Shape((first, 1), shape.height, wide), Shape((1, second), shape.height, shape.width)

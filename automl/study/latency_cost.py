@@ -1,0 +1,55 @@
+"""The cost by which a search keeps a limit on latency: a table of widths, or a model of pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from automl.config.latency import EAGER, LatencyOptions
+from automl.config.study import StudyConfig
+from automl.export.chains import chain_runner
+from automl.export.timing import ComparerOnBackend
+from automl.measures.backends.side_by_side import Effort
+from automl.measures.latency import batch_of
+from automl.measures.latency_model import LatencyTable, measure_latency_table
+from automl.measures.piece_times import measure_pieces
+from automl.measures.pieces import PieceCost, PieceModel, shapes_of
+from automl.tasks.problem import Problem
+from automl.types import Say
+from search_spaces import NetworkSpace, OfSheet
+
+Predictor = LatencyTable | PieceModel
+EFFORT = Effort(rounds=60, seconds=10.0, half_width=0.02)
+"""For the whole networks of a model of pieces."""
+
+
+def latency_cost(
+    problem: Problem, space: NetworkSpace, config: StudyConfig, recorded: Mapping[str, Any] | None, say: Say
+) -> tuple[Predictor, LatencyTable | OfSheet]:
+    """What predicts the latency of the networks of `space`, and what it makes of levels, [n_knobs].
+
+    Widths alone in eager PyTorch have a table, in which the network itself is timed with each group narrowed. All else,
+    other operators and other backends, has a model of pieces. What is on record is used again: agents that are told of
+    their trials anew must meet the same wall.
+    """
+    term, options = config.parsed_budget.latency, config.latency or LatencyOptions()
+    assert term is not None
+    told = (recorded or {}).get("latency_table")
+    predictor: Predictor
+    if term.backend == EAGER and set(config.space.operators) == {"channels"}:
+        table = LatencyTable.from_record(told, space) if told else None
+        predictor = table or measure_latency_table(space, problem.example_inputs, options, say)
+    elif told:
+        predictor = PieceModel.from_record(told)
+    else:
+        make = chain_runner(term.backend, options.batch, options.threads)
+        inputs = batch_of(problem.example_inputs, options.batch)
+        predictor = measure_pieces(
+            space, options, make, ComparerOnBackend(term.backend, inputs, options.threads, EFFORT), say
+        )
+        say(f"predicted latencies of networks that were held out are off by {predictor.held_out:.1%} on average")
+    if told is None and predictor.unsteady:
+        say(predictor.unsteady)
+    if isinstance(predictor, LatencyTable):
+        return predictor, predictor
+    return predictor, OfSheet(PieceCost(shapes_of(space), predictor))

@@ -1,0 +1,72 @@
+"""How well a model of pieces predicts networks that it has not seen.
+
+python -m experiments.latency.predictor CHECKPOINTS [--network resnet20] [--backend onnxruntime] [--unseen 20]
+
+A model is measured for the space of channels, depth and rank; then random networks of it are exported and timed beside
+the original. Mean relative error, and Kendall's tau.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from scipy.stats import kendalltau
+
+from automl.config.latency import LatencyOptions
+from automl.export.chains import chain_runner
+from automl.export.timing import ComparerOnBackend
+from automl.measures.piece_times import drawn as random_levels
+from automl.measures.piece_times import measure_pieces
+from automl.measures.pieces import PieceCost, shapes_of
+from automl.study.latency_cost import EFFORT
+from automl.zoo import create
+from search_spaces import NetworkSpace, Plan
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("checkpoints", type=Path)
+    parser.add_argument("--network", default="resnet20")
+    parser.add_argument("--backend", default="onnxruntime")
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--round-to", type=int, default=1)
+    parser.add_argument("--unseen", type=int, default=20)
+    parser.add_argument("--operators", nargs="+", default=["channels", "depth", "rank"])
+    args = parser.parse_args()
+    torch.manual_seed(0)
+    network = create(args.network)
+    weights = args.checkpoints / f"{args.network}-cifar10.safetensors"
+    if weights.exists():
+        network.load_state_dict(load_file(weights))
+    operators = {name: {"round_to": args.round_to} if name == "channels" else None for name in args.operators}
+    space = NetworkSpace(network.eval(), (torch.randn(2, 3, 32, 32),), operators)
+    compare = ComparerOnBackend(args.backend, (torch.randn(args.batch, 3, 32, 32),), 1, EFFORT)
+    start = time.perf_counter()
+    make = chain_runner(args.backend, args.batch, 1)
+    model = measure_pieces(space, LatencyOptions(batch=args.batch), make, compare, print)
+    spent, cost, rng = time.perf_counter() - start, PieceCost(shapes_of(space), model), np.random.default_rng(1)
+    drawn = [random_levels(space, rng) for _ in range(args.unseen)]
+    networks = {str(i): space.build(space.plan(space.point(levels.tolist()))).eval() for i, levels in enumerate(drawn)}
+    compared = compare({"original": space.build(Plan()).eval(), **networks})
+    real = np.array([compared.ratio(name).value for name in networks])
+    predicted = np.array([cost(space.sheet(levels)) for levels in drawn]) / model.original_ms
+    start = time.perf_counter()
+    for levels in drawn:
+        cost(space.sheet(levels))
+    per_cost = (time.perf_counter() - start) / len(drawn) * 1e3
+    error, tau = np.abs(predicted / real - 1), kendalltau(predicted, real).statistic
+    print(f"{args.network}, {args.backend}, batch {args.batch}: model in {spent:.0f} s ({len(model.grids)} shapes)")
+    print(f"weights {[round(w, 4) for w in model.weights]}, held out {model.held_out:.1%}")
+    print(f"a cost takes {per_cost:.2f} ms")
+    print(f"{args.unseen} unseen networks of {real.min():.2f} to {real.max():.2f} of the original: mean error")
+    print(f"{error.mean():.1%}, worst {error.max():.1%}, tau {tau:.2f}")
+    print(f"half the interval of a ratio up to {compared.times.half_width:.1%}")
+
+
+if __name__ == "__main__":
+    main()

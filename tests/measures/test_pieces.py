@@ -1,0 +1,145 @@
+"""Models of pieces: a cost like the others, which tells layers from factors, and finds what the time goes into."""
+
+import json
+import pickle
+from functools import partial
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from automl.config.latency import PREDICTED, LatencyOptions
+from automl.errors import BackendError, StudyError
+from automl.export.chains import PAIRS, chain_runner
+from automl.measures.backends.side_by_side import Effort
+from automl.measures.latency import compare_latency
+from automl.measures.piece_times import measure_pieces
+from automl.measures.pieces import Grid, PieceCost, PieceModel, Shape, layers_of, shapes_of
+from search_spaces import NetworkSpace, OfSheet
+
+X = torch.zeros(2, 3, 16, 16)
+
+
+class Blocks(nn.Module):
+    """A stem, two residual blocks of which one has a depthwise layer, and a linear layer."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem = nn.Conv2d(3, 32, 3, 2, 1)
+        self.first = nn.Conv2d(32, 32, 3, padding=1)
+        self.second = nn.Sequential(nn.Conv2d(32, 32, 3, padding=1, groups=32), nn.ReLU(), nn.Conv2d(32, 32, 1))
+        self.linear = nn.Linear(32, 4)
+
+    def forward(self, x):
+        x = torch.relu(self.stem(x))
+        x = torch.relu(x + self.first(x))
+        x = torch.relu(x + self.second(x))
+        return self.linear(x.mean((2, 3)))
+
+
+def joint() -> NetworkSpace:
+    return NetworkSpace(Blocks().eval(), (X,), {"depth": None, "channels": None, "rank": None})
+
+
+def model(space: NetworkSpace) -> PieceModel:
+    """Times of every shape that grow with what is read and made, not measured."""
+    levels = [
+        space.original_levels,
+        space.lowest,
+        np.array([knob.levels[len(knob.levels) // 2] for knob in space.knobs]),
+    ]
+    shapes = {
+        shape
+        for one in levels
+        for layer in layers_of(shapes_of(space), space.sheet(one))
+        for shape, *_ in (*layer.pieces, layer.whole)
+    }
+    grids = {}
+    for shape in shapes:
+        ends = (0.01 * shape.kernel[0], 0.1 * shape.kernel[0] * shape.kernel[1])
+        grids[shape] = Grid((1.0, 32.0), (1.0, 32.0), ((0.001, ends[0]), (ends[0], ends[1])))
+    return PieceModel(9.0, grids, (1.0, 0.01, 0.5), 2.0, 0.05, "a processor", LatencyOptions())
+
+
+def test_the_predicted_latency_never_falls_when_a_level_rises_and_goes_with_the_space():
+    space, rng = joint(), np.random.default_rng(0)
+    space.add_cost(PREDICTED, OfSheet(PieceCost(shapes_of(space), model(space))))
+    copied = pickle.loads(pickle.dumps(space))
+    for _ in range(200):
+        levels = np.array([int(rng.choice(knob.levels)) for knob in space.knobs])
+        place = int(rng.integers(len(levels)))
+        higher = levels.copy()
+        higher[place] = int(rng.choice([level for level in space.knobs[place].levels if level >= levels[place]]))
+        cost = space.cost_of_levels(levels, PREDICTED)
+        assert 0 < cost <= space.cost_of_levels(higher, PREDICTED)
+        assert copied.cost_of_levels(levels, PREDICTED) == cost
+
+
+def test_layers_are_what_they_are_built_as():
+    space = joint()
+    whole = layers_of(shapes_of(space), space.sheet(space.original_levels))
+    shapes = [(layer.whole[0].kernel, layer.whole[0].height, layer.whole[0].depthwise) for layer in whole]
+    assert shapes == [((3, 3), 8, False), ((3, 3), 8, False), ((3, 3), 8, True), ((1, 1), 8, False), ((1, 1), 0, False)]
+    assert [layer.whole[1:] for layer in whole] == [(3, 32), (32, 32), (1, 32), (32, 32), (32, 4)]
+    levels = space.original_levels.copy()
+    names = [knob.name for knob in space.knobs]
+    levels[names.index("rank:first")] = space.knobs[names.index("rank:first")].levels[0]
+    factored = layers_of(shapes_of(space), space.sheet(levels))[1]
+    (column, read, rank), (row, same, made) = factored.pieces
+    assert (column.kernel, row.kernel) == ((3, 1), (1, 3)) and rank == same and (read, made) == (32, 32)
+    assert factored.whole == whole[1].whole
+    levels = space.original_levels.copy()
+    levels[[i for i, knob in enumerate(space.knobs) if knob.kind == "gate"]] = 0
+    assert len(layers_of(shapes_of(space), space.sheet(levels))) < len(whole)
+
+
+def test_factors_that_are_slower_save_nothing():
+    space = joint()
+    slow = model(space)
+    grids = {s: Grid(g.reads, g.mades, ((9.0, 9.0), (9.0, 9.0))) if 1 in s.kernel else g for s, g in slow.grids.items()}
+    cost = PieceCost(shapes_of(space), PieceModel(9.0, grids, (1.0, 0.0, 0.0), 1.0, 0.0, "", LatencyOptions()))
+    levels = space.original_levels.copy()
+    levels[[knob.name for knob in space.knobs].index("rank:first")] = 1
+    assert cost(space.sheet(levels)) == cost(space.sheet(space.original_levels))
+
+
+def test_a_measured_model_knows_the_original_and_what_is_smaller():
+    space, told = joint(), []
+    compare = partial(compare_latency, inputs=(torch.zeros(4, 3, 16, 16),), effort=Effort(rounds=20, seconds=1.0))
+    make = chain_runner("eager", 4, 1)
+    measured = measure_pieces(space, LatencyOptions(batch=4), make, compare, told.append)
+    assert told[0].startswith("measuring ") and told[1] == "measuring 8 networks of the space beside the original"
+    cost = PieceCost(shapes_of(space), measured)
+    assert cost(space.sheet(space.lowest)) < cost(space.sheet(space.original_levels))
+    assert (
+        0.3 < cost(space.sheet(space.original_levels)) / measured.original_ms < 3
+    )  # both are times of the same network
+    assert measured.held_out >= 0 and all(weight >= 0 for weight in measured.weights)
+    again = PieceModel.from_record(json.loads(json.dumps(measured.to_record())))
+    assert again == measured and PieceCost(shapes_of(space), again)(space.sheet(space.lowest)) == cost(
+        space.sheet(space.lowest)
+    )
+    with pytest.raises(StudyError, match="cannot be read"):
+        PieceModel.from_record({"grids": [[1, 2]]})
+
+
+@pytest.mark.parametrize("backend", ["eager", "onnxruntime", "onnxruntime-int8", "openvino-int8"])
+@pytest.mark.parametrize(
+    "shape",
+    [Shape((3, 3), 8, 8), Shape((1, 3), 4, 8), Shape((3, 3), 8, 8, 8, depthwise=True), Shape((1, 1), 0, 6)],
+    ids=["dense", "row", "depthwise", "linear"],
+)
+def test_every_shape_runs_on_every_backend(backend, shape):
+    if find_spec(backend.partition("-")[0]) is None and backend != "eager":
+        pytest.skip("not installed")
+    run, layers = chain_runner(backend, 2, 1)(shape, 8, 16)
+    assert layers == 2 * PAIRS
+    run()
+
+
+def test_the_compiler_is_not_asked_for_each_piece():
+    with pytest.raises(BackendError, match="limit the latency on eager"):
+        chain_runner("compile", 1, 1)
