@@ -91,6 +91,21 @@ class Windows(nn.Module):
         return self.out(made.permute(0, 2, 3, 1, 4).reshape(x.shape[0], 6, 10))
 
 
+class Folded(nn.Module):
+    """Attention whose heads are part of the batch, with a bias of each, as in SAM."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.out = nn.Linear(12, 3 * 2 * 5), nn.Linear(2 * 5, 12)
+        self.rows = nn.Parameter(torch.randn(7, 5))
+
+    def forward(self, x):
+        n = x.shape[0]
+        q, k, v = self.qkv(x).view(n, 7, 3, 2, 5).permute(2, 0, 3, 1, 4).reshape(3, 2 * n, 7, 5).unbind(0)
+        made = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=q @ self.rows.T)  # [n * heads, 7, 5]
+        return self.out(made.view(n, 2, 7, 5).transpose(1, 2).reshape(n, 7, 10))
+
+
 def chain() -> nn.Module:
     torch.manual_seed(1)
     network = Chain()
@@ -106,6 +121,7 @@ CASES = {
     "two_inputs": (TwoInputs, (torch.tensor([[0, 1, 2], [3, 4, 6]]), torch.rand(2, 1), torch.rand(3, 5))),
     "attention": (Biased, (torch.randn(2, 7, 12),)),
     "windows": (Windows, (torch.randn(2, 6, 12),)),
+    "folded": (Folded, (torch.randn(2, 7, 12),)),
     "shared": (lambda: fx.symbolic_trace(Shared()), (torch.randn(3, 4, 6, 6),)),
 }
 
