@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -103,8 +103,9 @@ class PieceModel:
 
     def to_record(self) -> dict[str, Any]:
         """Plain data for the database."""
+        told = {field.name: getattr(self, field.name) for field in fields(self)}
         grids = [[shape.to_record(), asdict(grid)] for shape, grid in self.grids.items()]
-        return {**asdict(self), "grids": grids, "kind": "pieces"}
+        return {**told, "options": asdict(self.options), "grids": grids, "kind": "pieces"}
 
     @classmethod
     def from_record(cls, recorded: Mapping[str, Any]) -> PieceModel:
