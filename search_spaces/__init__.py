@@ -6,6 +6,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from search_spaces.cells.architecture import Architecture, Frame, Stage
+    from search_spaces.cells.network import network_of
+    from search_spaces.cells.references import REFERENCES
+    from search_spaces.cells.step import CellsStep
     from search_spaces.errors import InfeasibleBudgetError, SpaceError, TraceError
     from search_spaces.graph.groups import Fixed, Group, Member
     from search_spaces.graph.recorded import Cut, LayerSlice, Recorded
@@ -19,7 +23,9 @@ if TYPE_CHECKING:
     from search_spaces.operators.sparsity import Sparsity, SparsityStep
     from search_spaces.operators.step import Step
     from search_spaces.plan import Builds, Plan
-    from search_spaces.replay import rebuild
+    from search_spaces.replay import from_nothing, rebuild
+    from search_spaces.spaces.cells import CellSpace, StageOptions
+    from search_spaces.spaces.choices import AdditiveSpace, ChoiceSpace
     from search_spaces.spaces.conditional import ConditionalSpace
     from search_spaces.spaces.network import NetworkSpace, channel_space, depth_space, weight_space
     from search_spaces.spaces.wall import CostedSpace
@@ -29,6 +35,12 @@ DISTRIBUTION = "automl-compress"
 """Marks this package as ours; `automl` checks it on import."""
 
 _HOMES = {
+    "Architecture": "cells.architecture",
+    "Frame": "cells.architecture",
+    "Stage": "cells.architecture",
+    "network_of": "cells.network",
+    "REFERENCES": "cells.references",
+    "CellsStep": "cells.step",
     "InfeasibleBudgetError": "errors",
     "SpaceError": "errors",
     "TraceError": "errors",
@@ -54,7 +66,12 @@ _HOMES = {
     "Step": "operators.step",
     "Builds": "plan",
     "Plan": "plan",
+    "from_nothing": "replay",
     "rebuild": "replay",
+    "CellSpace": "spaces.cells",
+    "StageOptions": "spaces.cells",
+    "AdditiveSpace": "spaces.choices",
+    "ChoiceSpace": "spaces.choices",
     "ConditionalSpace": "spaces.conditional",
     "NetworkSpace": "spaces.network",
     "channel_space": "spaces.network",
@@ -70,9 +87,15 @@ _HOMES = {
 __all__ = [
     "DISTRIBUTION",
     "OPERATORS",
+    "REFERENCES",
+    "AdditiveSpace",
+    "Architecture",
     "Builds",
+    "CellSpace",
+    "CellsStep",
     "Channels",
     "ChannelsStep",
+    "ChoiceSpace",
     "Code",
     "CodeStep",
     "ConditionalSpace",
@@ -81,6 +104,7 @@ __all__ = [
     "Depth",
     "DepthStep",
     "Fixed",
+    "Frame",
     "Group",
     "InfeasibleBudgetError",
     "Knob",
@@ -97,10 +121,14 @@ __all__ = [
     "SpaceError",
     "Sparsity",
     "SparsityStep",
+    "Stage",
+    "StageOptions",
     "Step",
     "TraceError",
     "channel_space",
     "depth_space",
+    "from_nothing",
+    "network_of",
     "rebuild",
     "trace",
     "weight_space",
