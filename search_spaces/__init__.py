@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from search_spaces.cells.architecture import Architecture, Frame, Stage
-    from search_spaces.cells.network import network_of
+    from search_spaces.cells.cell_network import network_of
+    from search_spaces.cells.cells_step import CellsStep
     from search_spaces.cells.references import REFERENCES
-    from search_spaces.cells.step import CellsStep
     from search_spaces.errors import InfeasibleBudgetError, SpaceError, TraceError
     from search_spaces.graph.groups import Fixed, Group, Member
     from search_spaces.graph.recorded import Cut, LayerSlice, Recorded
@@ -38,9 +38,9 @@ _HOMES = {
     "Architecture": "cells.architecture",
     "Frame": "cells.architecture",
     "Stage": "cells.architecture",
-    "network_of": "cells.network",
+    "network_of": "cells.cell_network",
     "REFERENCES": "cells.references",
-    "CellsStep": "cells.step",
+    "CellsStep": "cells.cells_step",
     "InfeasibleBudgetError": "errors",
     "SpaceError": "errors",
     "TraceError": "errors",

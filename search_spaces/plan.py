@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from torch import nn
 
-from search_spaces.cells.step import CellsStep
+from search_spaces.cells.cells_step import CellsStep
 from search_spaces.errors import SpaceError
 from search_spaces.operators.registry import OPERATORS
 from search_spaces.operators.step import Step

@@ -6,8 +6,8 @@ from functools import reduce
 
 from torch import fx, nn
 
-from search_spaces.cells.network import network_of
-from search_spaces.cells.step import CellsStep
+from search_spaces.cells.cell_network import network_of
+from search_spaces.cells.cells_step import CellsStep
 from search_spaces.graph.recorded import Cut, Recorded
 from search_spaces.operators.registry import OPERATORS
 from search_spaces.plan import Plan

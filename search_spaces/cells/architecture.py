@@ -8,8 +8,8 @@ from functools import lru_cache
 from math import prod
 from typing import Any
 
-from search_spaces.cells.kinds import ACTIVATIONS, KINDS, REDUCTIONS, Asked
-from search_spaces.cells.layers import Block, Conv, Pool, Size
+from search_spaces.cells.block_kinds import ACTIVATIONS, KINDS, REDUCTIONS, Asked
+from search_spaces.cells.block_layers import Block, Conv, Pool, Size
 from search_spaces.cells.price import FRAME, Price, block_price, tensors_price, total
 from search_spaces.errors import SpaceError
 

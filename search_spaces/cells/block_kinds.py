@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from search_spaces.cells.layers import Block, Conv, Excite, Layer, Pad, Pool, Shuffle
+from search_spaces.cells.block_layers import Block, Conv, Excite, Layer, Pad, Pool, Shuffle
 
 REDUCTIONS = ("none", "stride", "max", "average")
 """How a stage makes the map smaller: not, by the stride of its first block, or by a pool before that."""

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from search_spaces.cells.layers import Block, Conv, Excite, Layer, Pad, Pool, Shuffle
+from search_spaces.cells.block_layers import Block, Conv, Excite, Layer, Pad, Pool, Shuffle
 
 ACTIVATION_MODULES: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,

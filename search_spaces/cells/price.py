@@ -6,11 +6,11 @@ digits, so that each block has its own share: a few bytes a tensor above what is
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from math import prod
 
-from search_spaces.cells.layers import Block, Conv, Excite, Layer, Size
+from search_spaces.cells.block_layers import Block, Conv, Excite, Layer, Size
 from search_spaces.codecs.header import line_bytes
 
 METRICS = ("macs", "params", "size_bytes")
@@ -57,7 +57,7 @@ def parts(layers: tuple[Layer, ...], name: str) -> Iterator[tuple[str, Layer]]:
     return ((f"{name}.{i}.", layer) for i, layer in enumerate(layers))
 
 
-def tensors_price(macs: int, tensors: list[Tensor]) -> Price:
+def tensors_price(macs: int, tensors: Sequence[Tensor]) -> Price:
     """What a layer of these tensors costs that takes `macs`."""
     numbers = sum(prod(shape) for name, dtype, shape in tensors if not name.endswith(_BUFFERS))
     data = sum(prod(shape) * (8 if dtype == "I64" else 4) for _, dtype, shape in tensors)

@@ -29,9 +29,9 @@ from search_spaces.cells.architecture import (
     stage_price,
     stem_price,
 )
-from search_spaces.cells.kinds import ACTIVATIONS, KINDS, REDUCTIONS, USES
+from search_spaces.cells.block_kinds import ACTIVATIONS, KINDS, REDUCTIONS, USES
+from search_spaces.cells.cells_step import CellsStep
 from search_spaces.cells.price import METRICS
-from search_spaces.cells.step import CellsStep
 from search_spaces.errors import SpaceError
 from search_spaces.plan import Plan
 from search_spaces.replay import from_nothing
