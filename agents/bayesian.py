@@ -59,9 +59,9 @@ class Prior:
     def __call__(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """[n, d] and [m, d] -> [n, m]."""
         products = a @ b.T
-        linear = 2 * products / a.shape[1]
+        linear: np.ndarray = 2 * products / a.shape[1]
         if not self.weight:
-            return self.scale * linear
+            return linear * self.scale
         squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * products
         kernel: np.ndarray = self.scale * (linear + self.weight * np.exp(-squares / (2 * self.length)))
         return kernel

@@ -101,7 +101,7 @@ def mutate(
     changed = min(int(rng.geometric(1 / CHANGES)), len(order))
     for t in order[:changed]:
         out[t] = _changed(space.knobs[t], out[t], rng)
-    if limits and has_choices(space):
+    if limits and has_choices(space) and not within(space, out, limits):
         repaired = space.repaired(out, [*order, *(t for t in range(len(out)) if t not in order)], limits)
         return [repaired[knob.name] for knob in space.knobs]
     for t in (*order[changed:], *order[:changed]):

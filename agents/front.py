@@ -15,7 +15,9 @@ class Load:
 
     def __init__(self, space: Space, limits: Mapping[str, float]) -> None:
         self.space = space
-        self.units = dict(limits) or {metric: space.cost(space.original_point, metric) for metric in space.metrics[:1]}
+        self.units = dict(limits) or {
+            metric: space.cost(space.original_point, metric) or 1.0 for metric in space.metrics[:1]
+        }
 
     def __call__(self, point: Point) -> float:
         """Known exactly, before anything is tried."""

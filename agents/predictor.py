@@ -95,7 +95,7 @@ class _Draw:
         root = np.linalg.cholesky(covariance + jitter * np.eye(len(self.points)))
         normal = np.linalg.solve(root[:n, :n], self.values - mean[:n])
         normal = np.concatenate([normal, self.rng.standard_normal(len(new))])
-        self.values = mean + root @ normal
+        self.values = np.concatenate([self.values, (mean + root @ normal)[n:]])
 
 
 def warped(utilities: Sequence[float]) -> np.ndarray:

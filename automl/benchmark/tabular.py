@@ -19,7 +19,7 @@ from automl.errors import TableError
 from automl.measures.counts import excess
 from automl.types import Measurement, Outcome
 from automl.util.names import nearest
-from search_spaces import ConditionalSpace, CostedSpace, Knob, Plan, Point, Space, SpaceError
+from search_spaces import AdditiveSpace, ConditionalSpace, CostedSpace, Knob, Plan, Point, Space, SpaceError
 
 FORMAT = 2
 """Written to every file, and checked when one is read. Files of format 1 have no conditional knobs."""
@@ -138,7 +138,7 @@ class Coverage:
 class Table:
     """What the Points of a space are worth under one evaluation. Judges a Point by looking it up."""
 
-    space: CostedSpace
+    space: TableSpace | AdditiveSpace
     rows: np.ndarray
     """Positions of the levels among those of each knob, one row a Point: uint8, [n_points, n_knobs]."""
     values: Mapping[str, np.ndarray]

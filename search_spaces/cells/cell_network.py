@@ -20,7 +20,7 @@ class CellNetwork(nn.Module):
         self.stem = Cell(frame.stem(read), frame.norm, frame.activation)
         stages = []
         for i, stage in enumerate(architecture.stages):
-            own = OrderedDict(
+            own: OrderedDict[str, nn.Module] = OrderedDict(
                 (name.split(".")[-2], Cell(block, frame.norm, stage.activation))
                 for name, block in blocks(frame, i, stage, read)
             )

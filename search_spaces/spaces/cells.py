@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from torch import nn
@@ -30,6 +30,7 @@ from search_spaces.cells.architecture import (
     stem_price,
 )
 from search_spaces.cells.block_kinds import ACTIVATIONS, KINDS, REDUCTIONS, USES
+from search_spaces.cells.block_layers import Size
 from search_spaces.cells.cells_step import CellsStep
 from search_spaces.cells.price import METRICS
 from search_spaces.errors import SpaceError
@@ -51,6 +52,7 @@ CHOICES = ("kind", "reduce", "kernel", "expand", "squeeze", "groups", "excite", 
 """In the order in which they are decided."""
 AMOUNTS = ("depth", "width")
 FREE = ("bypass",)
+ORDER: tuple[tuple[Kind, tuple[str, ...]], ...] = (("choice", CHOICES), ("amount", AMOUNTS), ("free", FREE))
 ALWAYS = frozenset({"kind", "reduce", "kernel", "activation", *AMOUNTS})
 """What every kind of block heeds."""
 TRIED = ("kind", "reduce")
@@ -103,7 +105,7 @@ class CellSpace(ChoiceSpace):
         self._fields: list[tuple[int, str]] = []
         """Of each knob the stage, -1 for the stem, and the field of `Stage`."""
         knobs: list[Knob] = []
-        for kind, names in (("choice", CHOICES), ("amount", AMOUNTS), ("free", FREE)):
+        for kind, names in ORDER:
             if kind == "amount":
                 self._add(knobs, -1, "width", Knob("stem:width", self.stem_widths, "channels"))
             for i, options in enumerate(self.stages):
@@ -167,7 +169,8 @@ class CellSpace(ChoiceSpace):
     def _can_bypass(self, levels: np.ndarray, stage: int) -> bool:
         """Whether some block of the stage makes the shape that it reads."""
         same = self.value(levels, stage, "width") == self._width_before(levels, stage)
-        return self.value(levels, stage, "depth") > 1 or (same and self.value(levels, stage, "reduce") != "stride")
+        strided = self.value(levels, stage, "reduce") == "stride"
+        return bool(self.value(levels, stage, "depth") > 1 or (same and not strided))
 
     def _width_before(self, levels: np.ndarray, stage: int) -> int:
         if stage > 0:
@@ -213,7 +216,7 @@ class CellSpace(ChoiceSpace):
             width = int(levels[t]) if t is not None and settled[t] else self.stem_widths[0]
             price, size = stem_price(self.frame, width)
             return [(price, (width, size))]
-        read, size = state  # type: ignore[misc]
+        read, size = cast(tuple[int, Size], state)
         if part == self.n_parts - 1:
             return [(head_price(self.frame, read, size), ())]
         stage = part - 1
@@ -227,7 +230,7 @@ class CellSpace(ChoiceSpace):
         return self._ways[key]
 
     def _stage_ways(
-        self, i: int, read: int, size: Any, standing: Mapping[str, int | None]
+        self, i: int, read: int, size: Size, standing: Mapping[str, int | None]
     ) -> Iterable[tuple[Costs, State]]:
         """One a kind and a way to reduce the map; whatever else is open stands where it is cheapest."""
         options = self.stages[i]

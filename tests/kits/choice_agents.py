@@ -34,7 +34,7 @@ class ChoiceConformance(AgentConformance):
     def test_several_limits_are_kept_together(self, problem: ToyChoiceAccuracy) -> None:
         limits = {"macs": 5000.0, "params": 300.0}
         history = play(self.create(problem, limits=limits), problem, TRIALS, limits=limits)
-        assert len(history) == TRIALS
+        assert len({trial.point for trial in history}) > 4
         for trial in history:
             self.assert_keeps(problem.space, trial.point, limits)
 
