@@ -40,6 +40,7 @@ class Allocation(NumberedAgent):
     """The searchless recipe: the Point of least loss by the error curves, and no more."""
 
     uses_sensitivity: ClassVar[bool] = True
+    takes_choices: ClassVar[bool] = False
     max_trials: ClassVar[int | None] = 1
 
     def __init__(self, task: Task, options: object) -> None:

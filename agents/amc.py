@@ -126,6 +126,7 @@ class Amc(NumberedAgent):
     """DDPG over the knobs of a space, one whole Point an episode."""
 
     Options: ClassVar[type] = AmcOptions
+    takes_choices: ClassVar[bool] = False
 
     def __init__(self, task: Task, options: AmcOptions) -> None:
         super().__init__(task, options)

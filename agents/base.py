@@ -56,6 +56,9 @@ class NumberedAgent(ABC):
     stays_within: ClassVar[bool] = True
     """Whether every Point proposed keeps the limits. One that walks down to the budget from above does not."""
 
+    takes_choices: ClassVar[bool] = True
+    """Whether the agent can search a space with knobs whose levels have no order of cost."""
+
     def __init__(self, task: Task, options: object) -> None:
         if task.seed < 0:
             raise AgentError(f"expected a seed of 0 or more, got {task.seed}")

@@ -1,6 +1,7 @@
 """Bayesian optimisation with BoTorch (Balandat et al. 2020, arXiv 1910.06403): a Gaussian process over architectures.
 
-What is known of a network before it is tried are its bits (blocks, skips), its keep fractions, and what they come to:
+What is known of a network before it is tried are its bits (blocks, skips, a bit a level of each choice), its keep
+fractions, and what they come to:
 each cost as a part of the original's, the part of its bits that are set, and the mean keep fraction. The kernel is
 
     s1 * exp(-Hamming(bits) / (2 l^2)) * Matern_5/2(keeps) + s2 * Matern_5/2(what they come to)
@@ -165,12 +166,16 @@ class Encoder:
         self.space, knobs = task.space, task.space.knobs
         free = [t for t, knob in enumerate(knobs) if len(knob.levels) > 1]
         self.bits = [t for t in free if knobs[t].is_bit]
-        self.widths = [t for t in free if not knobs[t].is_bit]
+        self.choices = [t for t in free if knobs[t].kind == "choice"]
+        self.widths = [t for t in free if t not in self.bits and t not in self.choices]
+        n_columns = sum(len(knobs[t].levels) for t in self.choices)
+        self.n_bits = len(self.bits) + n_columns
+        """Columns of zeros and ones: bits, and one a level of each choice."""
         self.low = np.array([knob.levels[0] for knob in knobs])
         self.span = np.array([max(knob.levels[-1] - knob.levels[0], 1) for knob in knobs])
         whole = self.space.point([knob.levels[-1] for knob in knobs])
         self.units = {metric: self.space.cost(whole, metric) or 1.0 for metric in self.space.metrics}
-        self.costs = {metric: len(free) + i for i, metric in enumerate(self.space.metrics)}
+        self.costs = {metric: self.n_bits + len(self.widths) + i for i, metric in enumerate(self.space.metrics)}
         """The column of each cost, a part of its unit."""
 
     def __call__(self, points: Sequence[Point]) -> np.ndarray:
@@ -178,9 +183,16 @@ class Encoder:
         levels = np.array([[point[knob.name] for knob in self.space.knobs] for point in points])
         x = (levels - self.low) / self.span
         bits, widths = x[:, self.bits], x[:, self.widths]
+        chosen = self._chosen(levels) if self.choices else []
         costs = [[self.space.cost(point, metric) / unit for metric, unit in self.units.items()] for point in points]
         means = [part.mean(axis=1) if part.shape[1] else np.ones(len(points)) for part in (bits, widths)]
-        return np.column_stack([bits, widths, np.array(costs), *means])
+        return np.column_stack([bits, *chosen, widths, np.array(costs), *means])
+
+    def _chosen(self, levels: np.ndarray) -> list[np.ndarray]:
+        """A column a level of each choice, zeros where it makes no difference: n_choices times [n, n_levels]."""
+        active = np.stack([self.space.active(row) for row in levels])
+        own = [levels[:, t, None] == np.array(self.space.knobs[t].levels) for t in self.choices]
+        return [(chosen & active[:, t, None]).astype(float) for t, chosen in zip(self.choices, own, strict=True)]
 
     def kernel(self) -> Kernel:
         """The kernel on such rows, with its priors."""
@@ -188,7 +200,7 @@ class Encoder:
         from gpytorch.kernels import RBFKernel, ScaleKernel
         from gpytorch.priors import GammaPrior, LogNormalPrior
 
-        n_bits, n_widths = len(self.bits), len(self.widths)
+        n_bits, n_widths = self.n_bits, len(self.widths)
         columns = list(range(n_bits + n_widths + len(self.units) + 2))
         choices: list[Kernel] = []
         if n_bits:  # of zeros and ones the squared distance is the Hamming distance

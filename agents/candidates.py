@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from agents.moves import FINEST, cut, within
+from agents.moves import FINEST, cut, has_choices, movable, within
 from agents.random_search import random_point
 from search_spaces import Knob, Point, Space
 
@@ -93,12 +93,17 @@ def mutate(
 ) -> list[int]:
     """`levels` ([n_knobs]) with a few of the `free` knobs changed, and others cut until the limits are kept."""
     out = list(levels)
+    if has_choices(space):
+        free = movable(space, out)
     if not free:
         return out
     order = rng.permutation(free).tolist()
     changed = min(int(rng.geometric(1 / CHANGES)), len(order))
     for t in order[:changed]:
         out[t] = _changed(space.knobs[t], out[t], rng)
+    if limits and has_choices(space) and not within(space, out, limits):
+        repaired = space.repaired(out, [*order, *(t for t in range(len(out)) if t not in order)], limits)
+        return [repaired[knob.name] for knob in space.knobs]
     for t in (*order[changed:], *order[:changed]):
         if not limits or within(space, out, limits):
             break
@@ -107,9 +112,12 @@ def mutate(
 
 
 def _changed(knob: Knob, level: int, rng: np.random.Generator) -> int:
-    """Another level: the other one of a bit, else a log-uniform step up or down; at an end, away from it."""
+    """Another level: any of a choice, the other one of a bit, else a log-uniform step up or down; at an end, away from
+    it."""
     legal = knob.levels
     position = legal.index(level)
+    if knob.kind == "choice":
+        return legal[(position + int(rng.integers(1, len(legal)))) % len(legal)]
     step: int = max(round(STRENGTH * (FINEST / STRENGTH) ** rng.random() * len(legal)), 1)
     if position == 0 or (position < len(legal) - 1 and rng.random() < 0.5):
         return legal[min(position + step, len(legal) - 1)]

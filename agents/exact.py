@@ -39,6 +39,7 @@ class Exact(NumberedAgent):
     """Local search over the coefficients of an exact allocation."""
 
     uses_sensitivity: ClassVar[bool] = True
+    takes_choices: ClassVar[bool] = False
 
     def __init__(self, task: Task, options: object) -> None:
         super().__init__(task, options)

@@ -15,7 +15,9 @@ class Load:
 
     def __init__(self, space: Space, limits: Mapping[str, float]) -> None:
         self.space = space
-        self.units = dict(limits) or {metric: space.cost(space.original_point, metric) for metric in space.metrics[:1]}
+        self.units = dict(limits) or {
+            metric: space.cost(space.original_point, metric) or 1.0 for metric in space.metrics[:1]
+        }
 
     def __call__(self, point: Point) -> float:
         """Known exactly, before anything is tried."""
@@ -24,9 +26,7 @@ class Load:
 
 def random_load_point(space: Space, limits: Mapping[str, float], rng: np.random.Generator) -> Point:
     """A random Point on a random part of the budget: uniform from what the smallest network takes up to the limits."""
-    smallest = space.point([knob.levels[0] for knob in space.knobs])
-    part = rng.random()
-    lowest = {metric: space.cost(smallest, metric) for metric in limits}
+    part, lowest = rng.random(), space.least_costs(limits)
     return random_point(space, {m: lowest[m] + part * (limit - lowest[m]) for m, limit in limits.items()}, rng)
 
 

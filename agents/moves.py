@@ -1,4 +1,4 @@
-"""Small steps between Points: one knob cut until limits hold, one knob's budget handed to another."""
+"""Small steps between Points: one knob cut until limits hold, one's budget handed to another, another level chosen."""
 
 from __future__ import annotations
 
@@ -31,6 +31,30 @@ def cut(space: Space, levels: Sequence[int], t: int, limits: Mapping[str, float]
     return out
 
 
+def has_choices(space: Space) -> bool:
+    """Whether some knob of the space has levels without an order of cost."""
+    return any(knob.kind == "choice" for knob in space.knobs)
+
+
+def movable(space: Space, levels: Sequence[int]) -> list[int]:
+    """The knobs that make a difference at `levels` ([n_knobs]) and have other levels."""
+    active = space.active(np.asarray(levels))
+    return [t for t, knob in enumerate(space.knobs) if len(knob.levels) > 1 and active[t]]
+
+
+def stand(space: Space, point: Point, t: int, level: int, limits: Mapping[str, float], others: Sequence[int]) -> Point:
+    """`point` with knob `t` at `level`, the rest as it was where the limits can be kept, the first of `others` first.
+
+    Amounts are raised again until none can rise. Where `level` is too dear by itself the nearest cheaper stands there.
+    """
+    levels = [point[knob.name] for knob in space.knobs]
+    levels[t] = level
+    if not limits:
+        return space.point(levels)
+    moved = space.repaired(levels, [t, *(other for other in others if other != t)], limits)
+    return space.fill([moved[knob.name] for knob in space.knobs], space.encode(moved), limits)
+
+
 def exchange(
     space: Space, point: Point, limits: Mapping[str, float], rng: np.random.Generator, strength: float
 ) -> Point:
@@ -40,12 +64,18 @@ def exchange(
     levels, and at least one level, so that most steps are fine and some are wide. The other gives or takes what that
     step is worth. Where it cannot, and for what rounding leaves over, all knobs step in; they stay where they are
     otherwise. Without limits, one knob takes a step and no other moves. If nothing can move, `point` itself comes back.
+    Where there are choices, a knob that makes a difference is drawn first, and if it is a choice, another level of it.
     """
     knobs = space.knobs
+    if has_choices(space):
+        able = movable(space, [point[knob.name] for knob in knobs])
+        if able and knobs[t := int(rng.choice(able))].kind == "choice":
+            other = int(rng.choice([level for level in knobs[t].levels if level != point[knobs[t].name]]))
+            return stand(space, point, t, other, limits, rng.permutation(len(knobs)).tolist())
     levels = [point[knob.name] for knob in knobs]
     step = strength * (FINEST / strength) ** rng.random()
-    fallers = [t for t, knob in enumerate(knobs) if levels[t] > knob.levels[0]]
-    risers = [t for t, knob in enumerate(knobs) if levels[t] < knob.levels[-1]]
+    fallers = [t for t, knob in enumerate(knobs) if levels[t] > knob.levels[0] and knob.kind != "choice"]
+    risers = [t for t, knob in enumerate(knobs) if levels[t] < knob.levels[-1] and knob.kind != "choice"]
     if not limits:
         moves = [(t, -step) for t in fallers] + [(t, step) for t in risers]
         if moves:
@@ -65,6 +95,7 @@ def exchange(
     else:
         levels[riser] = _moved(knobs[riser].levels, levels[riser], step)
         others = [int(t) for t in rng.permutation(len(knobs)) if t not in (faller, riser)]
+        others = [t for t in others if knobs[t].kind != "choice"]
         for t in (faller, *others, riser):
             if within(space, levels, limits):
                 break

@@ -76,6 +76,7 @@ class N2n(NumberedAgent):
     """Two policies, one after the other."""
 
     Options: ClassVar[type] = N2nOptions
+    takes_choices: ClassVar[bool] = False
 
     def __init__(self, task: Task, options: N2nOptions) -> None:
         super().__init__(task, options)

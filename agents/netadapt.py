@@ -62,6 +62,7 @@ class NetAdapt(NumberedAgent):
 
     Options: ClassVar[type] = NetAdaptOptions
     stays_within: ClassVar[bool] = False
+    takes_choices: ClassVar[bool] = False
 
     def __init__(self, task: Task, options: NetAdaptOptions) -> None:
         super().__init__(task, options)

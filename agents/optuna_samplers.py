@@ -1,7 +1,8 @@
 """Optuna's samplers as agents: TPE, CMA-ES and NSGA-II (https://optuna.org, version 5), on the budget.
 
-The variables are the keep fractions of the knobs that have a choice. What a sampler suggests is projected onto the
-budget, and the sampler is told what was executed, not what it suggested; more is better, by the goal's utility.
+The variables are the keep fractions of the knobs that have several levels, and the levels of choices, without an order.
+What a sampler suggests is projected onto the budget, and the sampler is told what was executed, not what it suggested;
+more is better, by the goal's utility.
 
 A sampler is a function of a study of finished trials and of a seed. So the agent keeps such a study in memory. A
 trial is proposed by a new sampler, seeded for that trial, on a copy of it. A trial that is told enters the study
@@ -32,7 +33,7 @@ from agents.moves import exchange, within
 from agents.random_search import random_point
 from agents.types import Task, Trial, TrialState
 from agents.uniform import uniform_point
-from search_spaces import Point
+from search_spaces import Knob, Point
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -95,8 +96,8 @@ class _Sampled(NumberedAgent):
         self.study.enqueue_trial(params)
         asked = self.study.ask()
         _ = asked.relative_params  # the sampler attaches its state when it samples, which fixed variables forgo
-        for name, (low, high) in self.ranges.items():
-            asked.suggest_float(name, low, high)
+        for name, variable in self._distributions().items():
+            asked._suggest(name, variable)
         self.study.tell(asked, values)
 
     def objectives(self, trial: Trial) -> list[float]:
@@ -133,16 +134,30 @@ class _Sampled(NumberedAgent):
         lowest = [knob.least for knob in self.space.knobs]
         for _ in range(1 + REDRAWS):
             params = study.ask(distributions).params
-            keeps = [params.get(knob.name, 1.0) for knob in self.space.knobs]
+            keeps = [_keep(knob, params.get(knob.name)) for knob in self.space.knobs]
             yield self.legal(np.clip(keeps, lowest, 1.0))
 
     def _distributions(self) -> dict[str, BaseDistribution]:
-        from optuna.distributions import FloatDistribution
+        from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-        return {name: FloatDistribution(low, high) for name, (low, high) in self.ranges.items()}
+        return {
+            knob.name: CategoricalDistribution(knob.levels)
+            if knob.kind == "choice"
+            else FloatDistribution(*self.ranges[knob.name])
+            for knob in self.free
+        }
 
     def _params(self, point: Point) -> dict[str, float]:
-        return {knob.name: knob.keep(point[knob.name]) for knob in self.free}
+        return {
+            knob.name: point[knob.name] if knob.kind == "choice" else knob.keep(point[knob.name]) for knob in self.free
+        }
+
+
+def _keep(knob: Knob, suggested: float | None) -> float:
+    """The keep fraction that a suggestion stands for; without one the original's."""
+    if knob.kind == "choice":
+        return knob.keep(knob.original if suggested is None else int(suggested))
+    return 1.0 if suggested is None else suggested
 
 
 @dataclass(frozen=True)
@@ -195,6 +210,7 @@ class CmaEs(_Sampled):
     """
 
     Options: ClassVar[type] = CmaEsOptions
+    takes_choices: ClassVar[bool] = False
 
     def __init__(self, task: Task, options: CmaEsOptions) -> None:
         super().__init__(task, options)

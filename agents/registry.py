@@ -31,6 +31,9 @@ _AGENTS = {
     "bo": ("agents.bo", "Bo"),
     "esnac": ("agents.esnac", "Esnac"),
     "n2n": ("agents.n2n", "N2n"),
+    "local_search": ("agents.local_search", "LocalSearch"),
+    "controller": ("agents.controller", "Controller"),
+    "predictor": ("agents.predictor", "Predictor"),
 }
 
 
@@ -78,8 +81,20 @@ def create(
     senseless options and arguments raise `AgentError`, a budget nothing can meet `InfeasibleBudgetError`.
     """
     agent = _load(name)
+    _require_order(name, agent, space)
     space.require_feasible(limits)
     return agent(Task(space, goal, limits, seed, trials, sensitivity), _options(agent, name, options))
+
+
+def _require_order(name: str, agent: type[NumberedAgent], space: Space) -> None:
+    choice = next((knob for knob in space.knobs if knob.kind == "choice"), None)
+    if choice is not None and not agent.takes_choices:
+        able = ", ".join(other for other in names() if _load(other).takes_choices)
+        labels = ", ".join(choice.shown(level) for level in choice.levels)
+        raise AgentError(
+            f"agent {name!r} needs knobs whose levels have an order of cost, and {choice.name!r} is a choice of "
+            f"{labels}: search this space with one of {able}"
+        )
 
 
 def _load(name: str) -> type[NumberedAgent]:

@@ -48,6 +48,7 @@ class Thompson(NumberedAgent):
     """Exact allocations for coefficients drawn from what the trials so far leave possible."""
 
     uses_sensitivity: ClassVar[bool] = True
+    takes_choices: ClassVar[bool] = False
 
     def __init__(self, task: Task, options: object) -> None:
         super().__init__(task, options)

@@ -13,8 +13,18 @@ from search_spaces import Point, Space
 
 
 def uniform_point(space: Space, limits: Mapping[str, float]) -> Point:
-    """The same keep fraction everywhere, the largest that the limits allow; half of everything without limits."""
-    return space.project(np.full(len(space.knobs), 1.0 if limits else 0.5), limits)
+    """The same keep fraction everywhere, the largest that the limits allow; half of everything without limits.
+
+    Choices stand as in the reference.
+    """
+    return space.project(_even(space, 1.0 if limits else 0.5), limits)
+
+
+def _even(space: Space, keep: float) -> np.ndarray:
+    """`keep` for every knob, but for a choice what stands for the reference's level: [n_knobs]."""
+    levels = space.original_levels.tolist()
+    pairs = zip(space.knobs, levels, strict=True)
+    return np.array([knob.keep(level) if knob.kind == "choice" else keep for knob, level in pairs])
 
 
 class Uniform(NumberedAgent):
@@ -24,7 +34,7 @@ class Uniform(NumberedAgent):
 
     def propose(self, number: int, taken: set[Point]) -> Point | None:
         """The one Point of this rule, for trial 0 only."""
-        return self.space.project(np.ones(len(self.space.knobs)), self.limits) if number == 0 else None
+        return self.space.project(_even(self.space, 1.0), self.limits) if number == 0 else None
 
     def learn(self, trial: Trial) -> None:
         """A rule learns nothing."""

@@ -6,6 +6,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from search_spaces.cells.architecture import Architecture, Frame, Stage
+    from search_spaces.cells.cell_network import network_of
+    from search_spaces.cells.cells_step import CellsStep
+    from search_spaces.cells.references import REFERENCES
     from search_spaces.errors import InfeasibleBudgetError, SpaceError, TraceError
     from search_spaces.graph.groups import Fixed, Group, Member
     from search_spaces.graph.recorded import Cut, LayerSlice, Recorded
@@ -20,7 +24,9 @@ if TYPE_CHECKING:
     from search_spaces.operators.step import Step
     from search_spaces.plan import Builds, Plan
     from search_spaces.pricing.metrics import OfSheet
-    from search_spaces.replay import rebuild
+    from search_spaces.replay import from_nothing, rebuild
+    from search_spaces.spaces.cells import CellSpace, StageOptions
+    from search_spaces.spaces.choices import AdditiveSpace, ChoiceSpace
     from search_spaces.spaces.conditional import ConditionalSpace
     from search_spaces.spaces.network import NetworkSpace, channel_space, depth_space, weight_space
     from search_spaces.spaces.wall import CostedSpace
@@ -30,6 +36,12 @@ DISTRIBUTION = "automl-compress"
 """Marks this package as ours; `automl` checks it on import."""
 
 _HOMES = {
+    "Architecture": "cells.architecture",
+    "Frame": "cells.architecture",
+    "Stage": "cells.architecture",
+    "network_of": "cells.cell_network",
+    "REFERENCES": "cells.references",
+    "CellsStep": "cells.cells_step",
     "InfeasibleBudgetError": "errors",
     "SpaceError": "errors",
     "TraceError": "errors",
@@ -55,7 +67,12 @@ _HOMES = {
     "Step": "operators.step",
     "Builds": "plan",
     "Plan": "plan",
+    "from_nothing": "replay",
     "rebuild": "replay",
+    "CellSpace": "spaces.cells",
+    "StageOptions": "spaces.cells",
+    "AdditiveSpace": "spaces.choices",
+    "ChoiceSpace": "spaces.choices",
     "ConditionalSpace": "spaces.conditional",
     "NetworkSpace": "spaces.network",
     "OfSheet": "pricing.metrics",
@@ -72,9 +89,15 @@ _HOMES = {
 __all__ = [
     "DISTRIBUTION",
     "OPERATORS",
+    "REFERENCES",
+    "AdditiveSpace",
+    "Architecture",
     "Builds",
+    "CellSpace",
+    "CellsStep",
     "Channels",
     "ChannelsStep",
+    "ChoiceSpace",
     "Code",
     "CodeStep",
     "ConditionalSpace",
@@ -83,6 +106,7 @@ __all__ = [
     "Depth",
     "DepthStep",
     "Fixed",
+    "Frame",
     "Group",
     "InfeasibleBudgetError",
     "Knob",
@@ -100,10 +124,14 @@ __all__ = [
     "SpaceError",
     "Sparsity",
     "SparsityStep",
+    "Stage",
+    "StageOptions",
     "Step",
     "TraceError",
     "channel_space",
     "depth_space",
+    "from_nothing",
+    "network_of",
     "rebuild",
     "trace",
     "weight_space",

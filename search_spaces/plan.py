@@ -9,10 +9,16 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from torch import nn
 
+from search_spaces.cells.cells_step import CellsStep
 from search_spaces.errors import SpaceError
 from search_spaces.operators.registry import OPERATORS
 from search_spaces.operators.step import Step
 from search_spaces.types import Point, Space
+
+STEPS: dict[str, type[Step]] = {name: operator.step_type for name, operator in OPERATORS.items()} | {
+    CellsStep.operator: CellsStep
+}
+"""Kinds of step by the names in a plan's record."""
 
 S = TypeVar("S", bound=Step)
 
@@ -54,11 +60,11 @@ class Plan:
         """The inverse of `to_record`. A step of an operator that does not exist is a `SpaceError`."""
         steps = []
         for raw in record:
-            operator = OPERATORS.get(raw["operator"])
-            if operator is None:
-                known = ", ".join(OPERATORS)
+            kind = STEPS.get(raw["operator"])
+            if kind is None:
+                known = ", ".join(STEPS)
                 raise SpaceError(f"the plan has a step of operator {raw['operator']!r}, expected one of {known}")
-            steps.append(operator.step_type.from_record(raw))
+            steps.append(kind.from_record(raw))
         return cls(tuple(steps))
 
 

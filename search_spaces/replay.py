@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from functools import reduce
 
-from torch import fx
+from torch import fx, nn
 
+from search_spaces.cells.cell_network import network_of
+from search_spaces.cells.cells_step import CellsStep
 from search_spaces.graph.recorded import Cut, Recorded
 from search_spaces.operators.registry import OPERATORS
 from search_spaces.plan import Plan
@@ -14,6 +16,12 @@ from search_spaces.plan import Plan
 def cut_of(plan: Plan) -> Cut:
     """Which channels and calls the steps of `plan` remove."""
     return reduce(lambda cut, step: step.within(cut), plan.steps, Cut())
+
+
+def from_nothing(plan: Plan) -> nn.Module | None:
+    """The network whose architecture `plan` names, with new weights, before its other steps; None if it names none."""
+    architecture = plan.get(CellsStep).architecture
+    return None if architecture is None else network_of(architecture)
 
 
 def rebuild(network: fx.GraphModule, plan: Plan) -> fx.GraphModule:
@@ -25,5 +33,7 @@ def rebuild(network: fx.GraphModule, plan: Plan) -> fx.GraphModule:
 def reformed(network: fx.GraphModule, plan: Plan) -> fx.GraphModule:
     """`network`, already cut, with what the other steps of `plan` do to it."""
     for step in plan.steps:
+        if isinstance(step, CellsStep):
+            continue  # the network is already what it says
         network = OPERATORS[step.operator].rebuild(network, step)
     return network

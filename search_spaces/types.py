@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 Kind = Literal["amount", "gate", "free", "choice"]
 """How a knob behaves. A budget is spent on an *amount*. A *gate*, levels 0 and 1, lets others matter: a block of layers
-that may be removed. What is *free* costs nothing, and the original is at its lowest level: a skip. A *choice* has no
-order of cost."""
+that may be removed. What is *free* costs nothing, and the original is at its lowest level: a skip. A *choice* is one of
+several names without an order of cost, such as a kind of block; the first is the reference's."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Knob:
 
     A level is an integer in `unit`, a word for people only. Of an amount and a gate the last level leaves the original
     unchanged, of what is free the first, and `keep`, a fraction in [0, 1], is 1 there. For a group of coupled channels
-    the level is how many of them are kept, so `level / size` is their `keep`.
+    the level is how many of them are kept, so `level / size` is their `keep`. Each of the n levels of a choice has an
+    n-th of [0, 1], so that a fraction drawn evenly chooses evenly, and its `keep` is the middle of that.
     """
 
     name: str
@@ -47,27 +48,31 @@ class Knob:
 
     def keep(self, level: int) -> float:
         """The fraction of the original that remains at `level`, in [0, 1]; 1 at the level of the original."""
+        if self.kind == "choice":
+            return (self.levels.index(level) + 0.5) / len(self.levels)
         return 1 - level / self.size if self.kind == "free" else level / self.size
 
     @property
     def least(self) -> float:
-        """The smallest keep fraction of any level."""
-        return min(self.keep(self.levels[0]), self.keep(self.levels[-1]))
+        """The smallest fraction that stands for a level: 0 of a choice, else the smallest keep fraction."""
+        return 0.0 if self.kind == "choice" else min(self.keep(self.levels[0]), self.keep(self.levels[-1]))
 
     @property
     def original(self) -> int:
         """The level that leaves the original unchanged."""
-        return self.levels[0 if self.kind == "free" else -1]
+        return self.levels[0 if self.kind in ("free", "choice") else -1]
 
     def nearest(self, keep: float) -> int:
         """The legal level whose keep fraction is nearest to `keep` (the larger of two as near)."""
+        if self.kind == "choice":
+            return self.levels[min(max(int(keep * len(self.levels)), 0), len(self.levels) - 1)]
         wanted = (1 - keep if self.kind == "free" else keep) * self.size
         return min(reversed(self.levels), key=lambda level: abs(level - wanted))
 
     @property
     def is_bit(self) -> bool:
-        """Whether this is a yes or no: levels 0 and 1. A width with two levels is none."""
-        return self.levels == (0, 1)
+        """Whether this is a yes or no: levels 0 and 1. A width with two levels is none, nor is a choice of two."""
+        return self.levels == (0, 1) and self.kind != "choice"
 
     def shown(self, level: int) -> str:
         """A level as people call it."""
@@ -136,7 +141,8 @@ class Space(Protocol):
     """What may be chosen, what each choice costs, and where the budget's wall stands.
 
     `limits` maps a cost metric to its upper limit in absolute units, e.g. `{"macs": 20.4e6}`. Costs never fall
-    when a level rises, which is what lets a wall be exact. Empty limits are no budget: nothing is to be used up.
+    when a level rises, but for choices, of which the space knows the least cost: so a wall is exact. Empty limits are
+    no budget: nothing is to be used up.
     """
 
     @property
@@ -180,6 +186,12 @@ class Space(Protocol):
     def cost_of_levels(self, levels: np.ndarray, metric: str) -> float:
         """The cost of the network whose knobs, in order, stand at `levels`, [n_knobs], canonical or not."""
 
+    def active(self, levels: np.ndarray) -> np.ndarray:
+        """Whether each knob makes a difference, the others standing at `levels` ([n_knobs]): [n_knobs] bool.
+
+        Which knobs do is decided by knobs before them.
+        """
+
     def sequence(self, point: Point) -> np.ndarray:
         """The network built from `point` as rows in the order of its layers: float32, [n_rows, n_columns].
 
@@ -197,6 +209,12 @@ class Space(Protocol):
         even the largest choice of everything later would leave budget unused. Without limits all levels.
         """
 
+    def allowed(self, prefix: Sequence[int], limits: Mapping[str, float]) -> tuple[int, ...]:
+        """The levels of the next knob from which the budget can still be met: of a choice any, else all of `bounds`."""
+
+    def repaired(self, levels: Sequence[int], order: Sequence[int], limits: Mapping[str, float]) -> Point:
+        """The Point within limits whose knobs stand at `levels` where they can, the first in `order` before others."""
+
     def fill(self, levels: Sequence[int], wanted: np.ndarray, limits: Mapping[str, float]) -> Point:
         """Raise `levels`, which keep the limits, towards keep fractions `wanted` ([n_knobs]) until none can rise.
 
@@ -205,6 +223,9 @@ class Space(Protocol):
 
     def project(self, wanted: np.ndarray, limits: Mapping[str, float]) -> Point:
         """The Point nearest in shape to keep fractions `wanted` ([n_knobs]) that uses the budget, if any, up."""
+
+    def least_costs(self, limits: Mapping[str, float]) -> Mapping[str, float]:
+        """Of each limited metric, what the smallest network within the limits costs: metric -> cost in its unit."""
 
     def require_feasible(self, limits: Mapping[str, float]) -> None:
         """Raise `InfeasibleBudgetError`, saying what can be met, unless some network meets every limit."""

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol, runtime_checkable
 from zipfile import BadZipFile
 
 import numpy as np
@@ -19,7 +19,7 @@ from automl.errors import TableError
 from automl.measures.counts import excess
 from automl.types import Measurement, Outcome
 from automl.util.names import nearest
-from search_spaces import ConditionalSpace, CostedSpace, Knob, Plan, Point, Space, SpaceError
+from search_spaces import AdditiveSpace, ConditionalSpace, CostedSpace, Knob, Plan, Point, Space, SpaceError
 
 FORMAT = 2
 """Written to every file, and checked when one is read. Files of format 1 have no conditional knobs."""
@@ -79,9 +79,21 @@ class TableSpace(ConditionalSpace):
         """The cost of the network whose knobs, in order, stand at `levels`: [n_knobs]."""
         return float(self.costs[metric](levels))
 
+    def costs_of_levels(self, levels: np.ndarray, metric: str) -> np.ndarray:
+        """The costs of many networks: `levels` [n, n_knobs], result [n]."""
+        return self.costs[metric](levels)
+
     def features(self) -> np.ndarray:
         """What is known of each knob before the search: [n_knobs, n_features]."""
         return self._features.copy()
+
+    def described(self) -> dict[str, Any]:
+        """The costs and features, as plain data."""
+        costs = {
+            metric: {"constant": cost.constant, "slope": cost.slope.tolist(), "curve": cost.curve.tolist()}
+            for metric, cost in self.costs.items()
+        }
+        return {"costs": costs, "feature_names": self.feature_names, "features": self._features.tolist()}
 
     def plan(self, point: Point) -> Plan:
         """Refused: which channels to keep takes the network's weights."""
@@ -93,6 +105,16 @@ class TableSpace(ConditionalSpace):
 
     def _refuse(self) -> NoReturn:
         raise SpaceError("a table knows what networks are worth and has none of them: build one with its own space")
+
+
+@runtime_checkable
+class Described(Protocol):
+    """A space whose costs a table's file can hold."""
+
+    patterns: np.ndarray
+
+    def described(self) -> dict[str, Any]:
+        """The costs and features, as plain data."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +138,7 @@ class Coverage:
 class Table:
     """What the Points of a space are worth under one evaluation. Judges a Point by looking it up."""
 
-    space: TableSpace
+    space: TableSpace | AdditiveSpace
     rows: np.ndarray
     """Positions of the levels among those of each knob, one row a Point: uint8, [n_points, n_knobs]."""
     values: Mapping[str, np.ndarray]
@@ -213,7 +235,8 @@ class Table:
     def top(self, part: float) -> float:
         """The value of the goal that the best `part` of the evaluated Points within the limits reach, at least one."""
         values = self.values[self.goal.metric]
-        inside = np.all([self.space.costs[m](self._levels) <= limit for m, limit in self.limits.items()], axis=0)
+        costs = {metric: self.space.costs_of_levels(self._levels, metric) for metric in self.limits}
+        inside = np.all([costs[metric] <= limit for metric, limit in self.limits.items()], axis=0)
         best_last: list[float] = sorted(values[inside & ~np.isnan(values)].tolist(), key=self.goal.utility)
         if not best_last:
             raise TableError("the table has no evaluated Point within the limits: raise them")
@@ -231,16 +254,16 @@ class Table:
         return {levels.tobytes(): row for row, levels in enumerate(self._levels)}
 
     def save(self, path: str | Path) -> None:
-        """Write the table to `path`, a compressed NumPy archive without pickles."""
+        """Write the table to `path`, a compressed NumPy archive without pickles.
+
+        `TableError` for a table that somebody else publishes: it is read from the file that they publish.
+        """
+        if not isinstance(self.space, Described):
+            raise TableError(f"a published table has its own file and is not written to {path}: read that")
         described = {
             "format": FORMAT,
             "knobs": [knob.to_record() for knob in self.space.knobs],
-            "costs": {
-                metric: {"constant": cost.constant, "slope": cost.slope.tolist(), "curve": cost.curve.tolist()}
-                for metric, cost in self.space.costs.items()
-            },
-            "feature_names": self.space.feature_names,
-            "features": self.space.features().tolist(),
+            **self.space.described(),
             "goal": asdict(self.goal),
             "coverage": asdict(self.coverage),
             "sensitivity": None if self.sensitivity is None else {k: v.tolist() for k, v in self.sensitivity.items()},

@@ -27,7 +27,7 @@ from automl.measures import state_tensors
 from automl.measures.alone import write_program
 from automl.measures.backends.registry import BACKENDS, backend_of
 from automl.util.names import nearest
-from search_spaces import Plan, SparsityStep, rebuild, trace
+from search_spaces import Plan, SparsityStep, from_nothing, rebuild, trace
 from search_spaces.codecs import reader
 
 READER = "read_packed.py"
@@ -157,12 +157,15 @@ def _copy_programs(plan: Plan, formats: Sequence[str], out: Path) -> None:
         write_program(out)
 
 
-def load(out: str | Path, model: nn.Module) -> nn.Module:
+def load(out: str | Path, model: nn.Module | None = None) -> nn.Module:
     """Rebuild the compressed network from `model.safetensors` and the manifest in `out`; no pickle is read.
+
+    Where the plan names an architecture, the network is built from that, and needs no original.
 
     Args:
         out: the folder of an export that holds the safetensors format.
-        model: the original network; its weights do not matter, only its structure. It is not changed.
+        model: the original network; its weights do not matter, only its structure. It is not changed. None for a
+            network whose architecture was searched.
 
     Returns:
         The compressed network in eval mode, on the CPU in float32.
@@ -174,8 +177,7 @@ def load(out: str | Path, model: nn.Module) -> nn.Module:
     told = rebuilding(Path(out))
     inputs = tuple(torch.zeros(x.shape, dtype=x.dtype) for x in told.inputs)
     try:
-        original = copy.deepcopy(model).to("cpu", torch.float32)
-        network = _same_structure(original, inputs, told.plan)
+        network = _same_structure(model, inputs, told.plan)
         load_tensors(network, told.weights, told.aliases)
     except ExportError:
         raise
@@ -197,8 +199,15 @@ def load(out: str | Path, model: nn.Module) -> nn.Module:
     return network
 
 
-def _same_structure(original: nn.Module, inputs: Sequence[Tensor], plan: Plan) -> nn.Module:
-    """A network with the shapes that `plan` leaves of `original`; its weights are still to be loaded."""
+def _same_structure(model: nn.Module | None, inputs: Sequence[Tensor], plan: Plan) -> nn.Module:
+    """A network with the shapes that `plan` makes or leaves of `model`; its weights are still to be loaded."""
+    original = from_nothing(plan)
+    if original is not None and len(plan.steps) == 1:
+        return original
+    if original is None:
+        if model is None:
+            raise ExportError("what was exported is a part of an original network: pass that network as `model`")
+        original = copy.deepcopy(model).to("cpu", torch.float32)
     # The knobs and their ranges play no part in replaying a plan, so the space of the search need not be known.
     return rebuild(trace(original, inputs), plan)
 

@@ -157,8 +157,8 @@ def _quantized(model: Any, ranges: Any, scheme: Scheme, kept: Mapping[str, tuple
 
 
 def _of_two_inputs(model: Any) -> list[str]:
-    """The products of two activations, as in attention. They stay float: ONNX Runtime 1.31 computes some of them wrongly
-    once it has fused what stands around them (windows of attention, an error of 0.7), and few are worth it."""
+    """The products of two activations, as in attention. They stay float: ONNX Runtime 1.31 computes some of them
+    wrongly once it has fused what stands around them (windows of attention, an error of 0.7)."""
     constants = {one.name for one in model.graph.initializer}
     return [node.name for node in model.graph.node if node.op_type == "MatMul" and not constants & {*node.input}]
 

@@ -56,7 +56,7 @@ class ConditionalSpace(CostedSpace):
 
     def _amounts(self, levels: np.ndarray) -> np.ndarray:
         """The active widths."""
-        amounts: np.ndarray = self.active(levels) & ~self._is_a("gate", "free")
+        amounts: np.ndarray = self.active(levels) & ~self._is_a("gate", "free", "choice")
         return amounts
 
     def _decided(self, wanted: np.ndarray, limits: Mapping[str, float]) -> np.ndarray:

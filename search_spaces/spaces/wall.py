@@ -35,6 +35,10 @@ class CostedSpace(ABC):
     def cost_of_levels(self, levels: np.ndarray, metric: str) -> float:
         """The cost of the network whose knobs, in order, stand at `levels`: [n_knobs]."""
 
+    def costs_of_levels(self, levels: np.ndarray, metric: str) -> np.ndarray:
+        """The costs of many networks: `levels` [n, n_knobs], result [n]."""
+        return np.array([self.cost_of_levels(row, metric) for row in levels])
+
     def cost(self, point: Point, metric: str) -> float:
         """The predicted cost of the network built from `point`, in the metric's unit."""
         if metric not in self.metrics:
@@ -119,6 +123,10 @@ class CostedSpace(ABC):
         """Whether no limit is exceeded."""
         return all(self.cost_of_levels(levels, metric) <= limit for metric, limit in limits.items())
 
+    def least_costs(self, limits: Mapping[str, float]) -> Mapping[str, float]:
+        """Of each limited metric, what the smallest network costs: metric -> cost in its unit."""
+        return {metric: self.cost_of_levels(self.lowest, metric) for metric in limits}
+
     def require_feasible(self, limits: Mapping[str, float]) -> None:
         """Raise `InfeasibleBudgetError`, saying what can be met, unless some network meets every limit."""
         for metric, limit in limits.items():
@@ -128,8 +136,8 @@ class CostedSpace(ABC):
             if low > limit:
                 full = self.cost_of_levels(self.highest, metric)
                 raise InfeasibleBudgetError(
-                    f"no network in the space has {metric} <= {_shown(limit)}: the smallest has {_shown(low)} "
-                    f"({low / full:.1%} of {_shown(full)}). Raise the budget, lower `min_keep` or `round_to`, "
+                    f"no network in the space has {metric} <= {shown(limit)}: the smallest has {shown(low)} "
+                    f"({low / full:.1%} of {shown(full)}). Raise the budget, lower `min_keep` or `round_to`, "
                     f"or free what `automl inspect` lists as fixed"
                 )
 
@@ -158,6 +166,46 @@ class CostedSpace(ABC):
         full_over = bisect_left(legal, True, key=lambda level: cost_over(level, self.highest))
         low = min(max(full_over - 1, 0) if t == len(self.knobs) - 1 else full_over, high)
         return legal[low], legal[high]
+
+    def allowed(self, prefix: Sequence[int], limits: Mapping[str, float]) -> tuple[int, ...]:
+        """The levels of the next knob from which the budget can still be met: all within the bounds."""
+        low, high = self.bounds(prefix, limits)
+        return tuple(level for level in self.knobs[len(prefix)].levels if low <= level <= high)
+
+    def affordable(self, levels: np.ndarray, settled: np.ndarray, limits: Mapping[str, float]) -> bool:
+        """Whether some network keeps the limits with the `settled` knobs ([n_knobs] bool) at `levels` ([n_knobs])."""
+        return self.within(np.where(settled, levels, self.lowest), limits)
+
+    def repaired(self, levels: Sequence[int], order: Sequence[int], limits: Mapping[str, float]) -> Point:
+        """The Point within limits whose knobs stand at `levels` where they can, the first in `order` before others.
+
+        A knob that cannot takes its dearest level from which the limits can be kept, nothing after it being settled.
+        `InfeasibleBudgetError` if no network keeps them.
+        """
+        self.require_feasible(limits)
+        return self.point(self._repaired(np.array(levels, dtype=np.int64), order, limits).tolist())
+
+    def _repaired(self, levels: np.ndarray, order: Sequence[int], limits: Mapping[str, float]) -> np.ndarray:
+        """`levels` with the knobs of `order` ([n <= n_knobs]) so that those left can still keep the limits."""
+        settled = np.zeros(len(self.knobs), dtype=bool)
+        whole = settled.copy()
+        whole[list(order)] = True
+        if self.affordable(levels, whole, limits):
+            return levels
+        for t in order:
+            settled[t] = True
+            if not self.affordable(levels, settled, limits):
+                found = []
+                for level in self.knobs[t].levels:
+                    levels[t] = level
+                    if self.affordable(levels, settled, limits):
+                        found.append((self._load(np.where(settled, levels, self.lowest), limits), level))
+                levels[t] = max(found)[1]
+        return levels
+
+    def _load(self, levels: np.ndarray, limits: Mapping[str, float]) -> float:
+        """The largest cost as a part of its limit."""
+        return max(self.cost_of_levels(levels, metric) / max(limit, 1e-12) for metric, limit in limits.items())
 
     def fill(self, levels: Sequence[int], wanted: np.ndarray, limits: Mapping[str, float]) -> Point:
         """Raise `levels`, which are within `limits`, until no knob can rise any more; without limits leave them.
@@ -196,13 +244,15 @@ class CostedSpace(ABC):
         wanted = np.asarray(wanted, dtype=float)
         start = self._decided(wanted, limits)
         amounts = np.flatnonzero(self._amounts(start)).tolist()
+        if not amounts:
+            return self.fill(start.tolist(), wanted, limits)
 
         def scaled(factor: float) -> np.ndarray:
             levels, keep = start.copy(), np.clip(factor * wanted, 0.0, 1.0)
             levels[amounts] = [_floor(self.knobs[t], keep[t]) for t in amounts]
             return levels
 
-        low, high = 0.0, 1.0 / max(float(np.min(wanted[amounts], initial=np.inf)), 1e-3)
+        low, high = 0.0, 1.0 / max(float(np.min(wanted[amounts])), 1e-3)
         for _ in range(40):
             middle = (low + high) / 2
             low, high = (middle, high) if self.within(scaled(middle), limits) else (low, middle)
@@ -222,6 +272,6 @@ def _floor(knob: Knob, keep: float) -> int:
     return knob.levels[max(bisect_right(knob.levels, keep * knob.size + 1e-9) - 1, 0)]
 
 
-def _shown(cost: float) -> str:
+def shown(cost: float) -> str:
     """A count whole, a time in ms to the microsecond."""
     return f"{cost:,.0f}" if cost >= 1000 else f"{round(cost, 3):,.12g}"
