@@ -68,6 +68,11 @@ class Grid:
     times_ms: tuple[tuple[float, ...], ...]
     """[reads, mades]; never falling along either."""
 
+    def to_record(self) -> dict[str, Any]:
+        """Plain data."""
+        rows = [list(row) for row in self.times_ms]
+        return {"reads": list(self.reads), "mades": list(self.mades), "times_ms": rows}
+
     def __call__(self, read: float, made: float) -> float:
         """The time, interpolated in both widths, that of the nearest end beyond the grid."""
         row = [float(np.interp(made, self.mades, times)) for times in self.times_ms]
@@ -104,8 +109,9 @@ class PieceModel:
     def to_record(self) -> dict[str, Any]:
         """Plain data for the database."""
         told = {field.name: getattr(self, field.name) for field in fields(self)}
-        grids = [[shape.to_record(), asdict(grid)] for shape, grid in self.grids.items()]
-        return {**told, "options": asdict(self.options), "grids": grids, "kind": "pieces"}
+        grids = [[shape.to_record(), grid.to_record()] for shape, grid in self.grids.items()]
+        changed = {"options": asdict(self.options), "weights": list(self.weights), "grids": grids}
+        return {**told, **changed, "kind": "pieces"}
 
     @classmethod
     def from_record(cls, recorded: Mapping[str, Any]) -> PieceModel:

@@ -118,7 +118,9 @@ def test_a_measured_model_knows_the_original_and_what_is_smaller():
         0.3 < cost(space.sheet(space.original_levels)) / measured.original_ms < 3
     )  # both are times of the same network
     assert measured.held_out >= 0 and all(weight >= 0 for weight in measured.weights)
-    again = PieceModel.from_record(json.loads(json.dumps(measured.to_record())))
+    recorded = measured.to_record()
+    assert json.loads(json.dumps(recorded)) == recorded
+    again = PieceModel.from_record(recorded)
     assert again == measured and PieceCost(shapes_of(space), again)(space.sheet(space.lowest)) == cost(
         space.sheet(space.lowest)
     )

@@ -71,13 +71,12 @@ def report_page(store: Store, name: str, storage: str | None = None) -> str:
 def _rendered(context: Mapping[str, Any], style: str, script: str) -> str:
     """The template filled in. What comes from the record is escaped; style and script are the program's own."""
     import jinja2
-    from markupsafe import Markup
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
     environment.filters["cost_name"] = words.cost_name
-    return environment.get_template("report.html").render(**context, style=Markup(style), script=Markup(script))
+    return environment.get_template("report.html").render(**context, style=style, script=script)
 
 
 def _part(name: str) -> str:
