@@ -32,7 +32,7 @@ def table(found: Recorded, width: int | None = None) -> str:
     names = list(dict.fromkeys((_measured(original)[0], goal.metric, *_own(original))))
     columns: list[Column] = [("network", lambda row: _name(row, found.winner))]
     for name in names:
-        columns.append((name, partial(_quality, metric=name)))
+        columns.append((f"val {name}", partial(_quality, metric=name)))  # validation
         columns.append(("untrained", partial(_quality, metric=name, phase=Phase.REFITTED)))
         columns.append((f"test {name}", partial(_quality, metric=name, phase=Phase.TEST)))
     columns += [

@@ -81,7 +81,7 @@ def test_options_reach_what_they_name(model, capfd):
     assert all(level % 4 == 0 for level in result.point.values())
     assert result.manifest["seed"] == 7
     assert result.manifest["limits"].keys() == {"params", "macs"}
-    assert "uniform" not in result.table() and "validation loss" in result.table()
+    assert "uniform" not in result.table() and "val loss" in result.table()
     assert capfd.readouterr().err == ""
 
 

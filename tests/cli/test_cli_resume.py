@@ -143,7 +143,7 @@ def test_own_code_is_swept_from_a_folder_with_foreign_packages_and_resumed_witho
     process = spawn("search", own_study, "--storage", "sqlite:///own.db", "--workers", "2", cwd=elsewhere)
     out, said = process.communicate(timeout=240)
     assert process.returncode == 0, said
-    assert "±" in out and "validation loss" in out
+    assert "±" in out and "val loss" in out
     with open_store(elsewhere / "own.db", create=False) as store:
         before = store.trials(store.study("own").id)
     assert len(before) == 1 + 2 * (1 + 4)
