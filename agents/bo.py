@@ -168,15 +168,20 @@ class Encoder:
         self.bits = [t for t in free if knobs[t].is_bit]
         self.choices = [t for t in free if knobs[t].kind == "choice"]
         self.widths = [t for t in free if t not in self.bits and t not in self.choices]
-        n_columns = sum(len(knobs[t].levels) for t in self.choices)
-        self.n_bits = len(self.bits) + n_columns
-        """Columns of zeros and ones: bits, and one a level of each choice."""
         self.low = np.array([knob.levels[0] for knob in knobs])
         self.span = np.array([max(knob.levels[-1] - knob.levels[0], 1) for knob in knobs])
         whole = self.space.point([knob.levels[-1] for knob in knobs])
         self.units = {metric: self.space.cost(whole, metric) or 1.0 for metric in self.space.metrics}
-        self.costs = {metric: self.n_bits + len(self.widths) + i for i, metric in enumerate(self.space.metrics)}
+
+    @property
+    def n_bits(self) -> int:
+        """Columns of zeros and ones: bits, and one a level of each choice."""
+        return len(self.bits) + sum(len(self.space.knobs[t].levels) for t in self.choices)
+
+    @property
+    def costs(self) -> dict[str, int]:
         """The column of each cost, a part of its unit."""
+        return {metric: self.n_bits + len(self.widths) + i for i, metric in enumerate(self.space.metrics)}
 
     def __call__(self, points: Sequence[Point]) -> np.ndarray:
         """[n, n_bits + n_widths + n_metrics + 2]."""

@@ -121,7 +121,7 @@ def test_a_newer_schema_is_refused(any_url):
     with engine.begin() as connection:
         connection.execute(sa.text("UPDATE automl_schema SET version = 99"))
     engine.dispose()
-    refused(any_url, "schema version 99", "reads versions up to 4", "--storage")
+    refused(any_url, "schema version 99", "reads versions up to 5", "--storage")
 
 
 def test_postgresql_says_why_it_cannot_be_entered(postgres):
