@@ -15,14 +15,32 @@ import pytest
 from torch import nn
 
 from automl import export
+from automl.config.study import StudyConfig
 from automl.data import load
 from automl.store import TrialRecord, open_store
+from automl.study.setup import Setup
 from automl.types import Phase
 from automl.zoo import load_model
 from tests.cli.conftest import DIGITS, automl, spawn
 from tests.training.conftest import accuracy
 
 WEIGHTS_FILE = str(DIGITS.with_name("small_cnn.safetensors"))
+
+
+def setup(**sections: Any) -> Setup:
+    """What a study of the digits network within 30 % of its MACs means, with other `sections`."""
+    return Setup(
+        StudyConfig.from_dict(
+            {
+                "name": "s",
+                "model": {"name": "small_cnn", "weights": WEIGHTS_FILE},
+                "data": {"name": "digits", "validation_size": 400, "calibration_size": 100, "batch_size": 50},
+                "budget": "macs <= 30%",
+                "runner": {"threads": 1},
+                **sections,
+            }
+        )
+    )
 
 
 def write(folder: Path, *more: str, trials: int = 4, baselines: str = "random", agent: str = "amc") -> Path:

@@ -12,7 +12,7 @@ from automl.study.finishing import WEIGHTS
 from automl.study.study import Study
 from automl.types import Phase
 from tests.cli.conftest import automl as command
-from tests.kits.studies import STUDY, exported, trials, write
+from tests.kits.studies import STUDY, exported, setup, trials, write
 
 AGAIN = f"{STUDY}-finished"
 
@@ -69,15 +69,20 @@ def test_a_search_that_is_not_done_or_was_finished_just_so_is_refused(tmp_path):
         assert [study.name for study in store.studies()] == [STUDY]
 
 
-def test_weights_that_were_removed_are_not_tuned_back():
-    with pytest.raises(ConfigError, match="before weights are pruned or rounded"):
-        StudyConfig.from_dict(
-            {
-                "name": "s",
-                "model": "small_cnn",
-                "data": "digits",
-                "budget": "params <= 50%",
-                "space": "weights",
-                "finish": {"reconstruction": "blockwise"},
-            }
-        )
+@pytest.mark.parametrize(
+    ("space", "limit"), [("weights", "params <= 40%"), ({"code": {"formats": ["int2"]}}, "size <= 40%")]
+)
+def test_weights_that_are_pruned_or_rounded_are_tuned_and_stay_so(space, limit):
+    made = setup(space=space, budget=limit, objective="divergence")
+    point, evaluator = made.space.point(made.space.lowest.tolist()), made.evaluator
+    evaluator.prepare()
+    careful = evaluator.finishing().network(point)
+    tuned = evaluator.finishing(blockwise=True, steps=40).network(point)
+    exact = ("params", "bops")  # a packed file is compressed: its bytes follow its values
+    was, now = ({m.metric: m.value for m in evaluator.counts(n) if m.metric in exact} for n in (careful, tuned))
+    assert now == was and any(not a.equal(b) for a, b in zip(careful.parameters(), tuned.parameters(), strict=True))
+    evaluator.certify(tuned)
+    outputs = [
+        next(m.value for m in evaluator.measure_validation(n) if m.metric == "divergence") for n in (tuned, careful)
+    ]
+    assert outputs[0] < 1.2 * outputs[1], "of blocks that come no closer the weights are kept"

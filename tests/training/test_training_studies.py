@@ -18,10 +18,9 @@ from automl.config.training import DistillationOptions, TrainingOptions
 from automl.errors import ConfigError, DataError
 from automl.store import open_store
 from automl.study.finishing import WEIGHTS
-from automl.study.setup import Setup
 from automl.types import Phase
 from tests.cli.conftest import automl as command
-from tests.kits.studies import WEIGHTS_FILE, exported, kill, moved, outcome, trials, write
+from tests.kits.studies import exported, kill, moved, outcome, setup, trials, write
 
 TRAINING = (
     "training: {epochs: 3, batch_size: 32, learning_rate: 0.02, precision: float32, channels_last: true, "
@@ -123,21 +122,6 @@ def test_training_that_takes_more_than_it_gives_is_named(tmp_path, searched):
     worse = [after for before, after in accuracies if after < before]
     assert worse and ran.err.count("in training: a lower learning_rate or more epochs may help") == len(worse)
     assert "may help" not in searched[1].err
-
-
-def setup(**sections) -> Setup:
-    return Setup(
-        StudyConfig.from_dict(
-            {
-                "name": "s",
-                "model": {"name": "small_cnn", "weights": WEIGHTS_FILE},
-                "data": {"name": "digits", "validation_size": 400, "calibration_size": 100, "batch_size": 50},
-                "budget": "macs <= 30%",
-                "runner": {"threads": 1},
-                **sections,
-            }
-        )
-    )
 
 
 SHORT = {"epochs": 2, "batch_size": 32, "learning_rate": 0.02, "precision": "float32", "channels_last": True}
