@@ -90,9 +90,7 @@ def test_optuna_sees_every_finished_trial(searched):
     with open_store(searched[0], create=False) as store:
         trials = store.trials(store.study("amc-digits").id)
     finished = [trial for trial in trials if trial.agent != "base" and trial.values_of(Phase.FINAL)]
-    fronts = {name: counts.pop(name) for name in list(counts) if name.startswith("amc-digits: ")}
-    assert list(fronts) == ["amc-digits: accuracy and multiply-accumulates"]
-    assert counts == {
+    assert {name: n for name, n in counts.items() if ": " not in name} == {  # else a front, made for the dashboard
         "amc-digits": len(finished),
         "amc-digits/base/0": 1,
         "amc-digits/uniform/0": 1,
