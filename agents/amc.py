@@ -44,7 +44,7 @@ from agents.ddpg import Ddpg
 from agents.errors import AgentError
 from agents.random_search import random_point
 from agents.replay_memory import Replay, Transitions
-from agents.types import Task, Trial, TrialState
+from agents.types import Task, Trial
 from agents.uniform import uniform_point
 from search_spaces import Point
 
@@ -184,7 +184,7 @@ class Amc(NumberedAgent):
 
     def learn(self, trial: Trial) -> None:
         """Store the trial's transitions and, once the warm-up is over, update the networks."""
-        if trial.state not in (TrialState.DONE, TrialState.STOPPED) or self.goal.metric not in trial.values:
+        if not self.valued(trial):
             return
         reward = trial.utility(self.goal)
         steps = self.transitions(trial.point, reward)

@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from agents.errors import AgentError
-from agents.types import Task, Trial
+from agents.types import Task, Trial, TrialState
 from search_spaces import Point
 
 REDRAWS = 20
@@ -101,6 +101,10 @@ class NumberedAgent(ABC):
     @abstractmethod
     def learn(self, trial: Trial) -> None:
         """Learn from one finished trial of any state; one without a value of the goal's metric teaches nothing."""
+
+    def valued(self, trial: Trial) -> bool:
+        """Whether a finished trial has a value to learn from; that of a stopped one is an estimate."""
+        return trial.state in (TrialState.DONE, TrialState.STOPPED) and self.goal.metric in trial.values
 
     def diagnostics(self) -> Mapping[str, float]:
         """Finite numbers about the last trial learnt from, for the record; empty for an agent that learns nothing."""

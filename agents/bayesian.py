@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from search_spaces import Point, Space
+from search_spaces import Knob, Point, Space
 
 WEIGHTS = ((0.0, 1.0), *((weight, length) for weight in (0.3, 1.0, 3.0) for length in (1.0, 2.0, 4.0)))
 """Candidates for (w, l)."""
@@ -40,11 +40,17 @@ class Columns:
         columns = []
         for t, knob in self.knobs:
             if knob.kind == "choice":
-                columns.append((levels[:, t, None] == np.array(knob.levels)) & active[:, t, None])
+                columns.append(one_hot(knob, levels[:, t], active[:, t]))
             else:
                 keeps = np.array([knob.keep(level) for level in levels[:, t].tolist()])
                 columns.append((keeps * active[:, t])[:, None])
-        return np.concatenate(columns, axis=1).astype(float)
+        return np.concatenate(columns, axis=1)
+
+
+def one_hot(knob: Knob, levels: np.ndarray, active: np.ndarray) -> np.ndarray:
+    """A column a level of `knob`, zeros where it makes no difference: `levels` and `active`, [n] -> [n, n_levels]."""
+    columns: np.ndarray = ((levels[:, None] == np.array(knob.levels)) & active[:, None]).astype(float)
+    return columns
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ import torch
 from scipy.special import logsumexp
 
 from agents.allocation import Allocator
+from agents.bayesian import one_hot
 from agents.candidates import Acquisition
 from agents.errors import AgentError
 from agents.front import Load, dominators, random_load_point
@@ -196,8 +197,7 @@ class Encoder:
     def _chosen(self, levels: np.ndarray) -> list[np.ndarray]:
         """A column a level of each choice, zeros where it makes no difference: n_choices times [n, n_levels]."""
         active = np.stack([self.space.active(row) for row in levels])
-        own = [levels[:, t, None] == np.array(self.space.knobs[t].levels) for t in self.choices]
-        return [(chosen & active[:, t, None]).astype(float) for t, chosen in zip(self.choices, own, strict=True)]
+        return [one_hot(self.space.knobs[t], levels[:, t], active[:, t]) for t in self.choices]
 
     def kernel(self) -> Kernel:
         """The kernel on such rows, with its priors."""

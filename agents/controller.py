@@ -22,8 +22,8 @@ import numpy as np
 
 from agents.base import REDRAWS, NumberedAgent
 from agents.errors import AgentError
-from agents.random_search import random_point
-from agents.types import Task, Trial, TrialState
+from agents.random_search import new_random_point
+from agents.types import Task, Trial
 from search_spaces import Point
 
 BETAS = (0.9, 0.999)
@@ -69,10 +69,7 @@ class Controller(NumberedAgent):
         rng, known = self.exploring(number), self._tried | taken
         drawn = (self.walk(rng) for _ in range(1 + REDRAWS))
         point = next((point for point in drawn if point not in known), None)
-        if point is None:
-            points = (random_point(self.space, self.limits, rng) for _ in range(1 + REDRAWS))
-            point = next((point for point in points if point not in known), None)
-        return point
+        return new_random_point(self.space, self.limits, rng, known) if point is None else point
 
     def walk(self, rng: np.random.Generator) -> Point:
         """A Point drawn from the policy, within the limits."""
@@ -87,7 +84,7 @@ class Controller(NumberedAgent):
     def learn(self, trial: Trial) -> None:
         """One step of Adam up the gradient of the reward of this trial."""
         self._tried.add(trial.point)
-        if trial.state not in (TrialState.DONE, TrialState.STOPPED) or self.goal.metric not in trial.values:
+        if not self.valued(trial):
             return
         utility = trial.utility(self.goal)
         self._told.append(utility)

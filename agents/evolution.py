@@ -22,8 +22,8 @@ import numpy as np
 from agents.base import REDRAWS, NumberedAgent
 from agents.errors import AgentError
 from agents.moves import exchange
-from agents.random_search import random_point
-from agents.types import Task, Trial, TrialState
+from agents.random_search import new_random_point
+from agents.types import Task, Trial
 from search_spaces import Point
 
 
@@ -83,13 +83,12 @@ class Evolution(NumberedAgent):
                     child = exchange(self.space, child, self.limits, rng, self.strength)
                 if child not in known:
                     return child
-        points = (random_point(self.space, self.limits, rng) for _ in range(1 + REDRAWS))
-        return next((point for point in points if point not in known), None)
+        return new_random_point(self.space, self.limits, rng, known)
 
     def learn(self, trial: Trial) -> None:
         """The trial joins the population; the oldest leaves it once it is full."""
         self._tried.add(trial.point)
-        if trial.state in (TrialState.DONE, TrialState.STOPPED) and self.goal.metric in trial.values:
+        if self.valued(trial):
             self.population.append(trial)
 
     def parent(self, rng: np.random.Generator) -> Trial:

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from agents.base import REDRAWS, NumberedAgent
+from agents.base import NumberedAgent
 from agents.moves import movable, stand
-from agents.random_search import random_point
-from agents.types import Task, Trial, TrialState
+from agents.random_search import new_random_point
+from agents.types import Task, Trial
 from search_spaces import Point
 
 STEP = 0.1
@@ -39,14 +39,12 @@ class LocalSearch(NumberedAgent):
         new = [point for point in self._around if point not in known]
         if new:
             return new[int(rng.integers(len(new)))]
-        points = (random_point(self.space, self.limits, rng) for _ in range(1 + REDRAWS))
-        return next((point for point in points if point not in known), None)
+        return new_random_point(self.space, self.limits, rng, known)
 
     def learn(self, trial: Trial) -> None:
         """Go to what is better; begin anew where all neighbours have been tried."""
         self._tried.add(trial.point)
-        valued = trial.state in (TrialState.DONE, TrialState.STOPPED) and self.goal.metric in trial.values
-        if valued and (self.current is None or trial.utility(self.goal) > self.current.utility(self.goal)):
+        if self.valued(trial) and (self.current is None or trial.utility(self.goal) > self.current.utility(self.goal)):
             self.current = trial
             self._around = list(dict.fromkeys(self.neighbours(trial.point)))
         if self._tried.issuperset(self._around):

@@ -38,7 +38,7 @@ from agents.base import REDRAWS, Counts, NumberedAgent
 from agents.errors import AgentError
 from agents.moves import within
 from agents.networks import one_thread, seeded
-from agents.types import Task, Trial, TrialState
+from agents.types import Task, Trial
 from search_spaces import Point, Space
 
 KEEPS = np.arange(1, 11) / 10
@@ -117,7 +117,7 @@ class N2n(NumberedAgent):
 
     def learn(self, trial: Trial) -> None:
         """Keep the best network of the first stage; update a policy once it has a batch of roll-outs."""
-        if trial.state not in (TrialState.DONE, TrialState.STOPPED) or self.goal.metric not in trial.values:
+        if not self.valued(trial):
             return
         reward, levels = trial.utility(self.goal), [trial.point[knob.name] for knob in self.space.knobs]
         if trial.number < self.removal_trials:

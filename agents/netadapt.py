@@ -31,7 +31,7 @@ import numpy as np
 from agents.base import REDRAWS, NumberedAgent
 from agents.errors import AgentError
 from agents.moves import cut, exchange, within
-from agents.types import Task, Trial, TrialState
+from agents.types import Task, Trial
 from search_spaces import Point
 
 FINENESS = 2.0
@@ -96,7 +96,7 @@ class NetAdapt(NumberedAgent):
     def learn(self, trial: Trial) -> None:
         """Note the trial; once every candidate of the step is told, take the best and plan the next step."""
         self._told[trial.point] = trial
-        ended_well = trial.state in (TrialState.DONE, TrialState.STOPPED) and self.goal.metric in trial.values
+        ended_well = self.valued(trial)
         if ended_well and self.load(self._levels(trial.point)) <= 1:
             self.best = max(filter(None, (self.best, trial)), key=lambda known: known.utility(self.goal))
         while self.step and self._told.keys() >= self.step.keys():

@@ -31,7 +31,7 @@ from agents.base import REDRAWS, Counts, NumberedAgent
 from agents.front import Load
 from agents.moves import exchange, within
 from agents.random_search import random_point
-from agents.types import Task, Trial, TrialState
+from agents.types import Task, Trial
 from agents.uniform import uniform_point
 from search_spaces import Knob, Point
 
@@ -86,7 +86,7 @@ class _Sampled(NumberedAgent):
         from optuna.trial import create_trial
 
         self._tried.add(trial.point)
-        if trial.state not in (TrialState.DONE, TrialState.STOPPED) or self.goal.metric not in trial.values:
+        if not self.valued(trial):
             return
         params, values = self._params(trial.point), self.objectives(trial)
         if not self.keeps_state_in_trials:

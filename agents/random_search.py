@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -21,17 +21,20 @@ def random_point(space: Space, limits: Mapping[str, float], rng: np.random.Gener
     return space.project(rng.uniform(lowest, 1.0), limits)
 
 
+def new_random_point(
+    space: Space, limits: Mapping[str, float], rng: np.random.Generator, known: Collection[Point]
+) -> Point | None:
+    """The first random Point drawn that is not `known`; None if all of `REDRAWS` more are."""
+    points = (random_point(space, limits, rng) for _ in range(1 + REDRAWS))
+    return next((point for point in points if point not in known), None)
+
+
 class RandomSearch(NumberedAgent):
     """Independent random Points on the budget."""
 
     def propose(self, number: int, taken: set[Point]) -> Point | None:
         """The first Point drawn for trial `number` that is not taken."""
-        rng = self.exploring(number)
-        for _ in range(1 + REDRAWS):
-            point = random_point(self.space, self.limits, rng)
-            if point not in taken:
-                return point
-        return None
+        return new_random_point(self.space, self.limits, self.exploring(number), taken)
 
     def learn(self, trial: Trial) -> None:
         """Random search learns nothing."""

@@ -16,7 +16,7 @@ import numpy as np
 from agents.base import REDRAWS, Counts, NumberedAgent
 from agents.candidates import Acquisition, RandomPoint, best_candidate
 from agents.random_search import random_point
-from agents.types import Task, Trial, TrialState
+from agents.types import Task, Trial
 from search_spaces import Point
 
 
@@ -80,7 +80,7 @@ class Surrogate(NumberedAgent):
     def learn(self, trial: Trial) -> None:
         """Remember the trial; a failed or infeasible one only not to try it again."""
         self._tried.add(trial.point)
-        if trial.state in (TrialState.DONE, TrialState.STOPPED) and self.goal.metric in trial.values:
+        if self.valued(trial):
             self.learnt.append((trial.point, trial.utility(self.goal)))
 
     @abstractmethod

@@ -25,7 +25,7 @@ import numpy as np
 
 from agents.allocation import Allocator
 from agents.base import REDRAWS, NumberedAgent
-from agents.types import Task, Trial, TrialState
+from agents.types import Task, Trial
 from search_spaces import Point
 
 SPREAD = 0.7
@@ -84,7 +84,7 @@ class Thompson(NumberedAgent):
     def learn(self, trial: Trial) -> None:
         """Take the trial's value, if it has one, into the regression."""
         self._tried.add(trial.point)
-        if trial.state not in (TrialState.DONE, TrialState.STOPPED) or self.goal.metric not in trial.values:
+        if not self.valued(trial):
             return
         self._rows.append(self._losses(trial.point) / self.unit)
         self._values.append(-trial.utility(self.goal))
