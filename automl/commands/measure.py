@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
+from functools import partial
 from pathlib import Path
 
 from automl.commands.options import add_storage, positive
@@ -27,22 +27,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _measure(args: argparse.Namespace) -> int:
-    from automl.errors import BackendError
     from automl.export.timing import measure_folder
-    from automl.measures.backends.measuring import Conditions, available, in_words
+    from automl.measures.backends.program import measure_all
 
-    results = []
-    for backend in args.backend or available(args.path):
-        record = measure_folder(args.path, Conditions(backend, args.batch, args.threads, args.processes))
-        results.append(record)
-        print(in_words(record))
-        if record["noise"]:
-            print(f"note: {record['noise']}")
-    if args.out is not None:
-        try:
-            args.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise BackendError(f"cannot write {args.out}: {error}. Name another file") from error
+    measure_all(args, args.path, partial(measure_folder, args.path))
     return 0
 
 

@@ -36,12 +36,7 @@ def _flatten(graph: fx.Graph, node: fx.Node, last: int, inner: list[int]) -> Non
     values: tuple[Any, ...] = node.args[:3]
     with graph.inserting_before(node):
         flat = [graph.call_function(torch.ops.aten.flatten.using_ints, (x, 0, last)) for x in values]
-    node.args = (*flat, *node.args[3:])
-    with graph.inserting_after(node):
-        parted = graph.call_function(torch.ops.aten.unflatten.int, (node, 0, [-1, *inner]))
-    for new, old in zip((*flat, parted), (*values, node), strict=True):
-        new.meta = dict(old.meta)  # where it was called; what it is like is found anew by the exporter
-    node.replace_all_uses_with(parted, delete_user_cb=lambda user: user is not parted)
+    _between(graph, node, flat, torch.ops.aten.unflatten.int, (0, [-1, *inner]))
 
 
 def _lift(graph: fx.Graph, node: fx.Node, shapes: list[tuple[Any, ...]]) -> None:
@@ -52,13 +47,19 @@ def _lift(graph: fx.Graph, node: fx.Node, shapes: list[tuple[Any, ...]]) -> None
             graph.call_function(torch.ops.aten.unsqueeze.default, (x, 1)) if len(shape) == 3 else x
             for x, shape in zip(values, shapes, strict=True)
         ]
-    node.args = (*lifted, *node.args[4:])
+    _between(graph, node, lifted, torch.ops.aten.squeeze.dim, (1,))
+
+
+def _between(graph: fx.Graph, node: fx.Node, inputs: list[Any], after: Any, arguments: tuple[Any, ...]) -> None:
+    """Have `node` read `inputs` in place of its first arguments, and its users what `after` makes of it."""
+    values = node.args[: len(inputs)]
+    node.args = (*inputs, *node.args[len(inputs) :])
     with graph.inserting_after(node):
-        dropped = graph.call_function(torch.ops.aten.squeeze.dim, (node, 1))
-    for new, old in zip((*lifted, dropped), (*values, node), strict=True):
+        made = graph.call_function(after, (node, *arguments))
+    for new, old in zip((*inputs, made), (*values, node), strict=True):
         if new is not old:
-            new.meta = dict(old.meta)
-    node.replace_all_uses_with(dropped, delete_user_cb=lambda user: user is not dropped)
+            new.meta = dict(old.meta)  # type: ignore[union-attr]  # what it is like is found anew by the exporter
+    node.replace_all_uses_with(made, delete_user_cb=lambda user: user is not made)
 
 
 def _shape(argument: Any) -> tuple[Any, ...]:

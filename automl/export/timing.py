@@ -31,15 +31,17 @@ def measure_folder(folder: Path, conditions: Conditions) -> dict[str, Any]:
 
 def device_of(record: Mapping[str, Any]) -> str:
     """What a measurement was taken on, as the database holds it."""
-    library = ", ".join(f"{name} {version}" for name, version in record["versions"].items() if name not in _BESIDES)
-    threads = record["threads"]
-    return (
-        f"{record['device']['processor']}, {threads} thread{'s' if threads > 1 else ''}, {record['backend']} "
-        f"({library}), batch {record['batch']}"
-    )
+    where = _place(record["device"]["processor"], record["threads"], record["backend"], record["versions"])
+    return f"{where}, batch {record['batch']}"
 
 
 _BESIDES = ("python", "numpy")
+
+
+def _place(processor: str, threads: int, backend: str, libraries: Mapping[str, str]) -> str:
+    """Processor, threads, backend and the library behind it."""
+    library = ", ".join(f"{name} {version}" for name, version in libraries.items() if name not in _BESIDES)
+    return f"{processor}, {threads} thread{'s' if threads > 1 else ''}, {backend} ({library})"
 
 
 @dataclass
@@ -60,8 +62,7 @@ class ComparerOnBackend:
         """The comparison with the first of `networks`. Errors: `BackendError`, `ExportError`."""
         runs = {name: self._run(network, first=i == 0) for i, (name, network) in enumerate(networks.items())}
         clock = time.process_time if self.threads == 1 else time.perf_counter
-        library = versions(backend_of(self.backend).package)
-        device = f"{cpu_name()}, {self.threads} thread{'s' if self.threads > 1 else ''}, {self.backend} ({library})"
+        device = _place(cpu_name(), self.threads, self.backend, versions(backend_of(self.backend).package))
         return LatencyComparison(side_by_side(runs, self.effort, clock), device)
 
     def _run(self, network: nn.Module, first: bool) -> Run:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from automl.errors import BackendError
 from automl.measures.backends.measuring import Conditions, available, in_words, measure_once, measured
@@ -36,6 +38,25 @@ def add_conditions(top: argparse.ArgumentParser) -> None:
     top.add_argument("--processes", metavar="N", type=int, default=3, help="fresh ones (default: %(default)s)")
 
 
+def measure_all(args: argparse.Namespace, folder: Path, measure: Callable[[Conditions], dict[str, Any]]) -> None:
+    """Measure on each backend that is named, or all there are, tell a line of each, and write the results to a file.
+
+    `args`: those of `add_conditions`, and `out`. Errors: `BackendError`.
+    """
+    results = []
+    for backend in args.backend or available(folder):
+        record = measure(Conditions(backend, args.batch, args.threads, args.processes))
+        results.append(record)
+        print(in_words(record))
+        if record["noise"]:
+            print(f"note: {record['noise']}")
+    if args.out is not None:
+        try:
+            args.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise BackendError(f"cannot write {args.out}: {error}. Name another file") from error
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure. Returns 0, or 1 for what cannot be measured."""
     args = parser().parse_args(argv)
@@ -43,15 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.once is not None:
             print(json.dumps(measure_once(args.folder, Conditions(**json.loads(args.once)))))
             return 0
-        results = []
-        for backend in args.backend or available(args.folder):
-            conditions = Conditions(backend, args.batch, args.threads, args.processes)
-            results.append(measured(Path(sys.argv[0]), args.folder, conditions))
-            print(in_words(results[-1]))
-            if results[-1]["noise"]:
-                print(f"  {results[-1]['noise']}")
-        if args.out is not None:
-            args.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        measure_all(args, args.folder, partial(measured, Path(sys.argv[0]), args.folder))
     except BackendError as error:
         if args.once is not None:
             print(json.dumps({"error": str(error)}))
