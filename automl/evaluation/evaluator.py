@@ -313,8 +313,8 @@ class Evaluator:
         """An evaluator that keeps the same channels and fits them sequentially and thoroughly.
 
         For the few networks that are reported: it takes seconds where a trial takes tenths, and minutes if blocks are
-        tuned too (`blockwise`). Needs the calibration data, which a pickled evaluator has left behind. Of single
-        weights nothing is refitted, and the networks reported are those of the trials.
+        tuned too (`blockwise`). Needs the calibration data, which a pickled evaluator has left behind. Where
+        nothing is fitted, and no blocks are tuned, the networks reported are those of the trials.
         """
         self.prepare()
         with pinned_threads(self.threads):

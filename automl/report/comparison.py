@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from automl.report.table import is_rate
 from automl.store import Store, StudyRecord, TrialRecord
 from automl.study.selection import Recorded
-from automl.types import Measurement, Phase
+from automl.types import BASE, Measurement, Phase
 from automl.util.columns import fitted
 from automl.util.duration import duration
 from automl.util.quantities import in_bytes, short, with_error
@@ -37,8 +37,8 @@ def comparison(store: Store, studies: Sequence[StudyRecord], width: int | None =
 
 
 def _row(found: Recorded) -> list[str]:
-    base = next((row.best[0] for row in found.rows if row.agent == "base"), None)
-    others = [row for row in found.rows if row.agent != "base"]
+    base = next((row.best[0] for row in found.rows if row.agent == BASE), None)
+    others = [row for row in found.rows if row.agent != BASE]
     best = found.winner
     if best is None and others:
         every = [row.shown(found.goal) for row in others]
@@ -61,13 +61,9 @@ def _row(found: Recorded) -> list[str]:
 
 
 def _measured(trial: TrialRecord | None, metric: str, phases: Sequence[Phase]) -> Measurement | None:
-    """The last of the first of `phases` that has any."""
-    measurements = trial.measurements if trial is not None else ()
-    for phase in phases:
-        found = [m for m in measurements if (m.phase, m.metric) == (phase, metric)]
-        if found:
-            return max(found, key=lambda m: m.step)
-    return None
+    """What counts of the first of `phases` that has any."""
+    found = (trial.measured(metric, phase) for phase in phases) if trial is not None else ()
+    return next((m for m in found if m is not None), None)
 
 
 def _worth(trial: TrialRecord | None, metric: str, phases: Sequence[Phase]) -> str:

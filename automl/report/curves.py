@@ -13,6 +13,7 @@ from agents import Goal, TrialState
 from automl.errors import StudyError
 from automl.report.pictures import fraction_kept, picture_path, record_picture
 from automl.store import Store, StudyRecord, TrialRecord, conclusion
+from automl.study.selection import configured
 from automl.types import BASE, Phase
 from search_spaces import Knob
 
@@ -51,13 +52,8 @@ class Search:
     @classmethod
     def read(cls, store: Store, study: StudyRecord) -> Search:
         """What the database has of `study`. `StudyError` if no trial of an agent has finished, or it has no goal."""
-        try:
+        with configured(study, "nothing can be drawn of it"):
             goal, knobs = Goal(**study.config["goal"]), study.config["knobs"]
-        except (KeyError, TypeError) as error:
-            raise StudyError(
-                f"study {study.name!r} has no {error} in its recorded configuration, so nothing can be drawn of it. "
-                f"Use `automl trials {study.name}`"
-            ) from error
         lanes: dict[str, dict[int, list[TrialRecord]]] = {}
         finished = [trial for trial in store.trials(study.id) if trial.finish_order is not None]
         for trial in sorted(finished, key=lambda trial: trial.finish_order or 0):

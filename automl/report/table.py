@@ -86,7 +86,7 @@ def _kept(found: Recorded, winner: TrialRecord) -> str:
         if rule.phase is Phase.CERTIFICATE:
             text += _timed(found, winner, rule)
         elif rule not in counted:
-            unit = "%" if is_rate(rule.metric, _last(winner, Phase.SEARCH, rule.metric)) else ""
+            unit = "%" if is_rate(rule.metric, winner.measured(rule.metric, Phase.SEARCH)) else ""
             text += f", {rule.metric} {in_unit(rule.value, unit)} where {rule.text!r} is guaranteed"
     return text
 
@@ -121,12 +121,6 @@ def _own(original: TrialRecord) -> list[str]:
     return [name for name in _measured(original) if name not in BUILT_IN]
 
 
-def _last(record: TrialRecord, phase: Phase, metric: str) -> Measurement | None:
-    """The measurement of a phase that counts."""
-    found = [m for m in record.measurements if (m.phase, m.metric) == (phase, metric)]
-    return max(found, key=lambda m: m.step) if found else None
-
-
 def _name(row: Row, winner: TrialRecord | None) -> str:
     is_winners = winner is not None and row.agent != BASE and row.agent == winner.agent
     return f"{row.agent} *" if is_winners else row.agent
@@ -149,8 +143,8 @@ def _quality(row: Row, metric: str, phase: Phase = Phase.FINAL) -> str:
 
 
 def _of(record: TrialRecord, phase: Phase, metric: str) -> Measurement | None:
-    found = _last(record, phase, metric)
-    return _last(record, Phase.SEARCH, metric) if found is None and phase is Phase.FINAL else found
+    found = record.measured(metric, phase)
+    return record.measured(metric, Phase.SEARCH) if found is None and phase is Phase.FINAL else found
 
 
 def _share(row: Row, metric: str, original: TrialRecord) -> str:

@@ -68,6 +68,11 @@ class TrialRecord:
         """Metric -> value in `phase`, which is empty where nothing was measured."""
         return values_in(phase, self.measurements)
 
+    def measured(self, metric: str, phase: Phase) -> Measurement | None:
+        """What counts of a metric in a phase: of its last step, of equal steps the one added last; None if nothing."""
+        found = [m for m in self.measurements if (m.phase, m.metric) == (phase, metric)]
+        return sorted(found, key=lambda m: m.step)[-1] if found else None
+
     def labelled(self, own: Collection[str] | None = None) -> dict[str, Measurement]:
         """Every measurement under a name for tables, the last step of each: `accuracy`, `final_accuracy`, `latency_ms`.
 

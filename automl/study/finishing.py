@@ -22,6 +22,7 @@ from automl.evaluation import Evaluator
 from automl.measures.counts import COUNTED
 from automl.store import ArtifactRecord, TrialRecord
 from automl.study.artifacts import artifacts_folder, file_of, read_plan, read_weights, write_weights
+from automl.study.selection import WEIGHTS
 from automl.study.stages import Cut, cut_greedily, cut_towards, prune_in_stages, stages
 from automl.study.study import Study
 from automl.training.methods.base import Regulariser
@@ -29,9 +30,6 @@ from automl.training.methods.growing_decay import GrowingDecay
 from automl.training.trainer import History
 from automl.types import BASE, Measurement, Phase, Say, in_phase, silent
 from search_spaces import ChannelsStep, Plan, Point
-
-WEIGHTS = "trained weights"
-"""The kind of artifact that a network is whose weights were learnt: trained, or tuned block by block."""
 
 COST_NAMES = {"macs": "MACs", "size_bytes": "bytes"}
 """Cost -> its name in a sentence, where that is another."""

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from agents import Goal
 from automl.errors import StudyError
-from automl.store import ConclusionRecord, Store, StudyRecord, TrialRecord, conclusion
-from automl.store.lookup import Lane, best_searched, finished_trials, lanes
+from automl.store import ConclusionRecord, Rule, Store, StudyRecord, TrialRecord, conclusion
+from automl.store.lookup import best_searched, finished_trials, lanes
 from automl.types import BASE, Phase
+
+WEIGHTS = "trained weights"
+"""The kind of artifact that a network is whose weights were learnt: trained, or tuned block by block."""
 
 
 @dataclass(frozen=True)
@@ -76,42 +81,48 @@ class Recorded:
 
         `StudyError` if the record names no goal, or no trial is done yet.
         """
-        try:
+        with configured(study, "nothing of it is best"):
             goal = Goal(**study.config["goal"])
-        except (KeyError, TypeError) as error:
-            raise StudyError(
-                f"study {study.name!r} has no {error} in its recorded configuration, so nothing of it is best. Use "
-                f"`automl trials {study.name}`"
-            ) from error
         finished = finished_trials(store, study.id, goal.metric)
         concluded = conclusion(store, study.id)
+        rules = concluded.rules if concluded is not None else ()
         rows: dict[str, Row] = {}
-        for agent, seed, trials, wall_s in _in_order(study, lanes(store, study.id)):
+        place = place_of(study.config)
+        for agent, seed, trials, wall_s in sorted(lanes(store, study.id), key=lambda lane: (place(lane.agent), lane)):
             ours = [record for record in finished if (record.agent, record.seed) == (agent, seed)]
-            allowed = (
-                best_first(_allowed(ours, concluded), goal) if ours else best_searched(store, study.id, agent, seed)
-            )
+            bests = best_first(allowed_by(rules, ours), goal) if ours else best_searched(store, study.id, agent, seed)
             row = rows.get(agent, Row(agent, (), 0, 0.0))
-            rows[agent] = Row(agent, (*row.best, *allowed[:1]), row.trials + trials, row.wall_s + wall_s)
+            rows[agent] = Row(agent, (*row.best, *bests[:1]), row.trials + trials, row.wall_s + wall_s)
         if not any(row.best for row in rows.values()):
             raise StudyError(f"study {study.name!r} has no trial that is done yet: `automl resume {study.name}`")
         winner = None if concluded is None else store.trial(concluded.trial_id)
-        files = {artifact.trial_id for artifact in store.artifacts(study.id) if artifact.kind == "trained weights"}
+        files = {artifact.trial_id for artifact in store.artifacts(study.id) if artifact.kind == WEIGHTS}
         keys = {record.point.key for record in finished if record.id in files}
         trained = winner is not None and winner.point.key in keys
         return cls(study, goal, tuple(row for row in rows.values() if row.best), winner, concluded, trained)
 
 
-def _in_order(study: StudyRecord, lanes: Sequence[Lane]) -> list[Lane]:
-    """The lanes as a study runs them: the original, the baselines, the agent; the seeds of each in a row."""
-    config = study.config
-    agent = (config.get("agent") or {}).get("name")
+@contextmanager
+def configured(study: StudyRecord, otherwise: str) -> Iterator[None]:
+    """Raise `StudyError` where what is read of a recorded configuration is not there, and `otherwise`, what follows."""
+    try:
+        yield
+    except (KeyError, TypeError) as error:
+        raise StudyError(
+            f"study {study.name!r} has no {error} in its recorded configuration, so {otherwise}. Use "
+            f"`automl trials {study.name}`"
+        ) from error
+
+
+def place_of(config: Mapping[str, Any]) -> Callable[[str], int]:
+    """Where an agent stands as a study runs them: the original, the baselines, the agent that it is about."""
+    named = config.get("agent")
+    agent = named.get("name") if isinstance(named, Mapping) else named
     agents = [BASE, *(name for name in config.get("baselines") or () if name != agent)]
     places = {name: i for i, name in enumerate(agents)} | {agent: len(agents) + 1}
-    return sorted(sorted(lanes), key=lambda lane: places.get(lane.agent, len(agents)))
+    return lambda name: places.get(name, len(agents))
 
 
-def _allowed(finished: Sequence[TrialRecord], concluded: ConclusionRecord | None) -> list[TrialRecord]:
+def allowed_by(rules: Sequence[Rule], trials: Sequence[TrialRecord]) -> list[TrialRecord]:
     """Those that break no rule as far as is known; the original always may be shown."""
-    rules = concluded.rules if concluded is not None else ()
-    return [t for t in finished if t.agent == BASE or all((rule.exceeded(t) or 0) <= 0 for rule in rules)]
+    return [t for t in trials if t.agent == BASE or all((rule.exceeded(t) or 0) <= 0 for rule in rules)]

@@ -8,7 +8,7 @@ from automl.config.study import StudyConfig
 from automl.errors import ConfigError, StudyError
 from automl.store import open_store
 from automl.study.again import again
-from automl.study.finishing import WEIGHTS
+from automl.study.selection import WEIGHTS
 from automl.study.study import Study
 from automl.types import Phase
 from tests.cli.conftest import automl as command

@@ -19,9 +19,10 @@ from automl.config.training import DistillationOptions, SparsifyOptions, StageOp
 from automl.errors import ConfigError, ModelError, StudyError
 from automl.store import ArtifactRecord, open_store
 from automl.study.artifacts import read_plan
-from automl.study.finishing import WEIGHTS, reported_plan
+from automl.study.finishing import reported_plan
 from automl.study.greedy import energies
 from automl.study.prelude import SPARSE
+from automl.study.selection import WEIGHTS
 from automl.study.study import Study
 from automl.training.distillation import distillation
 from automl.types import Phase

@@ -17,7 +17,7 @@ from automl.config.study import StudyConfig
 from automl.config.training import DistillationOptions, TrainingOptions
 from automl.errors import ConfigError, DataError
 from automl.store import open_store
-from automl.study.finishing import WEIGHTS
+from automl.study.selection import WEIGHTS
 from automl.types import Phase
 from tests.cli.conftest import automl as command
 from tests.kits.studies import exported, kill, moved, outcome, setup, trials, write

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 from automl.report.html import words
-from automl.report.html.as_recorded import AsRecorded, measured
+from automl.report.html.as_recorded import AsRecorded
 from automl.store import TrialRecord
 from automl.study.selection import final
 from automl.types import Phase
@@ -67,7 +67,7 @@ def _planned(study: AsRecorded) -> int | None:
 def _value(study: AsRecorded, trial: TrialRecord, phase: Phase) -> str | None:
     """The sought metric in words, with half its interval; None where it was not measured."""
     metric = study.goal.metric
-    m = measured(trial, metric, phase)
+    m = trial.measured(metric, phase)
     if m is None:
         return None
     rate, half = metric in study.rates, words.half_width(m.spread)
@@ -111,10 +111,10 @@ def _beside(study: AsRecorded, winner: TrialRecord) -> str:
     rivals = [best for agent in study.agents if agent != winner.agent and (best := _best_of(study, agent)) is not None]
     if not rivals:
         return "No other agent ran beside it."
-    phase = next(p for p in _WHERE if all(measured(trial, metric, p) for trial in (winner, *rivals)))
+    phase = next(p for p in _WHERE if all(trial.measured(metric, p) for trial in (winner, *rivals)))
     parts, unsure = [], False
     for best in rivals:
-        mine, other = measured(winner, metric, phase), measured(best, metric, phase)
+        mine, other = winner.measured(metric, phase), best.measured(metric, phase)
         assert mine is not None and other is not None
         ahead = study.goal.utility(mine.value) - study.goal.utility(other.value)
         spread = math.hypot(mine.spread or 0.0, other.spread or 0.0)
@@ -146,5 +146,5 @@ def _costs(study: AsRecorded, winner: TrialRecord) -> str:
         if base is not None and cost in winner.values and cost in base.values
     ]
     text = f"{kept}, and has {words.listed(others)}" if others else kept
-    ratio = measured(winner, "latency_ratio", Phase.LATENCY)
+    ratio = winner.measured("latency_ratio", Phase.LATENCY)
     return f"{text}; one sample takes {ratio.value:.2f} times as long." if ratio is not None else f"{text}."

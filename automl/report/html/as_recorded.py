@@ -8,11 +8,10 @@ from functools import cached_property
 from typing import Any
 
 from agents import Goal, TrialState
-from automl.errors import StudyError
-from automl.report.table import RATES
+from automl.report.table import is_rate
 from automl.store import AttemptRecord, ConclusionRecord, Rule, Store, StudyRecord, TrialRecord, conclusion
-from automl.study.selection import final
-from automl.types import BASE, Measurement, Phase
+from automl.study.selection import allowed_by, best_first, configured, place_of
+from automl.types import BASE, Phase
 from search_spaces import Knob
 
 Lane = tuple[str, int]
@@ -44,18 +43,14 @@ class AsRecorded:
     def read(cls, store: Store, name: str) -> AsRecorded:
         """What `store` has of the study `name`. `StudyError` if its record does not say what was sought."""
         study = store.study(name)
-        try:
+        with configured(study, "nothing can be told of it"):
             goal = Goal(**study.config["goal"])
             knobs = tuple(Knob.from_record(knob) for knob in study.config["knobs"])
-        except (KeyError, TypeError) as error:
-            raise StudyError(
-                f"study {study.name!r} has no {error} in its recorded configuration, so nothing can be told of it. "
-                f"Use `automl trials {study.name}`"
-            ) from error
         lanes: dict[Lane, list[TrialRecord]] = {}
         for trial in store.trials(study.id):
             lanes.setdefault((trial.agent, trial.seed), []).append(trial)
         base = next((t for t in lanes.pop((BASE, 0), []) if t.state is TrialState.DONE), None)
+        place = place_of(study.config)
         others = [s.name for s in store.studies() if s.environment.get("searched_as") == study.name]
         return cls(
             study=study,
@@ -64,7 +59,7 @@ class AsRecorded:
             limits=study.config.get("limits", {}),
             knobs=knobs,
             base=base,
-            lanes={lane: lanes[lane] for lane in sorted(lanes, key=_order(study.config, list(lanes)))},
+            lanes={lane: lanes[lane] for lane in sorted(lanes, key=lambda lane: (place(lane[0]), lane))},
             attempts=store.attempts(study.id),
             concluded=conclusion(store, study.id),
             relatives=others,
@@ -94,8 +89,8 @@ class AsRecorded:
     @cached_property
     def rates(self) -> frozenset[str]:
         """The metrics that are parts of one, and shown in percent."""
-        told = {m.metric: m.unit for t in (*self.trials, *([self.base] if self.base else [])) for m in t.measurements}
-        return frozenset(name for name, unit in told.items() if unit == "fraction" or (not unit and name in RATES))
+        trials = [*self.trials, *([self.base] if self.base else [])]
+        return frozenset(m.metric for t in trials for m in t.measurements if is_rate(m.metric, m))
 
     @property
     def rules(self) -> Sequence[Rule]:
@@ -109,32 +104,9 @@ class AsRecorded:
             return next((t for t in self.trials if t.id == self.concluded.trial_id), None)
         bests = [best for lane in self.lanes.values() if (best := self.best(lane)) is not None]
         finished = [t for t in bests if self.goal.metric in t.values_of(Phase.FINAL)]
-        return max(finished, key=self._worth, default=None)
+        return next(iter(best_first(finished, self.goal)), None)
 
     def best(self, lane: Sequence[TrialRecord]) -> TrialRecord | None:
         """The best trial that keeps the rules, by its final value; before any is finished, as the search saw them."""
-        able = [t for t in lane if t.state is TrialState.DONE and self._keeps(t)]
-        known = [t for t in able if self.goal.metric in t.values]
-        finished = [t for t in known if self.goal.metric in t.values_of(Phase.FINAL)]
-        return max(finished or known, key=self._worth, default=None)
-
-    def _keeps(self, trial: TrialRecord) -> bool:
-        return all((rule.exceeded(trial) or 0.0) <= 0 for rule in self.rules)
-
-    def _worth(self, trial: TrialRecord) -> float:
-        """By what trials are compared: the goal's utility as finished, or else as searched; of equals the first."""
-        return self.goal.utility(final(trial, self.goal.metric))
-
-
-def measured(trial: TrialRecord, metric: str, phase: Phase) -> Measurement | None:
-    """The last measurement of `metric` in `phase`."""
-    found = [m for m in trial.measurements if m.phase == phase and m.metric == metric]
-    return max(found, key=lambda m: m.step, default=None)
-
-
-def _order(config: Mapping[str, Any], lanes: Sequence[Lane]) -> Any:
-    """The key by which lanes are put in the order in which the study names their agents."""
-    main = config.get("agent")
-    names = [*config.get("baselines", ()), main.get("name") if isinstance(main, Mapping) else main]
-    names += [agent for agent, _ in lanes]
-    return lambda lane: (names.index(lane[0]), lane[1])
+        known = [t for t in lane if t.state is TrialState.DONE and self.goal.metric in t.values]
+        return next(iter(best_first(allowed_by(self.rules, known), self.goal)), None)

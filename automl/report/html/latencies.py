@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from automl.report.html.as_recorded import AsRecorded, measured
+from automl.report.html.as_recorded import AsRecorded
 from automl.store import TrialRecord
 from automl.types import BASE, Phase
 
@@ -35,10 +35,10 @@ class Latencies:
 def latencies(study: AsRecorded) -> Latencies | None:
     """The networks that were timed; None if none was."""
     trials = [*([study.base] if study.base is not None else []), *study.trials]
-    found = [_timed(trial) for trial in trials if measured(trial, "latency_ms", Phase.LATENCY)]
+    found = [_timed(trial) for trial in trials if trial.measured("latency_ms", Phase.LATENCY)]
     if not found:
         return None
-    sample = next(m for t in trials if (m := measured(t, "latency_ms", Phase.LATENCY)) is not None)
+    sample = next(m for t in trials if (m := t.measured("latency_ms", Phase.LATENCY)) is not None)
     caption = (
         f"Medians of {sample.n} interleaved rounds of one sample on {sample.device or 'an unnamed device'}; bars: the "
         f"middle half of the rounds. Ratios are of the same run, and hold where times drift."
@@ -47,7 +47,7 @@ def latencies(study: AsRecorded) -> Latencies | None:
 
 
 def _timed(trial: TrialRecord) -> Timed:
-    taken, ratio = measured(trial, "latency_ms", Phase.LATENCY), measured(trial, "latency_ratio", Phase.LATENCY)
+    taken, ratio = trial.measured("latency_ms", Phase.LATENCY), trial.measured("latency_ratio", Phase.LATENCY)
     assert taken is not None
     half = (taken.spread or 0.0) / 2
     name = "original" if trial.agent == BASE else f"{trial.agent}, seed {trial.seed}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 
 from automl.report.html import words
-from automl.report.html.as_recorded import AsRecorded, measured
+from automl.report.html.as_recorded import AsRecorded
 from automl.store import TrialRecord
 from automl.study.selection import final
 from automl.types import Phase
@@ -64,7 +64,7 @@ def standings(study: AsRecorded) -> Standings:
     wanted = {
         title: phase
         for title, phase in phases.items()
-        if any(measured(t, metric, phase) for _, _, found, _ in groups for t in found)
+        if any(t.measured(metric, phase) for _, _, found, _ in groups for t in found)
     }
     rows = [
         Standing(
@@ -98,7 +98,7 @@ def _about(found: Sequence[TrialRecord]) -> str:
 def _quality(study: AsRecorded, found: Sequence[TrialRecord], phase: Phase) -> Value:
     """Mean over the seeds ± their standard deviation; of one seed the value ± half its 95 % interval."""
     rate = study.goal.metric in study.rates
-    known = [m for t in found if (m := measured(t, study.goal.metric, phase)) is not None]
+    known = [m for t in found if (m := t.measured(study.goal.metric, phase)) is not None]
     if not known:
         return Value()
     off = stdev(m.value for m in known) if len(known) > 1 else words.half_width(known[0].spread)
@@ -136,8 +136,8 @@ def _caption(study: AsRecorded, seeds: bool) -> str:
             f"After ±: over several seeds their standard deviation{unit}, of a single network half of a 95 % interval "
             f"over the samples of that split."
         )
-    if study.winner is not None and measured(study.winner, study.goal.metric, Phase.FINAL):
+    if study.winner is not None and study.winner.measured(study.goal.metric, Phase.FINAL):
         text += " As searched: by which trials were compared; finished: refitted with more care on all validation data."
-    if study.winner is not None and measured(study.winner, study.goal.metric, Phase.TEST):
+    if study.winner is not None and study.winner.measured(study.goal.metric, Phase.TEST):
         text += " Test data were touched once, at the end."
     return text
