@@ -31,17 +31,23 @@ def output_fisher(network: fx.GraphModule, names: Sequence[str], problem: Proble
     batches = first(problem.calibration, SAMPLES)
     generator = torch.Generator().manual_seed(SEED)
 
-    def keep(name: str, layer: nn.Module, args: Any, output: Tensor) -> None:
-        if output.requires_grad:
-            output.register_hook(partial(_add, totals, name, isinstance(layer, nn.Linear)))
+    beginnings: list[Tensor] = []
+
+    def keep(name: str, layer: nn.Module, args: Any, output: Tensor) -> Tensor:
+        if not output.requires_grad:  # no parameter has gradients, the dearest part of a backward pass: begin here
+            beginnings.append(output.detach().requires_grad_())
+            output = beginnings[-1].clone()  # which may be changed in place
+        output.register_hook(partial(_add, totals, name, isinstance(layer, nn.Linear)))
+        return output
 
     hooks = [network.get_submodule(name).register_forward_hook(partial(keep, name)) for name in names]
     try:
-        with differentiating(network):
+        with differentiating(network, parameters=False):
             for inputs, targets in differentiable(network, batches):
-                outputs = network(*inputs)
-                loss = problem.kind.drawn_loss(outputs, targets, generator)
-                torch.autograd.grad(loss, list(network.parameters()), allow_unused=True)  # the hooks see what passes
+                beginnings.clear()
+                loss = problem.kind.drawn_loss(network(*inputs), targets, generator)
+                if loss.requires_grad:
+                    torch.autograd.grad(loss, beginnings, allow_unused=True)  # the hooks see what passes
     except NotFiniteError:  # the trial of the original will say so
         return {name: torch.ones(_outputs(network, name), dtype=torch.float64) for name in names}
     finally:

@@ -84,22 +84,24 @@ def recorded_trials(store: Store, name: str, *, choices: bool = True) -> TrialRo
         else:
             spreads[trial_id].pop(called, None)
     metrics = tuple(dict.fromkeys(called for row in found for called in values[row[0]]))
-    knobs = _knob_columns(study.config.get("knobs", ()), [row.point for row in found]) if choices else {}
+    points = json.loads(f"[{','.join(row.point for row in found)}]")  # one text: ten thousand are slower to read
+    knobs = _knob_columns(study.config.get("knobs", ()), points) if choices else {}
     rows = []
-    for trial_id, point, *fixed, repeat_of in found:
+    for (trial_id, _, *fixed, repeat_of), point in zip(found, points, strict=True):
         row = {**dict(zip(FIXED, (*fixed, repeat_of is not None), strict=True)), **values[trial_id]}
-        if knobs:
-            row |= {knobs[k][0]: level / knobs[k][1] for k, level in json.loads(point).items() if k in knobs}
+        row |= {column: point[name] / size for name, (column, size) in knobs.items() if name in point}
         rows.append(row)
     original = next((row for row in rows if row["agent"] == BASE), {})
     columns = tuple(column for column, _ in knobs.values())
     return TrialRows(rows, metrics, columns, [spreads[row.id] for row in found], original)
 
 
-def _knob_columns(recorded: Sequence[Mapping[str, Any]], points: Sequence[str]) -> dict[str, tuple[str, int]]:
+def _knob_columns(
+    recorded: Sequence[Mapping[str, Any]], points: Sequence[Mapping[str, int]]
+) -> dict[str, tuple[str, int]]:
     """Knob -> its column and what its level is divided by."""
     if not recorded:
-        names = dict.fromkeys(name for point in points for name in json.loads(point))
+        names = dict.fromkeys(name for point in points for name in point)
         return {name: (f"level:{name}", 1) for name in names}
     columns = {}
     for knob in recorded:

@@ -23,14 +23,14 @@ def evaluating(*networks: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def differentiating(network: nn.Module) -> Iterator[None]:
-    """Eval mode with gradients for every parameter; those that had none have none again after."""
-    frozen = [parameter for parameter in network.parameters() if not parameter.requires_grad]
+def differentiating(network: nn.Module, parameters: bool = True) -> Iterator[None]:
+    """Eval mode with gradients, for every parameter or for none; afterwards each has them, or not, as before."""
+    changed = [parameter for parameter in network.parameters() if parameter.requires_grad != parameters]
     try:
-        for parameter in frozen:
-            parameter.requires_grad_(True)
+        for parameter in changed:
+            parameter.requires_grad_(parameters)
         with evaluating(network), torch.enable_grad():
             yield
     finally:
-        for parameter in frozen:
-            parameter.requires_grad_(False)
+        for parameter in changed:
+            parameter.requires_grad_(not parameters)
