@@ -1,7 +1,8 @@
 """How to choose: search agents that are asked for Points and told what came of them."""
 
+from agents.base import NumberedAgent
 from agents.errors import AgentError
-from agents.registry import check_options, create, names, options, planned, uses_sensitivity
+from agents.registry import check_options, create, is_own, names, options, planned, uses_sensitivity
 from agents.types import Agent, Goal, Sensitivity, Task, Trial, TrialState, trials_of_use
 
 DISTRIBUTION = "automl-compress"
@@ -12,12 +13,14 @@ __all__ = [
     "Agent",
     "AgentError",
     "Goal",
+    "NumberedAgent",
     "Sensitivity",
     "Task",
     "Trial",
     "TrialState",
     "check_options",
     "create",
+    "is_own",
     "names",
     "options",
     "planned",

@@ -1,11 +1,17 @@
-"""Agents by name. An agent's file, and what it imports, is loaded when the agent is first asked for."""
+"""Agents by name: ours, those of installed packages, and `module:Class` of the user's own.
+
+An agent's file, and what it imports, is loaded when the agent is first asked for. A package offers agents by entry
+points of the group `automl.agents`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
 from difflib import get_close_matches
+from functools import cache
 from importlib import import_module
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 from agents.errors import AgentError
@@ -37,9 +43,25 @@ _AGENTS = {
 }
 
 
+GROUP = "automl.agents"
+"""The entry points of a package that brings agents: name = "module:Class"."""
+
+
+@cache
+def _offered() -> Mapping[str, tuple[str, str]]:
+    """Name -> module and class of every agent that is installed; none takes the name of another."""
+    brought = {point.name: (point.module, point.attr) for point in entry_points(group=GROUP)}
+    return {**brought, **_AGENTS}
+
+
 def names() -> list[str]:
-    """The names `create` knows."""
-    return list(_AGENTS)
+    """The names `create` knows, beside `module:Class`."""
+    return [*_AGENTS, *(name for name in _offered() if name not in _AGENTS)]
+
+
+def is_own(name: str) -> bool:
+    """Whether a name is `module:Class`, code of the user's own."""
+    return ":" in name
 
 
 def check_options(name: str, options: Mapping[str, object]) -> None:
@@ -98,10 +120,32 @@ def _require_order(name: str, agent: type[NumberedAgent], space: Space) -> None:
 
 
 def _load(name: str) -> type[NumberedAgent]:
-    if name not in _AGENTS:
-        raise AgentError(f"unknown agent {name!r}{_nearest(name, names())}: there are {', '.join(names())}")
-    module, attribute = _AGENTS[name]
-    agent: type[NumberedAgent] = getattr(import_module(module), attribute)
+    if is_own(name):
+        return _own(name)
+    if name not in _offered():
+        there_are = f"there are {', '.join(names())}, and your own as 'module:Class'"
+        raise AgentError(f"unknown agent {name!r}{_nearest(name, names())}: {there_are}")
+    module, attribute = _offered()[name]
+    if name in _AGENTS:
+        agent: type[NumberedAgent] = getattr(import_module(module), attribute)
+        return agent
+    return _own(f"{module}:{attribute}")
+
+
+def _own(name: str) -> type[NumberedAgent]:
+    """The class `module:Class`, of the user or of an installed package."""
+    from agents.base import NumberedAgent
+
+    module, _, attribute = name.partition(":")
+    try:
+        agent = getattr(import_module(module), attribute, None)
+    except Exception as error:  # a user's module raises whatever it likes
+        raise AgentError(
+            f"cannot import {module!r} for agent {name!r}: {type(error).__name__}: {error}. The module must lie beside "
+            f"the study file or be installed"
+        ) from error
+    if not (isinstance(agent, type) and issubclass(agent, NumberedAgent)):
+        raise AgentError(f"agent {name!r}: expected a subclass of agents.NumberedAgent, got {agent!r:.80}")
     return agent
 
 

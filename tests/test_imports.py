@@ -41,6 +41,7 @@ WALLS = {
     "jinja2": ("automl/report/html/",),
     "onnxruntime": ("automl/export/", "automl/measures/backends/"),
     "openvino": ("automl/measures/backends/",),
+    "pytest": ("automl/testing/",),
     **dict.fromkeys(("timm", "torchvision", "transformers"), ("automl/zoo/hubs/",)),
 }
 """Library, or part of one -> the folders that may import it."""

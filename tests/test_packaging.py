@@ -43,7 +43,10 @@ def test_everything_imported_is_declared():
     """An import that works only because another library brings it breaks when that library stops doing so."""
     declared = set(
         requirements(
-            [*PROJECT["dependencies"], *(PROJECT["optional-dependencies"][x][0] for x in ("openvino", "postgres"))]
+            [
+                *PROJECT["dependencies"],
+                *(PROJECT["optional-dependencies"][extra][0] for extra in ("openvino", "postgres", "testing")),
+            ]
         )
     )
     homes = importlib.metadata.packages_distributions()

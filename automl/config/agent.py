@@ -17,6 +17,7 @@ class AgentConfig:
     """How to choose."""
 
     name: str = "amc_warm"
-    """Where none is named it is this one, and `bo` in a space of depth."""
+    """Where none is named it is this one, and `bo` in a space of depth; or `module:Class` of your own, a subclass of
+    `agents.NumberedAgent`, looked for beside the study file."""
     options: Mapping[str, Any] = field(default_factory=dict, metadata=NOT_IN_FILES)
     """The agent's own; in a study file they stand beside its name."""

@@ -1,9 +1,8 @@
-"""The names that a key may have as its value: of built-in networks, data sets and agents."""
+"""The names that a key may have as its value: of networks, data sets and agents."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import agents
 from automl import data, zoo
@@ -11,20 +10,13 @@ from automl.config.agent import AgentConfig
 from automl.config.model import DataConfig, ModelConfig
 from automl.config.study import StudyConfig
 
+Names = Callable[[], list[str]]
+"""The names that the program knows; `module:function` or `module:Class`, of the user's own, is one too."""
 
-@dataclass(frozen=True)
-class Names:
-    """The names that the program knows."""
-
-    known: Callable[[], list[str]]
-    or_yours: bool = False
-    """Whether `module:function`, of the user's own, is a name too."""
-
-
-NAMES = {
-    (ModelConfig, "name"): Names(zoo.names, or_yours=True),
-    (DataConfig, "name"): Names(data.names, or_yours=True),
-    (AgentConfig, "name"): Names(agents.names),
-    (StudyConfig, "baselines"): Names(agents.names),
+NAMES: dict[tuple[type, str], Names] = {
+    (ModelConfig, "name"): zoo.names,
+    (DataConfig, "name"): data.names,
+    (AgentConfig, "name"): agents.names,
+    (StudyConfig, "baselines"): agents.names,
 }
 """Section and key -> what the key may name."""

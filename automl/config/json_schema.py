@@ -71,8 +71,7 @@ def _value(hint: Any, definitions: Schema, names: Names | None = None) -> Schema
 
 
 def _name(names: Names) -> Schema:
-    known: Schema = {"enum": names.known()}
-    return {"anyOf": [known, {"type": "string", "pattern": ":"}]} if names.or_yours else known
+    return {"anyOf": [{"enum": names()}, {"type": "string", "pattern": ":"}]}
 
 
 def _reference(cls: type, definitions: Schema) -> Schema:
@@ -112,4 +111,6 @@ def _agent(definitions: Schema) -> Schema:
             options["required"] = ["name"]
         definitions[f"agent_{name}"] = options
         forms.append({"$ref": f"#/$defs/agent_{name}"})
-    return {"anyOf": [{"enum": agents.names()}, *forms]}
+    named = _name(agents.names)
+    own = {"type": "object", "properties": {"name": named["anyOf"][1]}, "required": ["name"]}  # its options are its own
+    return {"anyOf": [named, *forms, own]}

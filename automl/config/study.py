@@ -94,7 +94,8 @@ class StudyConfig:
             raise ConfigError(f"options must be plain numbers, texts, lists and mappings: {error}") from None
         try:
             for agent, _ in self.lanes:
-                agents.check_options(agent.name, agent.options)
+                if not agents.is_own(agent.name):  # whose code is not run before it is known whose study this is
+                    agents.check_options(agent.name, agent.options)
         except agents.AgentError as error:
             raise ConfigError(str(error)) from None
         # An unreadable budget or guarantee is an error here and not later.

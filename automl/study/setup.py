@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import torch
 from torch import nn
 
+import agents
 from automl.config.budget import require_fitting
 from automl.config.latency import PREDICTED, LatencyOptions
 from automl.config.runner import RunnerConfig
@@ -55,6 +56,7 @@ class Setup:
         that the search starts from, if it is not the original."""
         self.config = config
         self.problem = problem or load_problem(config)
+        _require_agents(config)
         self.early = load_early(config, self.problem.model)
         """What stages are rewound to, if they are."""
         self._require_metrics()
@@ -164,6 +166,15 @@ class Setup:
             "shares": shares(self.space),
             **({"latency_table": self.latency_table.to_record()} if self.latency_table else {}),
         }
+
+
+def _require_agents(config: StudyConfig) -> None:
+    """Raise `ConfigError` unless every agent exists and takes its options, those of the user's own included."""
+    try:
+        for agent, _ in config.lanes:
+            agents.check_options(agent.name, agent.options)
+    except agents.AgentError as error:
+        raise ConfigError(str(error)) from None
 
 
 def _threads(runner: RunnerConfig) -> int:

@@ -41,10 +41,12 @@ def trusted_config(
 
 
 def code_of(config: StudyConfig) -> dict[str, Any]:
-    """What a study has called beside this program: a function, or a model of a hub -> the options that it is given."""
+    """What a study has called beside this program: a function, an agent's class, or a model of a hub -> the options
+    that it is given."""
     called: dict[str, Any] = {config.model.name: config.model.options, config.data.name: config.data.options}
     metrics = config.task.metrics if config.task is not None else None
     called |= {spec: {} for spec in (config.loss, metrics) if spec is not None}
+    called |= {agent.name: agent.options for agent, _ in config.lanes}
     return {spec: options for spec, options in called.items() if ":" in spec}
 
 

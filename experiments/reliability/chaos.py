@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import os
 import random
 import subprocess
 import sys
@@ -22,6 +23,9 @@ from pathlib import Path
 from tests.kits import postgres
 from tests.kits.chaos import Tally, chaos
 from tests.kits.harms import HARMS, Scene
+
+os.environ.setdefault("RAY_worker_niceness", "0")
+# By Ray's default of 15 a worker gets a thirtieth of a core that another process wants, too: starting takes minutes.
 
 TRIALS = {False: 10, True: 30}
 """Trials of a round, without Ray and with it, where rounds take longer: the study should still run at the last."""

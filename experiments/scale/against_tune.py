@@ -36,9 +36,9 @@ import agents
 from automl.lanes.session import Session
 from automl.runners.ray_tune import RayTuneRunner
 from automl.store import LiveProjection, OptunaProjection, open_store
+from automl.testing.toy_space import ToySpace
 from automl.types import Measurement, Outcome
 from search_spaces import Point
-from tests.kits.toy_space import ToySpace
 
 SPACE = ToySpace(widths=(64,) * 27, strides=(1,) * 27, image=8, min_keep=1 / 16, step=4)
 LIMITS = {"macs": SPACE.cost(SPACE.point([64] * 27), "macs") / 2}

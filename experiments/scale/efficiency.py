@@ -19,8 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # for tests.kits
 
 from automl.runners.ray_tune import RayTuneRunner
 from automl.store import LiveProjection, OptunaProjection, open_store
+from automl.testing.toy_space import toy_problem
 from tests.kits.toy_driver import SleepyEvaluator, new_toy_study, toy_session
-from tests.kits.toy_space import toy_problem
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import agents
 from agents.amc import PAPER
-from tests.kits.agents import AgentConformance, seeds_differ_after
+from automl.testing.agent_kit import AgentConformance, seeds_differ_after
 
 
 class TestUniform(AgentConformance):

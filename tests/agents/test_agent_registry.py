@@ -7,8 +7,8 @@ import pytest
 
 import agents
 from agents import AgentError, Goal, Trial
+from automl.testing.toy_space import toy_problem
 from search_spaces import InfeasibleBudgetError, SpaceError
-from tests.kits.toy_space import toy_problem
 
 GOAL = Goal("accuracy", "maximize")
 

@@ -11,11 +11,11 @@ import agents
 from agents import AgentError, Goal, Trial, TrialState
 from agents.allocation import Allocator, allocate, total
 from agents.thompson import regress
+from automl.testing.agent_kit import AgentConformance, assert_budget_used_up, done, play, seeds_differ_after
+from automl.testing.toy_space import ToySpace, toy_problem
 from search_spaces import Point
-from tests.kits.agents import AgentConformance, assert_budget_used_up, done, play, seeds_differ_after
 from tests.kits.blocks import BlockProblem
 from tests.kits.toy_depth import ToyDepthAccuracy, ToyDepthSpace
-from tests.kits.toy_space import ToySpace, toy_problem
 
 GOAL = Goal("accuracy", "maximize")
 

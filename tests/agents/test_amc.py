@@ -7,9 +7,9 @@ from scipy.stats import kstest, mannwhitneyu, truncnorm
 import agents
 from agents import AgentError, Goal, Trial, TrialState
 from agents.amc import PAPER, truncated_normal
-from tests.kits.agents import done, play
+from automl.testing.agent_kit import done, play
+from automl.testing.toy_space import ToyAccuracy, ToySpace, toy_problem
 from tests.kits.blocks import BlockProblem
-from tests.kits.toy_space import ToyAccuracy, ToySpace, toy_problem
 
 GOAL = Goal("accuracy", "maximize")
 

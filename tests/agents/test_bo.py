@@ -14,9 +14,9 @@ from agents.improvement import log_expected_improvement
 from agents.random_search import random_point
 from agents.surrogate import standardised
 from agents.uniform import uniform_point
-from tests.kits.agents import AgentConformance, done, play, seeds_differ_after
+from automl.testing.agent_kit import AgentConformance, done, play, seeds_differ_after
+from automl.testing.toy_space import toy_problem
 from tests.kits.toy_depth import ToyDepthAccuracy, ToyDepthSpace
-from tests.kits.toy_space import toy_problem
 
 GOAL = Goal("accuracy", "maximize")
 

@@ -9,9 +9,9 @@ from agents import AgentError, Goal
 from agents.bo import WORST_LOAD, _LogNEHVI
 from agents.front import Load, dominators, random_load_point
 from agents.surrogate import standardised
-from tests.kits.agents import AgentConformance, done, play, seeds_differ_after
+from automl.testing.agent_kit import AgentConformance, done, play, seeds_differ_after
+from tests.kits.front_area import dominated_area
 from tests.kits.toy_depth import ToyDepthAccuracy, ToyDepthSpace
-from tests.kits.toy_space import dominated_area
 
 GOAL = Goal("accuracy", "maximize")
 

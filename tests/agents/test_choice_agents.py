@@ -13,8 +13,8 @@ from agents.bayesian import Columns, Regression
 from agents.predictor import warped
 from agents.random_search import random_point
 from agents.surrogate import standardised
+from automl.testing.agent_kit import AgentConformance, done, play
 from search_spaces import AdditiveSpace, Knob
-from tests.kits.agents import AgentConformance, done, play
 from tests.kits.choice_agents import ChoiceConformance
 from tests.kits.toy_choices import ToyChoiceAccuracy, ToyChoiceSpace
 

@@ -6,7 +6,7 @@ import pytest
 import agents
 from agents import Goal
 from agents.candidates import best_candidate, draw
-from tests.kits.agents import play
+from automl.testing.agent_kit import play
 from tests.kits.toy_depth import ToyDepthAccuracy, ToyDepthSpace
 
 NAMES = {"random": {}, "evolution": {"population": 4}, "tpe": {"startup": 4}, "nsga2": {"population": 4}}

@@ -11,8 +11,8 @@ from agents.embedding import Embedding, Padded, kernel, leave_one_out, noisy, pr
 from agents.esnac import PAPER
 from agents.random_search import random_point
 from agents.surrogate import standardised
-from tests.kits.agents import AgentConformance, done
-from tests.kits.toy_space import ToySpace, toy_problem
+from automl.testing.agent_kit import AgentConformance, done
+from automl.testing.toy_space import ToySpace, toy_problem
 
 
 class TestEsnac(AgentConformance):

@@ -7,8 +7,8 @@ from scipy.stats import mannwhitneyu
 import agents
 from agents import AgentError, Goal, Trial, TrialState
 from agents.moves import exchange
-from tests.kits.agents import AgentConformance, assert_budget_used_up, done, play
-from tests.kits.toy_space import ToySpace, toy_problem
+from automl.testing.agent_kit import AgentConformance, assert_budget_used_up, done, play
+from automl.testing.toy_space import ToySpace, toy_problem
 
 GOAL = Goal("accuracy", "maximize")
 

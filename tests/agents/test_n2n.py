@@ -7,9 +7,9 @@ import torch
 import agents
 from agents import AgentError, Goal, Trial, TrialState
 from agents.n2n import KEEPS, squeezed
-from tests.kits.agents import AgentConformance, done, play
+from automl.testing.agent_kit import AgentConformance, done, play
+from automl.testing.toy_space import toy_problem
 from tests.kits.toy_depth import ToyDepthAccuracy, ToyDepthSpace
-from tests.kits.toy_space import toy_problem
 
 GOAL = Goal("accuracy", "maximize")
 

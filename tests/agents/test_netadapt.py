@@ -6,8 +6,8 @@ from scipy.stats import mannwhitneyu
 
 import agents
 from agents import AgentError, Goal, Trial, TrialState
-from tests.kits.agents import AgentConformance, assert_budget_used_up, finished, play
-from tests.kits.toy_space import ToyAccuracy, ToySpace, toy_problem
+from automl.testing.agent_kit import AgentConformance, assert_budget_used_up, finished, play
+from automl.testing.toy_space import ToyAccuracy, ToySpace, toy_problem
 
 GOAL = Goal("accuracy", "maximize")
 

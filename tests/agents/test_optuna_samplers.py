@@ -15,8 +15,9 @@ from scipy.stats import mannwhitneyu
 
 import agents
 from agents import AgentError, Goal, Trial, TrialState
-from tests.kits.agents import AgentConformance, done, play
-from tests.kits.toy_space import ToyAccuracy, ToySpace, dominated_area, toy_problem
+from automl.testing.agent_kit import AgentConformance, done, play
+from automl.testing.toy_space import ToyAccuracy, ToySpace, toy_problem
+from tests.kits.front_area import dominated_area
 
 GOAL = Goal("accuracy", "maximize")
 SAMPLERS = ("tpe", "cmaes", "nsga2")

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 import agents
 from agents import Goal
+from automl.testing.agent_kit import assert_budget_used_up
+from automl.testing.toy_space import ToySpace
 from search_spaces import SpaceError, channel_space
-from tests.kits.agents import assert_budget_used_up
 from tests.kits.random_networks import Branches, Depthwise, Grouped, RandomNetwork, Residual, Shuffle, Widening
-from tests.kits.toy_space import ToySpace
 
 GOAL = Goal("accuracy", "maximize")
 NETWORKS = range(60)

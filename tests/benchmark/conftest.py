@@ -7,7 +7,7 @@ import pytest
 from agents import Goal
 from automl.benchmark import Coverage, Table
 from automl.benchmark.grid import choices
-from tests.kits.toy_space import ToyAccuracy, ToySpace
+from automl.testing.toy_space import ToyAccuracy, ToySpace
 
 GOAL = Goal("accuracy", "maximize")
 

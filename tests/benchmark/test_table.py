@@ -12,10 +12,10 @@ from agents import Goal, TrialState
 from automl.benchmark import Coverage, Table, TableSpace
 from automl.benchmark.grid import choices
 from automl.errors import TableError
+from automl.testing.toy_space import ToySpace
 from automl.zoo import load_model
 from search_spaces import InfeasibleBudgetError, Plan, SpaceError, channel_space
 from tests.benchmark.conftest import GOAL
-from tests.kits.toy_space import ToySpace
 
 
 def all_points(space):

@@ -13,11 +13,11 @@ from agents import Goal, TrialState
 from automl.errors import StudyError
 from automl.report.curves import Search, best_so_far, draw_curves, over_seeds, picture
 from automl.store import open_store
+from automl.testing.toy_space import toy_problem
 from automl.types import Measurement, Outcome
 from tests.cli.conftest import TRIALS
 from tests.cli.conftest import automl as command
 from tests.kits.runners import new_study
-from tests.kits.toy_space import toy_problem
 
 ACCURACY = Goal("accuracy", "maximize")
 LOSS = Goal("loss", "minimize")

@@ -28,6 +28,8 @@ SPECS = {
     "data": {"data": {"name": "theirs:make"}},
     "metrics": {"task": {"name": "custom", "metrics": "theirs:make"}, "objective": "loss"},
     "loss": {"loss": "theirs:make"},
+    "agent": {"agent": {"name": "theirs:make", "options": {"a": 1}}},
+    "baseline": {"baselines": ["theirs:make"]},
     "installed": {"model": {"name": "os:system", "options": {"command": "touch ran"}}},
     "hub": {"model": {"name": "transformers:AutoModel", "options": {"pretrained": "x", "trust_remote_code": True}}},
 }

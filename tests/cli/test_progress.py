@@ -12,10 +12,10 @@ import pytest
 
 from automl.lanes.progress import Progress
 from automl.store import open_store
+from automl.testing.toy_space import toy_problem
 from automl.types import Measurement, Outcome
 from automl.util.duration import duration
 from tests.kits.runners import GOAL, new_session, new_study
-from tests.kits.toy_space import toy_problem
 
 
 class Terminal(io.StringIO):

@@ -6,9 +6,12 @@ a study file, which is read and checked but not run.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,23 +50,51 @@ def test_study_files_are_right(page, tmp_path):
             compile(block.text, str(page), "exec")
 
 
-def test_the_first_study_works(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    shutil.copy(DIGITS.with_name("small_cnn.safetensors"), tmp_path)
+def follow(page: str) -> None:
+    """Do what a page says, in the folder at hand: files are written, code runs, commands end well."""
+    shutil.copy(DIGITS.with_name("small_cnn.safetensors"), ".")
     names: dict[str, object] = {}
-    for block in blocks(ROOT / "docs" / "guide" / "first-study.md"):
-        if block.language == "python":
-            exec(compile(block.text, "first-study.md", "exec"), names)
+    for block in blocks(ROOT / "docs" / "guide" / f"{page}.md"):
+        if block.title:
+            Path(block.title).write_text(block.text)
+        elif block.language == "python":
+            exec(compile(block.text, page, "exec"), names)
         elif block.language == "sh" and block.run:
             for line in block.text.splitlines():
-                program, *arguments = shlex.split(line)
-                assert program == "automl"
-                ran = automl(*arguments)
-                assert ran.code == 0, (line, ran.err)
-        elif block.title:
-            Path(block.title).write_text(block.text)
+                command(*shlex.split(line))
+
+
+def command(program: str, *arguments: str) -> None:
+    """Run a line of a page."""
+    if program == "pytest":
+        asked = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
+        ran = subprocess.run(asked, check=False, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": "."})
+        assert ran.returncode == 0, ran.stdout
+    else:
+        assert program == "automl"
+        done = automl(*arguments)
+        assert done.code == 0, (arguments, done.err)
+
+
+def test_the_first_study_works(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    follow("first-study")
     assert "has accuracy" in Path("first.html").read_text()
     assert Path("trials.csv").read_text().count("\n") > 20
+
+
+def test_an_agent_of_ones_own_works(tmp_path, monkeypatch):
+    """It runs beside the baselines, keeps every promise, and its options are checked."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    follow("extend")
+    assert "climbing:Climbing" in Path("climb.html").read_text()
+    study = Path("climb.yaml").read_text()
+    for told, why in (("stride: 3", "has no option 'stride'"), ("step: 0.3", "got <function")):
+        wrong = study.replace("step: 0.3", told).replace("name: climb\n", "name: wrong\n")
+        Path("wrong.yaml").write_text(wrong if "stride" in told else wrong.replace(":Climbing", ":dataclass"))
+        refused = automl("search", "wrong.yaml")
+        assert refused.code and why in refused.err, refused.err
 
 
 def test_commands_of_the_readme_exist():

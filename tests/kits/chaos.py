@@ -11,10 +11,10 @@ from pathlib import Path
 
 from automl.runners import SerialRunner
 from automl.store import OptunaProjection, Store, StudyRecord, open_store
+from automl.testing.toy_space import toy_problem
 from tests.kits.driver_process import DriverProcess
 from tests.kits.harms import HARMS, Scene
 from tests.kits.toy_driver import SleepyEvaluator, course, new_toy_study, told, toy_session
-from tests.kits.toy_space import toy_problem
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from agents import TrialState
+from automl.testing.agent_kit import TRIALS, AgentConformance, play
 from search_spaces import CostedSpace, Point
-from tests.kits.agents import TRIALS, AgentConformance, play
 from tests.kits.toy_choices import ToyChoiceAccuracy, ToyChoiceSpace
 
 

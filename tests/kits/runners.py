@@ -17,9 +17,9 @@ from agents import Goal, TrialState
 from automl.lanes.session import Lanes, Session
 from automl.runners import Runner
 from automl.store import Store, StudyRecord, TrialRecord, open_store
+from automl.testing.toy_space import ToyAccuracy, toy_problem
 from automl.types import Measurement, Outcome
 from search_spaces import Point
-from tests.kits.toy_space import ToyAccuracy, toy_problem
 
 GOAL = Goal("accuracy", "maximize")
 TRIALS = 8

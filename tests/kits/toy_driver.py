@@ -29,9 +29,9 @@ from automl.errors import AutomlError
 from automl.lanes.session import Session
 from automl.runners import Runner, SerialRunner
 from automl.store import LiveProjection, OptunaProjection, Store, StudyRecord, TrialRecord, open_store
+from automl.testing.toy_space import ToyAccuracy, toy_problem
 from automl.types import Measurement, Outcome
 from search_spaces import Point
-from tests.kits.toy_space import ToyAccuracy, toy_problem
 
 GOAL = Goal("accuracy", "maximize")
 ROOT = Path(__file__).resolve().parents[2]

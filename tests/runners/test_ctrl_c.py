@@ -12,8 +12,8 @@ import pytest
 
 from automl.runners import SerialRunner
 from automl.store import open_store
+from automl.testing.toy_space import toy_problem
 from tests.kits.toy_driver import SleepyEvaluator, course, new_toy_study, spawn_driver, toy_session
-from tests.kits.toy_space import toy_problem
 
 TRIALS = 12
 

@@ -10,6 +10,7 @@ import pytest
 
 from automl.errors import StudyError
 from automl.store import open_store
+from automl.testing.toy_space import toy_problem
 from tests.kits.runners import (
     Fragile,
     RunnerConformance,
@@ -21,7 +22,6 @@ from tests.kits.runners import (
     new_study,
     proposals,
 )
-from tests.kits.toy_space import toy_problem
 
 pytestmark = pytest.mark.slow
 

@@ -16,10 +16,10 @@ from automl.errors import ConfigError, StudyError
 from automl.store import TrialRecord, open_store
 from automl.study.setup import Setup
 from automl.study.study import Study
+from automl.testing.toy_space import toy_problem
 from tests.cli.conftest import DIGITS
 from tests.kits.runners import new_session, new_study, proposals
 from tests.kits.toy_driver import GOAL, TrainedToy, course, new_toy_study, spawn_driver, toy_session
-from tests.kits.toy_space import toy_problem
 
 WEIGHTS = str(DIGITS.with_name("small_cnn.safetensors"))
 TRAINED = {

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from automl.testing.toy_space import ToySpace
 from search_spaces import ChannelsStep, Knob, Plan, Point
 from tests.kits.spaces import SpaceConformance
-from tests.kits.toy_space import ToySpace
 
 
 class TestToySpace(SpaceConformance):

@@ -3,8 +3,8 @@
 import pytest
 
 from automl.store import open_store
+from automl.testing.toy_space import toy_problem
 from tests.kits.runners import new_study
-from tests.kits.toy_space import toy_problem
 
 
 @pytest.fixture

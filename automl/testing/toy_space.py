@@ -6,7 +6,6 @@ import numpy as np
 from torch import nn
 
 from search_spaces import ChannelsStep, CostedSpace, Knob, Plan, Point
-from tests.kits.plans import kept_by
 
 FEATURES = ("index", "out_channels", "in_channels", "height", "width", "stride", "kernel", "macs")
 
@@ -36,6 +35,7 @@ class ToySpace(CostedSpace):
         )
 
     def cost_of_levels(self, levels: np.ndarray, metric: str) -> float:
+        """MACs or parameters of widths [n_knobs]."""
         inputs = np.concatenate([[3], levels[:-1]])
         weights = 9 * inputs * levels
         if metric == "params":
@@ -43,6 +43,7 @@ class ToySpace(CostedSpace):
         return float(np.sum(weights * self.sides**2) + levels[-1] * 10)
 
     def features(self) -> np.ndarray:
+        """What each layer is like: [n_knobs, n_features], each feature at most 1."""
         n = len(self.knobs)
         inputs = np.concatenate([[3], self.widths[:-1]])
         columns = [
@@ -58,10 +59,13 @@ class ToySpace(CostedSpace):
         return np.stack([column / max(column.max(), 1) for column in columns], axis=1)
 
     def plan(self, point: Point) -> Plan:
+        """The first channels of each layer are kept."""
         return Plan((ChannelsStep({name: tuple(range(level)) for name, level in point.items()}),))
 
     def build(self, plan: Plan) -> nn.Module:
-        widths = [3, *(len(kept_by(plan)[knob.name]) for knob in self.knobs)]
+        """A new chain of the widths that `plan` keeps."""
+        kept = plan.get(ChannelsStep).kept
+        widths = [3, *(len(kept[knob.name]) for knob in self.knobs)]
         return nn.Sequential(
             *(
                 nn.Conv2d(n_in, n_out, 3, int(stride), 1)
@@ -98,6 +102,7 @@ class ToyAccuracy:
         }
 
     def __call__(self, point: Point) -> float:
+        """The accuracy of a Point."""
         missing = np.maximum(1 - self.space.encode(point) / self.space.encode(self.needed), 0.0)
         return float(self.best * np.exp(-np.sum(self.weights * missing**2)))
 
@@ -105,14 +110,3 @@ class ToyAccuracy:
 def toy_problem() -> ToyAccuracy:
     """Six knobs; early layers are sensitive, late ones redundant, one in the middle cannot be cut at all."""
     return ToyAccuracy(ToySpace(), needed=(0.9, 0.45, 0.9, 0.4, 0.75, 0.3), weights=(3, 1, 4, 1, 2, 1))
-
-
-def dominated_area(problem, points):
-    """The part of the square of load and accuracy, both in [0, 1], that is worse than some of `points` in both."""
-    limit = problem.limits["macs"]
-    corners = sorted((problem.space.cost(point, "macs") / limit, problem(point)) for point in points)
-    area, best = 0.0, 0.0
-    for (load, accuracy), (until, _) in zip(corners, [*corners[1:], (1.0, 0.0)], strict=True):
-        best = max(best, accuracy)
-        area += best * (until - load)
-    return area
