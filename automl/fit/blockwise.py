@@ -32,8 +32,11 @@ from search_spaces import LayerSlice, Step
 STEPS = 500
 """Of each block."""
 BATCH, FEWEST = 64, 8
-"""Samples a step, for maps of up to `POSITIONS` positions; of larger maps, which say more each, fewer."""
-POSITIONS = 32 * 32
+"""Samples a step, most and fewest."""
+MOST_POSITIONS, MOST_MACS = 64 * 32 * 32, 340_000_000
+"""Positions and multiply-accumulates that a step has at most, unless that would be too few samples: as many as `BATCH`
+images of 32 x 32 have in a residual block of ResNet-56. Larger maps say more each, and larger blocks take longer."""
+LEAST_POSITIONS = 2048
 LEARNING_RATE = 1e-3
 """Of Adam (Kingma & Ba 2015); it falls along half a cosine to 0."""
 EVERY_S = 10.0
@@ -101,7 +104,7 @@ class BlockReconstruction:
                 theirs = {**self._inputs, end: whole.on_all(theirs)}
                 target = theirs[end].index_select(*ends[end])
                 made, before = block.on_all(ours), [parameter.detach().clone() for parameter in block.parameters]
-                self._tune(block, ours, target, generator)
+                self._tune(block, ours, target, samples_a_step(whole), generator)
                 tuned = block.on_all(ours)
                 if not _distance(tuned, target) < _distance(made, target):  # there was nothing to gain
                     _restore(block.parameters, before)
@@ -109,19 +112,26 @@ class BlockReconstruction:
                 ours = {**self._inputs, end: tuned}
         laid_out(network, channels_last=False)
 
-    def _tune(self, block: Segment, values: Values, target: Tensor, generator: torch.Generator) -> None:
-        """Minimise the mean square of what `block` makes of `values` less `target`, [n, channels, ...]."""
+    def _tune(self, block: Segment, values: Values, target: Tensor, samples: int, generator: torch.Generator) -> None:
+        """Minimise the mean square of what `block` makes of `values` less `target`, [n, channels, ...], by steps of so
+        many samples."""
         optimizer = torch.optim.Adam(block.parameters, LEARNING_RATE)
         given = block.needed_of(values)
-        batch = min(BATCH, max(FEWEST, BATCH * POSITIONS // block.positions))
         for step in range(self._steps):
             optimizer.param_groups[0]["lr"] = LEARNING_RATE * (1 + math.cos(math.pi * step / self._steps)) / 2
-            drawn = torch.randint(len(target), (batch,), generator=generator)
+            drawn = torch.randint(len(target), (samples,), generator=generator)
             with torch.autocast(target.device.type, self._dtype, enabled=self._dtype is not torch.float32):
                 made = block(part_of(given, drawn))
             _distance(made.float(), target[drawn]).backward()
             optimizer.step()
             optimizer.zero_grad()  # nothing is left behind in the end
+
+
+def samples_a_step(block: Segment) -> int:
+    """How many samples a step has."""
+    fewest = max(FEWEST, LEAST_POSITIONS // block.positions)
+    most = min(MOST_POSITIONS // block.positions, int(MOST_MACS // max(block.macs, 1)))
+    return min(BATCH, max(fewest, most))
 
 
 def _distance(made: Tensor, target: Tensor) -> Tensor:

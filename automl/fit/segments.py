@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from automl.fit.samples import shapes_of
+from search_spaces.graph.counting import MACS
 
 PASS = 250
 """Samples at once where nothing is learnt, or as many as keep the largest map within `PASS_BYTES`."""
@@ -72,6 +73,12 @@ class Segment:
     def positions(self) -> int:
         """Height times width of the largest map; 1 if there is none."""
         return max((math.prod(shape[2:]) for shape in self._shapes if len(shape) > 3), default=1)
+
+    @property
+    def macs(self) -> float:
+        """Multiply-accumulates a sample, as they were counted when the network was recorded."""
+        batch = float(sum(node.meta.get(MACS, 0) for node in self.nodes))
+        return batch / self._shapes[0][0]
 
     @property
     def parameters(self) -> list[nn.Parameter]:

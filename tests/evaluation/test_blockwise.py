@@ -5,10 +5,12 @@ import copy
 import pytest
 import torch
 
-from automl.fit.blockwise import BlockReconstruction
+from automl.fit.blockwise import BlockReconstruction, samples_a_step
 from automl.fit.layerwise import LayerByLayer
+from automl.fit.segments import segment
 from automl.fit.sequential import SequentialReconstruction
 from search_spaces import channel_space
+from search_spaces.graph.trace import trace
 from tests.kits import digits
 
 
@@ -80,3 +82,20 @@ def test_every_layer_belongs_to_a_block():
         if not list(module.children()) and list(module.parameters()):
             assert not torch.equal(before[f"{name}.weight"], after[f"{name}.weight"]), name
     assert all(torch.equal(before[key], after[key]) for key in after if "running" in key)
+
+
+@pytest.mark.parametrize(
+    ("channels", "side", "samples"),
+    [
+        (16, 32, 64),  # a residual block of ResNet-56 on CIFAR-10
+        (16, 128, 8),  # large maps say much each
+        (128, 14, 10),  # large blocks take long
+        (256, 4, 64),  # small maps say little, however large the block
+    ],
+)
+def test_a_step_has_as_many_samples_as_are_worth_it(channels, side, samples):
+    convolutions = [torch.nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2)]
+    x = torch.zeros(2, channels, side, side)
+    network = trace(torch.nn.Sequential(*convolutions).eval(), (x,))
+    end = next(node for node in reversed(network.graph.nodes) if node.op == "call_module")
+    assert samples_a_step(segment(network, None, end)) == samples

@@ -74,3 +74,4 @@ def test_what_a_segment_holds_is_its_own_layers():
     second = segment(network, found[0], found[1])
     assert {str(node.target) for node in second.nodes if node.op == "call_module"} == {"layers.1"}
     assert len(second.parameters) == 2 and second.positions == 36
+    assert second.macs == 36 * second.parameters[0].numel()
