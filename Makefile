@@ -44,7 +44,7 @@ clean:
 # The stamps let a repeated command skip the installation until the versions asked for change.
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing into $(VENV); the first time this takes a minute or two."
-	$(PIP) -e .
+	$(PIP) -e '.[onnx,ray]'
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python

@@ -24,6 +24,10 @@ class ExportError(AutomlError):
     """An exported file that cannot be written or does not compute what the network computes."""
 
 
+class MissingPackageError(AutomlError):
+    """A package that is not installed, and that what was asked for needs."""
+
+
 class BackendError(AutomlError):
     """A backend that is not there, or a file that it does not run as it was exported."""
 

@@ -45,7 +45,9 @@ def test_everything_imported_is_declared():
         requirements(
             [
                 *PROJECT["dependencies"],
-                *(PROJECT["optional-dependencies"][extra][0] for extra in ("openvino", "postgres", "testing")),
+                *chain.from_iterable(
+                    PROJECT["optional-dependencies"][x] for x in ("onnx", "openvino", "postgres", "ray", "testing")
+                ),
             ]
         )
     )

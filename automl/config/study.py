@@ -108,6 +108,11 @@ class StudyConfig:
         return self.finish.training or self.evaluation.training
 
     @property
+    def in_this_process(self) -> bool:
+        """Whether trials run here, one after the other, and no sweep of Ray Tune's is needed."""
+        return self.runner.in_this_process and self.evaluation.scheduler is None
+
+    @property
     def parsed_budget(self) -> Budget:
         """The budget, read; `NO_BUDGET` if there is none."""
         return parse_budget(self.budget) if self.budget else NO_BUDGET

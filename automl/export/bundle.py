@@ -26,6 +26,7 @@ from automl.export.subject import Subject, cause_of, largest_difference, run_mod
 from automl.measures import state_tensors
 from automl.measures.alone import write_program
 from automl.measures.backends.registry import BACKENDS, backend_of
+from automl.util.extras import require
 from automl.util.names import nearest
 from search_spaces import Plan, SparsityStep, from_nothing, rebuild, trace
 from search_spaces.codecs import reader
@@ -90,6 +91,7 @@ def export(
     Raises:
         ExportError: an unknown format, a network or a folder that cannot be written, or a file that differs from
             the network by more than its format's tolerance (relative to the largest output). Nothing is written.
+        MissingPackageError: a format needs a package that is not installed.
     """
     formats = _known(formats)
     subject, out = Subject(network, example_inputs, calibration), Path(out)
@@ -112,10 +114,11 @@ def export(
 
 
 def _known(formats: Sequence[str]) -> list[str]:
-    """The formats, each once. Errors: `ExportError`."""
+    """The formats, each once. Errors: `ExportError`, `MissingPackageError`."""
     for name in formats:
         if name not in FORMATS:
             raise ExportError(f"unknown export format {name!r}{nearest(name, FORMATS)}")
+        require(f"the format {name}", *FORMATS[name].packages)
     if not formats:
         raise ExportError(f"no export format given: choose from {', '.join(FORMATS)}")
     return list(dict.fromkeys(formats))

@@ -33,6 +33,8 @@ class Format:
     """Load the file anew and return what runs it."""
     difference: Difference = largest_difference
     """How far outputs are apart: by default the largest difference, relative to the network's largest output."""
+    packages: tuple[str, ...] = ()
+    """What must be installed beside PyTorch."""
 
 
 def load_tensors(network: nn.Module, path: Path, aliases: dict[str, str]) -> None:
@@ -71,11 +73,13 @@ def _read_pt2(subject: Subject, path: Path) -> Run:
     return lambda inputs: run_module(module, inputs)
 
 
+ONNX = ("onnx", "onnxscript", "onnxruntime")
+
 FORMATS: dict[str, Format] = {
     "safetensors": Format("model.safetensors", 0.0, _write_safetensors, _read_safetensors),
     "pt2": Format("model.pt2", 1e-5, _write_pt2, _read_pt2),
-    "onnx": Format("model.onnx", 1e-4, write_onnx, read_onnx),
-    "onnx-int8": Format("model-int8.onnx", 0.5, write_integer_onnx, read_onnx, mean_error),
+    "onnx": Format("model.onnx", 1e-4, write_onnx, read_onnx, packages=ONNX),
+    "onnx-int8": Format("model-int8.onnx", 0.5, write_integer_onnx, read_onnx, mean_error, ONNX),
 }
 """Name -> format. The tolerances leave room for another order of additions (pt2) and another library (onnx). That of
 integers only tells a network from noise: what they are worth is in the manifest, and in the metrics of the network."""

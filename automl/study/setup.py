@@ -17,7 +17,9 @@ from automl.config.runner import RunnerConfig
 from automl.config.study import StudyConfig
 from automl.errors import ConfigError
 from automl.evaluation import Evaluator
+from automl.export.formats import FORMATS
 from automl.export.subject import largest_difference, run_module
+from automl.measures.backends.registry import backend_of
 from automl.measures.counts import COUNTED
 from automl.study.latency_cost import Predictor, latency_cost
 from automl.study.loading import load_early, load_problem
@@ -26,6 +28,7 @@ from automl.tasks.base import DIVERGENCE
 from automl.tasks.objectives import WEIGHED
 from automl.tasks.problem import Problem
 from automl.training.loss import SupervisedLoss
+from automl.util.extras import require
 from automl.util.fingerprint import fingerprint
 from search_spaces import NetworkSpace
 
@@ -55,6 +58,7 @@ class Setup:
         """`recorded`: what an earlier `to_record` gave, if the study is in the database. `start`: gives the network
         that the search starts from, if it is not the original."""
         self.config = config
+        _require_packages(config)
         self.problem = problem or load_problem(config)
         _require_agents(config)
         self.early = load_early(config, self.problem.model)
@@ -166,6 +170,15 @@ class Setup:
             "shares": shares(self.space),
             **({"latency_table": self.latency_table.to_record()} if self.latency_table else {}),
         }
+
+
+def _require_packages(config: StudyConfig) -> None:
+    """Raise `MissingPackageError` unless all is installed that the search will need."""
+    if not config.in_this_process:
+        require("a sweep over Ray workers", "ray")
+    term = config.parsed_budget.latency
+    if term is not None:
+        require(f"a budget on latency on {term.backend}", *FORMATS[backend_of(term.backend).format].packages)
 
 
 def _require_agents(config: StudyConfig) -> None:

@@ -191,7 +191,7 @@ class Study:
 
     def _runner(self) -> Runner:
         options, evaluation = self.config.runner, self.config.evaluation
-        if options.in_this_process and evaluation.scheduler is None:
+        if self.config.in_this_process:
             return SerialRunner()
         from automl.runners.ray_tune import RayTuneRunner, Schedule
 

@@ -1,0 +1,20 @@
+"""Packages that come with an extra of ours: what says so before work begins that would need one."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from automl.errors import MissingPackageError
+
+EXTRAS = {"ray": "ray", "onnx": "onnx", "onnxruntime": "onnx", "onnxscript": "onnx"}
+"""Package -> the extra that brings it."""
+
+
+def require(what: str, *packages: str) -> None:
+    """Raise `MissingPackageError` if `what` needs a package that is not installed."""
+    for package in packages:
+        if find_spec(package) is None:
+            raise MissingPackageError(
+                f"{what} needs the package {package}, which is not installed here: "
+                f"python -m pip install 'automl-compress[{EXTRAS[package]}]'"
+            )
