@@ -20,7 +20,7 @@ from torch import Tensor, fx, nn
 from automl.fast.precision import formatted
 from automl.fit.layerwise import Fitters, Refit
 from automl.fit.samples import affordable
-from automl.fit.segments import Segment, Values, bridges, part_of, segment
+from automl.fit.segments import PASS_BYTES, Segment, Values, bridges, part_of, segment
 from automl.fit.sequential import Site, refitted_sites
 from automl.tasks.batches import Batch
 from automl.training.form import laid_out
@@ -103,13 +103,14 @@ class BlockReconstruction:
                 end = block.nodes[-1].name
                 theirs = {**self._inputs, end: whole.on_all(theirs)}
                 target = theirs[end].index_select(*ends[end])
-                made, before = block.on_all(ours), [parameter.detach().clone() for parameter in block.parameters]
+                before = [parameter.detach().clone() for parameter in block.parameters]
+                apart = _apart(block.on_all(ours), target)
                 self._tune(block, ours, target, samples_a_step(whole), generator)
-                tuned = block.on_all(ours)
-                if not _distance(tuned, target) < _distance(made, target):  # there was nothing to gain
+                made = block.on_all(ours)
+                if not _apart(made, target) < apart:  # there was nothing to gain
                     _restore(block.parameters, before)
-                    tuned = made
-                ours = {**self._inputs, end: tuned}
+                    made = block.on_all(ours)
+                ours = {**self._inputs, end: made}
         laid_out(network, channels_last=False)
 
     def _tune(self, block: Segment, values: Values, target: Tensor, samples: int, generator: torch.Generator) -> None:
@@ -136,6 +137,13 @@ def samples_a_step(block: Segment) -> int:
 
 def _distance(made: Tensor, target: Tensor) -> Tensor:
     return (made - target).square().mean()
+
+
+def _apart(made: Tensor, target: Tensor) -> float:
+    """The same of many samples, a part at a time: differences of large maps take as much memory as the maps."""
+    count = max(1, PASS_BYTES // (4 * made[0].numel()))
+    parts = zip(made.split(count), target.split(count), strict=True)
+    return sum(float((ours - theirs).square().double().sum()) for ours, theirs in parts) / made.numel()
 
 
 @torch.no_grad()
