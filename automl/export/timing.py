@@ -38,6 +38,11 @@ def device_of(record: Mapping[str, Any]) -> str:
 _BESIDES = ("python", "numpy")
 
 
+def place(backend: str, threads: int) -> str:
+    """This processor with so many threads, and the backend with the version that is installed."""
+    return _place(cpu_name(), threads, backend, versions(backend_of(backend).package))
+
+
 def _place(processor: str, threads: int, backend: str, libraries: Mapping[str, str]) -> str:
     """Processor, threads, backend and the library behind it."""
     library = ", ".join(f"{name} {version}" for name, version in libraries.items() if name not in _BESIDES)
@@ -62,8 +67,7 @@ class ComparerOnBackend:
         """The comparison with the first of `networks`. Errors: `BackendError`, `ExportError`."""
         runs = {name: self._run(network, first=i == 0) for i, (name, network) in enumerate(networks.items())}
         clock = time.process_time if self.threads == 1 else time.perf_counter
-        device = _place(cpu_name(), self.threads, self.backend, versions(backend_of(self.backend).package))
-        return LatencyComparison(side_by_side(runs, self.effort, clock), device)
+        return LatencyComparison(side_by_side(runs, self.effort, clock), place(self.backend, self.threads))
 
     def _run(self, network: nn.Module, first: bool) -> Run:
         if first and id(network) in self._loaded:

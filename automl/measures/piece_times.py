@@ -24,6 +24,8 @@ NETWORKS = 8
 """Random networks that are measured whole."""
 EFFORT = Effort(rounds=20, seconds=1.0, half_width=0.05, repeats=1)
 """For a piece."""
+Widths = tuple[set[int], set[int]]
+"""What layers of a shape read, and what they make."""
 Comparer = Callable[[Mapping[str, nn.Module]], LatencyComparison]
 """Times networks side by side; the first is the reference."""
 Maker = Callable[[Shape, int, int], tuple[Run, int]]
@@ -31,11 +33,25 @@ Maker = Callable[[Shape, int, int], tuple[Run, int]]
 
 
 def measure_pieces(
-    space: NetworkSpace, options: LatencyOptions, make: Maker, compare: Comparer, say: Say = silent
+    space: NetworkSpace,
+    options: LatencyOptions,
+    make: Maker,
+    compare: Comparer,
+    say: Say = silent,
+    known: Mapping[Shape, Grid] | None = None,
 ) -> PieceModel:
-    """Measure all that the networks of `space` are made of, then `NETWORKS` of them beside the original."""
+    """Measure all that the networks of `space` are made of, then `NETWORKS` of them beside the original.
+
+    `known`: times of shapes that were measured before on the same device, of as many samples; what has become of the
+    machine since then is in the networks that are measured whole, to which the model is fitted.
+    """
     rng = np.random.default_rng(0)
-    grids = _grids(_widths(space, rng), make, options.threads, say)
+    widths = _widths(space, rng)
+    old = {shape: grid for shape, grid in (known or {}).items() if shape in widths and grid.covers(*widths[shape])}
+    if old:
+        say(f"{len(old)} of {len(widths)} shapes of layers have been measured for an earlier study")
+    new = {shape: both for shape, both in widths.items() if shape not in old}
+    grids = old | _grids(new, make, options.threads, say)
     say(f"measuring {NETWORKS} networks of the space beside the original")
     chosen = [space.original_levels, space.lowest, *(drawn(space, rng) for _ in range(NETWORKS - 1))]
     networks = {str(i): space.build(space.plan(space.point(levels.tolist()))).eval() for i, levels in enumerate(chosen)}
@@ -57,7 +73,7 @@ def measure_pieces(
     )
 
 
-def _widths(space: NetworkSpace, rng: np.random.Generator) -> dict[Shape, tuple[set[int], set[int]]]:
+def _widths(space: NetworkSpace, rng: np.random.Generator) -> dict[Shape, Widths]:
     """Shape -> what its layers read and make, over random networks of the space, the largest and the smallest."""
     found: dict[Shape, tuple[set[int], set[int]]] = {}
     shapes = shapes_of(space)
@@ -77,8 +93,10 @@ def drawn(space: NetworkSpace, rng: np.random.Generator) -> np.ndarray:
     return np.array(levels)
 
 
-def _grids(widths: Mapping[Shape, tuple[set[int], set[int]]], make: Maker, threads: int, say: Say) -> dict[Shape, Grid]:
+def _grids(widths: Mapping[Shape, Widths], make: Maker, threads: int, say: Say) -> dict[Shape, Grid]:
     """The times of each shape."""
+    if not widths:
+        return {}
     say(f"measuring {len(widths)} shapes of layers at up to {GRID} x {GRID} widths")
     clock = time.process_time if threads == 1 else time.perf_counter
     grids = {}

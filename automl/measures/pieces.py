@@ -15,7 +15,7 @@ that they stand for, so that time never falls when a level rises: where they are
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -72,6 +72,11 @@ class Grid:
         """Plain data."""
         rows = [list(row) for row in self.times_ms]
         return {"reads": list(self.reads), "mades": list(self.mades), "times_ms": rows}
+
+    def covers(self, reads: Collection[int], mades: Collection[int]) -> bool:
+        """Whether all these widths lie within the grid."""
+        spans = ((self.reads, reads), (self.mades, mades))
+        return all(grid[0] <= min(widths) and max(widths) <= grid[-1] for grid, widths in spans)
 
     def __call__(self, read: float, made: float) -> float:
         """The time, interpolated in both widths, that of the nearest end beyond the grid."""

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 
@@ -17,6 +18,7 @@ from automl.measures.backends.side_by_side import Effort
 from automl.measures.latency import compare_latency
 from automl.measures.piece_times import measure_pieces
 from automl.measures.pieces import Grid, PieceCost, PieceModel, Shape, layers_of, shapes_of
+from automl.study.known_pieces import known_grids
 from search_spaces import NetworkSpace, OfSheet
 
 X = torch.zeros(2, 3, 16, 16)
@@ -126,6 +128,30 @@ def test_a_measured_model_knows_the_original_and_what_is_smaller():
     )
     with pytest.raises(StudyError, match="cannot be read"):
         PieceModel.from_record({"grids": [[1, 2]]})
+    told.clear()
+    known = known_grids([{"kind": "widths"}, recorded], measured.device, 4)
+    resting = Effort(rounds=2, seconds=0.1)
+    second = measure_pieces(
+        space, LatencyOptions(batch=4), no_more, partial(compare, effort=resting), told.append, known
+    )
+    assert second.grids == measured.grids and f"{len(known)} of {len(known)} shapes" in told[0]
+
+
+def no_more(shape, read, made):
+    """A maker for a test in which all is known."""
+    raise AssertionError(f"{shape} is measured again")
+
+
+def test_times_are_known_of_the_same_device_as_many_samples_and_a_quiet_machine():
+    one = replace(model(joint()), options=LatencyOptions(batch=4))
+    slower = {shape: Grid((1.0, 64.0), (1.0, 64.0), ((1.0, 2.0), (2.0, 3.0))) for shape in list(one.grids)[:1]}
+    later = replace(one, grids=slower)
+    others = [replace(one, device="another"), replace(one, options=LatencyOptions(batch=5)), replace(one, busy=0.2)]
+    assert known_grids([other.to_record() for other in others], "a processor", 4) == {}
+    known = known_grids([one.to_record(), {"kind": "pieces"}, later.to_record()], "a processor", 4)
+    assert known == {**one.grids, **slower}
+    (grid,) = slower.values()
+    assert grid.covers({1, 64}, {7}) and not grid.covers({1, 65}, {7}) and not grid.covers({2}, {0, 3})
 
 
 @pytest.mark.parametrize("backend", ["eager", "onnxruntime", "onnxruntime-int8", "openvino-int8"])
