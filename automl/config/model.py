@@ -11,6 +11,9 @@ from automl.errors import ConfigError
 IN_MEMORY = "in memory"
 """The name of a model or data set that was handed over in Python and cannot be loaded again by name."""
 
+FROM_NOTHING = "from nothing"
+"""The name of the model where none is given: the networks of a space of cells are made."""
+
 
 @dataclass(frozen=True)
 class ModelConfig:

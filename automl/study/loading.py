@@ -18,12 +18,18 @@ from automl.config.study import StudyConfig
 from automl.config.task import TaskConfig
 from automl.data import load, names
 from automl.errors import ConfigError, DataError, ModelError, StudyError
+from automl.study.space_of_study import cells_for, example_network
+from automl.tasks.batches import TrainingBatches
+from automl.tasks.image_classes import ImageClasses
 from automl.tasks.metric import directed
 from automl.tasks.problem import Problem
 from automl.util.names import nearest
 from automl.zoo import Preprocessing, load_model, load_weights, preprocessing
 
 DEFAULT_VALIDATION_SIZE = 1000
+
+Network = Callable[[Callable[[], ImageClasses]], nn.Module]
+"""What tells what the data are, asked only if it must be known -> the network."""
 
 Hub = Callable[[], Preprocessing | None]
 """What the model's hub says of its inputs, asked only if somebody wants to know."""
@@ -37,19 +43,30 @@ def load_problem(config: StudyConfig) -> Problem:
     is given how the model's hub has inputs made (None of a model of no hub).
     """
     if IN_MEMORY in (config.model.name, config.data.name):
+        call = "compress" if config.space.of_cells is None else "design"
         raise StudyError(
-            f"study {config.name!r} compresses a network that was handed over in Python. Go on with it there: "
-            f"automl.compress(..., name={config.name!r}, storage=...)"
+            f"study {config.name!r} is of what was handed over in Python. Go on with it there: "
+            f"automl.{call}(..., name={config.name!r}, storage=...)"
         )
     if config.folder is not None and config.folder not in sys.path:
         sys.path.insert(0, config.folder)  # where `module:function` lies
+    judged = _judged(config)
+    network, hub = _made(config) if config.space.of_cells is not None else _given(config)
+    if ":" in config.data.name:
+        return _own_data(config.data, network, judged, hub)
+    return _built_in(config.data, network, judged, hub)
+
+
+def _given(config: StudyConfig) -> tuple[Network, Hub]:
+    """The network that the study names, and what its hub says of inputs."""
     name, options, folder = config.model.name, config.model.options, config.folder
     model = load_model(name, options, config.model.weights, folder)
-    hub = partial(preprocessing, name, model, options, folder)
-    judged = _judged(config)
-    if ":" in config.data.name:
-        return _own_data(config.data, model, judged, hub)
-    return _built_in(config.data, model, judged, hub)
+    return lambda images: model, partial(preprocessing, name, model, options, folder)
+
+
+def _made(config: StudyConfig) -> tuple[Network, Hub]:
+    """A network that is made for the data, and no hub."""
+    return lambda images: example_network(cells_for(config.space, images())), lambda: None
 
 
 def _judged(config: StudyConfig) -> dict[str, Any]:
@@ -80,7 +97,7 @@ def load_early(config: StudyConfig, model: nn.Module) -> nn.Module | None:
     return early
 
 
-def _built_in(data: DataConfig, model: nn.Module, judged: Mapping[str, Any], hub: Hub) -> Problem:
+def _built_in(data: DataConfig, network: Network, judged: Mapping[str, Any], hub: Hub) -> Problem:
     if data.name not in names():
         raise DataError(
             f"unknown data set {data.name!r}{nearest(data.name, names())}, or your own as 'module:function'"
@@ -88,8 +105,8 @@ def _built_in(data: DataConfig, model: nn.Module, judged: Mapping[str, Any], hub
     prepared = hub() if data.preprocessing == "model" else None
     if prepared is None and data.preprocessing == "model":
         raise DataError(
-            f"data.preprocessing: model needs a model of a hub, such as timm:resnet18, that knows its own; "
-            f"{type(model).__name__} comes without one. Leave the key out"
+            "data.preprocessing: model needs a model of a hub, such as timm:resnet18, that knows its own; this one "
+            "comes without. Leave the key out"
         )
     splits = load(
         data.name,
@@ -103,7 +120,7 @@ def _built_in(data: DataConfig, model: nn.Module, judged: Mapping[str, Any], hub
         preprocessing=prepared,
     )
     return Problem(
-        model,
+        network(lambda: ImageClasses.of(splits.calibration[0][0][0], splits.train.labels, splits.classes)),
         splits.calibration,
         splits.validation,
         splits.recalibration,
@@ -115,7 +132,7 @@ def _built_in(data: DataConfig, model: nn.Module, judged: Mapping[str, Any], hub
     )
 
 
-def _own_data(data: DataConfig, model: nn.Module, judged: Mapping[str, Any], hub: Hub) -> Problem:
+def _own_data(data: DataConfig, network: Network, judged: Mapping[str, Any], hub: Hub) -> Problem:
     options = dict(data.options)
     if "preprocessing" in inspect.signature(_named(data.name, "data")).parameters and "preprocessing" not in options:
         options["preprocessing"] = hub()
@@ -125,7 +142,7 @@ def _own_data(data: DataConfig, model: nn.Module, judged: Mapping[str, Any], hub
         got = f"a mapping with {', '.join(map(str, made))}" if isinstance(made, Mapping) else type(made).__name__
         raise DataError(f"{data.name} must return {expected}, got {got}")
     return Problem.from_iterables(
-        model,
+        network(lambda: ImageClasses.of_batches(TrainingBatches(made["train"])(0, data.batch_size))),
         made["train"],
         made["validation"],
         made.get("test"),

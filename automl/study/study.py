@@ -43,7 +43,7 @@ from automl.tasks.problem import Problem
 from automl.types import BASE, Phase, Say, silent
 from automl.util.quantities import in_unit
 from automl.util.threads import pinned_threads
-from search_spaces import Knob, NetworkSpace, Point
+from search_spaces import Knob, Point, Searched
 
 LONG_QUEUE = 100
 """More trials than that take Optuna seconds to add."""
@@ -75,7 +75,7 @@ class Study:
         self.setup = Setup(config, problem, recorded=found.config if found else None, start=start, say=say)
         self.record = self._same_or_new(found)
         if config.sparsify is not None:
-            keep_start(store, config, self.record, self.setup.space)
+            keep_start(store, config, self.record, self.setup.given_space)
 
     @property
     def evaluator(self) -> Evaluator:
@@ -87,7 +87,7 @@ class Study:
         """Rebuilds the networks that are reported; what is trained after that is kept in files (`finishing.py`)."""
         return self._with_care(self.evaluator)
 
-    def finisher_of(self, space: NetworkSpace) -> Evaluator:
+    def finisher_of(self, space: Searched) -> Evaluator:
         """The same for the study's space as it is, or narrowed to a network that has been cut and trained."""
         if space is self.setup.space:
             return self.finisher
@@ -129,7 +129,7 @@ class Study:
         observers: list[Observer] = [projection.record, *([progress] if progress else [])]
         # Agents learn alike on any machine: on one thread. Evaluations use threads of their own.
         with self.drive(), closing(projection), pinned_threads(1):
-            base = self._session(BASE, 0, _Original(self.setup.space.original_point), observers)
+            base = self._session(BASE, 0, _Original(self.setup.reference), observers)
             lanes = [
                 self._session(agent.name, seed, self._agent(agent, seed), observers)
                 for agent, seed in self.config.lanes
@@ -159,6 +159,7 @@ class Study:
             seed,
             agent,
             self.config.trials,
+            seconds=self.config.seconds,
             goal=self.config.goal if self.config.evaluation.races else None,
             observers=observers,
             max_attempts=1 + self.config.runner.retries,
