@@ -35,14 +35,19 @@ class DataConfig:
     """The data: a built-in name, or `module:function` that returns batches."""
 
     name: str
-    """One that is built in, or `module:function` of your own, which returns batches."""
+    """One that is built in; `folder`, a folder with a folder of images for each class; `arrays`, an .npz file with
+    `x_train`, `y_train` and perhaps `x_test`, `y_test`; or `module:function` of your own, which returns batches."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments of the function, for `module:function` only. If it has an argument `preprocessing`, it is given
     how the model's hub makes inputs (`automl.zoo.Preprocessing`), or None."""
     root: str | None = None
-    """The folder that holds the published files, relative to the study file."""
+    """The folder that holds the published files, or the images of your own, or the .npz file; relative to the study
+    file. Of `folder` it has CLASS folders, or train/CLASS and test/CLASS."""
     validation_size: int | None = None
-    """Images held out of training on which trials are judged; None: the data set's own default."""
+    """Images held out of training on which trials are judged; None: 1,000; of your own, and in a space of cells,
+    a sixth of them, at most 5,000."""
+    image_size: int | None = None
+    """Side in pixels of the square that images of `folder` are brought to; None: they are of one size."""
     calibration_size: int = 512
     """Images that scores, reconstruction and recalibration may use."""
     batch_size: int = 250
@@ -58,7 +63,7 @@ class DataConfig:
     the model's hub has for it."""
 
     def __post_init__(self) -> None:
-        for name in ("validation_size", "calibration_size", "batch_size", "cutout"):
+        for name in ("validation_size", "calibration_size", "batch_size", "cutout", "image_size"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name} must be at least 1, got {value}")

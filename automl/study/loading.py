@@ -7,6 +7,7 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from automl.config.model import IN_MEMORY, DataConfig
 from automl.config.study import StudyConfig
 from automl.config.task import TaskConfig
 from automl.data import load, names
+from automl.data.sources import OWN
 from automl.errors import ConfigError, DataError, ModelError, StudyError
 from automl.study.space_of_study import cells_for, example_network
 from automl.tasks.batches import TrainingBatches
@@ -54,7 +56,10 @@ def load_problem(config: StudyConfig) -> Problem:
     network, hub = _made(config) if config.space.of_cells is not None else _given(config)
     if ":" in config.data.name:
         return _own_data(config.data, network, judged, hub)
-    return _built_in(config.data, network, judged, hub)
+    data = config.data
+    if data.validation_size is None and data.name not in OWN and config.space.of_cells is None:
+        data = replace(data, validation_size=DEFAULT_VALIDATION_SIZE)
+    return _built_in(data, network, judged, hub)
 
 
 def _given(config: StudyConfig) -> tuple[Network, Hub]:
@@ -111,13 +116,14 @@ def _built_in(data: DataConfig, network: Network, judged: Mapping[str, Any], hub
     splits = load(
         data.name,
         root=data.root,
-        validation_size=data.validation_size or DEFAULT_VALIDATION_SIZE,
+        validation_size=data.validation_size,
         calibration_size=data.calibration_size,
         batch_size=data.batch_size,
         split_seed=data.split_seed,
         augment=data.augment,
         cutout=data.cutout or 0,
         preprocessing=prepared,
+        image_size=data.image_size,
     )
     return Problem(
         network(lambda: ImageClasses.of(splits.calibration[0][0][0], splits.train.labels, splits.classes)),
