@@ -61,9 +61,11 @@ class Study:
         config: StudyConfig,
         problem: Problem | None = None,
         *,
+        known: Mapping[str, Any] | None = None,
         say: Say = silent,
     ) -> None:
-        """`say`: told of what takes long beside the trials."""
+        """`known`: what a new study need not measure, as a record would have it. `say`: told of what takes long beside
+        the trials."""
         self.store = store
         self.config = config
         self._say = say
@@ -72,7 +74,7 @@ class Study:
             wanted = config.to_record()
             self._require_same(found, {key: value for key, value in _completed(found).items() if key in wanted}, wanted)
         start = partial(starting_network, store, config, found, say=say) if config.sparsify is not None else None
-        self.setup = Setup(config, problem, recorded=found.config if found else None, start=start, say=say)
+        self.setup = Setup(config, problem, recorded=found.config if found else known, start=start, say=say)
         self.record = self._same_or_new(found)
         if config.sparsify is not None:
             keep_start(store, config, self.record, self.setup.given_space)
