@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import agents
 from automl import data, zoo
 from automl.config.agent import AgentConfig
-from automl.config.model import DataConfig, ModelConfig
+from automl.config.model import EXPORTED, DataConfig, ModelConfig
 from automl.config.study import StudyConfig
 
 
@@ -22,7 +22,7 @@ class Names:
 
 
 NAMES = {
-    (ModelConfig, "name"): Names(zoo.names, or_yours=True),
+    (ModelConfig, "name"): Names(lambda: [*zoo.names(), EXPORTED], or_yours=True),
     (DataConfig, "name"): Names(data.names, or_yours=True),
     (AgentConfig, "name"): Names(agents.names),
     (StudyConfig, "baselines"): Names(agents.names),

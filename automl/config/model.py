@@ -14,20 +14,28 @@ IN_MEMORY = "in memory"
 FROM_NOTHING = "from nothing"
 """The name of the model where none is given: the networks of a space of cells are made."""
 
+EXPORTED = "exported"
+"""The name of a model that was made from nothing by another study, and exported to the folder `weights`."""
+
 
 @dataclass(frozen=True)
 class ModelConfig:
     """The network: a built-in name, one of a hub, or `module:function`, and its weights."""
 
     name: str
-    """One that is built in; `timm:NAME`, `torchvision:NAME` or `transformers:CLASS`, where that package is installed;
-    or `module:function` of your own, looked for beside the study file."""
+    """One that is built in; `exported`, what was designed and exported to the folder `weights`; `timm:NAME`,
+    `torchvision:NAME` or `transformers:CLASS`, where that package is installed; or `module:function` of your own,
+    looked for beside the study file."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments of the function that makes the network: yours, `timm.create_model`,
     `torchvision.models.get_model`; of transformers values of the configuration. `pretrained: true` downloads weights;
     for transformers it is an ID, or a folder relative to the study file."""
     weights: str | None = None
-    """A safetensors file, relative to the study file."""
+    """A safetensors file, or of `exported` the folder, relative to the study file."""
+
+    def __post_init__(self) -> None:
+        if self.name == EXPORTED and self.weights is None:
+            raise ConfigError("an exported model needs weights, the folder that it was exported to")
 
 
 @dataclass(frozen=True)

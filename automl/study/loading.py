@@ -14,12 +14,13 @@ from typing import Any
 
 from torch import nn
 
-from automl.config.model import IN_MEMORY, DataConfig
+from automl.config.model import EXPORTED, IN_MEMORY, DataConfig
 from automl.config.study import StudyConfig
 from automl.config.task import TaskConfig
 from automl.data import load, names
 from automl.data.sources import OWN
 from automl.errors import ConfigError, DataError, ModelError, StudyError
+from automl.export import load as load_export
 from automl.study.space_of_study import cells_for, example_network
 from automl.tasks.batches import TrainingBatches
 from automl.tasks.image_classes import ImageClasses
@@ -65,6 +66,10 @@ def load_problem(config: StudyConfig) -> Problem:
 def _given(config: StudyConfig) -> tuple[Network, Hub]:
     """The network that the study names, and what its hub says of inputs."""
     name, options, folder = config.model.name, config.model.options, config.folder
+    if name == EXPORTED:
+        assert config.model.weights is not None
+        exported = load_export(config.model.weights)
+        return lambda images: exported, lambda: None
     model = load_model(name, options, config.model.weights, folder)
     return lambda images: model, partial(preprocessing, name, model, options, folder)
 

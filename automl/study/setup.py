@@ -127,7 +127,8 @@ class Setup:
             self.evaluator.training_time = TrainingTime.from_record(known)
             return
         say("measuring how long networks take to train")
-        self.evaluator.training_time = measured_training_time(self.evaluator, training)
+        predicted = self.evaluator.training_time = measured_training_time(self.evaluator, training)
+        say(f"it is predicted with an error of at most {predicted.error:.0%} on the networks that were timed")
 
     def _require_metrics(self) -> None:
         """Raise `ConfigError` unless the problem has what the objective and the guarantee speak of."""

@@ -263,7 +263,7 @@ class Study:
         if guarantee is None or not done:
             return done
         metric, rate = guarantee.metric, self.setup.problem.unit(guarantee.metric) == "%"
-        base = self.base().values[metric]
+        base = self._worth_of_base(metric)
         return [record for record in done if guarantee.keeps(final(record, metric), base, rate)]
 
     def guaranteed_bound(self) -> float:
@@ -271,7 +271,12 @@ class Study:
         guarantee = self.config.parsed_guarantee
         assert guarantee is not None
         rate = self.setup.problem.unit(guarantee.metric) == "%"
-        return guarantee.bound(self.base().values[guarantee.metric], rate)
+        return guarantee.bound(self._worth_of_base(guarantee.metric), rate)
+
+    def _worth_of_base(self, metric: str) -> float:
+        """What guarantees speak of: the original as it is, or the reference as it was trained in the end."""
+        base = self.base()
+        return base.values[metric] if self.setup.network_space is not None else final(base, metric)
 
     def ranking(self) -> list[TrialRecord]:
         """The trials of all lanes that keep the guarantee, best first, of several as good that of the first lane.
@@ -295,7 +300,7 @@ class Study:
         done = [record for record in records if record.state is TrialState.DONE]
         if done and guarantee is not None:
             unit, values = self.setup.problem.unit(guarantee.metric), [final(r, guarantee.metric) for r in done]
-            best, base = (min if guarantee.upper else max)(values), self.base().values[guarantee.metric]
+            best, base = (min if guarantee.upper else max)(values), self._worth_of_base(guarantee.metric)
             return (
                 f"no trial of study {self.record.name!r} keeps {self.config.guarantee!r}: the best has "
                 f"{in_unit(best, unit)}, the original {in_unit(base, unit)}. Guarantee less, raise the budget, "

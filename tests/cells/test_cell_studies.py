@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,8 @@ from automl.errors import ConfigError, DataError
 from automl.evaluation.training_time import TrainingTime, features, found_from
 from automl.export import export, load
 from automl.measures.counts import count_params
+from automl.report.html.report_page import write_page
+from automl.report.inspection import inspection
 from automl.store import open_store
 from automl.study.conclude import conclude, manifest
 from automl.study.finishing import reported_network
@@ -106,6 +110,24 @@ def test_a_trial_gives_the_same_again_and_what_was_not_finished_can_be_had(done)
     first = next(t for t in trials if "accuracy" not in t.values_of("final"))
     trained = study.evaluator.measure(reported_network(study, first.point), study.setup.problem.validation)
     assert next(m.value for m in trained if m.metric == "accuracy") == first.values["accuracy"]
+
+
+def test_it_goes_to_a_worker_and_is_inspected(done):
+    study, results = done
+    worker = pickle.loads(pickle.dumps(study.evaluator))
+    assert torch.equal(_outputs(worker, results.winner.point), _outputs(study.evaluator, results.winner.point))
+    text = "\n".join(inspection(study.setup))
+    assert "stage0:kind" in text and "plain, separable" in text and "training" in text
+
+
+def _outputs(evaluator, point):
+    return evaluator.network(point)(*evaluator.problem.example_inputs)
+
+
+def test_a_page_speaks_of_the_reference(done, tmp_path):
+    study, _ = done
+    page = write_page(study.store, "made", tmp_path / "page.html").read_text()
+    assert "made by hand" in page and "; the reference has" in page and "the original" not in page
 
 
 @pytest.mark.parametrize(

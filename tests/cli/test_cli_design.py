@@ -12,10 +12,13 @@ from automl.config.study import StudyConfig
 from automl.config.written import written
 from automl.designs.from_batches import held_out
 from automl.designs.time_plan import FEWEST, LONG, MOST, SHORT, batch_size, plan_time
-from automl.errors import AutomlError, ConfigError
+from automl.errors import AutomlError, ConfigError, StudyError
 from automl.export import load
 from automl.store import open_store
+from automl.study.setup import Setup
+from automl.study.study import Study
 from automl.util.duration import seconds_of
+from search_spaces import SpaceError
 from tests.cli.conftest import automl
 from tests.kits.digits import held_out as others
 from tests.kits.digits import train_batches
@@ -62,31 +65,36 @@ def test_a_file_of_images_becomes_a_network(tmp_path, monkeypatch):
 
     ran = automl(*asked)  # the same again is gone on with, and nothing is left to do
     assert ran.code == 0 and "as it was planned" in ran.err
-    ran = automl("resume", "design")
-    assert ran.code == 0, ran.err
     asked[4] = "params <= 4k"
     ran = automl(*asked)
     assert ran.code == 1 and "another configuration" in ran.err
     assert automl("show", "design").code == 0
 
 
-def test_batches_become_a_network_and_are_gone_on_with(tmp_path):
-    def design(**options):
-        batches = train_batches(0)[:8]
-        return program.design(
-            batches, others(), "params <= 3k", time=2, space={"depths": [1]}, progress=False, name="n", **options
-        )
+def test_what_was_designed_is_compressed(tmp_path):
+    """Batches in, and a call that was made before gone on with; then half of what was designed is cut by a study."""
+    folder, storage = tmp_path / "designed", tmp_path / "s.db"
 
-    first = design(storage=tmp_path / "s.db")
-    assert first.measurements["params"].value <= 3000
-    assert "predictor" in first.table()
-    assert torch.equal(
-        first.network(first.example_inputs[0]), design(storage=tmp_path / "s.db").network(first.example_inputs[0])
-    )
-    with pytest.raises(AutomlError, match=r"automl\.design\("), open_store(tmp_path / "s.db") as store:
-        from automl.study.study import Study
+    def design():
+        given = {"space": {"depths": [1]}, "progress": False, "name": "n", "storage": storage}
+        return program.design(train_batches(0)[:8], others(), "params <= 3k", time=1, **given)
 
+    first = design()
+    assert first.measurements["params"].value <= 3000 and "predictor" in first.table()
+    again = design()
+    assert again.point == first.point
+    again.save(folder)
+    with pytest.raises(StudyError, match=r"automl\.design\("), open_store(storage) as store:
         Study(store, StudyConfig.from_record(store.study("n").config))
+    file = tmp_path / "cut.yaml"
+    file.write_text(
+        "{name: cut, model: {name: exported, weights: designed}, data: digits, budget: macs <= 50%, trials: 1}"
+    )
+    setup = Setup(StudyConfig.from_file(file))
+    assert torch.equal(setup.problem.model(first.example_inputs[0]), first.network(first.example_inputs[0]))
+    assert setup.limits["macs"] == 0.5 * first.measurements["macs"].value
+    with pytest.raises(ConfigError, match="the folder"):
+        StudyConfig.from_dict({"name": "x", "model": "exported", "data": "digits", "budget": "macs <= 50%"})
 
 
 @pytest.mark.parametrize(
@@ -103,7 +111,7 @@ def test_batches_become_a_network_and_are_gone_on_with(tmp_path):
     ],
 )
 def test_calls_that_make_no_sense_are_refused(given, words):
-    with pytest.raises((AutomlError, program.errors.ConfigError), match=words):
+    with pytest.raises((AutomlError, SpaceError), match=words):
         program.design(**({"train_data": train_batches(0), "budget": "params <= 3k", "progress": False} | given))
 
 
