@@ -85,14 +85,16 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _data(args: argparse.Namespace) -> dict[str, Any]:
-    """The section `data` of what `--data` names."""
-    spec, path = args.data, Path(args.data).expanduser()
-    if path.is_dir():
-        size = {} if args.image_size is None else {"image_size": args.image_size}
-        return {"name": "folder", "root": str(path.resolve()), **size}
-    if path.suffix == ".npz":
-        return {"name": "arrays", "root": str(path.resolve())}
-    return {"name": spec} if args.data_root is None else {"name": spec, "root": str(Path(args.data_root).resolve())}
+    """The section `data` of what `--data` names. Errors: `ConfigError`."""
+    from automl.errors import ConfigError
+
+    path = Path(args.data).expanduser()
+    own = "folder" if path.is_dir() else "arrays" if path.suffix == ".npz" else None
+    if own is not None and args.data_root is not None:
+        raise ConfigError(f"--data-root is for built-in data, and {args.data} is where data lie: leave it out")
+    root = path if own is not None else args.data_root and Path(args.data_root)
+    found = {"name": own or args.data, "root": root and str(root.resolve()), "image_size": args.image_size}
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def _write(study: Study, results: Results, storage: str, out: Path) -> None:

@@ -75,6 +75,8 @@ class DataConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name} must be at least 1, got {value}")
+        if self.image_size is not None and self.name != "folder":
+            raise ConfigError(f"image_size is of images in a folder, and {self.name!r} has a size: leave it out")
         if self.options and ":" not in self.name:
             raise ConfigError(f"options belong to data named as module:function, got the built-in {self.name!r}")
         if self.preprocessing == "model" and ":" in self.name:

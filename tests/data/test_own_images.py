@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from automl import data
-from automl.errors import DataError
+from automl.config.model import DataConfig
+from automl.errors import ConfigError, DataError
 
 OPTIONS = {"validation_size": None, "calibration_size": 4, "batch_size": 10}
 
@@ -49,6 +50,11 @@ def test_a_file_of_arrays(tmp_path, shape):
     assert splits.classes == 3
     assert splits.train.images.shape == (25, 1 if len(shape) == 3 else 3, 6, 6)
     assert sum(len(y) for _, y in splits.test()) == 6
+
+
+def test_a_size_is_asked_of_a_folder_only():
+    with pytest.raises(ConfigError, match="of images in a folder"):
+        DataConfig("digits", image_size=8)
 
 
 def test_what_is_wrong_is_said(tmp_path):
