@@ -6,12 +6,13 @@ import time
 from dataclasses import replace
 from typing import Any
 
+from torch import nn
+
 from automl.config.finish import FinishConfig
 from automl.config.study import StudyConfig
 from automl.config.training import TrainingOptions
 from automl.designs.time_plan import LONG, SHORT, TimePlan, batch_size, plan_time
 from automl.errors import StudyError
-from automl.evaluation.training_time import TrainingTime
 from automl.fit.cell_builder import with_first_weights
 from automl.store import Store, StudyNotFoundError
 from automl.study.setup import Setup
@@ -49,26 +50,28 @@ def design_study(
     setup = Setup(asked, problem, say=say)
     predicted = setup.evaluator.training_time
     assert predicted is not None
-    size = batch_size(predicted.samples)
-    for line in ImageClasses.of_batches(setup.problem.epochs(size)(0)).cautions:
+    for line in ImageClasses.of_batches(setup.problem.epochs(TrainingOptions.batch_size)(0)).cautions:
         say(f"note: {line}")
-    epoch_s, validation_s = _paces(setup, predicted, size)
+    reference = with_first_weights(setup.space, setup.space.plan(setup.reference))
+    validation_s = _validated(setup, reference)
     searches = len(asked.seeds) * len({agent.name for agent, _ in asked.lanes} - {"uniform"})
     left_s = max(seconds - (time.perf_counter() - began), 0.5 * seconds)
-    plan = plan_time(left_s, epoch_s, validation_s, searches=max(searches, 1), workers=asked.runner.workers)
+    size = TrainingOptions.batch_size
+    for _ in range(2):  # the size of batches by the plan, and the plan by that
+        each_s = predicted.each_s(reference, setup.problem.example_inputs, size)
+        epoch_s = predicted.samples * each_s
+        plan = plan_time(left_s, epoch_s, validation_s, searches=max(searches, 1), workers=asked.runner.workers)
+        size = batch_size(predicted.samples, plan.trial_s / each_s)
     say(plan.told)
     known = {"training_time": predicted.to_record()}
     return Study(store, _with_plan(asked, plan, size), setup.problem, known=known, say=say)
 
 
-def _paces(setup: Setup, predicted: TrainingTime, size: int) -> tuple[float, float]:
-    """Seconds that an epoch of the reference takes, as predicted, and that its validation takes."""
-    space, problem = setup.space, setup.problem
-    network = with_first_weights(space, space.plan(setup.reference))
-    epoch_s = predicted.samples * predicted.each_s(network, problem.example_inputs, size)
+def _validated(setup: Setup, network: nn.Module) -> float:
+    """Seconds that it takes to validate `network`."""
     began = time.perf_counter()
-    setup.evaluator.measure(network, problem.validation)
-    return epoch_s, time.perf_counter() - began
+    setup.evaluator.measure(network, setup.problem.validation)
+    return time.perf_counter() - began
 
 
 def _with_plan(asked: StudyConfig, plan: TimePlan, size: int) -> StudyConfig:

@@ -24,6 +24,8 @@ FEWEST, MOST = 8, 200
 """How many short trainings there are."""
 SHORT, LONG = 20, 100
 """The most epochs of a short and of a last training."""
+SMALLEST, STEPS_EPOCH, STEPS = 16, 20, 400
+"""The smallest batch; how many steps an epoch and a short training are to have."""
 LAST, LAST_S = 0.15, 15.0
 """What measuring on test data, timing and writing files take: a part of the time, at most so many seconds."""
 
@@ -72,9 +74,10 @@ def plan_time(seconds: float, epoch_s: float, validation_s: float, *, searches: 
     return TimePlan(trials, round(trial_s, 2), round(search_s, 1), round(final_s, 1))
 
 
-def batch_size(samples: int) -> int:
-    """Of a training: as many steps an epoch as suit a few images, and as usual for many."""
+def batch_size(samples: int, short: float) -> int:
+    """Of a training: so many images that an epoch of all `samples` has `STEPS_EPOCH` steps or more, and a training on
+    `short` of them `STEPS`, as far as can be."""
     size = TrainingOptions.batch_size
-    while size > 16 and samples < 20 * size:
+    while size > SMALLEST and (samples < STEPS_EPOCH * size or short < STEPS * size):
         size //= 2
     return size

@@ -1,7 +1,7 @@
 """How long networks of a space take to train, predicted from what their layers do.
 
-Multiply-accumulates alone do not tell: those of grouped convolutions take several times as long as others, and in
-small networks calling a layer takes longer than what it computes. So the seconds that a sample takes are a sum, with
+Multiply-accumulates alone do not tell: those of grouped convolutions take several times as long as others,
+longest where they are strided, and in small networks calling a layer takes longer than what it computes. So the seconds that a sample takes are a sum, with
 coefficients of at least 0, over what a network has of each of `FEATURES`. A few networks of the space are trained for
 some batches, and the coefficients found by least squares on the relative errors (Lawson & Hanson 1974, as in SciPy).
 The prediction goes on record with the study: whoever resumes it trains networks for as long as before.
@@ -21,7 +21,14 @@ from torch import Tensor, nn
 
 from automl.config.training import TrainingOptions
 
-FEATURES = ("multiply-accumulates", "of grouped convolutions", "activations", "layers a batch", "samples")
+FEATURES = (
+    "multiply-accumulates",
+    "of grouped convolutions",
+    "of strided grouped convolutions",
+    "activations",
+    "layers a batch",
+    "samples",
+)
 """What a sample takes time for; the last is reading it."""
 
 
@@ -85,11 +92,12 @@ def features(network: nn.Module, inputs: Sequence[Tensor], batch_size: int) -> n
     def note(layer: nn.Module, _: Any, output: Any) -> None:
         if not isinstance(output, Tensor):
             return
-        found[2] += output.numel() / n
-        found[3] += 1 / batch_size
+        found[3] += output.numel() / n
+        found[4] += 1 / batch_size
         if isinstance(layer, nn.Conv2d):
             kernel = layer.in_channels // layer.groups * math.prod(layer.kernel_size)
-            found[0 if layer.groups == 1 else 1] += output.numel() / n * kernel
+            kind = 0 if layer.groups == 1 else 1 if max(layer.stride) == 1 else 2
+            found[kind] += output.numel() / n * kernel
         elif isinstance(layer, nn.Linear):
             found[0] += output.numel() / n * layer.in_features
 
@@ -101,5 +109,5 @@ def features(network: nn.Module, inputs: Sequence[Tensor], batch_size: int) -> n
     finally:
         for hook in hooks:
             hook.remove()
-    found[4] = 1.0
+    found[5] = 1.0
     return found

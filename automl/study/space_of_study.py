@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from automl.evaluation import Evaluator
     from automl.tasks.image_classes import ImageClasses
 
-PROBES = 7
+PROBES = 9
 """How many networks are trained for some batches to learn how long training takes, beside the reference."""
-BATCHES = 4
-"""Of an epoch; of two such epochs the second is timed."""
+BATCHES = 2
+"""Of an epoch; of three such epochs the faster of the last two counts, which others on the machine disturb least."""
 
 
 def cells_for(config: SpaceConfig, images: ImageClasses) -> Searched:
@@ -44,12 +44,12 @@ def measured_training_time(evaluator: Evaluator, options: TrainingOptions) -> Tr
     drawn = [space.project(rng.random(len(space.knobs)), limits) for _ in range(PROBES)]
     reference = space.plan(space.reference(limits))
     options = settle(with_first_weights(space, reference), problem.epochs(options.batch_size), options)
-    few = replace(options, epochs=2, samples=BATCHES * options.batch_size, seconds=None, keep="last")
+    few = replace(options, epochs=3, samples=BATCHES * options.batch_size, seconds=None, keep="last")
     rows, seconds = [], []
     for point in dict.fromkeys([space.reference(limits), *drawn]):
         network = with_first_weights(space, space.plan(point))
         rows.append(features(network, problem.example_inputs, options.batch_size))
-        epoch = evaluator.train(network, point, few).epochs[-1]
-        seconds.append(epoch.wall_s / epoch.samples)
+        timed = evaluator.train(network, point, few).epochs[1:]
+        seconds.append(min(epoch.wall_s / epoch.samples for epoch in timed))
     samples = sum(len(targets) for _, targets in problem.epochs(options.batch_size)(0))
     return found_from(np.array(rows), np.array(seconds), samples)

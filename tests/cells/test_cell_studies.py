@@ -188,17 +188,18 @@ def test_what_is_odd_about_data_is_said():
 
 
 def test_features_of_a_network_are_its_own():
-    network = network_of(Architecture(Frame(1, (8, 8), 10), 4, (Stage("separable", 8),))).eval()
+    stages = Stage("separable", 8), Stage("separable", 8, reduce="stride")
+    network = network_of(Architecture(Frame(1, (8, 8), 10), 4, stages)).eval()
     found = features(network, [torch.zeros(2, 1, 8, 8)], 32)
-    dense, grouped = 4 * 9 * 64 + 4 * 8 * 64 + 8 * 10, 4 * 9 * 64
-    assert found[:2].tolist() == [dense, grouped]
-    assert found[4] == 1
+    dense = 4 * 9 * 64 + 4 * 8 * 64 + 8 * 8 * 16 + 8 * 10
+    assert found[:3].tolist() == [dense, 4 * 9 * 64, 8 * 9 * 16]
+    assert found[-1] == 1
 
 
 def test_times_that_are_sums_are_found_again_and_seconds_become_epochs():
     rng = np.random.default_rng(0)
-    rows = rng.random((8, 5)) * 100
-    true = np.array([1e-3, 4e-3, 0, 2e-4, 1e-2])
+    rows = rng.random((8, 6)) * 100
+    true = np.array([1e-3, 4e-3, 0, 2e-4, 1e-2, 0])
     predicted = found_from(rows, rows @ true, 1000)
     assert np.allclose(predicted.coefficients, true) and predicted.error < 1e-4
     assert TrainingTime.from_record(predicted.to_record()) == predicted

@@ -88,7 +88,8 @@ def test_what_was_designed_is_compressed(tmp_path):
         Study(store, StudyConfig.from_record(store.study("n").config))
     file = tmp_path / "cut.yaml"
     file.write_text(
-        "{name: cut, model: {name: exported, weights: designed}, data: digits, budget: macs <= 50%, trials: 1}"
+        "{name: cut, model: {name: exported, weights: designed}, budget: macs <= 50%, trials: 1, "
+        "data: {name: digits, validation_size: 200, calibration_size: 64}}"
     )
     setup = Setup(StudyConfig.from_file(file))
     assert torch.equal(setup.problem.model(first.example_inputs[0]), first.network(first.example_inputs[0]))
@@ -147,7 +148,8 @@ def test_times_and_batches():
     for text in ("", "30", "m", "5 parsecs"):
         with pytest.raises(ConfigError, match="expected a time"):
             seconds_of(text)
-    assert [batch_size(n) for n in (100, 700, 2000, 50_000)] == [16, 32, 64, 128]
+    assert [batch_size(n, 1e9) for n in (100, 700, 2000, 50_000)] == [16, 32, 64, 128]
+    assert [batch_size(50_000, short) for short in (100, 13_000, 30_000, 60_000)] == [16, 32, 64, 128]
 
 
 def test_a_written_study_is_read_as_the_same():
