@@ -1,10 +1,11 @@
 """How long networks of a space take to train, predicted from what their layers do.
 
-Multiply-accumulates alone do not tell: those of grouped convolutions take several times as long as others,
-longest where they are strided, and in small networks calling a layer takes longer than what it computes. So the seconds that a sample takes are a sum, with
-coefficients of at least 0, over what a network has of each of `FEATURES`. A few networks of the space are trained for
-some batches, and the coefficients found by least squares on the relative errors (Lawson & Hanson 1974, as in SciPy).
-The prediction goes on record with the study: whoever resumes it trains networks for as long as before.
+Multiply-accumulates alone do not tell: those of grouped convolutions take several times as long as others, longest
+where they are strided, and in small networks calling a layer takes longer than what it computes. So the seconds that a
+sample takes are a sum, with coefficients of at least 0, over what a network has of each of `FEATURES`. A few networks
+of the space are trained for some batches, and the coefficients found by least squares on the relative errors (Lawson &
+Hanson 1974, as in SciPy). The prediction goes on record with the study: whoever resumes it trains networks for as long
+as before.
 """
 
 from __future__ import annotations
