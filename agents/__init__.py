@@ -1,7 +1,7 @@
 """How to choose: search agents that are asked for Points and told what came of them."""
 
 from agents.errors import AgentError
-from agents.registry import check_options, create, names, options, planned, uses_sensitivity
+from agents.registry import check_options, create, names, options, planned, takes_choices, uses_sensitivity
 from agents.types import Agent, Goal, Sensitivity, Task, Trial, TrialState, trials_of_use
 
 DISTRIBUTION = "automl-compress"
@@ -21,6 +21,7 @@ __all__ = [
     "names",
     "options",
     "planned",
+    "takes_choices",
     "trials_of_use",
     "uses_sensitivity",
 ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import agents
 from automl.config.latency import PREDICTED
 from automl.errors import ConfigError
 from automl.tasks.objectives import COMPRESSION_REWARD, ERROR_TIMES_LOG, WEIGHED, known_objectives, maximized
@@ -117,6 +118,13 @@ def require_trained_cells(config: StudyConfig) -> None:
             "the networks of a space of cells are new, and worth nothing until they are trained: set how each trial "
             "is, for example `evaluation: {training: {epochs: 5}}`"
         )
+    for agent in dict.fromkeys(agent.name for agent, _ in config.lanes):
+        if not agents.takes_choices(agent):
+            able = filter(agents.takes_choices, agents.names())
+            raise ConfigError(
+                f"agent {agent!r} needs levels with an order of cost, and kinds of block have none: search a space of "
+                f"cells with some of {', '.join(able)}"
+            )
     for training in filter(None, (config.evaluation.training, config.finish.training)):
         if training.distillation is not None:
             raise ConfigError(

@@ -145,6 +145,8 @@ def test_a_page_speaks_of_the_reference(done, tmp_path):
         ({"space": {"cells": {"kernels": [2]}}}, "odd numbers"),
         ({"space": "channels", "model": "small_cnn", "evaluation": {"training": {"seconds": 3}}}, "of cells only"),
         ({"seconds": 0}, "above 0"),
+        ({"agent": "amc"}, "kinds of block have none"),
+        ({"baselines": ["uniform", "exact"]}, "some of uniform"),
         ({"evaluation": {"training": {"seconds": 3}, "scheduler": "asha"}}, "its own number"),
     ],
 )
