@@ -75,9 +75,11 @@ def _validated(setup: Setup, network: nn.Module) -> float:
 
 
 def _with_plan(asked: StudyConfig, plan: TimePlan, size: int) -> StudyConfig:
+    """The study with its plan. The learning rate goes with the size of batches (Goyal et al. 2017, arXiv 1706.02677)."""
     training = asked.evaluation.training
     assert training is not None
-    short: TrainingOptions = replace(training, seconds=plan.trial_s, batch_size=size)
+    rate = training.highest_rate * size / training.batch_size
+    short: TrainingOptions = replace(training, seconds=plan.trial_s, batch_size=size, learning_rate=rate)
     long = replace(short, epochs=LONG, seconds=plan.final_s)
     return replace(
         asked,

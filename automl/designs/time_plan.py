@@ -24,7 +24,7 @@ FEWEST, MOST = 8, 200
 """How many short trainings there are."""
 SHORT, LONG = 20, 100
 """The most epochs of a short and of a last training."""
-SMALLEST, STEPS_EPOCH, STEPS = 16, 20, 400
+SMALLEST, STEPS_EPOCH, STEPS = 32, 20, 400
 """The smallest batch; how many steps an epoch and a short training are to have."""
 LAST, LAST_S = 0.15, 15.0
 """What measuring on test data, timing and writing files take: a part of the time, at most so many seconds."""

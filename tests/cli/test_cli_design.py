@@ -146,8 +146,8 @@ def test_times_and_batches():
     for text in ("", "30", "m", "5 parsecs"):
         with pytest.raises(ConfigError, match="expected a time"):
             seconds_of(text)
-    assert [batch_size(n, 1e9) for n in (100, 700, 2000, 50_000)] == [16, 32, 64, 128]
-    assert [batch_size(50_000, short) for short in (100, 13_000, 30_000, 60_000)] == [16, 32, 64, 128]
+    assert [batch_size(n, 1e9) for n in (100, 700, 2000, 50_000)] == [32, 32, 64, 128]
+    assert [batch_size(50_000, short) for short in (100, 13_000, 30_000, 60_000)] == [32, 32, 64, 128]
 
 
 def test_a_written_study_is_read_as_the_same():
