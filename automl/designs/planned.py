@@ -75,7 +75,7 @@ def _validated(setup: Setup, network: nn.Module) -> float:
 
 
 def _with_plan(asked: StudyConfig, plan: TimePlan, size: int) -> StudyConfig:
-    """The study with its plan. The learning rate goes with the size of batches (Goyal et al. 2017, arXiv 1706.02677)."""
+    """The study with its plan. The learning rate goes with the size of batches (Goyal et al. 2017, 1706.02677)."""
     training = asked.evaluation.training
     assert training is not None
     rate = training.highest_rate * size / training.batch_size
