@@ -2,7 +2,7 @@
 
 from agents.base import NumberedAgent
 from agents.errors import AgentError
-from agents.registry import check_options, create, is_own, names, options, planned, uses_sensitivity
+from agents.registry import check_options, create, is_own, names, options, planned, takes_choices, uses_sensitivity
 from agents.types import Agent, Goal, Sensitivity, Task, Trial, TrialState, trials_of_use
 
 DISTRIBUTION = "automl-compress"
@@ -24,6 +24,7 @@ __all__ = [
     "names",
     "options",
     "planned",
+    "takes_choices",
     "trials_of_use",
     "uses_sensitivity",
 ]

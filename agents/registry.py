@@ -79,6 +79,11 @@ def uses_sensitivity(name: str) -> bool:
     return _load(name).uses_sensitivity
 
 
+def takes_choices(name: str) -> bool:
+    """Whether agent `name` takes knobs whose levels have no order of cost."""
+    return _load(name).takes_choices
+
+
 def planned(name: str, trials: int) -> int:
     """How many of `trials` agent `name` makes use of."""
     return trials_of_use(_load(name), trials)
@@ -111,7 +116,7 @@ def create(
 def _require_order(name: str, agent: type[NumberedAgent], space: Space) -> None:
     choice = next((knob for knob in space.knobs if knob.kind == "choice"), None)
     if choice is not None and not agent.takes_choices:
-        able = ", ".join(other for other in names() if _load(other).takes_choices)
+        able = ", ".join(filter(takes_choices, names()))
         labels = ", ".join(choice.shown(level) for level in choice.levels)
         raise AgentError(
             f"agent {name!r} needs knobs whose levels have an order of cost, and {choice.name!r} is a choice of "

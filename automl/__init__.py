@@ -1,6 +1,7 @@
 """Running, measuring, recording and exporting the compression of trained networks.
 
-`automl.compress(model, train_data, validation_data, budget="macs <= 50%")` is the whole program in one call.
+`automl.compress(model, train_data, validation_data, budget="macs <= 50%")` is the whole program in one call,
+`automl.design(train_data, budget="params <= 60k", time="30m")` where there is no network yet.
 """
 
 from __future__ import annotations
@@ -14,14 +15,16 @@ check_packages()
 
 if TYPE_CHECKING:
     from automl.api import CompressionResult, compress
+    from automl.designs.from_batches import design
     from automl.report.html.from_python import write_report
     from automl.store import read_trials
 
-__all__ = ["CompressionResult", "compress", "read_trials", "write_report"]
+__all__ = ["CompressionResult", "compress", "design", "read_trials", "write_report"]
 
 _HOMES = {
     "CompressionResult": "automl.api",
     "compress": "automl.api",
+    "design": "automl.designs.from_batches",
     "read_trials": "automl.store",
     "write_report": "automl.report.html.from_python",
 }

@@ -18,14 +18,14 @@ from automl.errors import ConfigError
 from automl.export import Artifact, export
 from automl.lanes.progress import Progress
 from automl.report.table import summary, table
-from automl.store import open_store
+from automl.store import Store, open_store
 from automl.study.conclude import Results, conclude, manifest
 from automl.study.finishing import reported_point
 from automl.study.selection import Recorded
 from automl.study.study import Study
 from automl.tasks.metric import directed, direction_of
 from automl.tasks.problem import Problem
-from automl.types import Measurement
+from automl.types import Measurement, Say
 from automl.util.no_exit import no_exit
 from search_spaces import Plan, Point
 
@@ -170,7 +170,11 @@ def compress(
             "runner": {"workers": workers},
         }
     )
-    return _searched(config, problem, storage, Progress(config.goal, quiet=not progress))
+    return searched(
+        lambda store, say: Study(store, config, problem, say=say),
+        storage,
+        Progress(config.goal, quiet=not progress),
+    )
 
 
 def _task(task: str | Mapping[str, Any] | None) -> TaskConfig:
@@ -181,16 +185,15 @@ def _task(task: str | Mapping[str, Any] | None) -> TaskConfig:
     return kind
 
 
-def _searched(
-    config: StudyConfig, problem: Problem, storage: str | Path | None, progress: Progress
-) -> CompressionResult:
-    """The result of the study, run and recorded in `storage`; None: recorded until the end, then forgotten."""
+def searched(begin: Callable[[Store, Say], Study], storage: str | Path | None, progress: Progress) -> CompressionResult:
+    """The result of the study that `begin` gives, run and recorded in `storage`; None: recorded until the end, then
+    forgotten."""
     with (
         tempfile.TemporaryDirectory(prefix="automl-") as forgotten,
         open_store(storage or Path(forgotten) / "study.db") as store,
     ):
         with progress as told:
-            study = Study(store, config, problem, say=told.say)
+            study = begin(store, told.say)
             with study.drive():
                 study.run(told)
                 results = conclude(study, told.say)

@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     from search_spaces.operators.registry import OPERATORS
     from search_spaces.operators.sparsity import Sparsity, SparsityStep
     from search_spaces.operators.step import Step
-    from search_spaces.plan import Builds, Plan
+    from search_spaces.plan import Builds, Plan, Searched
     from search_spaces.pricing.metrics import OfSheet
     from search_spaces.replay import from_nothing, rebuild
     from search_spaces.spaces.cells import CellSpace, StageOptions
     from search_spaces.spaces.choices import AdditiveSpace, ChoiceSpace
     from search_spaces.spaces.conditional import ConditionalSpace
     from search_spaces.spaces.network import NetworkSpace, channel_space, depth_space, weight_space
+    from search_spaces.spaces.pyramid import pyramid
     from search_spaces.spaces.wall import CostedSpace
     from search_spaces.types import Knob, Point, Space
 
@@ -67,6 +68,7 @@ _HOMES = {
     "Step": "operators.step",
     "Builds": "plan",
     "Plan": "plan",
+    "Searched": "plan",
     "from_nothing": "replay",
     "rebuild": "replay",
     "CellSpace": "spaces.cells",
@@ -78,6 +80,7 @@ _HOMES = {
     "OfSheet": "pricing.metrics",
     "channel_space": "spaces.network",
     "depth_space": "spaces.network",
+    "pyramid": "spaces.pyramid",
     "weight_space": "spaces.network",
     "CostedSpace": "spaces.wall",
     "Knob": "types",
@@ -120,6 +123,7 @@ __all__ = [
     "Rank",
     "RankStep",
     "Recorded",
+    "Searched",
     "Space",
     "SpaceError",
     "Sparsity",
@@ -132,6 +136,7 @@ __all__ = [
     "depth_space",
     "from_nothing",
     "network_of",
+    "pyramid",
     "rebuild",
     "trace",
     "weight_space",

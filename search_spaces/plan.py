@@ -89,3 +89,22 @@ class Builds(Space, Protocol):
 
     def build(self, plan: Plan) -> nn.Module:
         """A new network, smaller for real; the original is untouched."""
+
+
+@runtime_checkable
+class Searched(Builds, Protocol):
+    """What a study sees of a space besides: with what its networks are compared, and how they are kept and run."""
+
+    @property
+    def packed(self) -> bool:
+        """Whether a network's file is a packed one."""
+
+    @property
+    def any_batch(self) -> bool:
+        """Whether networks run on batches of any size."""
+
+    def reference(self, limits: Mapping[str, float]) -> Point:
+        """What others are compared with: the original network, or the hand-made one that is scaled to `limits`."""
+
+    def original_cost(self, metric: str) -> float:
+        """What relative limits are parts of."""

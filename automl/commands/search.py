@@ -12,9 +12,17 @@ from automl.commands.interrupt import ends_on_ctrl_c
 from automl.commands.options import DEFAULT_STORAGE, add_running, add_storage
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from automl.config.study import StudyConfig
     from automl.lanes.progress import Form
     from automl.store import Store
+    from automl.study.conclude import Results
+    from automl.study.study import Study
+    from automl.types import Say
+
+    Begin = Callable[[Store, StudyConfig, Say], Study]
+    After = Callable[[Study, Results], None]
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,8 +56,19 @@ def overridden(config: StudyConfig, args: argparse.Namespace) -> StudyConfig:
     return config if folder is None else replace(config, artifacts=str(Path(folder).resolve()))
 
 
-def run_study(store: Store, config: StudyConfig, storage: str, form: Form = "auto") -> int:
-    """Run what is left of a study, then tell what it found. 130 if it was interrupted."""
+def run_study(
+    store: Store,
+    config: StudyConfig,
+    storage: str,
+    form: Form = "auto",
+    *,
+    begin: Begin | None = None,
+    after: After | None = None,
+) -> int:
+    """Run what is left of a study, then tell what it found. 130 if it was interrupted.
+
+    `begin`: gives the study, if that is not just the one of `config`; `after`: is called with it and its results.
+    """
     from automl.lanes.progress import Progress
     from automl.report.curves import draw_curves
     from automl.report.kept import draw
@@ -64,8 +83,8 @@ def run_study(store: Store, config: StudyConfig, storage: str, form: Form = "aut
         f"resume with: {resume_command(store, config.name, storage)}"
     )
     with Progress(config.goal, form=form) as progress, ends_on_ctrl_c(farewell, tell=form != "json"):
-        study = Study(store, config, say=progress.say)
         try:
+            study = begin(store, config, progress.say) if begin else Study(store, config, say=progress.say)
             with study.drive():
                 study.run(progress)
                 results = conclude(study, progress.say)
@@ -77,6 +96,9 @@ def run_study(store: Store, config: StudyConfig, storage: str, form: Form = "aut
     print(summary(found))
     print(f"kept layer by layer: {draw(study, results)}")
     print(f"the course of the search: {draw_curves(store, study.record)}")
+    if after is not None:
+        after(study, results)
+        return 0
     print(f"export the winner with: automl export {config.name} --out DIR{_option(store, storage)}")
     return 0
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import agents
 from automl.config.latency import PREDICTED
 from automl.errors import ConfigError
-from automl.tasks.objectives import ERROR_TIMES_LOG, WEIGHED, known_objectives, maximized
+from automl.tasks.objectives import COMPRESSION_REWARD, ERROR_TIMES_LOG, WEIGHED, known_objectives, maximized
 from automl.util.names import nearest
 
 if TYPE_CHECKING:
@@ -108,6 +109,49 @@ def require_trained_stages(config: StudyConfig) -> None:
         )
 
 
+def require_trained_cells(config: StudyConfig) -> None:
+    """New networks are trained, from labels alone, and compared by what they are worth; their latency is not known."""
+    if config.space.of_cells is None:
+        return
+    if config.evaluation.training is None:
+        raise ConfigError(
+            "the networks of a space of cells are new, and worth nothing until they are trained: set how each trial "
+            "is, for example `evaluation: {training: {epochs: 5}}`"
+        )
+    for agent in dict.fromkeys(agent.name for agent in config.known_agents):
+        if not agents.takes_choices(agent):
+            able = filter(agents.takes_choices, agents.names())
+            raise ConfigError(
+                f"agent {agent!r} needs levels with an order of cost, and kinds of block have none: search a space of "
+                f"cells with some of {', '.join(able)}"
+            )
+    for training in filter(None, (config.evaluation.training, config.finish.training)):
+        if training.distillation is not None:
+            raise ConfigError(
+                "distillation learns from the original network, which a space of cells has not: leave it out"
+            )
+    from automl.tasks.base import DIVERGENCE  # loads torch, which a study of another space need not wait for
+
+    if config.objective in (COMPRESSION_REWARD, DIVERGENCE):
+        raise ConfigError(
+            f"{config.objective} compares with an original network, which a space of cells has not: leave it out"
+        )
+    if config.parsed_budget.latency is not None:
+        raise ConfigError("no latency is predicted in a space of cells: limit `macs`, `params` or `size`")
+    if config.finish.reconstruction == "blockwise":
+        raise ConfigError("blockwise imitates an original network, which a space of cells has not: leave it out")
+
+
+def require_predicted_seconds(config: StudyConfig) -> None:
+    """How long a training takes is predicted in a space of cells only."""
+    sparsify = config.sparsify.training if config.sparsify is not None else None
+    trainings = (config.evaluation.training, config.finish.training, sparsify)
+    if config.space.of_cells is None and any(training is not None and training.seconds for training in trainings):
+        raise ConfigError("the seconds of a training are predicted in a space of cells only: set its epochs instead")
+    if config.evaluation.scheduler is not None and config.evaluation.training and config.evaluation.training.seconds:
+        raise ConfigError("a scheduler compares trials epoch by epoch, of which each has its own number by its seconds")
+
+
 def require_priced_latency(config: StudyConfig) -> None:
     """A budget on latency needs a space in which something changes it: zeros and integers do not."""
     if config.parsed_budget.latency is not None and "macs" not in config.space.lowers:
@@ -126,5 +170,7 @@ CHECKS = (
     require_channels_to_sparsify,
     require_trained_stages,
     require_priced_latency,
+    require_trained_cells,
+    require_predicted_seconds,
 )
 """In the order in which their errors are told."""

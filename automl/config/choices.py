@@ -7,14 +7,14 @@ from collections.abc import Callable
 import agents
 from automl import data, zoo
 from automl.config.agent import AgentConfig
-from automl.config.model import DataConfig, ModelConfig
+from automl.config.model import EXPORTED, DataConfig, ModelConfig
 from automl.config.study import StudyConfig
 
 Names = Callable[[], list[str]]
 """The names that the program knows; `module:function` or `module:Class`, of the user's own, is one too."""
 
 NAMES: dict[tuple[type, str], Names] = {
-    (ModelConfig, "name"): zoo.names,
+    (ModelConfig, "name"): lambda: [*zoo.names(), EXPORTED],
     (DataConfig, "name"): data.names,
     (AgentConfig, "name"): agents.names,
     (StudyConfig, "baselines"): agents.names,

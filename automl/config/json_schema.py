@@ -13,17 +13,25 @@ from typing import Any, Literal, get_args, get_origin
 import agents
 from automl.config.agent import DEPTH_AGENT, AgentConfig
 from automl.config.choices import NAMES, Names
-from automl.config.space import PRESETS, SpaceConfig
+from automl.config.space import CELLS, CHOICES, PRESETS, SpaceConfig
 from automl.config.study import StudyConfig
 from automl.config.walk import documented, has_short_form, unless_none
 from automl.tasks.objectives import known_objectives
-from search_spaces.operators.options import OPTIONS
 
 Schema = dict[str, Any]
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 OF_OWN = ("task", "direction")
 """The keys that a study file has whose objective is a metric of the user's own."""
+_OF_CELLS: Schema = {
+    "anyOf": [
+        {"const": CELLS},
+        {"const": [CELLS]},
+        {"required": [CELLS]},
+        {"required": ["name"], "properties": {"name": {"const": CELLS}}},
+    ]
+}
+"""The spaces that need no network."""
 _TYPES = {str: "string", int: "integer", float: "number", bool: "boolean"}
 
 
@@ -31,9 +39,12 @@ def study_schema() -> Schema:
     """The schema of a whole study file, in draft 2020-12 of JSON Schema. Every section has its place in `$defs`."""
     definitions: Schema = {}
     whole = _section(StudyConfig, definitions)
+    whole["required"].remove("model")
     # An objective of the user's own metrics may have any name, and needs to be told which is better.
     objective = {"anyOf": [{"properties": {"objective": {"enum": known_objectives()}}}, {"required": list(OF_OWN)}]}
-    return {"$schema": DIALECT, "title": "A study file of automl-compress", **whole, **objective, "$defs": definitions}
+    given = {"anyOf": [{"required": ["model"]}, {"required": ["space"], "properties": {"space": _OF_CELLS}}]}
+    title = "A study file of automl-compress"
+    return {"$schema": DIALECT, "title": title, **whole, "allOf": [objective, given], "$defs": definitions}
 
 
 def _section(cls: type, definitions: Schema) -> Schema:
@@ -92,11 +103,11 @@ def _space(definitions: Schema) -> Schema:
     """A mapping of operators to their options, a list of operators, or a name with options beside it."""
     whole = _section(SpaceConfig, definitions)
     named: Schema = {}
-    for options in OPTIONS.values():
+    for options in CHOICES.values():
         named |= _section(options, definitions)["properties"]
-    names = {"enum": [*PRESETS, *(name for name in OPTIONS if name not in PRESETS)]}
+    names = {"enum": [*PRESETS, *(name for name in CHOICES if name not in PRESETS)]}
     beside = {"type": "object", "properties": {"name": names, **named}, "additionalProperties": False}
-    listed = {"type": "array", "items": {"enum": list(OPTIONS)}, "minItems": 1}
+    listed = {"type": "array", "items": {"enum": list(CHOICES)}, "minItems": 1}
     definitions["SpaceConfig"] = whole
     return {"anyOf": [{"$ref": "#/$defs/SpaceConfig"}, beside, listed, names]}
 

@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Any
 from automl.config.parse import Source
 from automl.errors import ConfigError
 from automl.util.names import nearest
+from search_spaces.cells.cells_options import CellsOptions
 from search_spaces.operators.options import OPTIONS, ChannelsOptions, Options
+
+CELLS = "cells"
+CHOICES: dict[str, type[Options]] = {**OPTIONS, CELLS: CellsOptions}
+"""What a space may be of: operators, which change a network that is given, or cells, of which networks are made."""
 
 PRESETS: dict[str, tuple[str, ...]] = {
     "channels": ("channels",),
@@ -24,7 +29,13 @@ class _Chosen:
     @property
     def operators(self) -> dict[str, Options]:
         """The operators that are searched, in the order of their steps, each with its options."""
-        return {name: value for name in OPTIONS if (value := getattr(self, name)) is not None}
+        return {name: value for name in CHOICES if (value := getattr(self, name)) is not None}
+
+    @property
+    def of_cells(self) -> CellsOptions | None:
+        """The options of whole architectures, if those are searched."""
+        found: CellsOptions | None = getattr(self, CELLS)
+        return found
 
     @property
     def structural(self) -> bool:
@@ -38,7 +49,7 @@ class _Chosen:
 
     def __post_init__(self) -> None:
         if not self.operators:
-            raise ConfigError(f"a space needs an operator: some of {', '.join(OPTIONS)}")
+            raise ConfigError(f"a space needs an operator: some of {', '.join(CHOICES)}")
         for name, options in self.operators.items():
             for other, why in options.excludes.items():
                 if other in self.operators:
@@ -58,7 +69,7 @@ else:
         "SpaceConfig",
         [
             (name, options | None, field(default=None, metadata={"about": options.__doc__}))
-            for name, options in OPTIONS.items()
+            for name, options in CHOICES.items()
         ],
         bases=(_Chosen,),
         frozen=True,
@@ -78,12 +89,12 @@ def written_out(raw: Any, source: Source) -> tuple[Any, Source]:
         raw = {"name": raw}
     if isinstance(raw, list | tuple):
         for name in raw:
-            if not isinstance(name, str) or name not in OPTIONS:
-                raise source.error(("space",), f"unknown operator {name!r}{nearest(str(name), OPTIONS)}")
+            if not isinstance(name, str) or name not in CHOICES:
+                raise source.error(("space",), f"unknown operator {name!r}{nearest(str(name), CHOICES)}")
         return {name: {} for name in raw}, source
     if not isinstance(raw, Mapping):
         return raw, source  # refused by who reads it
-    if raw.keys() & OPTIONS.keys():
+    if raw.keys() & CHOICES.keys():
         return raw, source
     return _of_preset(raw, source)
 
@@ -91,11 +102,11 @@ def written_out(raw: Any, source: Source) -> tuple[Any, Source]:
 def _of_preset(raw: Mapping[str, Any], source: Source) -> tuple[dict[str, Any], Source]:
     """The same for a space that is named, with the options of all its operators beside the name."""
     name = raw.get("name", "channels")
-    known = {**PRESETS, **{operator: (operator,) for operator in OPTIONS if operator not in PRESETS}}
+    known = {**PRESETS, **{operator: (operator,) for operator in CHOICES if operator not in PRESETS}}
     if not isinstance(name, str) or name not in known:
         raise source.error(("space", "name"), f"expected one of {', '.join(known)}, got {name!r}")
     operators = known[name]
-    takes = {operator: {f.name for f in fields(OPTIONS[operator])} for operator in operators}
+    takes = {operator: {f.name for f in fields(CHOICES[operator])} for operator in operators}
     options: dict[str, dict[str, Any]] = {operator: {} for operator in operators}
     lines = dict(source.lines)
     for key, value in raw.items():

@@ -11,17 +11,17 @@ from typing import Any, Literal
 import agents
 from agents import Goal
 from automl.config import checks
-from automl.config.agent import DEPTH_AGENT, AgentConfig
+from automl.config.agent import CELLS_AGENT, DEPTH_AGENT, AgentConfig
 from automl.config.budget import NO_BUDGET, Budget, Guarantee, parse_budget, parse_guarantee
 from automl.config.evaluation import EvaluationOptions, sparse_settings
 from automl.config.finish import FinishConfig
 from automl.config.latency import LatencyOptions
-from automl.config.model import IN_MEMORY, DataConfig, ModelConfig
+from automl.config.model import FROM_NOTHING, IN_MEMORY, DataConfig, ModelConfig
 from automl.config.parse import Source, build, convert, read_yaml
 from automl.config.runner import RunnerConfig
 from automl.config.space import CHANNELS, SpaceConfig, written_out
 from automl.config.task import TaskConfig
-from automl.config.training import SparsifyOptions, TrainingOptions
+from automl.config.training import SparsifyOptions, TrainingOptions, of_new_weights
 from automl.config.walk import NOT_IN_FILES
 from automl.errors import ConfigError
 from automl.tasks.objectives import known_objectives, maximized, usual_objective
@@ -35,7 +35,8 @@ class StudyConfig:
     name: str
     """Of the study in the database."""
     model: ModelConfig
-    """The network. A text is its name; so it is for `data`, `space` and `agent`."""
+    """The network. A text is its name; so it is for `data`, `space` and `agent`. In a space of cells there is none, as
+    that makes its own."""
     data: DataConfig
     """What it is judged on, refitted and trained on."""
     budget: tuple[str, ...] = ()
@@ -65,6 +66,8 @@ class StudyConfig:
     0.2` or `rmse rise <= 5%` (a part of the original's)."""
     trials: int = 100
     """Trials of each agent and seed."""
+    seconds: float | None = None
+    """What the trials of each agent and seed may take, added up: after that no trial begins. None: any."""
     seeds: tuple[int, ...] = (0,)
     """Each is a search of its own, by every agent."""
     evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
@@ -86,6 +89,8 @@ class StudyConfig:
         file_name(self.name, ConfigError)
         if self.trials < 1:
             raise ConfigError(f"trials must be at least 1, got {self.trials}")
+        if self.seconds is not None and not self.seconds > 0:
+            raise ConfigError(f"seconds must be above 0, got {self.seconds}. Leave it out for any")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
             raise ConfigError(f"seeds must be distinct whole numbers from 0, got {list(self.seeds)}")
         try:
@@ -93,9 +98,8 @@ class StudyConfig:
         except TypeError as error:
             raise ConfigError(f"options must be plain numbers, texts, lists and mappings: {error}") from None
         try:
-            for agent, _ in self.lanes:
-                if not agents.is_own(agent.name):  # whose code is not run before it is known whose study this is
-                    agents.check_options(agent.name, agent.options)
+            for agent in self.known_agents:
+                agents.check_options(agent.name, agent.options)
         except agents.AgentError as error:
             raise ConfigError(str(error)) from None
         # An unreadable budget or guarantee is an error here and not later.
@@ -113,6 +117,12 @@ class StudyConfig:
         return self.runner.in_this_process and self.evaluation.scheduler is None
 
     @property
+    def timed(self) -> TrainingOptions | None:
+        """The training of which it is to be predicted how long it takes, if any."""
+        trainings = (self.evaluation.training, self.finish.training)
+        return next((training for training in trainings if training is not None and training.seconds), None)
+
+    @property
     def parsed_budget(self) -> Budget:
         """The budget, read; `NO_BUDGET` if there is none."""
         return parse_budget(self.budget) if self.budget else NO_BUDGET
@@ -126,6 +136,11 @@ class StudyConfig:
     def goal(self) -> Goal:
         """What a trial is judged by."""
         return Goal(self.objective, self.direction or ("maximize" if self.objective in maximized() else "minimize"))
+
+    @property
+    def known_agents(self) -> list[AgentConfig]:
+        """The agents but for the user's own, whose code is not run before it is known whose study this is."""
+        return [agent for agent, _ in self.lanes if not agents.is_own(agent.name)]
 
     @property
     def lanes(self) -> tuple[tuple[AgentConfig, int], ...]:
@@ -175,9 +190,11 @@ class StudyConfig:
             settings["agent"] = AgentConfig(agent)
         elif isinstance(agent, Mapping):  # its options stand beside its name
             options = dict(agent)
-            usual = DEPTH_AGENT if "depth" in space.operators else AgentConfig.name
+            usual = _usual_agent(space)
             name = convert(str, options.pop("name", usual), source, ("agent", "name"))
             settings["agent"] = AgentConfig(name, options)
+        if space.of_cells is not None:
+            _make_from_nothing(settings, source)
         if not space.structural:
             settings["evaluation"] = _of_weights(settings.get("evaluation", {}), source)
         settings["objective"] = _objective(settings, source)
@@ -193,6 +210,24 @@ class StudyConfig:
             finish = replace(finish, stages=replace(finish.stages, rewind_to=early))
         artifacts = config.artifacts and str(folder / Path(config.artifacts).expanduser())
         return replace(config, model=model, data=data, finish=finish, artifacts=artifacts, folder=str(folder))
+
+
+def _usual_agent(space: SpaceConfig) -> str:
+    """The agent that is meant where none is named."""
+    if space.of_cells is not None:
+        return CELLS_AGENT
+    return DEPTH_AGENT if "depth" in space.operators else AgentConfig.name
+
+
+def _make_from_nothing(settings: dict[str, Any], source: Source) -> None:
+    """Set what a space of cells implies: there is no model, and weights are new. `ConfigError` if a model is named."""
+    if settings.get("model", IN_MEMORY) not in (IN_MEMORY, FROM_NOTHING):
+        raise source.error(("model",), "a space of cells makes its networks from nothing: leave the model out")
+    settings["model"] = FROM_NOTHING
+    for section in ("evaluation", "finish"):
+        given = settings.get(section)
+        if isinstance(given, Mapping) and isinstance(given.get("training"), Mapping):
+            settings[section] = {**given, "training": of_new_weights(given["training"])}
 
 
 def _objective(settings: Mapping[str, Any], source: Source) -> Any:

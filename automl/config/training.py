@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,6 +11,7 @@ from automl.errors import ConfigError
 
 _RANGES: dict[str, tuple[float, float, str]] = {
     "epochs": (1, float("inf"), "a whole number of at least 1"),
+    "seconds": (0, float("inf"), "above 0, or none"),
     "samples": (1, float("inf"), "a whole number of at least 1, or none"),
     "batch_size": (1, float("inf"), "a whole number of at least 1"),
     "learning_rate": (0, float("inf"), "above 0"),
@@ -25,7 +27,9 @@ _RANGES: dict[str, tuple[float, float, str]] = {
 """Option -> lowest, upper bound (never reached), and the same in words."""
 _RATES = {"sgd": 0.02, "adamw": 3e-4}
 """Optimizer -> the learning rate for weights that are to be kept."""
-_ABOVE = ("learning_rate", "rewind", "ema", "clip")
+_NEW_RATES = {"sgd": 0.1, "adamw": 3e-3}
+"""Optimizer -> the learning rate for weights that are new."""
+_ABOVE = ("seconds", "learning_rate", "rewind", "ema", "clip")
 """Options that are above their lowest value, never at it."""
 
 
@@ -71,6 +75,9 @@ class TrainingOptions:
     """How often the training data is gone through."""
     samples: int | None = None
     """After how many training samples an epoch ends, those first in the data's order; none: all of them."""
+    seconds: float | None = None
+    """In a space of cells: as many epochs, or samples of one, as this time is predicted to allow, at most `epochs`. So
+    networks that are slow to train are trained on less. None: all epochs."""
     batch_size: int = 128
     """Of built-in data and of lists of batches; a user's own loader comes with its batches."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
@@ -78,7 +85,7 @@ class TrainingOptions:
     Hutter 2019, arXiv 1711.05101, algorithm 2), for transformers."""
     learning_rate: float | None = None
     """The highest, after the warm-up: 0.1 suits new weights under SGD, less those that are to be kept. From there it
-    falls along a cosine to 0, step by step. None: 0.02 for sgd, 3e-4 for adamw."""
+    falls along a cosine to 0, step by step. None: 0.02 for sgd, 3e-4 for adamw; 0.1 and 3e-3 in a space of cells."""
     momentum: float = 0.9
     """Nesterov's, 0 for plain SGD; of adamw the decay of the mean gradient."""
     weight_decay: float = 5e-4
@@ -183,3 +190,9 @@ class SparsifyOptions:
     def __post_init__(self) -> None:
         if self.strength is not None and not 0 < self.strength < math.inf:
             raise ConfigError(f"strength must be above 0, got {self.strength}. Leave out `sparsify` for none")
+
+
+def of_new_weights(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What a study says of a training, `given`, with a learning rate for weights that are new if it names none."""
+    rate = _NEW_RATES.get(given.get("optimizer", TrainingOptions.optimizer))
+    return {**given, "learning_rate": rate} if given.get("learning_rate") is None else dict(given)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from automl.zoo import Preprocessing
 
 Split = Literal["train", "test"]
+OWN = ("folder", "arrays")
+"""The names of data that are the user's own, which `automl.data.own_images` reads."""
 Arrays = tuple[np.ndarray, np.ndarray]
 """Images uint8 [n, c, h, w], labels int64 [n]."""
 
@@ -41,6 +43,8 @@ class Source:
     files: tuple[str, ...] = ()
     """Every file of the set; none for a set that comes with a library."""
     downloads: tuple[Download, ...] = field(default=(), repr=False)
+    has_test: bool = True
+    """Whether images are held out for the end."""
     size: tuple[int, int] | None = None
     """Height and width that images are brought to; None: they stay as they are published."""
 
@@ -101,13 +105,13 @@ class Source:
 
 def names() -> list[str]:
     """The names that `load` knows."""
-    return list(_SOURCES)
+    return [*_SOURCES, *OWN]
 
 
-def source(name: str) -> Source:
-    """The data set of this name; DataError, offering the nearest, if there is none."""
+def source(name: str, own: Sequence[str] = ()) -> Source:
+    """The published data set of this name; DataError, offering the nearest, or one of `own`, if there is none."""
     if name not in _SOURCES:
-        raise DataError(f"unknown data set {name!r}{nearest(name, _SOURCES)}")
+        raise DataError(f"unknown data set {name!r}{nearest(name, (*_SOURCES, *own))}")
     return _SOURCES[name]
 
 

@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from agents import Goal, Sensitivity
 from automl.config.evaluation import EvaluationOptions
@@ -19,10 +19,12 @@ from automl.errors import BudgetError, ConfigError
 from automl.evaluation.failures import lacks_memory, reason_of, require_any_batch, require_finite
 from automl.evaluation.judge import Judge
 from automl.evaluation.racing import estimates
+from automl.evaluation.training_time import TrainingTime, in_time
 from automl.evaluation.tuning import Tuner
 from automl.fast.precision import choose_dtype, fast, first, formatted
 from automl.fit.blockwise import STEPS
 from automl.fit.builder import Builder
+from automl.fit.building import Building
 from automl.measures.counts import COUNTED, excess
 from automl.tasks.batches import Batch, compact
 from automl.tasks.objectives import COMPRESSION_REWARD, with_objective
@@ -32,14 +34,14 @@ from automl.training.methods.base import Regulariser
 from automl.training.trainer import History, settle
 from automl.types import Measurement, Outcome, Say, silent
 from automl.util.threads import pinned_threads
-from search_spaces import NetworkSpace, Plan, Point
+from search_spaces import NetworkSpace, Plan, Point, Searched
 
 
 @dataclass(frozen=True)
 class Parts:
     """What an evaluator is made of, once prepared."""
 
-    builder: Builder
+    builder: Building
     """Makes networks of Points."""
     judge: Judge
     """Says what they are worth."""
@@ -69,21 +71,23 @@ class Evaluator:
     def __init__(
         self,
         problem: Problem,
-        space: NetworkSpace,
+        space: Searched,
         options: EvaluationOptions | None = None,
         limits: Mapping[str, float] | None = None,
         threads: int | None = None,
         goal: Goal | None = None,
         original: Mapping[str, Tensor] | None = None,
         *,
+        builder: Building | None = None,
         parts: Parts | None = None,
     ) -> None:
         """Beside what is judged by what, `threads` None: as torch is set.
 
         `limits`: metric -> absolute upper limit of macs, params, size_bytes or another cost that the space predicts.
         `goal`: what trials race for; one of `WEIGHED` is computed for every trial, and has no race.
-        `original`: the state of the network as it was given, if that of `space` has been trained since. `parts`: what
-        another evaluator of the same has prepared.
+        `original`: the state of the network as it was given, if that of `space` has been trained since. `builder`:
+        makes the networks, if `space` is not that of a given network. `parts`: what another evaluator of the same has
+        prepared.
         """
         self.problem = problem
         self.space = space
@@ -96,8 +100,12 @@ class Evaluator:
         if unknown:
             raise ConfigError(f"no limit on {unknown[0]!r} can be kept: expected {', '.join(known)}")
         self._given = original
-        self._builder = parts.builder if parts is not None else Builder(space, self.options, original)
+        if parts is not None:
+            builder = parts.builder
+        self._builder = builder or Builder(cast(NetworkSpace, space), self.options, original)
         self._made_parts = parts
+        self.training_time: TrainingTime | None = None
+        """Predicts how long trainings take, where options say how many seconds they may."""
 
     @property
     def _parts(self) -> Parts:
@@ -118,13 +126,12 @@ class Evaluator:
             return
         problem, space, builder, training = self.problem, self.space, self._builder, self.options.training
         with pinned_threads(self.threads):
-            auto = self.options.precision == "auto"
-            dtype = choose_dtype(space.original, problem) if auto else getattr(torch, self.options.precision)
+            dtype = self._dtype()
             builder.prepare(problem, dtype)
             confidence = self.options.race if self.options.races else 0.0
             judge = Judge(problem, self.original, dtype, self.goal, confidence)
             if training is not None:
-                training = settle(space.original, problem.epochs(training.batch_size), training)
+                training = settle(builder.example, problem.epochs(training.batch_size), training)
             whole = None
             if self.goal is not None and self.goal.metric == COMPRESSION_REWARD:
                 point = space.original_point
@@ -133,10 +140,17 @@ class Evaluator:
             tuner = Tuner(problem, builder, dtype, self.judged, training)
         self._made_parts = Parts(builder, judge, tuner, training, whole)
 
+    def _dtype(self) -> torch.dtype:
+        """The arithmetic of trials; float32 where there is no trained network to try another on."""
+        if self.options.precision != "auto":
+            dtype: torch.dtype = getattr(torch, self.options.precision)
+            return dtype
+        return torch.float32 if self.original is None else choose_dtype(self.original, self.problem)
+
     @property
-    def original(self) -> fx.GraphModule:
+    def original(self) -> nn.Module | None:
         """The network as it was given: what a Point is that removes nothing, what others are compared with, and learn
-        from. That of the space unless it was trained before the search."""
+        from. That of the space unless it was trained before the search; None where networks are made from nothing."""
         return self._builder.original
 
     def sensitivity(self) -> Sensitivity:
@@ -287,6 +301,7 @@ class Evaluator:
         """
         judged = self.judged
         plan = plan or self.plan(point)
+        options = in_time(options, self.training_time, network, self.problem.example_inputs)
 
         def validate(network: nn.Module) -> dict[str, float]:
             measured = self.measure(network, self.problem.validation)
@@ -338,9 +353,11 @@ class Evaluator:
         """This evaluator with other options and parts; it has all data, unlike a pickle, and remembers no trial."""
         judge, made = self._parts.judge.on(self.problem.validation), self._parts
         changed = replace(made, judge=judge, tuner=made.tuner.on(self.problem), **parts)
-        return Evaluator(
+        other = Evaluator(
             self.problem, self.space, options, self.limits, self.threads, self.goal, self._given, parts=changed
         )
+        other.training_time = self.training_time
+        return other
 
     def measure(self, network: nn.Module, batches: Sequence[Batch]) -> list[Measurement]:
         """The problem's metrics of `network` over `batches` in float32, with standard errors."""

@@ -29,21 +29,21 @@ RIVALS = 16
 class Judge:
     """Scores networks on the validation samples of a problem, and stops when one has lost its race.
 
-    Where the problem's kind knows one, the `divergence` of the outputs from those of `original` is scored too. Trials
-    are computed in `dtype`. A race is about `goal`, with this `confidence` that a trial which is stopped would not
-    have won; 0 or a goal that is not measured on samples: there is none.
+    Where the problem's kind knows one, the `divergence` of the outputs from those of `original`, if there is one, is
+    scored too. Trials are computed in `dtype`. A race is about `goal`, with this `confidence` that a trial which is
+    stopped would not have won; 0 or a goal that is not measured on samples: there is none.
     """
 
     def __init__(
-        self, problem: Problem, original: nn.Module, dtype: torch.dtype, goal: Goal | None, confidence: float
+        self, problem: Problem, original: nn.Module | None, dtype: torch.dtype, goal: Goal | None, confidence: float
     ) -> None:
-        self._metrics, self._divergence = problem.metrics, problem.kind.divergence
+        self._metrics, self._divergence = problem.metrics, problem.kind.divergence if original is not None else None
         self._batches: Sequence[Batch] = problem.validation
         self._dtype, self._goal, self._confidence = dtype, goal, confidence
         # What is looked at first should stand for the rest, whatever order the data come in.
         self._order = list(range(len(self._batches)))
         random.Random(0).shuffle(self._order)
-        self._references = self._outputs(original) if self._divergence is not None else []
+        self._references = self._outputs(original) if original is not None and self._divergence is not None else []
         self._formatted: list[Batch] | None = None
         self._rivals: OrderedDict[str, Scores] = OrderedDict()
 

@@ -11,7 +11,8 @@ from torch import nn
 
 from agents import Goal
 from automl.config.training import TrainingOptions
-from automl.fit.builder import Builder
+from automl.errors import ConfigError
+from automl.fit.building import Building
 from automl.tasks.problem import Problem
 from automl.training.loss import Loss, SupervisedLoss, smoothed
 from automl.training.methods.base import Regulariser
@@ -32,7 +33,7 @@ class Tuner:
     def __init__(
         self,
         problem: Problem,
-        builder: Builder,
+        builder: Building,
         dtype: torch.dtype,
         judged: Goal,
         shared: TrainingOptions | None = None,
@@ -79,14 +80,17 @@ class Tuner:
         from automl.training.distillation import distillation
         from automl.training.teacher import CachedTeacher, Teacher
 
+        space, original = self._builder.network_space, self._builder.original
+        if original is None or space is None:
+            raise ConfigError("distillation learns from an original network, and there is none: leave it out")
         if options is self._shared and options.distillation.hints == "none" and self.teacher is None:
-            self.teacher = CachedTeacher(Teacher(self._builder.original, dtype=self._dtype))
+            self.teacher = CachedTeacher(Teacher(original, dtype=self._dtype))
         return distillation(
             self._problem,
-            self._builder.space,
+            space,
             plan,
             options.distillation,
-            original=self._builder.original,
+            original=original,
             hard=smoothed(self._problem.loss, options.label_smoothing),
             dtype=self._dtype,
             teacher=self.teacher if options is self._shared and options.distillation.hints == "none" else None,

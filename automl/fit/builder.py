@@ -106,6 +106,16 @@ class Builder:
         network.load_state_dict(self._given)
         return network
 
+    @property
+    def network_space(self) -> NetworkSpace:
+        """The space of the network that was given."""
+        return self.space
+
+    @property
+    def example(self) -> fx.GraphModule:
+        """A network by which it is decided how others are run fastest."""
+        return self.space.original
+
     def changes(self, point: Point) -> bool:
         """Whether the network at `point` is another than the original."""
         return not np.array_equal(self.space.levels(point), self.space.original_levels)

@@ -62,12 +62,14 @@ class Session:
         agent: Agent,
         trials: int,
         *,
+        seconds: float | None = None,
         goal: Goal | None = None,
         observers: Sequence[Observer] = (),
         max_attempts: int = 1,
     ) -> None:
-        """`goal`: by which the trials of the lane race each other; None for no race. `max_attempts`: how often a trial
-        may fail to come to an outcome before it is set aside (see `fail_attempt`)."""
+        """`seconds`: what its trials may take, added up: after that none begins. `goal`: by which the trials of the
+        lane race each other; None for no race. `max_attempts`: how often a trial may fail to come to an outcome before
+        it is set aside (see `fail_attempt`)."""
         self.agent_name = agent_name
         self.seed = seed
         self.trials = trials_of_use(agent, trials)
@@ -78,6 +80,7 @@ class Session:
         self._goal = goal
         self._observers = tuple(observers)
         self._max_attempts = max_attempts
+        self._seconds_left = math.inf if seconds is None else seconds
         self._exhausted = False
         records = store.trials(study.id, agent=agent_name, seed=seed)
         self.finished = sorted(
@@ -86,6 +89,7 @@ class Session:
         """The lane's finished trials in the order in which the agent was told of them."""
         for record in self.finished:
             agent.tell([record.to_trial()])
+            self._spend(record)
         self._leader = best_of(self.finished, goal) if goal is not None else None
         self._interrupted = deque(record for record in records if not record.state.finished)
         self.running: dict[int, TrialRecord] = {}
@@ -96,7 +100,7 @@ class Session:
         """Whether nothing is running and nothing will be proposed any more."""
         if self.running or self._interrupted:
             return False
-        return self._exhausted or len(self.finished) >= self.trials
+        return self._exhausted or len(self.finished) >= self.trials or self._seconds_left <= 0
 
     def propose(self) -> TrialRecord | None:
         """The next trial to run, already recorded as running; None if there is none now.
@@ -139,7 +143,7 @@ class Session:
         if self._interrupted:
             return self._store.reopen_trial(self._interrupted.popleft().id)
         number = len(self.finished) + len(self.running)
-        if self._exhausted or number >= self.trials:
+        if self._exhausted or number >= self.trials or self._seconds_left <= 0:
             return None
         points = self._agent.ask(1, [record.to_trial() for record in self.running.values()])
         if not points:
@@ -154,6 +158,7 @@ class Session:
         """Tell everyone of a trial that is closed."""
         del self.running[record.id]
         self.finished.append(record)
+        self._spend(record)
         if self._goal is not None:  # of two as good the earlier
             self._leader = best_of([self._leader, record] if self._leader else [record], self._goal)
         self._agent.tell([record.to_trial()])
@@ -161,6 +166,12 @@ class Session:
         for observer in self._observers:
             observer(record)
         return record
+
+    def _spend(self, record: TrialRecord) -> None:
+        """Take from the time that is left what a trial took, or the one that it repeats: lanes have equal budgets."""
+        if math.isfinite(self._seconds_left):
+            took = record if record.repeat_of is None else self._store.trial(record.repeat_of)
+            self._seconds_left -= took.wall_s or 0.0
 
     def _diagnosed(self, record: TrialRecord) -> TrialRecord:
         """Record what the agent tells of itself, if it does and has had a value to learn from.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from automl.report.foretelling import TrialFailedError, foretell, peak_bytes
@@ -21,8 +22,16 @@ def inspection(setup: Setup) -> Iterator[str]:
 
 def _listed(setup: Setup) -> str:
     """What each operator can change, and what has to stay and why."""
-    listings = [listing for operator in setup.space.operators for listing in operator.inventory()]
+    if setup.network_space is None:
+        return _table(_choices(setup))
+    listings = [listing for operator in setup.network_space.operators for listing in operator.inventory()]
     return "\n".join(_table(listing) for listing in listings)
+
+
+def _choices(setup: Setup) -> Listing:
+    """The decisions that make a network from nothing."""
+    rows = tuple((knob.name, ", ".join(map(knob.shown, knob.levels))) for knob in setup.space.knobs)
+    return Listing("whole networks, made from nothing", ("choice", "of"), rows, left=(0, 1))
 
 
 def _table(listing: Listing) -> str:
@@ -34,7 +43,8 @@ def _reach(setup: Setup) -> str:
     space = setup.space
     lines = [["cost", "smallest", "original", "budget"]]
     for metric in space.metrics:
-        low, high = (space.cost_of_levels(levels, metric) for levels in (space.lowest, space.original_levels))
+        low = space.least_costs({metric: math.inf})[metric]
+        high = space.cost_of_levels(space.original_levels, metric)
         limit = shown(setup.limits[metric]) if metric in setup.limits else "-"
         lines.append([metric, f"{shown(low)} ({low / high:.1%})", shown(high), limit])
     return align(lines) + "\n"

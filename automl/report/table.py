@@ -8,7 +8,7 @@ from statistics import fmean, stdev
 
 from automl.store import Rule, TrialRecord
 from automl.store.meanings import COSTS, QUALITIES
-from automl.study.selection import Recorded, Row, final
+from automl.study.selection import Recorded, Row, compared_with, final
 from automl.types import BASE, Measurement, Phase
 from automl.util.columns import fitted
 from automl.util.duration import duration
@@ -65,7 +65,8 @@ def summary(found: Recorded) -> str:
     if len(seeds) > 1:
         lines.append(f"mean ± standard deviation over the seeds {', '.join(map(str, seeds))}")
     if any(row.shown(found.goal).values_of(Phase.LATENCY) for row in found.rows):
-        lines.append("latency: median of one sample on one thread, and its ratio to the original in the same run")
+        beside = compared_with(found.study.config)
+        lines.append(f"latency: median of one sample on one thread, and its ratio to the {beside} in the same run")
     return "\n".join([*lines, *(f"note: {note}" for note in concluded.notes)])
 
 

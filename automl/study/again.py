@@ -12,7 +12,7 @@ from automl.config.finish import FinishConfig
 from automl.config.parse import Source, convert
 from automl.config.study import StudyConfig
 from automl.errors import ConfigError, StudyError
-from automl.store import Store, copy_search
+from automl.store import Store, conclusion, copy_search
 from automl.study.prelude import SPARSE
 from automl.study.trust import trusted_config
 from automl.types import BASE
@@ -49,6 +49,8 @@ def _require_searched(store: Store, study_id: int, config: StudyConfig) -> None:
     """Raise `StudyError` unless every trial of the study has been run."""
     wanted = {(BASE, 0): 1} | {(a.name, seed): agents.planned(a.name, config.trials) for a, seed in config.lanes}
     there = store.count_finished(study_id)
+    if config.seconds is not None and conclusion(store, study_id) is not None:
+        return  # it ended by its time
     for (agent, seed), trials in wanted.items():
         if there.get((agent, seed), 0) < trials:
             raise StudyError(

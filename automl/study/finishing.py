@@ -60,8 +60,9 @@ def finish(study: Study, say: Say = silent) -> None:
 def reported_network(study: Study, point: Point) -> nn.Module:
     """The network at `point` as it is reported: with the weights that are kept in a file, or rebuilt."""
     artifact = _artifact(study, point)
-    if artifact is None:
-        return study.finisher.network(point)
+    if artifact is None:  # a new network has the weights that its trial gave it
+        maker = study.evaluator if study.evaluator.original is None else study.finisher
+        return maker.network(point)
     network = study.setup.space.build(reported_plan(study, point)).eval()
     read_weights(network, file_of(study.record, artifact, _folder(study)), artifact.sha256)
     return network
@@ -92,9 +93,8 @@ def _finished(study: Study, record: TrialRecord, say: Say) -> list[Measurement]:
     """What the trial's network is worth and costs in the end, and the course of its training if it had one."""
     finisher, point = study.finisher, record.point
     network = finisher.network(point)
-    if record.agent == BASE:
-        return _final(finisher, network)
-    finisher.certify(network)
+    if record.agent != BASE:
+        finisher.certify(network)
     if not finisher.changes(point):
         return _final(finisher, network)
     if study.config.training is None:
@@ -102,18 +102,28 @@ def _finished(study: Study, record: TrialRecord, say: Say) -> list[Measurement]:
             _keep(study, record, network, finisher.plan(point))
             network = reported_network(study, point)
         return _final(finisher, network)
-    before = in_phase(Phase.REFITTED, finisher.measure(network, study.setup.problem.validation))
-    say(f"trial {record.number} of {record.agent}, seed {record.seed}, {_in_words(before)} before training")
+    before = _before_training(study, record, network, say)
     try:
         course = _train(study, record, network, say)
     except NotFiniteError as error:
         say(f"{error}. The network stays as it was before")
-        return [*before, *_final(finisher, finisher.network(point))]
+        return [*before, *_final(finisher, reported_network(study, point))]
     network = reported_network(study, point)
     finisher.certify(network)
     after = [*_final(finisher, network), *_predicted(study, point)]
-    _tell_if_worse(before, after, finisher.judged, say)
+    if before:
+        _tell_if_worse(before, after, finisher.judged, say)
     return [*before, *course, *after]
+
+
+def _before_training(study: Study, record: TrialRecord, network: nn.Module, say: Say) -> list[Measurement]:
+    """What the trial's network is worth before it is trained; nothing of one that is new."""
+    if study.finisher.original is None:
+        say(f"training trial {record.number} of {record.agent}, seed {record.seed}, from new weights")
+        return []
+    before = in_phase(Phase.REFITTED, study.finisher.measure(network, study.setup.problem.validation))
+    say(f"trial {record.number} of {record.agent}, seed {record.seed}, {_in_words(before)} before training")
+    return before
 
 
 def _final(finisher: Evaluator, network: nn.Module) -> list[Measurement]:
@@ -173,7 +183,7 @@ def _in_stages(
     A stage that was done before a kill is cut again, which gives the same and is quick unless blocks are tuned; its
     checkpoints are at their ends.
     """
-    space = study.setup.space
+    space = study.setup.given_space
     metrics = _limiting(study, options)
     whole, goal = ({name: space.cost(p, name) for name in metrics} for p in (space.original_point, point))
     budgets = stages(whole, goal, options.count)
@@ -221,7 +231,7 @@ def _early(study: Study) -> nn.Module | None:
     """The recorded network with the weights that stages are rewound to, if they are."""
     if study.setup.early is None:
         return None
-    state, early = study.setup.early.state_dict(), copy.deepcopy(study.setup.space.original)
+    state, early = study.setup.early.state_dict(), copy.deepcopy(study.setup.given_space.original)
     early.load_state_dict({name: state[name] for name in early.state_dict()})  # what never runs is not recorded
     return early
 

@@ -7,23 +7,32 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from automl.config.model import IN_MEMORY, DataConfig
+from automl.config.model import EXPORTED, IN_MEMORY, DataConfig
 from automl.config.study import StudyConfig
 from automl.config.task import TaskConfig
 from automl.data import load, names
+from automl.data.sources import OWN
 from automl.errors import ConfigError, DataError, ModelError, StudyError
+from automl.export import load as load_export
+from automl.study.space_of_study import cells_for, example_network
+from automl.tasks.batches import TrainingBatches
+from automl.tasks.image_classes import ImageClasses
 from automl.tasks.metric import directed
 from automl.tasks.problem import Problem
 from automl.util.names import nearest
 from automl.zoo import Preprocessing, load_model, load_weights, preprocessing
 
 DEFAULT_VALIDATION_SIZE = 1000
+
+Network = Callable[[Callable[[], ImageClasses]], nn.Module]
+"""What tells what the data are, asked only if it must be known -> the network."""
 
 Hub = Callable[[], Preprocessing | None]
 """What the model's hub says of its inputs, asked only if somebody wants to know."""
@@ -37,19 +46,37 @@ def load_problem(config: StudyConfig) -> Problem:
     is given how the model's hub has inputs made (None of a model of no hub).
     """
     if IN_MEMORY in (config.model.name, config.data.name):
+        call = "compress" if config.space.of_cells is None else "design"
         raise StudyError(
-            f"study {config.name!r} compresses a network that was handed over in Python. Go on with it there: "
-            f"automl.compress(..., name={config.name!r}, storage=...)"
+            f"study {config.name!r} is of what was handed over in Python. Go on with it there: "
+            f"automl.{call}(..., name={config.name!r}, storage=...)"
         )
     if config.folder is not None and config.folder not in sys.path:
         sys.path.insert(0, config.folder)  # where `module:function` lies
-    name, options, folder = config.model.name, config.model.options, config.folder
-    model = load_model(name, options, config.model.weights, folder)
-    hub = partial(preprocessing, name, model, options, folder)
     judged = _judged(config)
+    network, hub = _made(config) if config.space.of_cells is not None else _given(config)
     if ":" in config.data.name:
-        return _own_data(config.data, model, judged, hub)
-    return _built_in(config.data, model, judged, hub)
+        return _own_data(config.data, network, judged, hub)
+    data = config.data
+    if data.validation_size is None and data.name not in OWN and config.space.of_cells is None:
+        data = replace(data, validation_size=DEFAULT_VALIDATION_SIZE)
+    return _built_in(data, network, judged, hub)
+
+
+def _given(config: StudyConfig) -> tuple[Network, Hub]:
+    """The network that the study names, and what its hub says of inputs."""
+    name, options, folder = config.model.name, config.model.options, config.folder
+    if name == EXPORTED:
+        assert config.model.weights is not None
+        exported = load_export(config.model.weights)
+        return lambda images: exported, lambda: None
+    model = load_model(name, options, config.model.weights, folder)
+    return lambda images: model, partial(preprocessing, name, model, options, folder)
+
+
+def _made(config: StudyConfig) -> tuple[Network, Hub]:
+    """A network that is made for the data, and no hub."""
+    return lambda images: example_network(cells_for(config.space, images())), lambda: None
 
 
 def _judged(config: StudyConfig) -> dict[str, Any]:
@@ -80,7 +107,7 @@ def load_early(config: StudyConfig, model: nn.Module) -> nn.Module | None:
     return early
 
 
-def _built_in(data: DataConfig, model: nn.Module, judged: Mapping[str, Any], hub: Hub) -> Problem:
+def _built_in(data: DataConfig, network: Network, judged: Mapping[str, Any], hub: Hub) -> Problem:
     if data.name not in names():
         raise DataError(
             f"unknown data set {data.name!r}{nearest(data.name, names())}, or your own as 'module:function'"
@@ -88,22 +115,23 @@ def _built_in(data: DataConfig, model: nn.Module, judged: Mapping[str, Any], hub
     prepared = hub() if data.preprocessing == "model" else None
     if prepared is None and data.preprocessing == "model":
         raise DataError(
-            f"data.preprocessing: model needs a model of a hub, such as timm:resnet18, that knows its own; "
-            f"{type(model).__name__} comes without one. Leave the key out"
+            "data.preprocessing: model needs a model of a hub, such as timm:resnet18, that knows its own; this one "
+            "comes without. Leave the key out"
         )
     splits = load(
         data.name,
         root=data.root,
-        validation_size=data.validation_size or DEFAULT_VALIDATION_SIZE,
+        validation_size=data.validation_size,
         calibration_size=data.calibration_size,
         batch_size=data.batch_size,
         split_seed=data.split_seed,
         augment=data.augment,
         cutout=data.cutout or 0,
         preprocessing=prepared,
+        image_size=data.image_size,
     )
     return Problem(
-        model,
+        network(lambda: ImageClasses.of(splits.calibration[0][0][0], splits.train.labels, splits.classes)),
         splits.calibration,
         splits.validation,
         splits.recalibration,
@@ -115,7 +143,7 @@ def _built_in(data: DataConfig, model: nn.Module, judged: Mapping[str, Any], hub
     )
 
 
-def _own_data(data: DataConfig, model: nn.Module, judged: Mapping[str, Any], hub: Hub) -> Problem:
+def _own_data(data: DataConfig, network: Network, judged: Mapping[str, Any], hub: Hub) -> Problem:
     options = dict(data.options)
     if "preprocessing" in inspect.signature(_named(data.name, "data")).parameters and "preprocessing" not in options:
         options["preprocessing"] = hub()
@@ -125,7 +153,7 @@ def _own_data(data: DataConfig, model: nn.Module, judged: Mapping[str, Any], hub
         got = f"a mapping with {', '.join(map(str, made))}" if isinstance(made, Mapping) else type(made).__name__
         raise DataError(f"{data.name} must return {expected}, got {got}")
     return Problem.from_iterables(
-        model,
+        network(lambda: ImageClasses.of_batches(TrainingBatches(made["train"])(0, data.batch_size))),
         made["train"],
         made["validation"],
         made.get("test"),

@@ -26,12 +26,14 @@ def starting_network(
     config: StudyConfig,
     found: StudyRecord | None,
     evaluator: Evaluator,
+    space: NetworkSpace,
     say: Say = silent,
 ) -> nn.Module:
     """The network that a study with the section `sparsify` starts from: the one it has kept, or one trained now.
 
-    `found`: the study, if it is in the database; `evaluator`: of the original network. A training that was killed goes
-    on from its last epoch, until `keep_start` has what came of it. Errors: those of training, `StudyError`.
+    `found`: the study, if it is in the database; `evaluator`: of the original network, whose space is `space`. A
+    training that was killed goes on from its last epoch, until `keep_start` has what came of it. Errors: those of
+    training, `StudyError`.
     """
     assert config.sparsify is not None
     folder = artifacts_folder(store, config)
@@ -39,11 +41,11 @@ def starting_network(
     if found is not None and known is not None:
         path = file_of(found, known, folder)
         say(f"starting from the network that was trained with {config.sparsify.method} before: {path}")
-        network = copy.deepcopy(evaluator.space.original)
+        network = copy.deepcopy(space.original)
         read_weights(network, path, known.sha256)
         return network
     say(f"training the original with {config.sparsify.method} before the search")
-    return _sparsified(evaluator, config.sparsify, folder, say)
+    return _sparsified(evaluator, space, config.sparsify, folder, say)
 
 
 def keep_start(store: Store, config: StudyConfig, study: StudyRecord, space: NetworkSpace) -> None:
@@ -61,9 +63,11 @@ def _kept(store: Store, study: StudyRecord) -> ArtifactRecord | None:
     return next((artifact for artifact in store.artifacts(study.id) if artifact.kind == SPARSE), None)
 
 
-def _sparsified(evaluator: Evaluator, options: SparsifyOptions, folder: Path, say: Say) -> nn.Module:
+def _sparsified(
+    evaluator: Evaluator, space: NetworkSpace, options: SparsifyOptions, folder: Path, say: Say
+) -> nn.Module:
     """A copy of the original network of the evaluator's space, all of it still there, trained with the penalty."""
-    space, problem = evaluator.space, evaluator.problem
+    problem = evaluator.problem
     network = copy.deepcopy(space.original)
     whole = space.original_point
     kind = {"group_lasso": OutInGroupLasso, "group_decay": GroupSparseDecay}[options.method]

@@ -114,6 +114,12 @@ def configured(study: StudyRecord, otherwise: str) -> Iterator[None]:
         ) from error
 
 
+def compared_with(config: Mapping[str, Any]) -> str:
+    """What the first network of a recorded study is called: the original, or, if networks are made from nothing, the
+    reference."""
+    return "reference" if "cells" in (config.get("space") or {}) else "original"
+
+
 def place_of(config: Mapping[str, Any]) -> Callable[[str], int]:
     """Where an agent stands as a study runs them: the original, the baselines, the agent that it is about."""
     named = config.get("agent")

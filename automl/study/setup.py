@@ -8,35 +8,40 @@ from dataclasses import asdict
 from typing import Any, NoReturn
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import agents
 from automl.config.budget import require_fitting
 from automl.config.latency import PREDICTED, LatencyOptions
 from automl.config.runner import RunnerConfig
 from automl.config.study import StudyConfig
+from automl.config.training import TrainingOptions
 from automl.errors import ConfigError
 from automl.evaluation import Evaluator
+from automl.evaluation.training_time import TrainingTime
 from automl.export.formats import FORMATS
 from automl.export.subject import largest_difference, run_module
+from automl.fit.cell_builder import CellBuilder
 from automl.measures.backends.registry import backend_of
 from automl.measures.counts import COUNTED
 from automl.study.latency_cost import Predictor, latency_cost
 from automl.study.loading import load_early, load_problem
 from automl.study.shares import shares
+from automl.study.space_of_study import measured_training_time
 from automl.tasks.base import DIVERGENCE
 from automl.tasks.objectives import WEIGHED
 from automl.tasks.problem import Problem
 from automl.training.loss import SupervisedLoss
 from automl.util.extras import require
 from automl.util.fingerprint import fingerprint
-from search_spaces import NetworkSpace
+from search_spaces import NetworkSpace, Searched, pyramid
 
 SAME = 1e-3
 """How far outputs may differ, as a fraction of the largest, that are computed in another order."""
 
-Start = Callable[[Evaluator], nn.Module]
-"""An evaluator of the original network -> the network of the same shape and names that a search starts from."""
+Start = Callable[[Evaluator, NetworkSpace], nn.Module]
+"""An evaluator of the original network, and its space -> the network of the same shape and names that a search starts
+from."""
 
 
 class Setup:
@@ -66,27 +71,70 @@ class Setup:
         self._require_metrics()
         self._require_trainable()
         self.threads = _threads(config.runner)
-        self.space = NetworkSpace(self.problem.model, self.problem.example_inputs, config.space.operators)
+        self.network_space: NetworkSpace | None = None
+        """The space, if it is of a network that was given."""
+        self.space: Searched = self._made_space()
         self.latency_options = config.latency or LatencyOptions()
         self.latency_table: Predictor | None = None
         """What a budget on latency is kept by, if there is one."""
         costs = {metric: self.space.original_cost(metric) for metric in self.space.metrics}
-        if config.parsed_budget.latency is not None:
-            self.latency_table, cost = latency_cost(self.problem, self.space, config, recorded, say)
-            self.space.add_cost(PREDICTED, cost)
+        if config.parsed_budget.latency is not None and self.network_space is not None:
+            self.latency_table, cost = latency_cost(self.problem, self.network_space, config, recorded, say)
+            self.network_space.add_cost(PREDICTED, cost)
             costs[PREDICTED] = self.latency_table.original_ms  # in float32, whatever the backend
         self.limits = config.parsed_budget.limits(costs)
         self.space.require_feasible(self.limits)
+        self.reference = self.space.reference(self.limits)
+        """What others are compared with: the original network, or the one that stands for it."""
         self._require_stages()
         original = None
-        if start is not None:
-            network = start(Evaluator(self.problem, self.space, threads=self.threads))
-            original = self.space.original.state_dict()
-            self.space = self.space.with_weights(network)
-        self.start = fingerprint(self.space.original) if start is not None else None
-        self.evaluator = Evaluator(
-            self.problem, self.space, config.evaluation, self.limits, self.threads, config.goal, original
+        self.start: str | None = None
+        if start is not None and self.network_space is not None:
+            network = start(Evaluator(self.problem, self.space, threads=self.threads), self.network_space)
+            original = self.network_space.original.state_dict()
+            self.space = self.network_space = self.network_space.with_weights(network)
+            self.start = fingerprint(self.network_space.original)
+        self.evaluator = self._judging(original)
+        if config.timed is not None:
+            self._predict_time(config.timed, recorded, say)
+
+    def _made_space(self) -> Searched:
+        """The space that the study searches."""
+        made, operators = getattr(self.problem.model, "architecture", None), self.config.space.operators
+        if self.config.space.of_cells is not None:
+            assert made is not None  # the network was made by this space
+            frame = made.frame
+            return pyramid(self.config.space.of_cells, frame.channels, frame.size, frame.classes)
+        self.network_space = NetworkSpace(self.problem.model, self.problem.example_inputs, operators)
+        return self.network_space
+
+    def _judging(self, original: Mapping[str, Tensor] | None) -> Evaluator:
+        """What judges the study's networks; `original`: the state of the one given, if it has been trained since."""
+        config, builder = self.config, None
+        if self.network_space is None:
+            builder = CellBuilder(self.space, self.reference)
+        return Evaluator(
+            self.problem,
+            self.space,
+            config.evaluation,
+            self.limits,
+            self.threads,
+            config.goal,
+            original,
+            builder=builder,
         )
+
+    def _predict_time(
+        self, training: TrainingOptions, recorded: Mapping[str, Any] | None, say: Callable[[str], None]
+    ) -> None:
+        """Let trainings last for the seconds that they may, as was predicted when the study began."""
+        known = (recorded or {}).get("training_time")
+        if known is not None:
+            self.evaluator.training_time = TrainingTime.from_record(known)
+            return
+        say("measuring how long networks take to train")
+        predicted = self.evaluator.training_time = measured_training_time(self.evaluator, training)
+        say(f"it is predicted with an error of at most {predicted.error:.0%} on the networks that were timed")
 
     def _require_metrics(self) -> None:
         """Raise `ConfigError` unless the problem has what the objective and the guarantee speak of."""
@@ -131,8 +179,8 @@ class Setup:
     def _require_stages(self) -> None:
         """Raise `ConfigError` if the network is to be cut in stages and, cut once, cannot be cut again: one that
         normalises over channels does not compute the same with zeros for those that are gone."""
-        stages, space = self.config.finish.stages, self.space
-        if stages is None or stages.count == 1:
+        stages, space = self.config.finish.stages, self.network_space
+        if stages is None or stages.count == 1 or space is None:
             return
         plan = space.plan(space.point(space.lowest.tolist()))
         small = space.build(plan).eval()
@@ -143,6 +191,12 @@ class Setup:
                 "this network normalises over channels (LayerNorm, or GroupNorm with groups that are cut), and what is "
                 "left after a stage cannot be cut by a second: leave out finish.stages"
             )
+
+    @property
+    def given_space(self) -> NetworkSpace:
+        """The space of the network that was given, where there must be one."""
+        assert self.network_space is not None
+        return self.network_space
 
     @property
     def counted_limits(self) -> dict[str, float]:
@@ -158,7 +212,7 @@ class Setup:
 
     def to_record(self) -> dict[str, Any]:
         """The configuration with what it came to, as the database holds it."""
-        knobs = [knob.to_record() for knob in self.space.knobs]
+        knobs, predicted = [knob.to_record() for knob in self.space.knobs], self.evaluator.training_time
         return {
             **self.config.to_record(),
             "network": fingerprint(self.problem.model),
@@ -168,6 +222,7 @@ class Setup:
             "goal": asdict(self.config.goal),
             "limits": self.limits,
             "shares": shares(self.space),
+            **({"training_time": predicted.to_record()} if predicted is not None else {}),
             **({"latency_table": self.latency_table.to_record()} if self.latency_table else {}),
         }
 

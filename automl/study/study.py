@@ -43,7 +43,7 @@ from automl.tasks.problem import Problem
 from automl.types import BASE, Phase, Say, silent
 from automl.util.quantities import in_unit
 from automl.util.threads import pinned_threads
-from search_spaces import Knob, NetworkSpace, Point
+from search_spaces import Knob, Point, Searched
 
 LONG_QUEUE = 100
 """More trials than that take Optuna seconds to add."""
@@ -61,9 +61,11 @@ class Study:
         config: StudyConfig,
         problem: Problem | None = None,
         *,
+        known: Mapping[str, Any] | None = None,
         say: Say = silent,
     ) -> None:
-        """`say`: told of what takes long beside the trials."""
+        """`known`: what a new study need not measure, as a record would have it. `say`: told of what takes long beside
+        the trials."""
         self.store = store
         self.config = config
         self._say = say
@@ -72,10 +74,10 @@ class Study:
             wanted = config.to_record()
             self._require_same(found, {key: value for key, value in _completed(found).items() if key in wanted}, wanted)
         start = partial(starting_network, store, config, found, say=say) if config.sparsify is not None else None
-        self.setup = Setup(config, problem, recorded=found.config if found else None, start=start, say=say)
+        self.setup = Setup(config, problem, recorded=found.config if found else known, start=start, say=say)
         self.record = self._same_or_new(found)
         if config.sparsify is not None:
-            keep_start(store, config, self.record, self.setup.space)
+            keep_start(store, config, self.record, self.setup.given_space)
 
     @property
     def evaluator(self) -> Evaluator:
@@ -87,7 +89,7 @@ class Study:
         """Rebuilds the networks that are reported; what is trained after that is kept in files (`finishing.py`)."""
         return self._with_care(self.evaluator)
 
-    def finisher_of(self, space: NetworkSpace) -> Evaluator:
+    def finisher_of(self, space: Searched) -> Evaluator:
         """The same for the study's space as it is, or narrowed to a network that has been cut and trained."""
         if space is self.setup.space:
             return self.finisher
@@ -129,7 +131,7 @@ class Study:
         observers: list[Observer] = [projection.record, *([progress] if progress else [])]
         # Agents learn alike on any machine: on one thread. Evaluations use threads of their own.
         with self.drive(), closing(projection), pinned_threads(1):
-            base = self._session(BASE, 0, _Original(self.setup.space.original_point), observers)
+            base = self._session(BASE, 0, _Original(self.setup.reference), observers)
             lanes = [
                 self._session(agent.name, seed, self._agent(agent, seed), observers)
                 for agent, seed in self.config.lanes
@@ -159,6 +161,7 @@ class Study:
             seed,
             agent,
             self.config.trials,
+            seconds=self.config.seconds,
             goal=self.config.goal if self.config.evaluation.races else None,
             observers=observers,
             max_attempts=1 + self.config.runner.retries,
@@ -260,7 +263,7 @@ class Study:
         if guarantee is None or not done:
             return done
         metric, rate = guarantee.metric, self.setup.problem.unit(guarantee.metric) == "%"
-        base = self.base().values[metric]
+        base = self._worth_of_base(metric)
         return [record for record in done if guarantee.keeps(final(record, metric), base, rate)]
 
     def guaranteed_bound(self) -> float:
@@ -268,7 +271,12 @@ class Study:
         guarantee = self.config.parsed_guarantee
         assert guarantee is not None
         rate = self.setup.problem.unit(guarantee.metric) == "%"
-        return guarantee.bound(self.base().values[guarantee.metric], rate)
+        return guarantee.bound(self._worth_of_base(guarantee.metric), rate)
+
+    def _worth_of_base(self, metric: str) -> float:
+        """What guarantees speak of: the original as it is, or the reference as it was trained in the end."""
+        base = self.base()
+        return base.values[metric] if self.setup.network_space is not None else final(base, metric)
 
     def ranking(self) -> list[TrialRecord]:
         """The trials of all lanes that keep the guarantee, best first, of several as good that of the first lane.
@@ -292,7 +300,7 @@ class Study:
         done = [record for record in records if record.state is TrialState.DONE]
         if done and guarantee is not None:
             unit, values = self.setup.problem.unit(guarantee.metric), [final(r, guarantee.metric) for r in done]
-            best, base = (min if guarantee.upper else max)(values), self.base().values[guarantee.metric]
+            best, base = (min if guarantee.upper else max)(values), self._worth_of_base(guarantee.metric)
             return (
                 f"no trial of study {self.record.name!r} keeps {self.config.guarantee!r}: the best has "
                 f"{in_unit(best, unit)}, the original {in_unit(base, unit)}. Guarantee less, raise the budget, "

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from automl.config.training import DistillationOptions
 from automl.errors import ConfigError
@@ -92,7 +92,7 @@ def distillation(
     plan: Plan,
     options: DistillationOptions,
     *,
-    original: fx.GraphModule | None = None,
+    original: nn.Module | None = None,
     hard: Callable[[Any, Tensor], Tensor] | None = None,
     dtype: torch.dtype = torch.float32,
     teacher: CachedTeacher | None = None,

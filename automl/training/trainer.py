@@ -285,7 +285,7 @@ class _Training:
     def _restore(self, state: Mapping[str, Any], path: Path | None) -> None:
         """Go on from what `_state` gave."""
         try:
-            if state["options"] != asdict(self.asked):
+            if {"seconds": None, **state["options"]} != asdict(self.asked):  # an earlier version had no seconds
                 raise ValueError("its options are others")
             if state["start"] != self.start:
                 raise ValueError("it began with other weights")

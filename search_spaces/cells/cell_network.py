@@ -16,6 +16,7 @@ class CellNetwork(nn.Module):
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
+        self.architecture = architecture
         frame, read = architecture.frame, architecture.stem_width
         self.stem = Cell(frame.stem(read), frame.norm, frame.activation)
         stages = []

@@ -94,6 +94,8 @@ class CellSpace(ChoiceSpace):
 
     metrics = METRICS
     feature_names = ("index", "stage", "amount", "levels")
+    packed = False
+    any_batch = True
 
     def __init__(self, frame: Frame, stem_width: Sequence[int], stages: Sequence[StageOptions]) -> None:
         """`stem_width`: the channels to choose from. `SpaceError` where some architecture could not be built."""
@@ -208,6 +210,17 @@ class CellSpace(ChoiceSpace):
     def cost_of_levels(self, levels: np.ndarray, metric: str) -> float:
         """The cost of the architecture at `levels`: [n_knobs]."""
         return self.architecture(levels).price()[self.metrics.index(metric)]
+
+    def original_cost(self, metric: str) -> float:
+        """What the reference costs at its largest amounts."""
+        return self.cost(self.original_point, metric)
+
+    def reference(self, limits: Mapping[str, float]) -> Point:
+        """The hand-made network that is scaled to `limits`: every choice its first, all amounts the same part of their
+        largest; half of it without limits."""
+        part = 1.0 if limits else 0.5
+        wanted = [knob.keep(knob.original) if knob.kind == "choice" else part for knob in self.knobs]
+        return self.project(np.array(wanted), limits)
 
     def ways(self, part: int, state: State, levels: np.ndarray, settled: np.ndarray) -> Iterable[tuple[Costs, State]]:
         """What stem, a stage or the head can cost; a state is the channels and the size of the map."""

@@ -78,10 +78,9 @@ class NetworkSpace(ConditionalSpace):
         ends = np.cumsum([0, *(len(operator.knobs) for operator in operators)])
         self._places = [place[start:end] for start, end in pairwise(ends)]
         """For each operator the positions of its knobs among all: [n_knobs of it]."""
-        lowered = [operator.options_type.lowers for operator in operators]
-        lowers = frozenset[str]().union(*lowered)
+        lowers = frozenset[str]().union(*(operator.options_type.lowers for operator in operators))
         names = ("macs", "params", "size_bytes", *(["bops"] if self.basis.storage.coded else []))
-        self.metrics: tuple[str, ...] = tuple(name for name in names if name in lowers)
+        self.metrics = tuple(name for name in names if name in lowers)
         self._file = file_of(self.basis.terms, self.original, self.basis.storage)
         self._added: dict[str, Cost] = {}
         self._whole = self.basis.terms.sheet(self.basis.terms.whole)
@@ -192,6 +191,10 @@ class NetworkSpace(ConditionalSpace):
             if operator.name == "sparsity":
                 sheet = operator.price(sheet, self.original_levels[places])
         return file_of(self.basis.terms, self.original, storage).bytes(sheet)
+
+    def reference(self, limits: Mapping[str, float]) -> Point:
+        """What others are compared with: the original."""
+        return self.original_point
 
     @property
     def narrowest(self) -> np.ndarray:

@@ -23,7 +23,7 @@ def load(name, root, **changes):
 
 
 def test_names():
-    assert set(data.names()) == {*SIZES, "digits"}
+    assert set(data.names()) == {*SIZES, "digits", "folder", "arrays"}
 
 
 @pytest.mark.parametrize("name", SIZES)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 
 from automl.config.study import StudyConfig
 from tests.cli.conftest import DIGITS, ROOT, automl
@@ -95,6 +96,19 @@ def test_an_agent_of_ones_own_works(tmp_path, monkeypatch):
         Path("wrong.yaml").write_text(wrong if "stride" in told else wrong.replace(":Climbing", ":dataclass"))
         refused = automl("search", "wrong.yaml")
         assert refused.code and why in refused.err, refused.err
+
+
+def test_a_design_works(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, value in {"LEAST_S": 0.1, "FEWEST": 1, "MOST": 1}.items():
+        monkeypatch.setattr(f"automl.designs.time_plan.{name}", value)
+    monkeypatch.setattr("automl.study.space_of_study.PROBES", 1)
+    names: dict[str, object] = {}
+    for block in blocks(ROOT / "docs" / "guide" / "design.md"):
+        if block.language == "python":
+            exec(compile(block.text.replace('"3m"', "1.5"), "design.md", "exec"), names)
+    x, network, result = names["x"], names["network"], names["result"]
+    assert torch.equal(network(x[:8]), result.network(x[:8]))
 
 
 def test_commands_of_the_readme_exist():

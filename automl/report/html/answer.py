@@ -88,7 +88,7 @@ def _found(study: AsRecorded, winner: TrialRecord) -> str:
         return f"{text}."
     was = _value(study, study.base, Phase.FINAL) or _value(study, study.base, Phase.SEARCH)
     before = _value(study, study.base, Phase.TEST)
-    return f"{text}; the original has {was}{f' and {before}' if test and before else ''}."
+    return f"{text}; the {study.compared_with} has {was}{f' and {before}' if test and before else ''}."
 
 
 _WHERE = {

@@ -10,7 +10,7 @@ from typing import Any
 from agents import Goal, TrialState
 from automl.report.table import is_rate
 from automl.store import AttemptRecord, ConclusionRecord, Rule, Store, StudyRecord, TrialRecord, conclusion
-from automl.study.selection import allowed_by, best_first, configured, place_of
+from automl.study.selection import allowed_by, best_first, compared_with, configured, place_of
 from automl.types import BASE, Phase
 from search_spaces import Knob
 
@@ -69,6 +69,11 @@ class AsRecorded:
     def config(self) -> Mapping[str, Any]:
         """The recorded configuration."""
         return self.study.config
+
+    @property
+    def compared_with(self) -> str:
+        """What the first network is called."""
+        return compared_with(self.config)
 
     @property
     def agents(self) -> list[str]:

@@ -51,7 +51,7 @@ def front_chart(study: AsRecorded, front: Front, colours: Mapping[str, str]) -> 
     if front.original is not None:
         shown = words.quality(front.original[1], study.goal.metric in study.rates)
         cost = words.cost(front.cost, front.original[0])
-        layers += _rule("y", front.original[1], y, f"original {shown} at {cost}")
+        layers += _rule("y", front.original[1], y, f"{study.compared_with} {shown} at {cost}")
     return {"height": 300, "layer": layers}
 
 

@@ -72,7 +72,9 @@ def kept_rows(study: AsRecorded) -> KeptRows | None:
 
 
 def _choice(knob: Knob, level: int) -> Choice:
-    if knob.kind == "gate":
+    if knob.kind == "choice":
+        text = knob.shown(level)
+    elif knob.kind == "gate":
         text = "kept" if level else "removed"
     elif knob.kind == "free":
         text = "added" if level else "none"
@@ -85,8 +87,8 @@ def _caption(study: AsRecorded, costs: Sequence[str]) -> str:
     if costs:
         names = words.listed([words.cost_name(cost) for cost in costs])
         text = (
-            f"Share of {names}: what of the original's goes when this choice alone goes to its lowest. Layers that are "
-            f"coupled share costs, so that shares may add up to more than all."
+            f"Share of {names}: what of the {study.compared_with}'s goes when this choice alone goes to its lowest. "
+            f"Layers that are coupled share costs, so that shares may add up to more than all."
         )
     else:
         text = "The record was begun before each choice's share of the cost was written down, so it is left out."

@@ -35,7 +35,7 @@ class Latencies:
 def latencies(study: AsRecorded) -> Latencies | None:
     """The networks that were timed; None if none was."""
     trials = [*([study.base] if study.base is not None else []), *study.trials]
-    found = [_timed(trial) for trial in trials if trial.measured("latency_ms", Phase.LATENCY)]
+    found = [_timed(trial, study.compared_with) for trial in trials if trial.measured("latency_ms", Phase.LATENCY)]
     if not found:
         return None
     sample = next(m for t in trials if (m := t.measured("latency_ms", Phase.LATENCY)) is not None)
@@ -46,11 +46,11 @@ def latencies(study: AsRecorded) -> Latencies | None:
     return Latencies(found, caption)
 
 
-def _timed(trial: TrialRecord) -> Timed:
+def _timed(trial: TrialRecord, first: str) -> Timed:
     taken, ratio = trial.measured("latency_ms", Phase.LATENCY), trial.measured("latency_ratio", Phase.LATENCY)
     assert taken is not None
     half = (taken.spread or 0.0) / 2
-    name = "original" if trial.agent == BASE else f"{trial.agent}, seed {trial.seed}"
+    name = first if trial.agent == BASE else f"{trial.agent}, seed {trial.seed}"
     times = f"{ratio.value:.2f}\N{MULTIPLICATION SIGN}" if ratio is not None else ""
-    told = f"{name}: {taken.value:.3g} ms, interquartile range {taken.spread or 0:.2g} ms; {times} the original"
+    told = f"{name}: {taken.value:.3g} ms, interquartile range {taken.spread or 0:.2g} ms; {times} the {first}"
     return Timed(name, trial.agent, taken.value, max(0.0, taken.value - half), taken.value + half, times, told)

@@ -54,7 +54,8 @@ def standings(study: AsRecorded) -> Standings:
     bests = {agent: _bests(study, agent) for agent in study.agents}
     groups: list[tuple[str, str, list[TrialRecord], str]] = []
     if study.base is not None:
-        groups.append(("original", "as it was given", [study.base], "base"))
+        told = "as it was given" if study.compared_with == "original" else "made by hand"
+        groups.append((study.compared_with, told, [study.base], "base"))
     groups += [(agent, _about(found), found, "agent") for agent, found in bests.items() if found]
     if study.winner is not None:
         trial = study.winner
