@@ -17,6 +17,7 @@ from automl.fit.cell_builder import with_first_weights
 from automl.store import Store, StudyNotFoundError
 from automl.study.setup import Setup
 from automl.study.study import Study
+from automl.study.trust import trusted_config
 from automl.tasks.image_classes import ImageClasses
 from automl.tasks.problem import Problem
 from automl.types import Say, silent
@@ -38,7 +39,7 @@ def design_study(
     """
     began = time.perf_counter()
     try:
-        found = StudyConfig.from_record(store.study(asked.name).config)
+        found = trusted_config(store, asked.name)
     except StudyNotFoundError:
         found = None
     if found is not None:
