@@ -27,8 +27,9 @@ from automl.measures import state_tensors
 from automl.measures.alone import write_program
 from automl.measures.backends.registry import BACKENDS, backend_of
 from automl.util.names import nearest
-from search_spaces import Plan, SparsityStep, from_nothing, rebuild, trace
+from search_spaces import CodeStep, Plan, SparsityStep, from_nothing, rebuild, trace
 from search_spaces.codecs import reader
+from search_spaces.graph.inputs import quantized_inputs
 
 READER = "read_packed.py"
 """What a packed file is read with where only NumPy is: a copy of `search_spaces.codecs.reader`."""
@@ -39,6 +40,9 @@ ORIGINAL = "original"
 PROBE_VALUES = 32
 PROBE_TOLERANCE = 1e-3
 """Loose, because another machine may add in another order; another network differs by far more."""
+ROUNDED_TOLERANCE = 0.05
+"""The same of networks that round what layers read: of a number between two steps the last digit decides, which hangs
+on the order of additions, and what follows goes by the step."""
 
 
 @dataclass(frozen=True)
@@ -191,7 +195,7 @@ def load(out: str | Path, model: nn.Module | None = None) -> nn.Module:
     if nan:
         raise ExportError(f"the weights {nan[0]} in {told.weights} are NaN, so that they compute nothing: export again")
     difference = _unlike(_probe(network, inputs), [torch.tensor(values) for values in told.probe])
-    if not difference <= PROBE_TOLERANCE:
+    if not difference <= (ROUNDED_TOLERANCE if told.plan.get(CodeStep).inputs else PROBE_TOLERANCE):
         raise ExportError(
             f"the network rebuilt from {out} does not compute what was exported: the largest difference is "
             f"{difference:.3g} of the largest output. Pass the original network that the study started from"
@@ -256,7 +260,9 @@ def _refuse_leftovers(out: Path, files: Sequence[str]) -> None:
 
 
 def _format(name: str, plan: Plan) -> Format:
-    return PACKED if name == "safetensors" and plan.packed else FORMATS[name]
+    kind = PACKED if name == "safetensors" and plan.packed else FORMATS[name]
+    rounds = kind.tolerance > 0 and bool(plan.get(CodeStep).inputs)
+    return replace(kind, tolerance=max(kind.tolerance, ROUNDED_TOLERANCE)) if rounds else kind
 
 
 def _zeros(name: str) -> str:
@@ -291,6 +297,7 @@ def _write(name: str, kind: Format, subject: Subject, stage: Path) -> dict[str, 
         "largest_difference": difference,
         "tolerance": kind.tolerance,
         **({"probe_difference": on_probe} if math.isfinite(on_probe) else {}),
+        **({"rounding": ROUNDED_TOLERANCE} if any(quantized_inputs(subject.network)) else {}),
         **(more or {}),
     }
 

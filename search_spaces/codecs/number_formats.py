@@ -57,5 +57,9 @@ FORMATS = {
 """Name -> format, in the order of what they take. `binary` is that of Rastegari et al. 2016, "XNOR-Net", section 3.1
 (binary weights); `int2` has four levels and no zero, which at so few bits is worth more than a zero."""
 
+FLOAT_INPUTS = "float32"
+INPUT_BITS = {FLOAT_INPUTS: 32, "int8": 8}
+"""What layers read -> bits of that operand. 8-bit inputs have a scale and a zero point a layer."""
+
 BY_LEVEL = {form.level: form for form in FORMATS.values()}
 """Level of a knob -> format."""

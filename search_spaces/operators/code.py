@@ -1,8 +1,9 @@
-"""Code: the number format of the weights of each convolution and linear layer.
+"""Code: the number format of the weights of each convolution and linear layer, and of what they read.
 
 Integers of one to eight bits (`search_spaces.codecs.number_formats`) times a scale for each output channel, symmetric
 around 0. The network computes with the values that they stand for, in floating point, and carries each scale as a
-buffer `weight_scale` beside its weight; its packed file holds the integers.
+buffer `weight_scale` beside its weight; its packed file holds the integers. What these layers read may be rounded to 8
+bits too (`search_spaces.graph.inputs`).
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.conv import _ConvTransposeNd
 
 from search_spaces.codecs.bitmask import stored
-from search_spaces.codecs.number_formats import BY_LEVEL, FORMATS, NumberFormat
+from search_spaces.codecs.number_formats import BY_LEVEL, FLOAT_INPUTS, FORMATS, INPUT_BITS, NumberFormat
 from search_spaces.errors import SpaceError
+from search_spaces.graph.inputs import quantize_inputs
 from search_spaces.graph.tensors import Layer, WeightTensor
 from search_spaces.operators.base import Basis, Scores
 from search_spaces.operators.options import CodeOptions
@@ -41,7 +43,7 @@ _REACH = {"binary": 1.0, "ternary": 1.5, "int2": 1.9}
 
 @dataclass(frozen=True)
 class CodeStep(Step):
-    """Which layers have weights of which format."""
+    """Which layers have weights, and read inputs, of which format."""
 
     operator: ClassVar[str] = "code"
     packed: ClassVar[bool] = True
@@ -50,15 +52,18 @@ class CodeStep(Step):
     """Layer -> the name of a format, such as "int4". A layer not named keeps its numbers."""
     pruned: bool = False
     """Whether weights that are 0 stay 0 also where the format has no 0, as they do in all others."""
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    """Layer -> the format of what it reads, "int8". A layer not named reads floating point."""
 
     def to_record(self) -> dict[str, Any]:
         """The step as plain data."""
-        return {"formats": dict(self.formats), **({"pruned": True} if self.pruned else {})}
+        more: dict[str, Any] = {"pruned": True} if self.pruned else {}
+        return {"formats": dict(self.formats), **more, **({"inputs": dict(self.inputs)} if self.inputs else {})}
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Self:
         """The inverse of `to_record`."""
-        return cls(dict(record["formats"]), record.get("pruned", False) is True)
+        return cls(dict(record["formats"]), record.get("pruned", False) is True, dict(record.get("inputs", {})))
 
 
 Quantize = Callable[[str, Layer, NumberFormat, bool], tuple[Tensor, Tensor, Tensor | None]]
@@ -67,7 +72,7 @@ and the bias, if any."""
 
 
 class Code(SiteOperator):
-    """Offers for each layer the number format of its weights.
+    """Offers for each layer the number format of its weights, and with one of integers that of what it reads.
 
     Whole stay transposed convolutions, whose output channels lie in groups, tensors that several layers share, and
     those of fewer than `MIN_WEIGHTS` weights.
@@ -98,13 +103,26 @@ class Code(SiteOperator):
         self.pruned = basis.storage.masked or any(not stored(self.layer(t.name).weight).all() for t in self.tensors)
         """Whether any weight may have been pruned, by an operator before or by the user; where none was, a zero is a
         weight like any other, and a format without 0 needs no mask."""
-        self.basis = basis.changed(coded=tuple(int(site) for site in self.sites), formats=formats, pruned=self.pruned)
+        coded = tuple(int(site) for site in self.sites)
+        called = {str(node.target) for node in basis.recorded.network.graph.nodes if node.op == "call_module"}
+        names_of = basis.terms.tensors
+        reads = tuple(s for s in coded if options.inputs != FLOAT_INPUTS and names_of[s].layers[0] in called)
+        self.inputs = options.inputs
+        self.quantized_inputs = np.isin(self.sites, reads)
+        """Whether the layer of each knob reads numbers of 8 bits once its weights are integers: [n_knobs] bool. One
+        that is a part of a larger call does not."""
+        self.basis = basis.changed(coded=coded, formats=formats, pruned=self.pruned, quantized_inputs=reads)
 
     def price(self, sheet: Sheet, levels: np.ndarray) -> Sheet:
         """The sheet with the format of each weight. With zeros among them a weight needs an operand that has them."""
         formats = np.full(len(sheet.pieces.read), FLOAT_BITS)
         formats[self.sites] = levels
-        return sheet.changed(formats=formats, bits=self._bits[formats])
+        sheet = sheet.changed(formats=formats, bits=self._bits[formats])
+        if not self.quantized_inputs.any():
+            return sheet
+        input_bits = np.full(len(formats), float(FLOAT_BITS))
+        input_bits[self.sites[self.quantized_inputs & (levels < FLOAT_BITS)]] = INPUT_BITS[self.inputs]
+        return sheet.changed(input_bits=input_bits)
 
     @cached_property
     def _bits(self) -> np.ndarray:
@@ -118,15 +136,20 @@ class Code(SiteOperator):
         """Name the format of each layer that is left and does not keep its own; both factors of a layer have one."""
         active = self.active(sheet, levels)
         formats: dict[str, str] = {}
-        for t, site, level, there in zip(self.tensors, self.sites, levels.tolist(), active, strict=True):
+        inputs: dict[str, str] = {}
+        sites = zip(self.tensors, self.sites, levels.tolist(), active, self.quantized_inputs.tolist(), strict=True)
+        for t, site, level, there, reads in sites:
             if there and level != FLOAT_BITS:
-                names = piece_names(t, sheet.pieces, int(site))
-                formats |= {name.rpartition(".")[0]: BY_LEVEL[level].name for name in names}
-        return CodeStep(formats, self.pruned and any(not FORMATS[name].has_zero for name in formats.values()))
+                layers = [name.rpartition(".")[0] for name in piece_names(t, sheet.pieces, int(site))]
+                formats |= dict.fromkeys(layers, BY_LEVEL[level].name)
+                inputs |= dict.fromkeys(layers, self.inputs) if reads else {}
+        pruned = self.pruned and any(not FORMATS[name].has_zero for name in formats.values())
+        return CodeStep(formats, pruned, inputs)
 
     @staticmethod
     def rebuild(network: fx.GraphModule, step: CodeStep, quantize: Quantize | None = None) -> fx.GraphModule:
-        """Round the weights. `quantize`: how, by default to the nearest of a scale that reaches the largest weight."""
+        """Round the weights, and what layers read. `quantize`: how weights are rounded, by default to the nearest of a
+        scale that reaches the largest."""
         quantize = quantize or plain_quantize
         modules = dict(network.named_modules())
         for name, form in step.formats.items():
@@ -143,6 +166,11 @@ class Code(SiteOperator):
                 if bias is not None and layer.bias is not None:
                     layer.bias.copy_(bias)
             layer.register_buffer(SCALE, scale.clone())  # its own, whoever keeps the other
+        unknown = [form for form in step.inputs.values() if form not in INPUT_BITS or form == FLOAT_INPUTS]
+        if unknown:
+            raise SpaceError(f"the plan has inputs of the format {unknown[0]!r}, expected int8")
+        if step.inputs:
+            quantize_inputs(network, step.inputs)
         return network
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from search_spaces.codecs.number_formats import FORMATS, NumberFormat
+from search_spaces.codecs.number_formats import FORMATS, INPUT_BITS, NumberFormat
 from search_spaces.errors import SpaceError
 from search_spaces.operators.patterns import pattern_of
 
@@ -117,7 +117,7 @@ class SparsityOptions(Options):
 
 @dataclass(frozen=True)
 class CodeOptions(Options):
-    """Which number format the weights of each layer have."""
+    """Which number format the weights of each layer have, and its inputs."""
 
     lowers: ClassVar[frozenset[str]] = frozenset({"size_bytes", "bops"})
     excludes: ClassVar[Mapping[str, str]] = {
@@ -128,6 +128,9 @@ class CodeOptions(Options):
     """The formats of weights, beside the floating point that they have: some of binary, ternary, int2 to int8."""
     bits: tuple[int, ...] = (4, 8)
     """Where no formats are named: [4, 8] is int4 and int8."""
+    inputs: str = "float32"
+    """What layers whose weights have one of these formats read: "float32", or "int8", 8 bits with a scale and a zero
+    point a layer, found on the calibration data, so that bit operations are those of weight times input."""
     exclude: tuple[str, ...] = ()
     """Layers that keep their format; `*` and `?` match as in file names."""
 
@@ -138,6 +141,8 @@ class CodeOptions(Options):
             raise SpaceError(f"expected formats or bits, got formats {list(self.formats)} too: leave bits out")
         if not set(self.formats) <= set(FORMATS):
             raise SpaceError(f"formats are some of {', '.join(FORMATS)}, got {list(self.formats)}")
+        if self.inputs not in INPUT_BITS:
+            raise SpaceError(f"inputs are one of {', '.join(INPUT_BITS)}, got {self.inputs!r}")
 
     @property
     def chosen(self) -> tuple[NumberFormat, ...]:

@@ -17,8 +17,9 @@ from torch import Tensor, fx
 
 from search_spaces.codecs import integers
 from search_spaces.codecs.bitmask import PackedSize, packed_sizes, stored
-from search_spaces.codecs.header import Packed, frame_bytes
+from search_spaces.codecs.header import Packed, frame_bytes, line_bytes
 from search_spaces.codecs.number_formats import BY_LEVEL, NumberFormat
+from search_spaces.graph.inputs import RANGE_BYTES, range_name
 from search_spaces.graph.tensors import state_of
 from search_spaces.pricing.halves import Halves, break_even, cost_between
 from search_spaces.pricing.metrics import FLOAT_BITS
@@ -39,6 +40,8 @@ class Storage:
     """The formats that these may have."""
     pruned: bool = False
     """Whether weights of such formats may be 0 that has no place among their integers."""
+    quantized_inputs: tuple[int, ...] = ()
+    """The sites that may read numbers of 8 bits, and have a range of them."""
     factored: Mapping[int, Halves] = field(default_factory=dict)
     """The sites that may be factorised."""
     untouched: bool = True
@@ -108,7 +111,7 @@ class PackedFile:
             self._factored[site], self._top[site], self._spread[site] = 1.0, halves.top, halves.spread
             self._halves[site] = halves.first, halves.second
         whole, both = np.full((n, 1), np.inf), np.full((n, 1), np.inf)
-        end += 8 * sum(tensor.shape[0] for tensor in terms.tensors)  # scales
+        end += 8 * sum(tensor.shape[0] + RANGE_BYTES for tensor in terms.tensors)  # scales and ranges
         for site in storage.coded:
             factor = "0." if site in storage.factored else ""
             name = f"{terms.names[site].removesuffix('weight')}{factor}weight"
@@ -117,6 +120,9 @@ class PackedFile:
             self._four[site] = 4.0
             whole[site], both[site] = size.lines - dense[site], size.masked_lines - dense[site]
             self._line[site] += size.scale_line * (2 if factor else 1)
+            if site in storage.quantized_inputs:
+                ranges = range_name(name.removesuffix(".weight"))
+                self._line[site] += (line_bytes(ranges, "F32", [2], end) + RANGE_BYTES) * (2 if factor else 1)
         self._int_more, self._both_more = _Overhead(whole), _Overhead(both)
 
     def bytes(self, sheet: Sheet) -> float:

@@ -8,6 +8,7 @@ from search_spaces import CodeStep, NetworkSpace, Plan, SpaceError, rebuild, tra
 from search_spaces.codecs.integers import holds
 from search_spaces.codecs.number_formats import FORMATS
 from search_spaces.codecs.packing import pack
+from search_spaces.graph.inputs import quantized_inputs
 from search_spaces.operators.code import plain_quantize
 from search_spaces.operators.options import CodeOptions
 
@@ -69,6 +70,30 @@ def test_each_format_costs_what_it_says():
         assert cost - costs[0] == pytest.approx(weights * (form.stored_bits - 1) / 8, abs=4)
     bops = [made.cost(at(made, level), "bops") for level in (0, 1, 2, 4)]
     assert bops[1] == bops[2] == 2 * bops[0] and bops[3] == 2 * bops[2]
+
+
+def test_inputs_of_8_bits_are_named_in_the_plan_and_a_quarter_of_the_operand():
+    made, plain = space({"inputs": "int8"}), space({})
+    assert made.metrics == plain.metrics and [knob.name for knob in made.knobs] == [k.name for k in plain.knobs]
+    for level in (4, 8):
+        plan = made.plan(at(made, level))
+        assert plan.get(CodeStep).inputs == dict.fromkeys(plan.get(CodeStep).formats, "int8")
+        assert Plan.from_json(plan.to_json()).steps == plan.steps
+        # Each layer but none else has weights of so many bits.
+        assert 4 * made.cost(at(made, level), "bops") == plain.cost(at(plain, level), "bops")
+        built = made.build(plan)
+        assert [name for name, _ in quantized_inputs(built)] == ["0", "2", "4"]
+        assert len(pack(dict(built.state_dict()))) <= made.cost(at(made, level), "size_bytes")
+    assert made.cost(made.original_point, "bops") == plain.cost(plain.original_point, "bops")
+    assert made.plan(made.original_point) == Plan(())
+    with pytest.raises(SpaceError, match="inputs are one of float32, int8"):
+        CodeOptions(inputs="int4")
+    for step, message in (
+        ({"formats": {}, "inputs": {"2": "int3"}}, "inputs of the format 'int3', expected int8"),
+        ({"formats": {}, "inputs": {"9": "int8"}}, "layer '9' reads, which this network does not call"),
+    ):
+        with pytest.raises(SpaceError, match=message):
+            rebuild(trace(network(), (X,)), Plan.from_record([{"operator": "code", **step}]))
 
 
 @pytest.mark.parametrize("name", ALL)
