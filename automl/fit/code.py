@@ -18,13 +18,14 @@ from automl.fit.base import Fitter
 from automl.fit.held import on_grid
 from automl.fit.moments import moments_of, same
 from automl.fit.ranges import set_ranges
-from automl.fit.rounding import Rounded, error, round_layer
+from automl.fit.round_layer import Rounded, round_layer
+from automl.fit.rounding import error
 from automl.fit.shift import add_shift, takes_up_shift
 from automl.fit.statistics import Moments, Statistics
 from automl.tasks.batches import Batch
 from automl.tasks.problem import Problem
 from search_spaces import Code, CodeStep
-from search_spaces.codecs.number_formats import BY_LEVEL, FORMATS, NumberFormat
+from search_spaces.codecs.number_formats import ALL_FORMATS, BY_LEVEL, NumberFormat
 from search_spaces.graph.tensors import Layer
 from search_spaces.pricing.metrics import FLOAT_BITS
 
@@ -70,7 +71,7 @@ class CodeFitter(Fitter[Code]):
         """Round the weights, and let biases and norms take up what that does to mean outputs."""
         norms = lone_norms(network)
         found = {
-            name: self._rounded(network, name, FORMATS[form], moments, norms) for name, form in step.formats.items()
+            name: self._rounded(network, name, ALL_FORMATS[form], moments, norms) for name, form in step.formats.items()
         }
         for name, rounded in found.items():
             add_shift(network, name, rounded.shift, norms)
@@ -90,7 +91,7 @@ class CodeFitter(Fitter[Code]):
 
     def holding(self, network: nn.Module, step: CodeStep) -> AbstractContextManager[None]:
         """Weights stay integers of the same format times a scale of each output channel."""
-        formats = {name: FORMATS[form] for name, form in step.formats.items()}
+        formats = {name: ALL_FORMATS[form] for name, form in step.formats.items()}
         return on_grid(network, formats, pruned=self.operator.pruned)
 
     def _rounded(

@@ -19,7 +19,8 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.conv import _ConvTransposeNd
 
 from search_spaces.codecs.bitmask import stored
-from search_spaces.codecs.number_formats import BY_LEVEL, FLOAT_INPUTS, FORMATS, INPUT_BITS, NumberFormat
+from search_spaces.codecs.entropy import fits
+from search_spaces.codecs.number_formats import ALL_FORMATS, BY_LEVEL, FLOAT_INPUTS, INPUT_BITS, NumberFormat
 from search_spaces.errors import SpaceError
 from search_spaces.graph.inputs import quantize_inputs
 from search_spaces.graph.tensors import Layer, WeightTensor
@@ -39,6 +40,10 @@ SCALE = "weight_scale"
 
 _REACH = {"binary": 1.0, "ternary": 1.5, "int2": 1.9}
 """What the highest integer stands for in mean magnitudes, near the least squared error of normal weights."""
+
+
+_TAIL = 4.0
+"""Few weights of a channel are larger than so many times their root mean square."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +148,7 @@ class Code(SiteOperator):
                 layers = [name.rpartition(".")[0] for name in piece_names(t, sheet.pieces, int(site))]
                 formats |= dict.fromkeys(layers, BY_LEVEL[level].name)
                 inputs |= dict.fromkeys(layers, self.inputs) if reads else {}
-        pruned = self.pruned and any(not FORMATS[name].has_zero for name in formats.values())
+        pruned = self.pruned and any(not ALL_FORMATS[name].has_zero for name in formats.values())
         return CodeStep(formats, pruned, inputs)
 
     @staticmethod
@@ -155,12 +160,12 @@ class Code(SiteOperator):
         for name, form in step.formats.items():
             if name not in modules:
                 raise SpaceError(f"the plan names layer {name!r}, which this network does not have")
-            if form not in FORMATS:
+            if form not in ALL_FORMATS:
                 raise SpaceError(
-                    f"the plan gives layer {name!r} the format {form!r}, expected one of {', '.join(FORMATS)}"
+                    f"the plan gives layer {name!r} the format {form!r}, expected one of {', '.join(ALL_FORMATS)}"
                 )
             layer = layer_of(network, name)
-            weight, scale, bias = quantize(name, layer, FORMATS[form], step.pruned)
+            weight, scale, bias = quantize(name, layer, ALL_FORMATS[form], step.pruned)
             with torch.no_grad():
                 layer.weight.copy_(weight)
                 if bias is not None and layer.bias is not None:
@@ -177,9 +182,13 @@ class Code(SiteOperator):
 def plain_quantize(name: str, layer: Layer, form: NumberFormat, pruned: bool) -> tuple[Tensor, Tensor, Tensor | None]:
     """Round each weight to the nearest integer times the scale that lets its channel's largest be the highest.
 
-    In a format of few levels most weights would be lost so; there the highest is `_REACH` times the mean magnitude.
+    In a format of few levels most weights would be lost so; there the highest is `_REACH` times the mean magnitude. In
+    one for an entropy code the scale is the least that keeps to its bits.
     """
     weight = layer.weight.detach()
+    if form.coded:
+        integers, scale = within_bits(weight.flatten(1), form)
+        return integers.view_as(weight) * scale.view(-1, *[1] * (weight.ndim - 1)), scale, layer.bias
     magnitude = weight.flatten(1).abs()
     reach = magnitude.mean(1) * _REACH[form.name] if form.name in _REACH else magnitude.amax(1)
     scale = (reach / form.highest).clamp_min(torch.finfo(torch.float32).tiny).float()
@@ -188,6 +197,32 @@ def plain_quantize(name: str, layer: Layer, form: NumberFormat, pruned: bool) ->
     if pruned:
         integers = integers.masked_fill(weight == 0, 0)
     return integers * along, scale, layer.bias
+
+
+def within_bits(weight: Tensor, form: NumberFormat) -> tuple[Tensor, Tensor]:
+    """The nearest integers, [out, features] as floats, and a scale, [out], in proportion to each channel's magnitude:
+    the least, to a hundredth, at which they are coded in the bits of `form`; so large that the highest integer is at
+    least `_TAIL` root mean squares. Zeros stay zeros."""
+    spread, there = channel_spread(weight), weight != 0
+
+    def enough(step: float) -> bool:
+        return fits(nearest_integer(weight / (step * spread)[:, None], form), form, there)
+
+    low = high = _TAIL / form.highest
+    while not enough(high):
+        low, high = high, 1.5 * high
+    while high - low > 0.01 * high:
+        middle = (low + high) / 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    scale = high * spread
+    return nearest_integer(weight / scale[:, None], form), scale
+
+
+def channel_spread(weight: Tensor) -> Tensor:
+    """The root mean square of the weights of each output channel, [out, features], that are not 0: [out], above 0."""
+    numbers = (weight != 0).sum(1).clamp_min(1)
+    spread: Tensor = (weight.double().square().sum(1) / numbers).sqrt().float()
+    return spread.clamp_min(torch.finfo(torch.float32).tiny)
 
 
 def nearest_integer(ratio: Tensor, form: NumberFormat) -> Tensor:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from search_spaces.codecs.number_formats import FORMATS, INPUT_BITS, NumberFormat
+from search_spaces.codecs.number_formats import ALL_FORMATS, CODED, FORMATS, INPUT_BITS, NumberFormat
 from search_spaces.errors import SpaceError
 from search_spaces.operators.patterns import pattern_of
 
@@ -125,7 +125,9 @@ class CodeOptions(Options):
     }
 
     formats: tuple[str, ...] = ()
-    """The formats of weights, beside the floating point that they have: some of binary, ternary, int2 to int8."""
+    """The formats of weights, beside the floating point that they have: some of binary, ternary, int2 to int8; or of
+    coded1, coded1.25, coded1.5, coded1.75, coded2, coded2.5, coded3, coded4 and coded5, which take so many bits a
+    weight in the file, where they are entropy coded, and lose less for it."""
     bits: tuple[int, ...] = (4, 8)
     """Where no formats are named: [4, 8] is int4 and int8."""
     inputs: str = "float32"
@@ -139,8 +141,9 @@ class CodeOptions(Options):
             raise SpaceError(f"bits are some of 4 and 8, got {list(self.bits)}. Name others in formats, such as int3")
         if self.formats and self.bits != CodeOptions.bits:
             raise SpaceError(f"expected formats or bits, got formats {list(self.formats)} too: leave bits out")
-        if not set(self.formats) <= set(FORMATS):
-            raise SpaceError(f"formats are some of {', '.join(FORMATS)}, got {list(self.formats)}")
+        if not set(self.formats) <= set(FORMATS) and not set(self.formats) <= set(CODED):
+            families = (", ".join(family) for family in (FORMATS, CODED))
+            raise SpaceError(f"formats are some of {' or of '.join(families)}, got {list(self.formats)}")
         if self.inputs not in INPUT_BITS:
             raise SpaceError(f"inputs are one of {', '.join(INPUT_BITS)}, got {self.inputs!r}")
 
@@ -148,7 +151,7 @@ class CodeOptions(Options):
     def chosen(self) -> tuple[NumberFormat, ...]:
         """The formats, whichever way they were asked for, in the order of what they take."""
         names = set(self.formats) or {f"int{bits}" for bits in self.bits}
-        return tuple(form for name, form in FORMATS.items() if name in names)
+        return tuple(form for name, form in ALL_FORMATS.items() if name in names)
 
 
 OPTIONS: dict[str, type[Options]] = {

@@ -17,6 +17,7 @@ from torch import Tensor, fx
 
 from search_spaces.codecs import integers
 from search_spaces.codecs.bitmask import PackedSize, packed_sizes, stored
+from search_spaces.codecs.entropy import MASK_BYTES
 from search_spaces.codecs.header import Packed, frame_bytes, line_bytes
 from search_spaces.codecs.number_formats import BY_LEVEL, NumberFormat
 from search_spaces.graph.inputs import RANGE_BYTES, range_name
@@ -56,6 +57,10 @@ class Storage:
 AS_IT_IS = Storage()
 
 
+FAR_TOO_MANY = 1e6
+"""Bits of a weight in a form that is not counted with."""
+
+
 class File(Protocol):
     """What a network's file takes."""
 
@@ -83,9 +88,11 @@ class PackedFile:
         sizes = packed_sizes(state)
         numbers = {name: int(stored(tensor).sum()) for name, tensor in state.items()}
         self._storage = storage
-        grids = any(Packed((), form.grid).bits is None for form in storage.formats)
-        self._frame = frame_bytes(integers=bool(storage.coded), grids=grids)
-        self._whole_bits, self._masked_bits = _stored_bits(pruned=storage.pruned)
+        coded = any(form.coded for form in storage.formats)
+        grids = coded or any(Packed((), form.grid).bits is None for form in storage.formats)
+        self._frame = frame_bytes(integers=bool(storage.coded), grids=grids, coded=coded)
+        self._frame += MASK_BYTES * len(terms.rest_names) if coded else 0
+        self._whole_bits, self._masked_bits = _stored_bits(pruned=storage.pruned, prunes=storage.masked)
         self._itemsize = terms.itemsize[:, None]
         self._most = np.array([numbers[name] for name in terms.names], dtype=float)[:, None]
         """How many numbers of each whole site are not zero: [n_sites, 1]."""
@@ -94,7 +101,7 @@ class PackedFile:
         masked = np.array([sizes[name].packed_empty for name in terms.names]) - np.ceil(whole / 8)
         self._line = dense + _factor_lines(terms, storage)
         """Of each site in the header, whatever its form: [n_sites]."""
-        self._mask_more = _Overhead((masked - dense)[:, None])
+        self._mask_more = _Overhead((masked - dense + (MASK_BYTES if coded else 0))[:, None])
         """What values and mask take beside that."""
         self._find_integers(terms, storage, dense, sum(tensor.nbytes for tensor in state.values()))
         self._more = np.array(_rest_lines(terms, sizes, numbers, state))
@@ -205,14 +212,18 @@ class _Forms:
     """Of each site in the header, and its scales, whatever its form: [n_sites]."""
 
 
-def _stored_bits(*, pruned: bool) -> tuple[np.ndarray, np.ndarray]:
+def _stored_bits(*, pruned: bool, prunes: bool) -> tuple[np.ndarray, np.ndarray]:
     """Level -> the bits of each weight where all are stored, and where a mask tells which are: [FLOAT_BITS + 1] each.
 
-    Where weights may have been pruned, all are stored in a format that has 0.
+    Where weights may have been pruned, all are stored in a format that has 0. In an entropy code only those that were
+    not pruned keep to the bits of the format; so where an operator `prunes`, too, a mask is counted with them, though a
+    file without one may come out shorter.
     """
     whole, masked = (np.full(FLOAT_BITS + 1, float(FLOAT_BITS)) for _ in range(2))
     for level, form in BY_LEVEL.items():
         whole[level] = (form.with_zero if pruned else form).stored_bits
+        if form.coded and (pruned or prunes):
+            whole[level] = FAR_TOO_MANY
         masked[level] = form.stored_bits
     return whole, masked
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from search_spaces import CodeStep, NetworkSpace, Plan, SpaceError, rebuild, trace
 from search_spaces.codecs.integers import holds
-from search_spaces.codecs.number_formats import FORMATS
+from search_spaces.codecs.number_formats import CODED, FORMATS
 from search_spaces.codecs.packing import pack
 from search_spaces.graph.inputs import quantized_inputs
 from search_spaces.operators.code import plain_quantize
@@ -44,6 +44,7 @@ def test_bits_are_read_as_ever_and_formats_have_names():
         ({"formats": ("int9",)}, "formats are some of binary, ternary"),
         ({"bits": ()}, "bits are some of"),
         ({"bits": (4,), "formats": ("int3",)}, "leave bits out"),
+        ({"formats": ("int4", "coded2")}, "or of coded1, coded1.25"),
     ):
         with pytest.raises(SpaceError, match=message):
             CodeOptions(**options)
@@ -70,6 +71,18 @@ def test_each_format_costs_what_it_says():
         assert cost - costs[0] == pytest.approx(weights * (form.stored_bits - 1) / 8, abs=4)
     bops = [made.cost(at(made, level), "bops") for level in (0, 1, 2, 4)]
     assert bops[1] == bops[2] == 2 * bops[0] and bops[3] == 2 * bops[2]
+
+
+def test_entropy_coded_formats_keep_to_their_bits_in_the_file():
+    made = space({"formats": tuple(CODED)})
+    (knob, *_) = made.knobs
+    assert knob.labels == (*CODED, "float32") and list(knob.levels) == sorted(knob.levels)
+    weights = sum(tensor.size for tensor in made.operators[0].tensors)
+    costs = [made.cost(at(made, form.level), "size_bytes") for form in CODED.values()]
+    for form, cost in zip(CODED.values(), costs, strict=True):
+        built = made.build(made.plan(at(made, form.level)))
+        assert cost - 2500 < len(pack(dict(built.state_dict()))) <= cost  # what the header and tables might take
+        assert cost - costs[0] == pytest.approx(weights * (form.stored_bits - 1) / 8, abs=4)
 
 
 def test_inputs_of_8_bits_are_named_in_the_plan_and_a_quarter_of_the_operand():

@@ -7,10 +7,10 @@ from safetensors.torch import save
 from torch.utils.flop_counter import FlopCounterMode
 
 from search_spaces import CodeStep, Plan, rebuild, trace
-from search_spaces.codecs.number_formats import FORMATS
+from search_spaces.codecs.number_formats import ALL_FORMATS
 from search_spaces.codecs.packing import pack
 from tests.kits import amount
-from tests.kits.joint_spaces import PATTERNS, SETS, make_space, random_levels
+from tests.kits.joint_spaces import CODED, PATTERNS, SETS, make_space, random_levels
 
 NETWORKS = amount.of(60, 20)
 """Of each set of operators: 1,020 in all, or 340."""
@@ -41,15 +41,16 @@ def test_so_are_those_of_every_pattern(names, pattern):
     assert built > NETWORKS // 20
 
 
+@pytest.mark.parametrize("code", [{"inputs": "int8"}, {"formats": CODED}], ids=["inputs", "coded"])
 @pytest.mark.parametrize("names", [names for names in SETS if "code" in names], ids="+".join)
-def test_so_are_those_of_quantized_inputs(names):
+def test_so_are_those_of_quantized_inputs_and_of_entropy_coded_weights(names, code):
     torch.set_num_threads(1)
     built = 0
     for seed in range(NETWORKS):
-        space, x = make_space(names, seed, code={"inputs": "int8"})
+        space, x = make_space(names, seed, code=code)
         if space is not None and built < NETWORKS // 4:
             built += 1
-            check(space, x, np.random.default_rng(seed), f"{names}, inputs of 8 bits, seed {seed}")
+            check(space, x, np.random.default_rng(seed), f"{names}, {code}, seed {seed}")
     assert built > NETWORKS // 20
 
 
@@ -108,7 +109,7 @@ def coded(network, y, plan):
     hooks = []
     step = plan.get(CodeStep)
     for name, form in step.formats.items():
-        form = FORMATS[form].with_zero if step.pruned else FORMATS[form]
+        form = ALL_FORMATS[form].with_zero if step.pruned else ALL_FORMATS[form]
         bits = form.bits * (8 if name in step.inputs else 32)
 
         def see(layer, args, out, bits=bits, rounded=name in step.inputs):
