@@ -26,7 +26,7 @@ def with_quantized_inputs(model: Any) -> None:
 
     constants = {one.name: onnx.numpy_helper.to_array(one) for one in model.graph.initializer}
     made = {node.output[0]: node for node in model.graph.node}
-    nodes, gone = [], set()
+    nodes = []
     for node in model.graph.node:
         chain = _chain(node, made)
         if chain is None or not _is_8_bit(chain, constants):
@@ -39,11 +39,8 @@ def with_quantized_inputs(model: Any) -> None:
         scale = divide.input[1]
         nodes.append(onnx.helper.make_node("QuantizeLinear", [divide.input[0], scale, zero_name], [quantized]))
         nodes.append(onnx.helper.make_node("DequantizeLinear", [quantized, scale, zero_name], node.output))
-        gone |= {part.output[0] for part in chain[:3]}
-    _set_nodes(model, [node for node in nodes if node.output[0] not in gone])
-    used = {name for node in model.graph.node for name in node.input}
-    for initializer in [one for one in model.graph.initializer if one.name not in used]:
-        model.graph.initializer.remove(initializer)
+    _set_nodes(model, nodes)
+    _remove_unused(model)
 
 
 def with_integers(model: Any, kept: Kept) -> Any:
@@ -117,6 +114,19 @@ def _is_8_bit(chain: tuple[Any, Any, Any, Any], constants: Mapping[str, np.ndarr
         return False
     scale, other, low, high = (float(value) for value in known if value is not None)
     return scale == other and high - low == HIGHEST and low == round(low) and low <= 0 <= high
+
+
+def _remove_unused(model: Any) -> None:
+    """Remove the nodes and the constants that nothing reads any more."""
+    used = {one.name for one in model.graph.output}
+    nodes: list[Any] = []
+    for node in reversed(model.graph.node):
+        if used & {*node.output}:
+            nodes.insert(0, node)
+            used |= {*node.input}
+    _set_nodes(model, nodes)
+    for initializer in [one for one in model.graph.initializer if one.name not in used]:
+        model.graph.initializer.remove(initializer)
 
 
 def _set_nodes(model: Any, nodes: list[Any]) -> None:

@@ -41,7 +41,7 @@ def round_layer(
     """
     flat = weight.detach().flatten(1)  # [out, features]
     if form.coded:
-        return _round_coded(weight, form, grams, intercept=intercept)
+        return _round_coded(weight, form, grams, intercept=intercept, pruned=pruned)
     if grams is None:
         scale = scales(flat, form)
         integers = nearest(flat, scale, form, pruned=pruned)
@@ -57,12 +57,12 @@ def round_layer(
     return Rounded(integers.view(weight.shape), scale, shift)
 
 
-def _round_coded(weight: Tensor, form: NumberFormat, grams: Tensor | None, *, intercept: bool) -> Rounded:
+def _round_coded(weight: Tensor, form: NumberFormat, grams: Tensor | None, *, intercept: bool, pruned: bool) -> Rounded:
     """The same in a format for an entropy code, which is one of the whole tensor: layers of several groups are rounded
     to nearest."""
     flat = weight.detach().flatten(1)
     moments = None if grams is None or len(grams) > 1 else moments_of(grams[0], intercept=intercept)[0]
-    integers, scale = round_within_bits(flat, moments, form)
+    integers, scale = round_within_bits(flat, moments, form, pruned=pruned)
     shift = torch.zeros(len(flat), dtype=torch.float64)
     if grams is not None:
         change = dequantized(integers, scale) - flat.double()

@@ -56,7 +56,8 @@ class CodeStep(Step):
     formats: Mapping[str, str] = field(default_factory=dict)
     """Layer -> the name of a format, such as "int4". A layer not named keeps its numbers."""
     pruned: bool = False
-    """Whether weights that are 0 stay 0 also where the format has no 0, as they do in all others."""
+    """Whether weights that are 0 stay 0 also where the format has no 0, as they do in all others; and are not counted
+    among those that an entropy code has so many bits for."""
     inputs: Mapping[str, str] = field(default_factory=dict)
     """Layer -> the format of what it reads, "int8". A layer not named reads floating point."""
 
@@ -110,8 +111,8 @@ class Code(SiteOperator):
         weight like any other, and a format without 0 needs no mask."""
         coded = tuple(int(site) for site in self.sites)
         called = {str(node.target) for node in basis.recorded.network.graph.nodes if node.op == "call_module"}
-        names_of = basis.terms.tensors
-        reads = tuple(s for s in coded if options.inputs != FLOAT_INPUTS and names_of[s].layers[0] in called)
+        wanted = coded if options.inputs != FLOAT_INPUTS else ()
+        reads = tuple(site for site in wanted if basis.terms.tensors[site].layers[0] in called)
         self.inputs = options.inputs
         self.quantized_inputs = np.isin(self.sites, reads)
         """Whether the layer of each knob reads numbers of 8 bits once its weights are integers: [n_knobs] bool. One
@@ -148,7 +149,8 @@ class Code(SiteOperator):
                 layers = [name.rpartition(".")[0] for name in piece_names(t, sheet.pieces, int(site))]
                 formats |= dict.fromkeys(layers, BY_LEVEL[level].name)
                 inputs |= dict.fromkeys(layers, self.inputs) if reads else {}
-        pruned = self.pruned and any(not ALL_FORMATS[name].has_zero for name in formats.values())
+        chosen = [ALL_FORMATS[name] for name in formats.values()]
+        pruned = self.pruned and any(form.coded or not form.has_zero for form in chosen)
         return CodeStep(formats, pruned, inputs)
 
     @staticmethod
@@ -187,7 +189,7 @@ def plain_quantize(name: str, layer: Layer, form: NumberFormat, pruned: bool) ->
     """
     weight = layer.weight.detach()
     if form.coded:
-        integers, scale = within_bits(weight.flatten(1), form)
+        integers, scale = within_bits(weight.flatten(1), form, pruned=pruned)
         return integers.view_as(weight) * scale.view(-1, *[1] * (weight.ndim - 1)), scale, layer.bias
     magnitude = weight.flatten(1).abs()
     reach = magnitude.mean(1) * _REACH[form.name] if form.name in _REACH else magnitude.amax(1)
@@ -199,11 +201,11 @@ def plain_quantize(name: str, layer: Layer, form: NumberFormat, pruned: bool) ->
     return integers * along, scale, layer.bias
 
 
-def within_bits(weight: Tensor, form: NumberFormat) -> tuple[Tensor, Tensor]:
+def within_bits(weight: Tensor, form: NumberFormat, *, pruned: bool) -> tuple[Tensor, Tensor]:
     """The nearest integers, [out, features] as floats, and a scale, [out], in proportion to each channel's magnitude:
     the least, to a hundredth, at which they are coded in the bits of `form`; so large that the highest integer is at
-    least `_TAIL` root mean squares. Zeros stay zeros."""
-    spread, there = channel_spread(weight), weight != 0
+    least `_TAIL` root mean squares. Zeros stay zeros, and do not count if weights were `pruned`."""
+    spread, there = channel_spread(weight), counted(weight, pruned=pruned)
 
     def enough(step: float) -> bool:
         return fits(nearest_integer(weight / (step * spread)[:, None], form), form, there)
@@ -216,6 +218,11 @@ def within_bits(weight: Tensor, form: NumberFormat) -> tuple[Tensor, Tensor]:
         low, high = (low, middle) if enough(middle) else (middle, high)
     scale = high * spread
     return nearest_integer(weight / scale[:, None], form), scale
+
+
+def counted(weight: Tensor, *, pruned: bool) -> Tensor:
+    """Which weights an entropy code has bits for: all, or if some were `pruned` those that are not 0. Bool."""
+    return weight != 0 if pruned else torch.ones_like(weight, dtype=torch.bool)
 
 
 def channel_spread(weight: Tensor) -> Tensor:

@@ -88,7 +88,7 @@ class PackedFile:
         sizes = packed_sizes(state)
         numbers = {name: int(stored(tensor).sum()) for name, tensor in state.items()}
         self._storage = storage
-        coded = any(form.coded for form in storage.formats)
+        coded = bool(storage.coded) and any(form.coded for form in storage.formats)
         grids = coded or any(Packed((), form.grid).bits is None for form in storage.formats)
         self._frame = frame_bytes(integers=bool(storage.coded), grids=grids, coded=coded)
         self._frame += MASK_BYTES * len(terms.rest_names) if coded else 0

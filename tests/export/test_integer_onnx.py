@@ -124,7 +124,7 @@ def test_what_reads_8_bits_is_exported_as_it_was_judged(tmp_path):
         assert np.abs(got - expected).max() < 1e-3 and (got.argmax(1) == expected.argmax(1)).mean() > 0.98
     entry = json.loads((tmp_path / "manifest.json").read_text())["files"]["onnx-int8"]
     assert entry["scheme"] == "U8S8 per channel, as judged" and entry["layers_as_rounded"] == 3
-    assert entry["top1_agreement"] > 0.95 and entry["rounding"] == 0.05
+    assert entry["top1_agreement"] > 0.95 and entry["rounding"] == 0.25
     again = load(tmp_path, residual())
     with torch.no_grad():
         assert np.array_equal(again(x).numpy(), expected)
