@@ -1,6 +1,6 @@
 """Run the exported files of a study on all its test images: top-1, and how often they agree with the network as judged.
 
-python -m experiments.joint.exported STUDY.yaml FOLDER --data-root DATA --storage URL
+python -m experiments.joint.agreement STUDY.yaml FOLDER --data-root DATA --storage URL
 """
 
 from __future__ import annotations
