@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from automl.errors import ExportError, in_a_line
 from automl.export.formats import FORMATS, PACKED, Format, load_tensors
+from automl.export.integer_onnx import mean_error
 from automl.export.manifest import MANIFEST, MANIFEST_VERSION, rebuilding, sha256
 from automl.export.packed import sparsity
 from automl.export.subject import Subject, cause_of, largest_difference, run_module
@@ -28,8 +29,9 @@ from automl.measures.alone import write_program
 from automl.measures.backends.registry import BACKENDS, backend_of
 from automl.util.extras import require
 from automl.util.names import nearest
-from search_spaces import Plan, SparsityStep, from_nothing, rebuild, trace
+from search_spaces import CodeStep, Plan, SparsityStep, from_nothing, rebuild, trace
 from search_spaces.codecs import reader
+from search_spaces.graph.inputs import quantized_inputs
 
 READER = "read_packed.py"
 """What a packed file is read with where only NumPy is: a copy of `search_spaces.codecs.reader`."""
@@ -40,6 +42,10 @@ ORIGINAL = "original"
 PROBE_VALUES = 32
 PROBE_TOLERANCE = 1e-3
 """Loose, because another machine may add in another order; another network differs by far more."""
+ROUNDED_TOLERANCE = 0.25
+"""The same of networks that round what layers read. Where a number is halfway between two steps its last digit decides,
+which hangs on the order of additions; what follows differs by a step, and some layers on rounding errors have nothing
+in common any more. This tells a network from noise only, and the manifest says how often the same class comes out."""
 
 
 @dataclass(frozen=True)
@@ -194,7 +200,7 @@ def load(out: str | Path, model: nn.Module | None = None) -> nn.Module:
     if nan:
         raise ExportError(f"the weights {nan[0]} in {told.weights} are NaN, so that they compute nothing: export again")
     difference = _unlike(_probe(network, inputs), [torch.tensor(values) for values in told.probe])
-    if not difference <= PROBE_TOLERANCE:
+    if not difference <= (ROUNDED_TOLERANCE if told.plan.get(CodeStep).inputs else PROBE_TOLERANCE):
         raise ExportError(
             f"the network rebuilt from {out} does not compute what was exported: the largest difference is "
             f"{difference:.3g} of the largest output. Pass the original network that the study started from"
@@ -259,7 +265,10 @@ def _refuse_leftovers(out: Path, files: Sequence[str]) -> None:
 
 
 def _format(name: str, plan: Plan) -> Format:
-    return PACKED if name == "safetensors" and plan.packed else FORMATS[name]
+    kind = PACKED if name == "safetensors" and plan.packed else FORMATS[name]
+    rounds = kind.tolerance > 0 and bool(plan.get(CodeStep).inputs)
+    most = max(kind.tolerance, ROUNDED_TOLERANCE)
+    return replace(kind, tolerance=most, difference=mean_error) if rounds else kind
 
 
 def _zeros(name: str) -> str:
@@ -294,6 +303,7 @@ def _write(name: str, kind: Format, subject: Subject, stage: Path) -> dict[str, 
         "largest_difference": difference,
         "tolerance": kind.tolerance,
         **({"probe_difference": on_probe} if math.isfinite(on_probe) else {}),
+        **({"rounding": ROUNDED_TOLERANCE} if any(quantized_inputs(subject.network)) else {}),
         **(more or {}),
     }
 

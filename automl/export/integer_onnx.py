@@ -5,8 +5,8 @@ tensor; sums, products and pooling are quantized too; biases are 32-bit integers
 weights some are several times slower than others on a processor, and slower than float32, so that every scheme is tried
 and the fastest on this machine is written, of those that are about as exact as the best.
 
-Weights that `code` has rounded keep their very integers. The exporter folds norms into them, which changes the scale of
-a channel and nothing else.
+Weights that `code` has rounded keep their very integers (`automl.export.code_in_onnx`). Where it has rounded inputs
+too, nothing else is quantized, so that the file computes what was judged.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from automl.errors import ExportError
+from automl.export.code_in_onnx import Kept, as_rounded, integers_kept, with_integers
 from automl.export.onnx_file import write_onnx
 from automl.export.subject import Subject, quiet
 from automl.measures.backends.onnx_runtime import running, session
 from automl.measures.backends.side_by_side import Effort, side_by_side
-from search_spaces.operators.code import SCALE
+from search_spaces.graph.inputs import quantized_inputs
 
 QUANTIZED = (
     *("Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Mul", "Concat", "MaxPool", "AveragePool", "GlobalAveragePool"),
@@ -42,6 +43,8 @@ AS_EXACT = 1.5
 """A scheme whose error is within this factor of the least may be chosen for its speed."""
 AS_FAST = 1.05
 """Of schemes within this factor of the fastest the first in `SCHEMES` is chosen."""
+AS_JUDGED = "U8S8 per channel, as judged"
+"""The scheme of a network whose inputs `code` has rounded."""
 EFFORT = Effort(rounds=40, seconds=2.0, half_width=0.02)
 
 
@@ -81,7 +84,11 @@ def write_integer_onnx(subject: Subject, path: Path) -> dict[str, Any]:
         _pool(model)
         model = onnx.shape_inference.infer_shapes(model)
         onnx.save(model, source)
-        kept = _kept(subject.network, model)
+        kept = integers_kept(subject.network, model)
+        if any(quantized_inputs(subject.network)):
+            content = with_integers(model, kept).SerializeToString()
+            path.write_bytes(content)
+            return {"scheme": AS_JUDGED, **_worth(_error(subject, content), subject, kept, content)}
         ranges = _ranges(subject.calibration, source, Path(folder))
     # Only signed weights with a scale a channel can be those that `code` has chosen.
     schemes = [s for s in SCHEMES if not kept or (s.per_channel and s.weights == "QInt8")]
@@ -91,13 +98,16 @@ def write_integer_onnx(subject: Subject, path: Path) -> dict[str, Any]:
     times, errors = _times(subject, files), {name: _error(subject, content) for name, content in files.items()}
     name = _chosen(times, {name: error for name, (error, _) in errors.items()})
     path.write_bytes(files[name])
+    return {"scheme": name, "times_ms": times, **_worth(errors[name], subject, kept, files[name])}
+
+
+def _worth(error: tuple[float, float | None], subject: Subject, kept: Kept, content: bytes) -> dict[str, Any]:
+    """What the manifest says of how near the file is to the network."""
     return {
-        "scheme": name,
-        "times_ms": times,
-        "mean_error": errors[name][0],
-        "top1_agreement": errors[name][1],
+        "mean_error": error[0],
+        "top1_agreement": error[1],
         "compared_samples": sum(len(batch[0]) for batch in subject.calibration),
-        **({"layers_of_code": len(kept), "layers_as_rounded": _as_rounded(files[name], kept)} if kept else {}),
+        **({"layers_of_code": len(kept), "layers_as_rounded": as_rounded(content, kept)} if kept else {}),
     }
 
 
@@ -130,7 +140,7 @@ def _chosen(times: Mapping[str, float], errors: Mapping[str, float]) -> str:
     return next(name for name in exact if times[name] <= AS_FAST * fastest)
 
 
-def _quantized(model: Any, ranges: Any, scheme: Scheme, kept: Mapping[str, tuple[Tensor, Tensor]]) -> bytes:
+def _quantized(model: Any, ranges: Any, scheme: Scheme, kept: Kept) -> bytes:
     """The content of the file in one scheme."""
     import onnx
     from onnxruntime.quantization import QuantType
@@ -219,37 +229,6 @@ def _with_float_scores(model: Any) -> None:
         layer.output[0] = output.name
         model.graph.node.remove(quantize)
         model.graph.node.remove(dequantize)
-
-
-def _kept(network: nn.Module, model: Any) -> dict[str, tuple[Tensor, Tensor]]:
-    """Initializer -> the integers that `code` chose, and the scale of each channel in the file, above 0."""
-    import onnx
-
-    written = {one.name: one for one in model.graph.initializer}
-    found = {}
-    for name, module in network.named_modules():
-        scale, initializer = getattr(module, SCALE, None), written.get(f"{name}.weight")
-        if scale is None or initializer is None:
-            continue
-        weight = module.get_parameter("weight").detach()
-        along = scale.view(-1, *[1] * (weight.ndim - 1))
-        integers = (weight / along).round()
-        in_file = torch.from_numpy(np.array(onnx.numpy_helper.to_array(initializer)))
-        if in_file.shape != weight.shape:
-            continue
-        largest = integers.flatten(1).abs().argmax(1, keepdim=True)
-        ratio = in_file.flatten(1).gather(1, largest) / integers.flatten(1).gather(1, largest)
-        factor = torch.where(ratio.isfinite() & (ratio != 0), ratio, torch.ones_like(ratio)).flatten()
-        found[initializer.name] = (integers * factor.sign().view_as(along), factor.abs().float())
-    return found
-
-
-def _as_rounded(content: bytes, kept: Mapping[str, tuple[Tensor, Tensor]]) -> int:
-    """How many layers have in the file the integers that `code` chose, up to the sign that a norm gives a channel."""
-    import onnx
-
-    written = {one.name: onnx.numpy_helper.to_array(one) for one in onnx.load_from_string(content).graph.initializer}
-    return sum(np.array_equal(written[f"{name}_quantized"], integers) for name, (integers, _) in kept.items())
 
 
 def _times(subject: Subject, files: Mapping[str, bytes]) -> dict[str, float]:

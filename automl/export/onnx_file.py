@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from automl.export.code_in_onnx import with_quantized_inputs
 from automl.export.one_batch import with_one_batch
 from automl.export.subject import Run, Subject, quiet
 from automl.measures.backends.onnx_runtime import running, session
+from search_spaces.graph.inputs import quantized_inputs
 
 
 def write_onnx(subject: Subject, path: Path) -> None:
@@ -38,7 +40,17 @@ def _onnx(subject: Subject) -> bytes:
             output_names=subject.output_names,
             dynamic_shapes=subject.dynamic_shapes,
         )
-        return path.read_bytes()
+        content = path.read_bytes()
+    return _with_quantized_inputs(content) if any(quantized_inputs(subject.network)) else content
+
+
+def _with_quantized_inputs(content: bytes) -> bytes:
+    import onnx
+
+    model = onnx.load_from_string(content)
+    with_quantized_inputs(model)
+    found: bytes = model.SerializeToString()
+    return found
 
 
 def read_onnx(subject: Subject, path: Path) -> Run:

@@ -8,11 +8,13 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Generic, TypeVar
 
 import numpy as np
+import torch
 from torch import fx, nn
 
 from agents import Sensitivity
 from automl.config.evaluation import EvaluationOptions
 from automl.fit.statistics import Moments, Statistics
+from automl.tasks.batches import Batch
 from automl.tasks.problem import Problem
 from automl.training.methods.base import Regulariser
 from search_spaces import Operator
@@ -53,6 +55,17 @@ class Fitter(ABC, Generic[AnOperator]):
         Returns the network, and what is known of its layers then.
         """
         return self.operator.rebuild(network, step), moments
+
+    @property
+    def observes(self) -> bool:
+        """Whether `complete` needs calibration data."""
+        return False
+
+    def complete(self, network: fx.GraphModule, step: Any, observed: Sequence[Batch], dtype: torch.dtype) -> None:
+        """Do in place what hangs on all that the fits have made of `network`: the last that is done to it.
+
+        `observed`: calibration data, in float32; passes over them are made in `dtype`.
+        """
 
     def holding(self, network: nn.Module, step: Any) -> AbstractContextManager[None]:
         """While it lasts, gradients may move the weights of a network that has been fitted to `step`, which go on being

@@ -19,6 +19,7 @@ from automl.fit.closer import CloserRefit, WithNorms
 from automl.fit.distance import Distance
 from automl.fit.layerwise import AsSearched, LayerByLayer, Refit
 from automl.fit.one_unit import in_one_unit
+from automl.fit.ranges import SAMPLES
 from automl.fit.recalibration import recalibrate
 from automl.fit.reconstruction import Reconstruction
 from automl.fit.registry import fitter_of
@@ -61,6 +62,7 @@ class Builder:
         self._last: Refit | None = None
         """What takes the steps that leave weights which must not be moved again; None: the first does."""
         self._recalibration: list[Batch] = []
+        self._observed: list[Batch] = []
 
     def prepare(self, problem: Problem, dtype: torch.dtype) -> None:
         """Gather once what every network needs; passes over samples are made in `dtype`."""
@@ -83,6 +85,8 @@ class Builder:
             draw = problem.recalibration
             drawn = draw(RECALIBRATION_SEED) if draw else problem.calibration
             self._recalibration = formatted(first(drawn, RECALIBRATION_SAMPLES), dtype)
+        if any(fitter.observes for fitter in self._fitters.values()):
+            self._observed = first(problem.calibration, SAMPLES)
 
     @property
     def _any_structural(self) -> bool:
@@ -141,6 +145,8 @@ class Builder:
                 self._last.apply(network, slices, last)
                 settle_norms(network)
         recalibrate(network, self._recalibration, self._dtype)
+        for step in plan.steps:
+            self._fitters[step.operator].complete(network, step, self._observed, self._dtype)
         return network
 
     def sensitivity(self, problem: Problem) -> Sensitivity:
@@ -198,4 +204,5 @@ class Builder:
         return None if divergence is None else Distance(self.space.original, problem.validation, divergence)
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_recalibration": compact(self._recalibration)}
+        data = {name: compact(getattr(self, name)) for name in ("_recalibration", "_observed")}
+        return {**self.__dict__, **data}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -16,12 +17,15 @@ from automl.fast.fold import lone_norms
 from automl.fit.base import Fitter
 from automl.fit.held import on_grid
 from automl.fit.moments import moments_of, same
-from automl.fit.rounding import Rounded, error, round_layer
+from automl.fit.ranges import set_ranges
+from automl.fit.round_layer import Rounded, round_layer
+from automl.fit.rounding import error
 from automl.fit.shift import add_shift, takes_up_shift
 from automl.fit.statistics import Moments, Statistics
+from automl.tasks.batches import Batch
 from automl.tasks.problem import Problem
 from search_spaces import Code, CodeStep
-from search_spaces.codecs.number_formats import BY_LEVEL, FORMATS, NumberFormat
+from search_spaces.codecs.number_formats import ALL_FORMATS, BY_LEVEL, NumberFormat
 from search_spaces.graph.tensors import Layer
 from search_spaces.pricing.metrics import FLOAT_BITS
 
@@ -44,7 +48,10 @@ class CodeFitter(Fitter[Code]):
         return [tensor.layers[0] for tensor in self.operator.tensors]
 
     def curves(self, statistics: Statistics, problem: Problem) -> Sensitivity:
-        """Knob -> the error of the outputs in each format, weighted by their Fisher information."""
+        """Knob -> the error of the outputs in each format, weighted by their Fisher information.
+
+        It is that of the weights; of inputs of 8 bits little is lost.
+        """
         recorded, network = self.operator.basis.recorded, self.operator.network
         moments = statistics.moments(recorded.slices(recorded.whole))
         norms = lone_norms(network)
@@ -64,15 +71,27 @@ class CodeFitter(Fitter[Code]):
         """Round the weights, and let biases and norms take up what that does to mean outputs."""
         norms = lone_norms(network)
         found = {
-            name: self._rounded(network, name, FORMATS[form], moments, norms) for name, form in step.formats.items()
+            name: self._rounded(network, name, ALL_FORMATS[form], moments, norms) for name, form in step.formats.items()
         }
         for name, rounded in found.items():
             add_shift(network, name, rounded.shift, norms)
-        return self.operator.rebuild(network, step, partial(_quantize, found)), moments
+        weights = replace(step, inputs={})
+        return self.operator.rebuild(network, weights, partial(_quantize, found)), moments
+
+    @property
+    def observes(self) -> bool:
+        """The ranges of quantized inputs are found on data."""
+        return bool(self.operator.quantized_inputs.any())
+
+    def complete(self, network: fx.GraphModule, step: CodeStep, observed: Sequence[Batch], dtype: torch.dtype) -> None:
+        """Have layers read numbers of 8 bits, in the ranges of what they read by now."""
+        if step.inputs:
+            self.operator.rebuild(network, CodeStep(inputs=step.inputs))
+            set_ranges(network, observed, dtype)
 
     def holding(self, network: nn.Module, step: CodeStep) -> AbstractContextManager[None]:
         """Weights stay integers of the same format times a scale of each output channel."""
-        formats = {name: FORMATS[form] for name, form in step.formats.items()}
+        formats = {name: ALL_FORMATS[form] for name, form in step.formats.items()}
         return on_grid(network, formats, pruned=self.operator.pruned)
 
     def _rounded(

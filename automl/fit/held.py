@@ -21,10 +21,13 @@ be the next integer is there after some fifty steps of Adam."""
 
 class OnGrid(nn.Module):
     """Makes integers times a scale of numbers that are moved as if they were not rounded (straight-through gradients:
-    Bengio et al. 2013, arXiv 1308.3432), with scales that move too, by factors."""
+    Bengio et al. 2013, arXiv 1308.3432), with scales that move too, by factors.
+
+    Integers that were chosen to be few bits in an entropy code stay as they are, and only scales move."""
 
     began: Tensor
     stays: Tensor
+    settled: Tensor | None
 
     def __init__(self, integers: Tensor, scale: Tensor, form: NumberFormat, *, pruned: bool) -> None:
         """`integers`: the weight so far, [out, ...]; 0 stays if weights were `pruned`. `scale`: [out]."""
@@ -32,6 +35,7 @@ class OnGrid(nn.Module):
         self.form = form
         self.register_buffer("began", scale.clone())
         self.register_buffer("stays", (integers == 0) & pruned)
+        self.register_buffer("settled", integers.float() if form.coded else None)
         self.stretch = nn.Parameter(torch.zeros_like(scale))  # the logarithm of what the scale is multiplied by
 
     @property
@@ -41,13 +45,21 @@ class OnGrid(nn.Module):
 
     def integers(self, parameter: Tensor) -> Tensor:
         """Those that the parameter stands for, as floats: [out, ...]."""
+        if self.settled is not None:
+            return self.settled
         return nearest_integer(parameter * SPAN, self.form).masked_fill(self.stays, 0.0)
 
     def forward(self, parameter: Tensor) -> Tensor:
         """The weight: [out, ...]."""
+        if self.settled is not None:
+            return self.settled * self._along(parameter)
         reach = (parameter * SPAN).clamp(-self.form.highest, self.form.highest).masked_fill(self.stays, 0.0)
         integers = reach + (self.integers(parameter) - reach).detach()
-        return integers * self.scale.view(-1, *[1] * (parameter.ndim - 1))
+        return integers * self._along(parameter)
+
+    def _along(self, parameter: Tensor) -> Tensor:
+        """The scales in a shape that multiplies the parameter's."""
+        return self.scale.view(-1, *[1] * (parameter.ndim - 1))
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         """The parameter that stands for a weight on the grid."""

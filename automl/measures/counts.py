@@ -17,6 +17,7 @@ from search_spaces.codecs.bitmask import stored
 from search_spaces.codecs.integers import holds
 from search_spaces.codecs.packing import pack
 from search_spaces.graph.counting import counting_macs
+from search_spaces.graph.inputs import BITS, quantized_inputs
 from search_spaces.operators.code import SCALE
 from search_spaces.pricing.metrics import FLOAT_BITS
 
@@ -50,29 +51,31 @@ def count_bops(network: nn.Module, inputs: Sequence[Tensor]) -> int:
     """Bit operations per sample: each multiply-accumulate times the bits of its weight and of its activation.
 
     Layers whose weights are integers times a scale (`search_spaces.operators.code`) have the fewest bits that hold
-    them, all else 32.
+    them, those that read rounded numbers (`search_spaces.graph.inputs`) 8, all else 32.
     """
     saved = 0
     hooks = []
+    rounded = {name for name, _ in quantized_inputs(network)}
 
     def count(bits: int, layer: nn.Module, args: object, out: Tensor) -> None:
         nonlocal saved
         weight = layer.weight
         assert isinstance(weight, Tensor)
         positions = out.numel() // weight.shape[0]
-        saved += (FLOAT_BITS - bits) * weight.numel() * positions
+        saved += (FLOAT_BITS**2 - bits) * weight.numel() * positions
 
-    for layer in network.modules():
+    for name, layer in network.named_modules():
         scale = getattr(layer, SCALE, None)
         form = holds(layer.get_parameter("weight"), scale) if isinstance(scale, Tensor) else None
-        if form is not None:
-            hooks.append(layer.register_forward_hook(partial(count, form.bits)))
+        bits = (FLOAT_BITS if form is None else form.bits) * (BITS if name in rounded else FLOAT_BITS)
+        if bits < FLOAT_BITS**2:
+            hooks.append(layer.register_forward_hook(partial(count, bits)))
     try:
         macs = count_macs(network, inputs)
     finally:
         for hook in hooks:
             hook.remove()
-    return FLOAT_BITS * (FLOAT_BITS * macs - saved // len(inputs[0]))
+    return FLOAT_BITS**2 * macs - saved // len(inputs[0])
 
 
 def count_params(network: nn.Module) -> int:

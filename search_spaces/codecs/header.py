@@ -62,12 +62,13 @@ def told_of(text: str) -> Told:
     return Told({name: Packed(shape, grid) for name, (shape, grid) in forms.items()}, coded)
 
 
-def frame_bytes(*, integers: bool = False, grids: bool = False) -> int:
+def frame_bytes(*, integers: bool = False, grids: bool = False, coded: bool = False) -> int:
     """Bytes of a packed file that belong to no tensor: the length of the header, its padding, the note.
 
-    With `integers` for a file that may have tensors of integers, with `grids` of fewer than 3 bits: longer notes.
+    With `integers` for a file that may have tensors of integers, with `grids` of fewer than 3 bits, with `coded` in
+    entropy codes: longer notes.
     """
-    text = _text({}, {} if integers or grids else None, {} if grids else None, coded=False)
+    text = _text({}, {} if integers or grids else None, {} if grids else None, coded=coded)
     return 8 + 7 + len(_json({"__metadata__": {KEY: text}}))
 
 

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from search_spaces.codecs.entropy import MASK_BYTES, stream_bytes
 from search_spaces.codecs.header import Packed, line_bytes, told_bytes
 from search_spaces.codecs.number_formats import FORMATS, NumberFormat
 from search_spaces.codecs.reader import INTEGERS, MASK, SCALE
@@ -46,9 +47,12 @@ def bound(name: str, shape: Sequence[int], end: int, formats: Sequence[NumberFor
     integers has a longer note: `frame_bytes(integers=True)`.
     """
     numbers = math.prod(shape)
-    told = max(told_bytes(name, Packed(tuple(shape), form.grid)) for form in formats)
+    coded = any(form.coded for form in formats)
+    in_file = FORMATS.values() if coded else formats  # as few as hold what is there
+    told = max(told_bytes(name, Packed(tuple(shape), form.grid)) for form in in_file)
     lines = line_bytes(name + INTEGERS, "U8", [numbers], end) + told  # at 8 bits a byte each, and no more below
-    mask = line_bytes(name + MASK, "U8", [-(-numbers // 8)], end)
+    lines += max(stream_bytes(form) for form in formats)
+    mask = line_bytes(name + MASK, "U8", [-(-numbers // 8)], end) + (MASK_BYTES if coded else 0)
     return IntegersSize(lines, lines + mask, line_bytes(name + SCALE, "F32", shape[:1], end))
 
 

@@ -21,7 +21,9 @@ class NumberFormat:
     bits: int
     """Bits of the operand of a multiply-accumulate."""
     stored_bits: float
-    """Bits of a weight in a file, at fixed length."""
+    """Bits of a weight in a file: at fixed length, or at most in an entropy code."""
+    coded: bool = False
+    """Whether the integers are so chosen that an entropy code takes no more than that of them."""
 
     @property
     def has_zero(self) -> bool:
@@ -57,5 +59,23 @@ FORMATS = {
 """Name -> format, in the order of what they take. `binary` is that of Rastegari et al. 2016, "XNOR-Net", section 3.1
 (binary weights); `int2` has four levels and no zero, which at so few bits is worth more than a zero."""
 
-BY_LEVEL = {form.level: form for form in FORMATS.values()}
+CODED = {
+    form.name: form
+    for form in (
+        NumberFormat(f"coded{bits:g}", 8 + round(4 * bits), twos_complement(grid), grid, bits, coded=True)
+        for bits, grid in ((1, 3), (1.25, 3), (1.5, 3), (1.75, 4), (2, 4), (2.5, 4), (3, 5), (4, 6), (5, 7))
+    )
+}
+"""The same of formats that are made for an entropy code: many integers, of which those near 0 are by far the most. At
+equal bytes they are nearer to the weights than integers of fixed length (Sullivan 1996, "Efficient scalar quantization
+of exponential and Laplacian random variables"). Beside them no others are offered: their levels stand in an order of
+their own."""
+
+ALL_FORMATS = FORMATS | CODED
+
+FLOAT_INPUTS = "float32"
+INPUT_BITS = {FLOAT_INPUTS: 32, "int8": 8}
+"""What layers read -> bits of that operand. 8-bit inputs have a scale and a zero point a layer."""
+
+BY_LEVEL = {form.level: form for form in ALL_FORMATS.values()}
 """Level of a knob -> format."""

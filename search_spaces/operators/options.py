@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from search_spaces.codecs.number_formats import FORMATS, NumberFormat
+from search_spaces.codecs.number_formats import ALL_FORMATS, CODED, FORMATS, INPUT_BITS, NumberFormat
 from search_spaces.errors import SpaceError
 from search_spaces.operators.patterns import pattern_of
 
@@ -117,7 +117,7 @@ class SparsityOptions(Options):
 
 @dataclass(frozen=True)
 class CodeOptions(Options):
-    """Which number format the weights of each layer have."""
+    """Which number format the weights of each layer have, and its inputs."""
 
     lowers: ClassVar[frozenset[str]] = frozenset({"size_bytes", "bops"})
     excludes: ClassVar[Mapping[str, str]] = {
@@ -125,9 +125,14 @@ class CodeOptions(Options):
     }
 
     formats: tuple[str, ...] = ()
-    """The formats of weights, beside the floating point that they have: some of binary, ternary, int2 to int8."""
+    """The formats of weights, beside the floating point that they have: some of binary, ternary, int2 to int8; or of
+    coded1, coded1.25, coded1.5, coded1.75, coded2, coded2.5, coded3, coded4 and coded5, which take so many bits a
+    weight in the file, where they are entropy coded, and lose less for it."""
     bits: tuple[int, ...] = (4, 8)
     """Where no formats are named: [4, 8] is int4 and int8."""
+    inputs: str = "float32"
+    """What layers whose weights have one of these formats read: "float32", or "int8", 8 bits with a scale and a zero
+    point a layer, found on the calibration data, so that bit operations are those of weight times input."""
     exclude: tuple[str, ...] = ()
     """Layers that keep their format; `*` and `?` match as in file names."""
 
@@ -136,14 +141,17 @@ class CodeOptions(Options):
             raise SpaceError(f"bits are some of 4 and 8, got {list(self.bits)}. Name others in formats, such as int3")
         if self.formats and self.bits != CodeOptions.bits:
             raise SpaceError(f"expected formats or bits, got formats {list(self.formats)} too: leave bits out")
-        if not set(self.formats) <= set(FORMATS):
-            raise SpaceError(f"formats are some of {', '.join(FORMATS)}, got {list(self.formats)}")
+        if not set(self.formats) <= set(FORMATS) and not set(self.formats) <= set(CODED):
+            families = (", ".join(family) for family in (FORMATS, CODED))
+            raise SpaceError(f"formats are some of {' or of '.join(families)}, got {list(self.formats)}")
+        if self.inputs not in INPUT_BITS:
+            raise SpaceError(f"inputs are one of {', '.join(INPUT_BITS)}, got {self.inputs!r}")
 
     @property
     def chosen(self) -> tuple[NumberFormat, ...]:
         """The formats, whichever way they were asked for, in the order of what they take."""
         names = set(self.formats) or {f"int{bits}" for bits in self.bits}
-        return tuple(form for name, form in FORMATS.items() if name in names)
+        return tuple(form for name, form in ALL_FORMATS.items() if name in names)
 
 
 OPTIONS: dict[str, type[Options]] = {

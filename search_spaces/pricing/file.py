@@ -17,8 +17,10 @@ from torch import Tensor, fx
 
 from search_spaces.codecs import integers
 from search_spaces.codecs.bitmask import PackedSize, packed_sizes, stored
-from search_spaces.codecs.header import Packed, frame_bytes
+from search_spaces.codecs.entropy import MASK_BYTES
+from search_spaces.codecs.header import Packed, frame_bytes, line_bytes
 from search_spaces.codecs.number_formats import BY_LEVEL, NumberFormat
+from search_spaces.graph.inputs import RANGE_BYTES, range_name
 from search_spaces.graph.tensors import state_of
 from search_spaces.pricing.halves import Halves, break_even, cost_between
 from search_spaces.pricing.metrics import FLOAT_BITS
@@ -39,6 +41,8 @@ class Storage:
     """The formats that these may have."""
     pruned: bool = False
     """Whether weights of such formats may be 0 that has no place among their integers."""
+    quantized_inputs: tuple[int, ...] = ()
+    """The sites that may read numbers of 8 bits, and have a range of them."""
     factored: Mapping[int, Halves] = field(default_factory=dict)
     """The sites that may be factorised."""
     untouched: bool = True
@@ -51,6 +55,10 @@ class Storage:
 
 
 AS_IT_IS = Storage()
+
+
+FAR_TOO_MANY = 1e6
+"""Bits of a weight in a form that is not counted with."""
 
 
 class File(Protocol):
@@ -80,9 +88,11 @@ class PackedFile:
         sizes = packed_sizes(state)
         numbers = {name: int(stored(tensor).sum()) for name, tensor in state.items()}
         self._storage = storage
-        grids = any(Packed((), form.grid).bits is None for form in storage.formats)
-        self._frame = frame_bytes(integers=bool(storage.coded), grids=grids)
-        self._whole_bits, self._masked_bits = _stored_bits(pruned=storage.pruned)
+        coded = bool(storage.coded) and any(form.coded for form in storage.formats)
+        grids = coded or any(Packed((), form.grid).bits is None for form in storage.formats)
+        self._frame = frame_bytes(integers=bool(storage.coded), grids=grids, coded=coded)
+        self._frame += MASK_BYTES * len(terms.rest_names) if coded else 0
+        self._whole_bits, self._masked_bits = _stored_bits(pruned=storage.pruned, prunes=storage.masked)
         self._itemsize = terms.itemsize[:, None]
         self._most = np.array([numbers[name] for name in terms.names], dtype=float)[:, None]
         """How many numbers of each whole site are not zero: [n_sites, 1]."""
@@ -91,7 +101,7 @@ class PackedFile:
         masked = np.array([sizes[name].packed_empty for name in terms.names]) - np.ceil(whole / 8)
         self._line = dense + _factor_lines(terms, storage)
         """Of each site in the header, whatever its form: [n_sites]."""
-        self._mask_more = _Overhead((masked - dense)[:, None])
+        self._mask_more = _Overhead((masked - dense + (MASK_BYTES if coded else 0))[:, None])
         """What values and mask take beside that."""
         self._find_integers(terms, storage, dense, sum(tensor.nbytes for tensor in state.values()))
         self._more = np.array(_rest_lines(terms, sizes, numbers, state))
@@ -108,7 +118,7 @@ class PackedFile:
             self._factored[site], self._top[site], self._spread[site] = 1.0, halves.top, halves.spread
             self._halves[site] = halves.first, halves.second
         whole, both = np.full((n, 1), np.inf), np.full((n, 1), np.inf)
-        end += 8 * sum(tensor.shape[0] for tensor in terms.tensors)  # scales
+        end += 8 * sum(tensor.shape[0] + RANGE_BYTES for tensor in terms.tensors)  # scales and ranges
         for site in storage.coded:
             factor = "0." if site in storage.factored else ""
             name = f"{terms.names[site].removesuffix('weight')}{factor}weight"
@@ -117,6 +127,9 @@ class PackedFile:
             self._four[site] = 4.0
             whole[site], both[site] = size.lines - dense[site], size.masked_lines - dense[site]
             self._line[site] += size.scale_line * (2 if factor else 1)
+            if site in storage.quantized_inputs:
+                ranges = range_name(name.removesuffix(".weight"))
+                self._line[site] += (line_bytes(ranges, "F32", [2], end) + RANGE_BYTES) * (2 if factor else 1)
         self._int_more, self._both_more = _Overhead(whole), _Overhead(both)
 
     def bytes(self, sheet: Sheet) -> float:
@@ -199,14 +212,18 @@ class _Forms:
     """Of each site in the header, and its scales, whatever its form: [n_sites]."""
 
 
-def _stored_bits(*, pruned: bool) -> tuple[np.ndarray, np.ndarray]:
+def _stored_bits(*, pruned: bool, prunes: bool) -> tuple[np.ndarray, np.ndarray]:
     """Level -> the bits of each weight where all are stored, and where a mask tells which are: [FLOAT_BITS + 1] each.
 
-    Where weights may have been pruned, all are stored in a format that has 0.
+    Where weights may have been pruned, all are stored in a format that has 0. In an entropy code only those that were
+    not pruned keep to the bits of the format; so where an operator `prunes`, too, a mask is counted with them, though a
+    file without one may come out shorter.
     """
     whole, masked = (np.full(FLOAT_BITS + 1, float(FLOAT_BITS)) for _ in range(2))
     for level, form in BY_LEVEL.items():
         whole[level] = (form.with_zero if pruned else form).stored_bits
+        if form.coded and (pruned or prunes):
+            whole[level] = FAR_TOO_MANY
         masked[level] = form.stored_bits
     return whole, masked
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from search_spaces.pricing.sheet import Sheet
 
 FLOAT_BITS = 32
-"""Of activations, and of weights that no operator has given another number format."""
+"""Of weights, and of what layers read, that no operator has given another number format."""
 
 
 def macs(sheet: Sheet) -> float:
@@ -24,7 +24,8 @@ def params(sheet: Sheet) -> float:
 def bops(sheet: Sheet) -> float:
     """Bit operations for one sample: a multiply-accumulate times the bits of weight and activation."""
     bits = FLOAT_BITS if sheet.bits is None else sheet.bits
-    return FLOAT_BITS * _whole((sheet.pieces.macs * bits).sum() + FLOAT_BITS * sheet.rest("macs"))
+    input_bits = FLOAT_BITS if sheet.input_bits is None else sheet.input_bits
+    return _whole((sheet.pieces.macs * bits * input_bits).sum() + FLOAT_BITS**2 * sheet.rest("macs"))
 
 
 def _whole(cost: float) -> float:

@@ -111,6 +111,8 @@ class Sheet:
     """How many parameters that belong to no site are zero, and count as gone."""
     bits: np.ndarray | None = None
     """Of each weight of a site, as the operand of a multiply-accumulate: [n_sites]; None: those of its type."""
+    input_bits: np.ndarray | None = None
+    """Of what each site reads, as the other operand: [n_sites]; None: those of floating point."""
     formats: np.ndarray | None = None
     """The number format of each site, by its level, 32 for floating point: [n_sites]; None: none has another."""
 

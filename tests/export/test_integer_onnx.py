@@ -11,8 +11,10 @@ import torch
 from torch import nn
 
 from automl.errors import ExportError
-from automl.export import export
-from search_spaces import CodeStep, Plan, rebuild, trace
+from automl.export import export, load
+from automl.export.code_in_onnx import with_quantized_inputs
+from automl.fit.ranges import set_ranges
+from search_spaces import CodeStep, NetworkSpace, Plan, rebuild, trace
 
 
 class Residual(nn.Module):
@@ -43,6 +45,15 @@ def residual() -> nn.Module:
 
 def images(samples: int) -> torch.Tensor:
     return torch.randn(samples, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+
+
+def with_ranges(x):
+    """The residual network in integers that reads inputs of 8 bits, as judged, and its plan."""
+    space = NetworkSpace(residual(), (x[:2],), {"code": {"inputs": "int8"}})
+    plan = space.plan(space.point([4, 8, 8]))
+    network = space.build(plan).eval()
+    set_ranges(network, [((x,), torch.zeros(len(x)))])
+    return network, plan
 
 
 def run(path, x):
@@ -95,3 +106,44 @@ def test_integers_that_code_chose_are_those_in_the_file(form, tmp_path):
 def test_a_network_without_anything_to_quantize_is_told_so(tmp_path):
     with pytest.raises(ExportError, match="onnx-int8"):
         export(nn.Softmax(1), (torch.randn(2, 4),), Plan(), tmp_path, ["onnx-int8"], manifest={})
+
+
+def test_what_reads_8_bits_is_exported_as_it_was_judged(tmp_path):
+    x = images(64)
+    network, plan = with_ranges(x)
+    formats = ["safetensors", "pt2", "onnx", "onnx-int8"]
+    export(network, (x[:2],), plan, tmp_path, formats, manifest={}, calibration=[(x[:32],)])
+    with torch.no_grad():
+        expected = network(x).numpy()
+        assert np.abs(expected - residual()(x).numpy()).max() > 1e-3  # rounding shows
+    for name, layers in (("model.onnx", 3), ("model-int8.onnx", 6)):
+        kinds = Counter(node.op_type for node in onnx.load(tmp_path / name).graph.node)
+        assert kinds["QuantizeLinear"] == 3 and kinds["DequantizeLinear"] == layers
+        assert kinds["Round"] + kinds["Div"] + kinds["Clip"] == 0
+        got = run(tmp_path / name, x)
+        assert np.abs(got - expected).max() < 1e-3 and (got.argmax(1) == expected.argmax(1)).mean() > 0.98
+    entry = json.loads((tmp_path / "manifest.json").read_text())["files"]["onnx-int8"]
+    assert entry["scheme"] == "U8S8 per channel, as judged" and entry["layers_as_rounded"] == 3
+    assert entry["top1_agreement"] > 0.95 and entry["rounding"] == 0.25
+    again = load(tmp_path, residual())
+    with torch.no_grad():
+        assert np.array_equal(again(x).numpy(), expected)
+
+
+@pytest.mark.parametrize(("low", "high", "factor"), [(-3, 3, 0.5), (-128, 127, 0.25), (-128, 127, 0.5)])
+def test_only_rounding_to_8_bits_by_one_scale_is_written_as_that(low, high, factor):
+    kinds = ("Div", ["x", "scale"]), ("Round", ["0"]), ("Clip", ["1", "low", "high"]), ("Mul", ["2", "factor"])
+    nodes = [onnx.helper.make_node(kind, reads, [str(i)]) for i, (kind, reads) in enumerate(kinds)]
+    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [4]) for name in ("x", "3")]
+    constants = {"scale": 0.5, "low": low, "high": high, "factor": factor}
+    made = [onnx.numpy_helper.from_array(np.array(value, np.float32), name) for name, value in constants.items()]
+    graph = onnx.helper.make_graph(nodes, "rounds", ends[:1], ends[1:], made)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10)
+    x = torch.tensor([-1.3, 0.2, 0.3, 80.0])
+    before = run(model.SerializeToString(), x)
+    with_quantized_inputs(model)
+    onnx.checker.check_model(model, full_check=True)
+    found = [node.op_type for node in model.graph.node]
+    same = high - low == 255 and factor == 0.5
+    assert found == (["QuantizeLinear", "DequantizeLinear"] if same else ["Div", "Round", "Clip", "Mul"])
+    assert np.array_equal(run(model.SerializeToString(), x), before)

@@ -10,7 +10,7 @@ from torch import nn
 
 from automl.fit.held import on_grid, zeros_kept
 from search_spaces.codecs.integers import integers_of
-from search_spaces.codecs.number_formats import FORMATS
+from search_spaces.codecs.number_formats import ALL_FORMATS
 from search_spaces.operators.code import SCALE, plain_quantize
 
 
@@ -23,7 +23,7 @@ def rounded(form: str, *, zeros: bool = False) -> nn.Sequential:
         with torch.no_grad():
             if zeros:
                 layer.weight.mul_(torch.rand_like(layer.weight) > 0.4)
-            weight, scale, _ = plain_quantize(name, layer, FORMATS[form], zeros)
+            weight, scale, _ = plain_quantize(name, layer, ALL_FORMATS[form], zeros)
             layer.weight.copy_(weight)
         layer.register_buffer(SCALE, scale)
     return network
@@ -47,12 +47,12 @@ def tuned(network: nn.Module, target: nn.Module, steps: int = 60) -> None:
         optimizer.zero_grad()
 
 
-@pytest.mark.parametrize("form", ["binary", "ternary", "int2", "int4", "int8"])
+@pytest.mark.parametrize("form", ["binary", "ternary", "int2", "int4", "int8", "coded1.5"])
 @pytest.mark.parametrize("zeros", [False, True])
 def test_integers_stay_integers_of_their_format_and_come_closer(form, zeros):
     network, target = rounded(form, zeros=zeros), another()
     before = copy.deepcopy(network)
-    formats = {"0": FORMATS[form], "3": FORMATS[form]}
+    formats = {"0": ALL_FORMATS[form], "3": ALL_FORMATS[form]}
     x = torch.randn(64, 3, 6, 6, generator=torch.Generator().manual_seed(1))
     with on_grid(network, formats, pruned=zeros):
         torch.testing.assert_close(network(x), before(x))
@@ -64,10 +64,12 @@ def test_integers_stay_integers_of_their_format_and_come_closer(form, zeros):
         weight, was = network.get_submodule(name).weight, before.get_submodule(name).weight
         integers = integers_of(weight.detach(), network.get_buffer(f"{name}.{SCALE}"))
         assert integers is not None, "bit for bit integers times the scale"
-        assert set(integers.unique().tolist()) <= {*FORMATS[form].grid, *([0] if zeros else [])}
+        assert set(integers.unique().tolist()) <= {*ALL_FORMATS[form].grid, *([0] if zeros else [])}
         assert not torch.equal(weight, was)
         if zeros:
             assert (weight[was == 0] == 0).all()
+        if ALL_FORMATS[form].coded:  # another integer could take more bits
+            assert torch.equal(integers, integers_of(was.detach(), before.get_buffer(f"{name}.{SCALE}")))
 
     with torch.no_grad():
         assert (network(x) - target(x)).square().mean() < (before(x) - target(x)).square().mean()

@@ -10,15 +10,8 @@ from torch.nn import functional as F
 
 from automl.fit.gram import gather_grams
 from automl.fit.moments import damped_cholesky, moments_of, squared_errors
-from automl.fit.rounding import (
-    compensated,
-    dequantized,
-    descended,
-    error,
-    nearest,
-    round_layer,
-    scales,
-)
+from automl.fit.round_layer import round_layer
+from automl.fit.rounding import compensated, dequantized, descended, error, nearest, scales
 from search_spaces.codecs.number_formats import FORMATS
 
 BINARY, TERNARY, INT2, INT3, INT4, INT8 = (

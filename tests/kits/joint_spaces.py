@@ -22,6 +22,8 @@ OPTIONS = {
     "sparsity": {},
     "code": {"formats": FORMATS},
 }
+CODED = ("coded1", "coded1.5", "coded2", "coded3")
+"""Of `code`, beside the formats of its own."""
 PATTERNS = ("2:4", "3:8", "1x4", "2x4")
 """Of `sparsity`, beside the one of its own."""
 

@@ -6,8 +6,9 @@ from torch import nn
 
 from search_spaces import CodeStep, NetworkSpace, Plan, SpaceError, rebuild, trace
 from search_spaces.codecs.integers import holds
-from search_spaces.codecs.number_formats import FORMATS
+from search_spaces.codecs.number_formats import CODED, FORMATS
 from search_spaces.codecs.packing import pack
+from search_spaces.graph.inputs import quantized_inputs
 from search_spaces.operators.code import plain_quantize
 from search_spaces.operators.options import CodeOptions
 
@@ -43,6 +44,7 @@ def test_bits_are_read_as_ever_and_formats_have_names():
         ({"formats": ("int9",)}, "formats are some of binary, ternary"),
         ({"bits": ()}, "bits are some of"),
         ({"bits": (4,), "formats": ("int3",)}, "leave bits out"),
+        ({"formats": ("int4", "coded2")}, "or of coded1, coded1.25"),
     ):
         with pytest.raises(SpaceError, match=message):
             CodeOptions(**options)
@@ -69,6 +71,42 @@ def test_each_format_costs_what_it_says():
         assert cost - costs[0] == pytest.approx(weights * (form.stored_bits - 1) / 8, abs=4)
     bops = [made.cost(at(made, level), "bops") for level in (0, 1, 2, 4)]
     assert bops[1] == bops[2] == 2 * bops[0] and bops[3] == 2 * bops[2]
+
+
+def test_entropy_coded_formats_keep_to_their_bits_in_the_file():
+    made = space({"formats": tuple(CODED)})
+    (knob, *_) = made.knobs
+    assert knob.labels == (*CODED, "float32") and list(knob.levels) == sorted(knob.levels)
+    weights = sum(tensor.size for tensor in made.operators[0].tensors)
+    costs = [made.cost(at(made, form.level), "size_bytes") for form in CODED.values()]
+    for form, cost in zip(CODED.values(), costs, strict=True):
+        built = made.build(made.plan(at(made, form.level)))
+        assert cost - 2500 < len(pack(dict(built.state_dict()))) <= cost  # what the header and tables might take
+        assert cost - costs[0] == pytest.approx(weights * (form.stored_bits - 1) / 8, abs=4)
+
+
+def test_inputs_of_8_bits_are_named_in_the_plan_and_a_quarter_of_the_operand():
+    made, plain = space({"inputs": "int8"}), space({})
+    assert made.metrics == plain.metrics and [knob.name for knob in made.knobs] == [k.name for k in plain.knobs]
+    for level in (4, 8):
+        plan = made.plan(at(made, level))
+        assert plan.get(CodeStep).inputs == dict.fromkeys(plan.get(CodeStep).formats, "int8")
+        assert Plan.from_json(plan.to_json()).steps == plan.steps
+        # Each layer but none else has weights of so many bits.
+        assert 4 * made.cost(at(made, level), "bops") == plain.cost(at(plain, level), "bops")
+        built = made.build(plan)
+        assert [name for name, _ in quantized_inputs(built)] == ["0", "2", "4"]
+        assert len(pack(dict(built.state_dict()))) <= made.cost(at(made, level), "size_bytes")
+    assert made.cost(made.original_point, "bops") == plain.cost(plain.original_point, "bops")
+    assert made.plan(made.original_point) == Plan(())
+    with pytest.raises(SpaceError, match="inputs are one of float32, int8"):
+        CodeOptions(inputs="int4")
+    for step, message in (
+        ({"formats": {}, "inputs": {"2": "int3"}}, "inputs of the format 'int3', expected int8"),
+        ({"formats": {}, "inputs": {"9": "int8"}}, "layer '9' reads, which this network does not call"),
+    ):
+        with pytest.raises(SpaceError, match=message):
+            rebuild(trace(network(), (X,)), Plan.from_record([{"operator": "code", **step}]))
 
 
 @pytest.mark.parametrize("name", ALL)

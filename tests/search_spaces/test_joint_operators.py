@@ -7,10 +7,10 @@ from safetensors.torch import save
 from torch.utils.flop_counter import FlopCounterMode
 
 from search_spaces import CodeStep, Plan, rebuild, trace
-from search_spaces.codecs.number_formats import FORMATS
+from search_spaces.codecs.number_formats import ALL_FORMATS
 from search_spaces.codecs.packing import pack
 from tests.kits import amount
-from tests.kits.joint_spaces import PATTERNS, SETS, make_space, random_levels
+from tests.kits.joint_spaces import CODED, PATTERNS, SETS, make_space, random_levels
 
 NETWORKS = amount.of(60, 20)
 """Of each set of operators: 1,020 in all, or 340."""
@@ -38,6 +38,19 @@ def test_so_are_those_of_every_pattern(names, pattern):
         if space is not None and built < NETWORKS // 4:
             built += 1
             check(space, x, np.random.default_rng(seed), f"{names} of pattern {pattern}, seed {seed}")
+    assert built > NETWORKS // 20
+
+
+@pytest.mark.parametrize("code", [{"inputs": "int8"}, {"formats": CODED}], ids=["inputs", "coded"])
+@pytest.mark.parametrize("names", [names for names in SETS if "code" in names], ids="+".join)
+def test_so_are_those_of_quantized_inputs_and_of_entropy_coded_weights(names, code):
+    torch.set_num_threads(1)
+    built = 0
+    for seed in range(NETWORKS):
+        space, x = make_space(names, seed, code=code)
+        if space is not None and built < NETWORKS // 4:
+            built += 1
+            check(space, x, np.random.default_rng(seed), f"{names}, {code}, seed {seed}")
     assert built > NETWORKS // 20
 
 
@@ -85,21 +98,24 @@ def count(network, y, space, plan):
         "macs": macs,
         "params": sum(int(p.count_nonzero()) if sparse else p.numel() for p in network.parameters()),
         "size_bytes": len(pack(state) if space.packed else save(state)),
-        "bops": 32 * (32 * macs - sum((32 - bits) * m for bits, m in coded(network, y, plan))),
+        "bops": 1024 * macs - sum((1024 - bits) * m for bits, m in coded(network, y, plan)),
     }
 
 
 def coded(network, y, plan):
-    """The bits and the multiply-accumulates a sample of each call of a layer with integer weights."""
+    """The bits, those of the weight times those of the input, and the multiply-accumulates a sample of each call of a
+    layer with integer weights."""
     found = []
     hooks = []
     step = plan.get(CodeStep)
     for name, form in step.formats.items():
-        form = FORMATS[form].with_zero if step.pruned else FORMATS[form]
+        form = ALL_FORMATS[form].with_zero if step.pruned else ALL_FORMATS[form]
+        bits = form.bits * (8 if name in step.inputs else 32)
 
-        def see(layer, args, out, form=form):
+        def see(layer, args, out, bits=bits, rounded=name in step.inputs):
             positions = out[0].numel() // layer.weight.shape[0]
-            found.append((form.bits, layer.weight.numel() * positions))
+            found.append((bits, layer.weight.numel() * positions))
+            assert not rounded or all(len(x.unique()) <= 256 for x in args)
 
         hooks.append(network.get_submodule(name).register_forward_hook(see))
     with torch.no_grad():

@@ -134,7 +134,8 @@ def _compared(exported: Exported, backend: Backend, network: Network) -> float:
     """How far the file's outputs are from those of the export. `BackendError` if that is too far."""
     entry = exported.entry(backend.format) or {}
     difference = exported.difference(network(exported.inputs(None)))
-    allowed = backend.tolerance + float(entry.get("probe_difference") or 0.0)
+    told = (entry.get(key) or 0.0 for key in ("probe_difference", "rounding"))
+    allowed = backend.tolerance + sum(map(float, told))
     if not difference <= allowed:
         raise BackendError(
             f"{entry.get('file')} does not compute on {backend.name} what was exported: the largest difference is "
