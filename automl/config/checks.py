@@ -108,6 +108,30 @@ def require_trained_stages(config: StudyConfig) -> None:
         )
 
 
+def require_counted_zeros(config: StudyConfig) -> None:
+    """A training brings zeros about where the operator sparsity says how many, and lets them move if it may."""
+    if config.sparsify is not None and config.sparsify.training.method is not None:
+        raise ConfigError(
+            "sparsify.training.method would bring zeros about before the search has said how many: leave it out there, "
+            "and set it in `finish.training`"
+        )
+    sparsity = config.space.operators.get("sparsity")
+    for options in (config.evaluation.training, config.finish.training):
+        if options is None or options.method is None:
+            continue
+        name = options.method.name
+        if sparsity is None:
+            raise ConfigError(
+                f"training.method: {name} brings zeros about, and nothing says how many: add the operator sparsity to "
+                f"the space, or leave the method out"
+            )
+        if not options.method.dense and getattr(sparsity, "pattern", "unstructured") != "unstructured":
+            raise ConfigError(
+                f"training.method: {name} lets single weights change places, which a pattern does not allow: set "
+                f"another method, or `pattern: unstructured`"
+            )
+
+
 def require_priced_latency(config: StudyConfig) -> None:
     """A budget on latency needs a space in which something changes it: zeros and integers do not."""
     if config.parsed_budget.latency is not None and "macs" not in config.space.lowers:
@@ -125,6 +149,7 @@ CHECKS = (
     require_joinable_sections,
     require_channels_to_sparsify,
     require_trained_stages,
+    require_counted_zeros,
     require_priced_latency,
 )
 """In the order in which their errors are told."""

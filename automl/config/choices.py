@@ -10,6 +10,7 @@ from automl import data, zoo
 from automl.config.agent import AgentConfig
 from automl.config.model import DataConfig, ModelConfig
 from automl.config.study import StudyConfig
+from automl.config.training import OPTIMIZERS, SCHEDULES, TrainingOptions
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Names:
 NAMES = {
     (ModelConfig, "name"): Names(zoo.names, or_yours=True),
     (DataConfig, "name"): Names(data.names, or_yours=True),
+    (TrainingOptions, "optimizer"): Names(lambda: list(OPTIMIZERS), or_yours=True),
+    (TrainingOptions, "schedule"): Names(lambda: list(SCHEDULES), or_yours=True),
     (AgentConfig, "name"): Names(agents.names),
     (StudyConfig, "baselines"): Names(agents.names),
 }

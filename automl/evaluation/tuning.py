@@ -14,7 +14,7 @@ from automl.config.training import TrainingOptions
 from automl.fit.builder import Builder
 from automl.tasks.problem import Problem
 from automl.training.loss import Loss, SupervisedLoss, smoothed
-from automl.training.methods.base import Regulariser
+from automl.training.methods.base import Method
 from automl.training.trainer import History, train
 from automl.types import Say, silent
 from search_spaces import Plan
@@ -54,7 +54,7 @@ class Tuner:
         *,
         checkpoint: Path | None = None,
         until: int | None = None,
-        regularisers: Sequence[Regulariser] = (),
+        methods: Sequence[Method] = (),
         say: Say = silent,
     ) -> History:
         """Train `network`, which `plan` made, in place. The rest as of `automl.training.trainer.train`."""
@@ -67,7 +67,7 @@ class Tuner:
             goal=self._judged,
             checkpoint=checkpoint,
             until=until,
-            regularisers=regularisers,
+            methods=methods,
             say=say,
         )
 

@@ -78,7 +78,7 @@ def _sparsified(evaluator: Evaluator, options: SparsifyOptions, folder: Path, sa
         plan=space.plan(whole),
         validated=True,
         checkpoint=folder / f"sparse-{options.method}-{penalty.strength:g}.checkpoint",  # no other penalty goes on
-        regularisers=[penalty],
+        methods=[penalty],
         say=say,
     )
     return network

@@ -45,6 +45,9 @@ def code_of(config: StudyConfig) -> dict[str, Any]:
     called: dict[str, Any] = {config.model.name: config.model.options, config.data.name: config.data.options}
     metrics = config.task.metrics if config.task is not None else None
     called |= {spec: {} for spec in (config.loss, metrics) if spec is not None}
+    sparsify = config.sparsify.training if config.sparsify is not None else None
+    trainings = (config.evaluation.training, config.finish.training, sparsify)
+    called |= {spec: {} for options in trainings if options is not None for spec in options.own_code}
     return {spec: options for spec, options in called.items() if ":" in spec}
 
 
