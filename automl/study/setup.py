@@ -26,6 +26,7 @@ from automl.tasks.objectives import WEIGHED
 from automl.tasks.problem import Problem
 from automl.training.loss import SupervisedLoss
 from automl.util.fingerprint import fingerprint
+from automl.util.own_code import named_function
 from search_spaces import NetworkSpace
 
 SAME = 1e-3
@@ -121,6 +122,8 @@ class Setup:
             if options is not None:
                 self.problem.epochs(options.batch_size)
                 SupervisedLoss(self.problem.loss, options.label_smoothing)
+                for spec in options.own_code:
+                    named_function(spec, "a training")
 
     def _require_stages(self) -> None:
         """Raise `ConfigError` if the network is to be cut in stages and, cut once, cannot be cut again: one that

@@ -28,6 +28,9 @@ SPECS = {
     "data": {"data": {"name": "theirs:make"}},
     "metrics": {"task": {"name": "custom", "metrics": "theirs:make"}, "objective": "loss"},
     "loss": {"loss": "theirs:make"},
+    "schedule": {"finish": {"training": {"schedule": "theirs:make"}}},
+    "optimizer": {"evaluation": {"training": {"optimizer": "theirs:make", "learning_rate": 0.1}}},
+    "transform": {"sparsify": {"training": {"transform": "theirs:make"}}},
     "installed": {"model": {"name": "os:system", "options": {"command": "touch ran"}}},
     "hub": {"model": {"name": "transformers:AutoModel", "options": {"pretrained": "x", "trust_remote_code": True}}},
 }

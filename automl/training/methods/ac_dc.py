@@ -9,6 +9,9 @@ from torch import Tensor, nn
 from automl.training.methods.base import Closure, Course, Method
 from automl.training.methods.target import Masks, Target
 
+ROUNDING = 1e-9
+"""A phase that begins at a step begins there, whatever a quotient is rounded to."""
+
 
 class AlternatingCompression(Method):
     """The network is compressed and decompressed by turns, and is compressed in the end.
@@ -66,4 +69,4 @@ class AlternatingCompression(Method):
             return -1
         if progress >= self._ends:
             return 2 * self._rounds
-        return int((progress - self._begins) / (self._ends - self._begins) * 2 * self._rounds)
+        return int((progress - self._begins) / (self._ends - self._begins) * 2 * self._rounds + ROUNDING)

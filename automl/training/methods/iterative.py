@@ -10,6 +10,9 @@ from automl.training.methods.base import Closure, Course, Method
 from automl.training.methods.target import Masks, Target
 from automl.util.weights import copied, live, put
 
+ROUNDING = 1e-9
+"""A round that begins at a step begins there, whatever a quotient is rounded to."""
+
 
 class IterativePruning(Method):
     """Each round begins by removing the smallest weights, the same part of what is left, and trains the others.
@@ -42,7 +45,7 @@ class IterativePruning(Method):
         network = course.network
         if self._early_at is not None and not self._early and course.progress >= self._early_at:
             self._early = copied(live(network))
-        wanted = int(course.progress * self._rounds) + self._offset
+        wanted = int(course.progress * self._rounds + ROUNDING) + self._offset
         if wanted > self._pruned:
             self._pruned = wanted
             self._masks = self._target.largest(network, self._target.power(network, wanted / self._prunings))

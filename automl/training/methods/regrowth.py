@@ -6,7 +6,7 @@ import math
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from automl.errors import ConfigError
 from automl.training.methods.base import Course, Method
@@ -69,6 +69,10 @@ class Regrowth(Method):
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from there."""
         self._masks = Masks(state["kept"])
+
+    def end(self, network: nn.Module) -> None:
+        """The zeros of now, which averaged weights have not."""
+        self._masks.hold_weights(network)
 
     @torch.no_grad()
     def _changed(self, course: Course, weight: Tensor, kept: Tensor, part: float) -> Tensor:
