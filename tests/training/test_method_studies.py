@@ -80,7 +80,7 @@ def searched(tmp_path_factory):
     """A study of zeros whose finalist is pruned gradually, its database, and what was said."""
     folder = tmp_path_factory.mktemp("methods")
     text = f"""
-name: zeros
+name: amc-digits
 model: {{name: small_cnn, weights: "{WEIGHTS_FILE}"}}
 data: {{name: digits, validation_size: 400, calibration_size: 100}}
 space: {{sparsity: {{min_keep: 0.05}}}}
