@@ -307,11 +307,11 @@ def test_gradients_of_gates_are_those_of_autograd(monkeypatch):
 
 def test_a_multiplier_rises_until_its_constraint_is_kept_and_starts_again():
     price = DualPrice({"a": 20}, rate=0.5)
-    price.see("a", 60.0, 100)
-    price.see("a", 50.0, 100)
+    price.see("a", torch.tensor(60.0), 100)
+    price.see("a", torch.tensor(50.0), 100)
     assert price.multipliers["a"] == pytest.approx(0.5 * 0.4 + 0.5 * 0.3)
     assert price.of("a", 100) == pytest.approx(0.35 / 100)
-    price.see("a", 20.0, 100)
+    price.see("a", torch.tensor(20.0), 100)
     assert price.multipliers["a"] == 0
 
 

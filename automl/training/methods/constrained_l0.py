@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from torch import Tensor
+
 
 class DualPrice:
     """A Lagrange multiplier for each tensor, which rises while more of its gates are open than may be.
@@ -24,9 +26,9 @@ class DualPrice:
         """What one open gate of so many adds to lambda times the density."""
         return self.multipliers[name] / gates
 
-    def see(self, name: str, opened: float, gates: int) -> None:
+    def see(self, name: str, opened: Tensor, gates: int) -> None:
         """A step of ascent, or a restart."""
-        excess = (opened - self._wanted[name]) / gates
+        excess = (float(opened) - self._wanted[name]) / gates
         self.multipliers[name] = self.multipliers[name] + self._rate * excess if excess > 0 else 0.0
 
     def state(self) -> dict[str, float]:

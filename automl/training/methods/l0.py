@@ -20,8 +20,8 @@ class Price(Protocol):
         """An open gate of tensor `name`, which has so many in all."""
         ...
 
-    def see(self, name: str, opened: float, gates: int) -> None:
-        """Change with the expected number of its gates that are open, told after every step."""
+    def see(self, name: str, opened: Tensor, gates: int) -> None:
+        """Change with the expected number of its gates that are open, told at every step."""
         ...
 
     def state(self) -> dict[str, float]:
@@ -43,7 +43,7 @@ class FixedPrice:
         """Lambda."""
         return self._strength
 
-    def see(self, name: str, opened: float, gates: int) -> None:
+    def see(self, name: str, opened: Tensor, gates: int) -> None:
         """Nothing changes."""
 
     def state(self) -> dict[str, float]:
@@ -101,7 +101,9 @@ class L0Gates(Method):
                 weight.copy_(before)
         self._adam.zero_grad()
         for (weight, z, gate), name in zip(parts, self._gates, strict=True):
-            cost = self._price.of(name, gate.numel()) * open_probability(gate).sum()
+            opened = open_probability(gate).sum()
+            cost = self._price.of(name, gate.numel()) * opened
+            self._price.see(name, opened.detach(), gate.numel())
             if weight.grad is None:
                 cost.backward()
                 continue
@@ -114,15 +116,14 @@ class L0Gates(Method):
         self._masks.hold_gradients(course.network)
 
     def after_step(self, course: Course) -> None:
-        """Move the gates and their price; what has gone stays zero."""
+        """Move the gates; what has gone stays zero."""
         self._masks.hold_weights(course.network)
         if self._settled or self._adam is None:
             return
         self._adam.step()
         with torch.no_grad():
-            for name, gate in self._gates.items():
+            for gate in self._gates.values():
                 gate.clamp_(LEAST, MOST)
-                self._price.see(name, float(open_probability(gate).sum()), gate.numel())
 
     def state(self) -> dict[str, Any]:
         """Gates, what their optimizer remembers, the price; whether they are settled, and what has gone."""
