@@ -12,6 +12,9 @@ from automl.training.methods.base import Closure, Course, Method
 from automl.training.methods.hard_concrete import LEAST, MOST, initial, open_probability, sampled, settled
 from automl.training.methods.target import Masks, Target, highest
 
+TIE = 1e-6
+"""Of the largest weight: by so little weights are told apart that shut gates make 0."""
+
 
 class Price(Protocol):
     """What an open gate costs in the loss."""
@@ -62,7 +65,8 @@ class L0Gates(Method):
     network and loss will do, and nothing is built into it. Adam moves the gates. Weights decay as without gates.
 
     From `ends` on gates are settled: their values without noise are multiplied into the weights, the largest of which
-    stay, as many as the target has or as are not 0, and are trained on.
+    stay, as many as the target has, and are trained on. Where fewer gates are open, those that are so most probably
+    stay too, from 0 on.
     """
 
     def __init__(self, target: Target, price: Price, *, ends: float, gate_rate: float, dropout: float) -> None:
@@ -160,7 +164,8 @@ class L0Gates(Method):
         for name, gate in self._gates.items():
             weight = network.get_parameter(name)
             weight.mul_(settled(gate))
-            kept[name] = highest(weight.abs(), self._target.counts[name], self._target.pattern) & (weight != 0)
+            scores = weight.abs() + TIE * weight.abs().max() * open_probability(gate)
+            kept[name] = highest(scores, self._target.counts[name], self._target.pattern)
         masks = Masks(kept)
         masks.hold_weights(network)
         return masks
