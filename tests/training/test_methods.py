@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from automl.config.method import DEFAULTS, MethodOptions
 from automl.config.training import TrainingOptions
-from automl.errors import ConfigError
+from automl.errors import ConfigError, DataError
 from automl.training.loss import SupervisedLoss
 from automl.training.methods.ac_dc import AlternatingCompression
 from automl.training.methods.base import Course, Method
@@ -202,17 +202,26 @@ def test_rigl_lets_the_smallest_go_and_grows_where_the_gradient_is_largest():
     assert not torch.equal(momenta[38][0], momenta[7][0]) and torch.equal(momenta[32][0], momenta[39][0])
 
 
-def test_set_grows_at_random():
-    masks = {}
-    for seed in (0, 1):
-        found = seen(
-            Regrowth(Target(COUNTS), grow="random", ends=0.9, every=4, fraction=0.3),
-            lambda course: course.network[0].weight != 0,
-            sparse(),
-            seed=seed,
-        )
-        masks[seed] = found[5]
-    assert not torch.equal(masks[0], masks[1])
+def test_set_lets_the_smallest_go_and_grows_anywhere():
+    """At step 4 of 40, fraction 0.3; by chance a fifth of those that grow are of the largest gradients."""
+    states, masks = [], []
+    method = Regrowth(Target(COUNTS), grow="random", ends=0.9, every=4, fraction=0.3)
+
+    class Around(Method):
+        def before_step(self, course):
+            weight = course.network[0].weight
+            states.append((weight.detach().clone(), weight.grad.abs()))
+
+        def after_step(self, course):
+            masks.append(method._masks.kept["0.weight"].clone())
+
+    train(sparse(), batches, LOSS, plain(), methods=[Around(), method])
+    weight, gradient = states[4]
+    k = int(0.15 * (1 + math.cos(math.pi * 0.1 / 0.9)) * 300)
+    stays = highest(weight.abs().masked_fill(weight == 0, -1), 300 - k)
+    grown = masks[4] & ~stays
+    assert (masks[4] & stays).sum() == 300 - k and grown.sum() == k
+    assert (grown & highest(gradient.masked_fill(stays, -1), k)).sum() < 0.5 * k
     with pytest.raises(ConfigError, match="change places, which a pattern"):
         Regrowth(Target(COUNTS, pattern_of("2:4")), grow="random", ends=0.9, every=4, fraction=0.3)
 
@@ -392,7 +401,7 @@ def test_what_is_of_the_users_own(tmp_path, monkeypatch):
         ({"transform": mine + "nothing"}, "must return \\(inputs, targets\\)"),
         ({"transform": mine + "absent"}, "has no function 'absent'"),
     ):
-        with pytest.raises(Exception, match=complaint):
+        with pytest.raises((ConfigError, DataError), match=complaint):
             train(network(), batches, LOSS, plain(**change))
 
 
