@@ -18,7 +18,7 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "ac_dc": {"begins": 0.1, "ends": 0.75, "rounds": 4},
     "cram": {"ends": 0.9, "radius": 0.05, "plus": True, "shares": (1.0,)},
     "l0": {"ends": 0.75, "strength": 1e-5, "gate_rate": 0.02, "dropout": 0.3},
-    "constrained_l0": {"ends": 0.75, "dual_rate": 0.01, "gate_rate": 0.02, "dropout": 0.3},
+    "constrained_l0": {"ends": 0.75, "dual_rate": 0.03, "gate_rate": 0.05, "dropout": 0.3},
 }
 """Method -> its options and their defaults."""
 
