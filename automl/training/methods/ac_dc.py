@@ -6,11 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from automl.training.methods.base import Closure, Course, Method
+from automl.training.methods.base import ROUNDING, Closure, Course, Method
 from automl.training.methods.target import Masks, Target
-
-ROUNDING = 1e-9
-"""A phase that begins at a step begins there, whatever a quotient is rounded to."""
 
 
 class AlternatingCompression(Method):

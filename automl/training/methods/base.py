@@ -12,6 +12,9 @@ from torch import Tensor, nn
 Closure = Callable[[], Tensor]
 """() -> the loss of the step's samples, detached; it leaves the gradients of the network as it is now in `.grad`."""
 
+ROUNDING = 1e-9
+"""A part of a training that begins with a step begins there, whatever a quotient is rounded to."""
+
 
 @dataclass
 class Course:

@@ -6,12 +6,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from automl.training.methods.base import Closure, Course, Method
+from automl.training.methods.base import ROUNDING, Closure, Course, Method
 from automl.training.methods.target import Masks, Target
 from automl.util.weights import copied, live, put
-
-ROUNDING = 1e-9
-"""A round that begins at a step begins there, whatever a quotient is rounded to."""
 
 
 class IterativePruning(Method):
