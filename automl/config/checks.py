@@ -144,12 +144,34 @@ def require_trained_cells(config: StudyConfig) -> None:
 
 def require_predicted_seconds(config: StudyConfig) -> None:
     """How long a training takes is predicted in a space of cells only."""
-    sparsify = config.sparsify.training if config.sparsify is not None else None
-    trainings = (config.evaluation.training, config.finish.training, sparsify)
-    if config.space.of_cells is None and any(training is not None and training.seconds for training in trainings):
+    if config.space.of_cells is None and any(training.seconds for training in config.trainings):
         raise ConfigError("the seconds of a training are predicted in a space of cells only: set its epochs instead")
     if config.evaluation.scheduler is not None and config.evaluation.training and config.evaluation.training.seconds:
         raise ConfigError("a scheduler compares trials epoch by epoch, of which each has its own number by its seconds")
+
+
+def require_counted_zeros(config: StudyConfig) -> None:
+    """A training brings zeros about where the operator sparsity says how many, and lets them move if it may."""
+    if config.sparsify is not None and config.sparsify.training.method is not None:
+        raise ConfigError(
+            "sparsify.training.method would bring zeros about before the search has said how many: leave it out there, "
+            "and set it in `finish.training`"
+        )
+    sparsity = config.space.operators.get("sparsity")
+    for options in (config.evaluation.training, config.finish.training):
+        if options is None or options.method is None:
+            continue
+        name = options.method.name
+        if sparsity is None:
+            raise ConfigError(
+                f"training.method: {name} brings zeros about, and nothing says how many: add the operator sparsity to "
+                f"the space, or leave the method out"
+            )
+        if not options.method.dense and getattr(sparsity, "pattern", "unstructured") != "unstructured":
+            raise ConfigError(
+                f"training.method: {name} lets single weights change places, which a pattern does not allow: set "
+                f"another method, or `pattern: unstructured`"
+            )
 
 
 def require_priced_latency(config: StudyConfig) -> None:
@@ -169,6 +191,7 @@ CHECKS = (
     require_joinable_sections,
     require_channels_to_sparsify,
     require_trained_stages,
+    require_counted_zeros,
     require_priced_latency,
     require_trained_cells,
     require_predicted_seconds,

@@ -9,6 +9,7 @@ from automl import data, zoo
 from automl.config.agent import AgentConfig
 from automl.config.model import EXPORTED, DataConfig, ModelConfig
 from automl.config.study import StudyConfig
+from automl.config.training import OPTIMIZERS, SCHEDULES, TrainingOptions
 
 Names = Callable[[], list[str]]
 """The names that the program knows; `module:function` or `module:Class`, of the user's own, is one too."""
@@ -16,6 +17,8 @@ Names = Callable[[], list[str]]
 NAMES: dict[tuple[type, str], Names] = {
     (ModelConfig, "name"): lambda: [*zoo.names(), EXPORTED],
     (DataConfig, "name"): data.names,
+    (TrainingOptions, "optimizer"): lambda: list(OPTIMIZERS),
+    (TrainingOptions, "schedule"): lambda: list(SCHEDULES),
     (AgentConfig, "name"): agents.names,
     (StudyConfig, "baselines"): agents.names,
 }

@@ -112,6 +112,12 @@ class StudyConfig:
         return self.finish.training or self.evaluation.training
 
     @property
+    def trainings(self) -> list[TrainingOptions]:
+        """Every training that there is: of trials, of finalists, and before the search."""
+        sparsify = self.sparsify.training if self.sparsify is not None else None
+        return [one for one in (self.finish.training, self.evaluation.training, sparsify) if one is not None]
+
+    @property
     def in_this_process(self) -> bool:
         """Whether trials run here, one after the other, and no sweep of Ray Tune's is needed."""
         return self.runner.in_this_process and self.evaluation.scheduler is None

@@ -7,16 +7,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from automl.config.method import MethodOptions
 from automl.errors import ConfigError
+from automl.util.names import nearest
 
 _RANGES: dict[str, tuple[float, float, str]] = {
     "epochs": (1, float("inf"), "a whole number of at least 1"),
     "seconds": (0, float("inf"), "above 0, or none"),
     "samples": (1, float("inf"), "a whole number of at least 1, or none"),
     "batch_size": (1, float("inf"), "a whole number of at least 1"),
+    "accumulate": (1, float("inf"), "a whole number of at least 1"),
     "learning_rate": (0, float("inf"), "above 0"),
     "momentum": (0, 1, "at least 0 and below 1"),
     "weight_decay": (0, float("inf"), "at least 0"),
+    "factor": (0, math.nextafter(1, 2), "a factor above 0 and at most 1"),
     "warmup": (0, 1, "a fraction of all steps, at least 0 and below 1"),
     "label_smoothing": (0, 1, "at least 0 and below 1"),
     "rewind": (0, math.nextafter(1, 2), "a part of the schedule, above 0 and at most 1, or none"),
@@ -25,11 +29,13 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     "seed": (0, float("inf"), "a whole number from 0"),
 }
 """Option -> lowest, upper bound (never reached), and the same in words."""
+OPTIMIZERS = ("sgd", "adamw")
+SCHEDULES = ("cosine", "linear", "one_cycle", "constant", "step")
 _RATES = {"sgd": 0.02, "adamw": 3e-4}
 """Optimizer -> the learning rate for weights that are to be kept."""
 _NEW_RATES = {"sgd": 0.1, "adamw": 3e-3}
 """Optimizer -> the learning rate for weights that are new."""
-_ABOVE = ("seconds", "learning_rate", "rewind", "ema", "clip")
+_ABOVE = ("seconds", "learning_rate", "factor", "rewind", "ema", "clip")
 """Options that are above their lowest value, never at it."""
 
 
@@ -80,14 +86,27 @@ class TrainingOptions:
     networks that are slow to train are trained on less. None: all epochs."""
     batch_size: int = 128
     """Of built-in data and of lists of batches; a user's own loader comes with its batches."""
-    optimizer: Literal["sgd", "adamw"] = "sgd"
+    accumulate: int = 1
+    """Batches a step: their gradients are added up, as if they were one batch (norms see each by itself)."""
+    optimizer: str = "sgd"
     """sgd: with Nesterov's momentum, for convolutional networks. adamw: Adam with decoupled weight decay (Loshchilov &
-    Hutter 2019, arXiv 1711.05101, algorithm 2), for transformers."""
+    Hutter 2019, arXiv 1711.05101, algorithm 2), for transformers. Or `module:function` of your
+    own, (parameter groups, learning rate) -> a `torch.optim.Optimizer`."""
     learning_rate: float | None = None
-    """The highest, after the warm-up: 0.1 suits new weights under SGD, less those that are to be kept. From there it
-    falls along a cosine to 0, step by step. None: 0.02 for sgd, 3e-4 for adamw; 0.1 and 3e-3 in a space of cells."""
+    """The highest, after the warm-up: 0.1 suits new weights under SGD, less those that are to be kept. None: 0.02 for
+    sgd, 3e-4 for adamw; 0.1 and 3e-3 in a space of cells."""
+    schedule: str = "cosine"
+    """How the learning rate goes on after the warm-up, step by step: cosine, along half of one to 0; linear, evenly to
+    0, which with `warmup: 0` is LLR (Zimmer et al. 2023) for what was pruned; one_cycle, which rises along a cosine too
+    and falls to 1/250,000 (Smith & Topin 2019, with `warmup: 0.3`); constant; step, times `factor` at each of
+    `milestones`. Or `module:function` of your own, (part of the training that is done, in [0, 1]) -> the part of the
+    highest rate."""
+    milestones: tuple[float, ...] = (0.5, 0.75)
+    """Of `schedule: step`: parts of all steps, rising (He et al. 2016, section 4.2)."""
+    factor: float = 0.1
+    """Of `schedule: step`."""
     momentum: float = 0.9
-    """Nesterov's, 0 for plain SGD; of adamw the decay of the mean gradient."""
+    """Nesterov's, 0 for plain SGD; of adamw the decay of the mean gradient; an optimizer of your own has its own."""
     weight_decay: float = 5e-4
     """Of weights; norms and biases (parameters of one dimension) have none. Under adamw it is decoupled: a step takes
     away this part of a weight times the learning rate, so that 0.01 to 0.1 are usual."""
@@ -101,6 +120,12 @@ class TrainingOptions:
     """Part of the target that is spread evenly over all classes; for cross-entropy only."""
     distillation: DistillationOptions | None = None
     """What is learnt from the original network beside the labels; none: nothing."""
+    method: MethodOptions | None = None
+    """How zeros come about, where the operator sparsity says how many: a text is the name of a method. None: those of
+    the trial stay where they are."""
+    transform: str | None = None
+    """`module:function` of your own, (inputs, targets) -> the same for training, applied to each batch: inputs is a
+    tuple of tensors. What is random in it is to be drawn from PyTorch, so that a killed training goes on alike."""
     ema: float | None = None
     """Decay of an average of the weights over the steps, which is evaluated and kept; none: the last weights."""
     keep: Literal["last", "best"] = "last"
@@ -127,11 +152,31 @@ class TrainingOptions:
                 continue
             if not low <= value < high or (name in _ABOVE and value == low):
                 raise ConfigError(f"{name} is {expected}, got {value}")
+        _require_known(self.optimizer, "optimizer", OPTIMIZERS)
+        _require_known(self.schedule, "schedule", SCHEDULES)
+        if self.learning_rate is None and self.optimizer not in _RATES:
+            raise ConfigError(f"learning_rate is missing: say which suits your optimizer {self.optimizer}")
+        if self.transform is not None and ":" not in self.transform:
+            raise ConfigError(f"transform must be `module:function`, got {self.transform!r}")
+        if list(self.milestones) != sorted(set(self.milestones)) or not all(0 < m < 1 for m in self.milestones):
+            raise ConfigError(f"milestones are parts of all steps in (0, 1), rising, got {list(self.milestones)}")
+        if self.method is not None and self.method.cycles > 1 and self.rewind is not None:
+            raise ConfigError("rewind and rounds of `method: iterative` both say how the schedule is gone through")
 
     @property
     def highest_rate(self) -> float:
         """The learning rate after the warm-up: the one asked for, or what suits the optimizer."""
         return _RATES[self.optimizer] if self.learning_rate is None else self.learning_rate
+
+    @property
+    def own_code(self) -> tuple[str, ...]:
+        """The functions of the user's own, `module:function`, that a training calls."""
+        return tuple(x for x in (self.optimizer, self.schedule, self.transform) if x is not None and ":" in x)
+
+
+def _require_known(name: str, what: str, known: tuple[str, ...]) -> None:
+    if name not in known and ":" not in name:
+        raise ConfigError(f"{what} cannot be {name!r}{nearest(name, known)}, or `module:function` of your own")
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from automl.tasks.batches import Batch, compact
 from automl.tasks.objectives import COMPRESSION_REWARD, with_objective
 from automl.tasks.problem import Problem
 from automl.tasks.scores import measure_metrics
-from automl.training.methods.base import Regulariser
+from automl.training.methods.base import Method
 from automl.training.trainer import History, settle
 from automl.types import Measurement, Outcome, Say, silent
 from automl.util.threads import pinned_threads
@@ -290,7 +290,7 @@ class Evaluator:
         validated: bool = False,
         checkpoint: Path | None = None,
         until: int | None = None,
-        regularisers: Sequence[Regulariser] = (),
+        methods: Sequence[Method] = (),
         say: Say = silent,
     ) -> History:
         """Train the network at `point` in place, on the problem's training data, by its loss or by distillation.
@@ -298,6 +298,8 @@ class Evaluator:
         `plan`: what the network was built from, if not as a trial is. `validated`: measure what epochs are compared
         by on the validation data after each, even if only the last counts. The rest as of
         `automl.training.trainer.train`.
+
+        A method that begins with all weights is given them: the network at `point` as it is before any are removed.
         """
         judged = self.judged
         plan = plan or self.plan(point)
@@ -308,6 +310,9 @@ class Evaluator:
             return {m.metric: m.value for m in measured if m.metric == judged.metric}
 
         with pinned_threads(self.threads):
+            own = self._builder.methods(network, plan, options.method)
+            if options.method is not None and options.method.dense:
+                network.load_state_dict(self._builder.build(point, without="sparsity").state_dict())
             return self._tuner.train(
                 network,
                 plan,
@@ -315,7 +320,7 @@ class Evaluator:
                 validate if validated or options.keep == "best" else None,
                 checkpoint=checkpoint,
                 until=until,
-                regularisers=[*self._builder.regularisers(network, plan), *regularisers],
+                methods=[*own, *methods],
                 say=say,
             )
 

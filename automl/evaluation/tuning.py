@@ -15,7 +15,7 @@ from automl.errors import ConfigError
 from automl.fit.building import Building
 from automl.tasks.problem import Problem
 from automl.training.loss import Loss, SupervisedLoss, smoothed
-from automl.training.methods.base import Regulariser
+from automl.training.methods.base import Method
 from automl.training.trainer import History, train
 from automl.types import Say, silent
 from search_spaces import Plan
@@ -55,7 +55,7 @@ class Tuner:
         *,
         checkpoint: Path | None = None,
         until: int | None = None,
-        regularisers: Sequence[Regulariser] = (),
+        methods: Sequence[Method] = (),
         say: Say = silent,
     ) -> History:
         """Train `network`, which `plan` made, in place. The rest as of `automl.training.trainer.train`."""
@@ -68,7 +68,7 @@ class Tuner:
             goal=self._judged,
             checkpoint=checkpoint,
             until=until,
-            regularisers=regularisers,
+            methods=methods,
             say=say,
         )
 

@@ -13,10 +13,11 @@ from torch import fx, nn
 
 from agents import Sensitivity
 from automl.config.evaluation import EvaluationOptions
+from automl.config.method import MethodOptions
 from automl.fit.statistics import Moments, Statistics
 from automl.tasks.batches import Batch
 from automl.tasks.problem import Problem
-from automl.training.methods.base import Regulariser
+from automl.training.methods.base import Method
 from search_spaces import Operator
 
 AnOperator = TypeVar("AnOperator", bound=Operator)
@@ -72,6 +73,7 @@ class Fitter(ABC, Generic[AnOperator]):
         what the step makes of weights."""
         return nullcontext()
 
-    def regularisers(self, network: nn.Module, step: Any) -> list[Regulariser]:
-        """What keeps a network that has been fitted to `step` in the space while it is trained."""
+    def methods(self, network: nn.Module, step: Any, options: MethodOptions | None) -> list[Method]:
+        """What keeps a network that has been fitted to `step` in the space while it is trained, or brings it back there
+        by the method that is asked for."""
         return []

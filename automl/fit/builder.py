@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 
 from agents import Sensitivity
 from automl.config.evaluation import EvaluationOptions
+from automl.config.method import MethodOptions
 from automl.fast.precision import first, formatted
 from automl.fit.blockwise import STEPS, BlockReconstruction
 from automl.fit.closer import CloserRefit, WithNorms
@@ -29,7 +30,7 @@ from automl.fit.statistics import Statistics
 from automl.measures.counts import Counting, counts
 from automl.tasks.batches import Batch, compact
 from automl.tasks.problem import Problem
-from automl.training.methods.base import Regulariser
+from automl.training.methods.base import Method
 from automl.types import Measurement, Say, silent
 from search_spaces import OPERATORS, Code, NetworkSpace, Plan, Point, Sparsity
 
@@ -128,11 +129,17 @@ class Builder:
         """What the network at `point` keeps."""
         return self.space.plan(point, self._scores)
 
-    def build(self, point: Point) -> nn.Module:
-        """The network at `point`: float32, nothing folded, on the CPU, in eval mode."""
+    def build(self, point: Point, *, without: str | None = None) -> nn.Module:
+        """The network at `point`: float32, nothing folded, on the CPU, in eval mode.
+
+        `without`: an operator whose step, which is not structural, is left out.
+        """
         plan = self.plan(point)
         if not self.changes(point):
             return copy.deepcopy(self.original).eval()
+        plan = Plan(tuple(step for step in plan.steps if step.operator != without))
+        if not plan.steps:
+            return copy.deepcopy(self.space.original).eval()
         network, slices = self.space.surgery(plan).eval(), self.space.slices(plan)
         steps = [step for step in plan.steps if not OPERATORS[step.operator].options_type.structural]
         if self._last is None:
@@ -159,9 +166,9 @@ class Builder:
             self._sensitivity = in_one_unit(self.space, curves, measured)
         return self._sensitivity
 
-    def regularisers(self, network: nn.Module, plan: Plan) -> list[Regulariser]:
-        """What keeps `network`, which `plan` made, in the space while it is trained."""
-        return [r for step in plan.steps for r in self._fitters[step.operator].regularisers(network, step)]
+    def methods(self, network: nn.Module, plan: Plan, options: MethodOptions | None) -> list[Method]:
+        """What keeps `network`, which `plan` made, in the space while it is trained, or brings it back there."""
+        return [m for step in plan.steps for m in self._fitters[step.operator].methods(network, step, options)]
 
     def counts(self, network: nn.Module, example_inputs: Sequence[Tensor]) -> list[Measurement]:
         """The costs counted on a built network."""

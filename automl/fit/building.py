@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from agents import Sensitivity
+from automl.config.method import MethodOptions
 from automl.fit.blockwise import STEPS
 from automl.tasks.problem import Problem
-from automl.training.methods.base import Regulariser
+from automl.training.methods.base import Method
 from automl.types import Measurement, Say, silent
 from search_spaces import NetworkSpace, Plan, Point
 
@@ -40,14 +41,17 @@ class Building(Protocol):
     def plan(self, point: Point) -> Plan:
         """What the network at `point` is made by."""
 
-    def build(self, point: Point) -> nn.Module:
-        """The network at `point`: float32, nothing folded, on the CPU, in eval mode."""
+    def build(self, point: Point, *, without: str | None = None) -> nn.Module:
+        """The network at `point`: float32, nothing folded, on the CPU, in eval mode.
+
+        `without`: an operator whose step, which is not structural, is left out.
+        """
 
     def sensitivity(self, problem: Problem) -> Sensitivity:
         """Knob -> what each of its levels alone is estimated to cost in loss, where that is known."""
 
-    def regularisers(self, network: nn.Module, plan: Plan) -> list[Regulariser]:
-        """What keeps `network`, which `plan` made, in the space while it is trained."""
+    def methods(self, network: nn.Module, plan: Plan, options: MethodOptions | None) -> list[Method]:
+        """What keeps `network`, which `plan` made, in the space while it is trained, or brings it back there."""
 
     def counts(self, network: nn.Module, example_inputs: Sequence[Tensor]) -> list[Measurement]:
         """The costs counted on a built network."""

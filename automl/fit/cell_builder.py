@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from agents import Sensitivity
+from automl.config.method import MethodOptions
 from automl.fit.blockwise import STEPS
 from automl.measures.counts import Counting, counts
 from automl.tasks.problem import Problem
-from automl.training.methods.base import Regulariser
+from automl.training.methods.base import Method
 from automl.types import Measurement, Say, silent
 from search_spaces import Plan, Point, Searched
 
@@ -46,15 +47,15 @@ class CellBuilder:
         """The architecture at `point`."""
         return self.space.plan(point)
 
-    def build(self, point: Point) -> nn.Module:
-        """The network at `point` with its first weights, the same whenever it is built."""
+    def build(self, point: Point, *, without: str | None = None) -> nn.Module:
+        """The network at `point` with its first weights, the same whenever it is built; no operator has a step."""
         return with_first_weights(self.space, self.plan(point))
 
     def sensitivity(self, problem: Problem) -> Sensitivity:
         """Nothing is known of a level alone."""
         return {}
 
-    def regularisers(self, network: nn.Module, plan: Plan) -> list[Regulariser]:
+    def methods(self, network: nn.Module, plan: Plan, options: MethodOptions | None) -> list[Method]:
         """Any weights will do."""
         return []
 

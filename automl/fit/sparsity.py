@@ -14,6 +14,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from agents import Sensitivity
 from automl.config.evaluation import EvaluationOptions
+from automl.config.method import MethodOptions
 from automl.fast.fold import lone_norms
 from automl.fit.base import Fitter
 from automl.fit.exact_obs import DAMPING, Removals, remove_in_turn
@@ -26,7 +27,10 @@ from automl.fit.support import refitted
 from automl.fit.systems import Systems
 from automl.tasks.batches import Batch
 from automl.tasks.problem import Problem
-from automl.training.methods.base import KeepZeros, Regulariser
+from automl.training.methods.base import Method
+from automl.training.methods.keep_zeros import KeepZeros
+from automl.training.methods.registry import method_of
+from automl.training.methods.target import Target
 from search_spaces import Sparsity, SparsityStep
 from search_spaces.graph.tensors import Layer, WeightTensor, along_inputs, along_outputs
 from search_spaces.operators.patterns import Pattern, pattern_of
@@ -137,9 +141,11 @@ class SparsityFitter(Fitter[Sparsity]):
         """Zeros stay zeros."""
         return zeros_kept(network, step.counts)
 
-    def regularisers(self, network: nn.Module, step: SparsityStep) -> list[Regulariser]:
-        """Zeros stay zeros."""
-        return [KeepZeros(network, list(step.counts))]
+    def methods(self, network: nn.Module, step: SparsityStep, options: MethodOptions | None) -> list[Method]:
+        """Zeros stay zeros, or come anew: as many in each tensor as `network` has now, whatever their places."""
+        if options is None:
+            return [KeepZeros(step.counts)]
+        return [method_of(options, Target.of(network, step.counts, pattern_of(step.pattern)))]
 
     def _inputs(self, network: nn.Module, name: str, moments: Moments, norms: Mapping[str, str]) -> _Inputs | None:
         """What is known of the inputs of a tensor; None if nothing is. `norms`: as of `takes_up_shift`."""

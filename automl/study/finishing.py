@@ -25,7 +25,7 @@ from automl.study.artifacts import artifacts_folder, file_of, read_plan, read_we
 from automl.study.selection import WEIGHTS
 from automl.study.stages import Cut, cut_greedily, cut_towards, prune_in_stages, stages
 from automl.study.study import Study
-from automl.training.methods.base import Regulariser
+from automl.training.methods.base import Method
 from automl.training.methods.growing_decay import GrowingDecay
 from automl.training.trainer import History
 from automl.types import BASE, Measurement, Phase, Say, in_phase, silent
@@ -244,7 +244,7 @@ def _tune(
     options: TrainingOptions,
     checkpoint: str,
     say: Say,
-    *regularisers: Regulariser,
+    *methods: Method,
 ) -> History:
     """Train `network`, which `plan` made, in place."""
     return study.finisher.train(
@@ -254,7 +254,7 @@ def _tune(
         plan=plan,
         validated=True,
         checkpoint=_folder(study) / checkpoint,
-        regularisers=regularisers,
+        methods=methods,
         say=say,
     )
 

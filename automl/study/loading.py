@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import inspect
 import sys
 from collections.abc import Callable, Mapping
@@ -27,6 +26,7 @@ from automl.tasks.image_classes import ImageClasses
 from automl.tasks.metric import directed
 from automl.tasks.problem import Problem
 from automl.util.names import nearest
+from automl.util.own_code import named_function
 from automl.zoo import Preprocessing, load_model, load_weights, preprocessing
 
 DEFAULT_VALIDATION_SIZE = 1000
@@ -89,7 +89,7 @@ def _judged(config: StudyConfig) -> dict[str, Any]:
             raise ConfigError(f"{task.metrics} must return a mapping of metrics by name, got {type(made).__name__}")
         judged["metrics"] = directed(made, config.objective, config.direction)
     if config.loss is not None:
-        judged["loss"] = _named(config.loss, "loss")
+        judged["loss"] = named_function(config.loss, "loss")
     return judged
 
 
@@ -145,7 +145,8 @@ def _built_in(data: DataConfig, network: Network, judged: Mapping[str, Any], hub
 
 def _own_data(data: DataConfig, network: Network, judged: Mapping[str, Any], hub: Hub) -> Problem:
     options = dict(data.options)
-    if "preprocessing" in inspect.signature(_named(data.name, "data")).parameters and "preprocessing" not in options:
+    asked = inspect.signature(named_function(data.name, "data")).parameters
+    if "preprocessing" in asked and "preprocessing" not in options:
         options["preprocessing"] = hub()
     made = _call(data.name, options, "data")
     expected = "a mapping with `train` and `validation` (and perhaps `test`), each an iterable of batches (x, y)"
@@ -166,24 +167,8 @@ def _own_data(data: DataConfig, network: Network, judged: Mapping[str, Any], hub
 
 def _call(spec: str, options: Mapping[str, Any], what: str) -> Any:
     """What the function `spec` returns. Errors: `ConfigError`, `DataError`."""
-    function = _named(spec, what)
+    function = named_function(spec, what)
     try:
         return function(**options)
     except Exception as error:
         raise DataError(f"{spec} called with options {dict(options)} raised {type(error).__name__}: {error}") from error
-
-
-def _named(spec: str, what: str) -> Callable[..., Any]:
-    """The function `spec`, `module:function`, which the key `what` names. Errors: `ConfigError`, `DataError`."""
-    module_name, _, function_name = spec.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:  # a user's module raises whatever it likes
-        raise DataError(
-            f"cannot import {module_name!r} for {what} {spec!r}: {type(error).__name__}: {error}. "
-            f"The module must lie beside the study file or be installed"
-        ) from error
-    function: Callable[..., Any] | None = getattr(module, function_name, None)
-    if not callable(function):
-        raise ConfigError(f"module {module_name!r} has no function {function_name!r} for {what} {spec!r}")
-    return function

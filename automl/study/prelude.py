@@ -82,7 +82,7 @@ def _sparsified(
         plan=space.plan(whole),
         validated=True,
         checkpoint=folder / f"sparse-{options.method}-{penalty.strength:g}.checkpoint",  # no other penalty goes on
-        regularisers=[penalty],
+        methods=[penalty],
         say=say,
     )
     return network

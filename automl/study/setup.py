@@ -34,6 +34,7 @@ from automl.tasks.problem import Problem
 from automl.training.loss import SupervisedLoss
 from automl.util.extras import require
 from automl.util.fingerprint import fingerprint
+from automl.util.own_code import named_function
 from search_spaces import NetworkSpace, Searched, pyramid
 
 SAME = 1e-3
@@ -170,11 +171,11 @@ class Setup:
 
     def _require_trainable(self) -> None:
         """Raise `DataError` or `ConfigError` if training is asked for that this problem does not allow."""
-        sparsify = self.config.sparsify.training if self.config.sparsify is not None else None
-        for options in (self.config.finish.training, self.config.evaluation.training, sparsify):
-            if options is not None:
-                self.problem.epochs(options.batch_size)
-                SupervisedLoss(self.problem.loss, options.label_smoothing)
+        for options in self.config.trainings:
+            self.problem.epochs(options.batch_size)
+            SupervisedLoss(self.problem.loss, options.label_smoothing)
+            for spec in options.own_code:
+                named_function(spec, "a training")
 
     def _require_stages(self) -> None:
         """Raise `ConfigError` if the network is to be cut in stages and, cut once, cannot be cut again: one that

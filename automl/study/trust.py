@@ -47,6 +47,7 @@ def code_of(config: StudyConfig) -> dict[str, Any]:
     metrics = config.task.metrics if config.task is not None else None
     called |= {spec: {} for spec in (config.loss, metrics) if spec is not None}
     called |= {agent.name: agent.options for agent, _ in config.lanes}
+    called |= {spec: {} for options in config.trainings for spec in options.own_code}
     return {spec: options for spec, options in called.items() if ":" in spec}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from automl.training.weights import copied, live
+from automl.util.weights import copied, live
 
 
 class Average:

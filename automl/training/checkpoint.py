@@ -10,7 +10,7 @@ import torch
 from automl.errors import StudyError
 from automl.util.files import replacing
 
-VERSION = 1
+VERSION = 2
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 
 import torch
+from torch import Tensor
 
+from automl.errors import DataError
 from automl.tasks.batches import Batch
+from automl.util.own_code import named_function
 
 Data = Callable[[int], Iterable[Batch]]
 """Seed of an epoch -> its batches, in random order and augmented if they are to be."""
@@ -27,6 +30,18 @@ def ending_after(data: Data, samples: int | None) -> Data:
                 return
 
     return epoch
+
+
+def in_groups(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
+    """`size` batches at a time; the last group may have fewer."""
+    group: list[Batch] = []
+    for batch in batches:
+        group.append(batch)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group
 
 
 def counted(data: Data, seed: int) -> tuple[int, Data]:
@@ -67,3 +82,16 @@ def _joined(one: Batch, other: Batch) -> Batch:
     """The samples of two batches in one."""
     inputs = zip(one[0], other[0], strict=True)
     return tuple(torch.cat(pair) for pair in inputs), torch.cat([one[1], other[1]])
+
+
+def transformed(batch: Batch, spec: str) -> Batch:
+    """What the user's own function `spec`, `module:function`, makes of a batch. Something else: `DataError`."""
+    made = named_function(spec, "transform")(*batch)
+    if isinstance(made, tuple) and len(made) == 2:
+        inputs, targets = made
+        inputs = inputs if isinstance(inputs, tuple) else (inputs,)
+        if all(isinstance(x, Tensor) for x in (*inputs, targets)):
+            return inputs, targets
+    raise DataError(
+        f"{spec} must return (inputs, targets), tensors, inputs alone or in a tuple; got {type(made).__name__}"
+    )

@@ -1,4 +1,4 @@
-"""The training loop: warm-up and cosine, for any network, data and loss; killed and started again, it goes on.
+"""The training loop, for any network, data, loss and methods; killed and started again, it goes on.
 
 One training is a function of the network, the data, the loss, the options and the number of threads.
 """
@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +22,19 @@ from torch import Tensor, nn
 from agents import Goal
 from automl.config.training import TrainingOptions
 from automl.errors import ConfigError, DataError, NotFiniteError, StudyError
+from automl.tasks.batches import Batch
 from automl.training.average import Average
 from automl.training.checkpoint import read_checkpoint, write_checkpoint
-from automl.training.epochs import Data, counted, ending_after
+from automl.training.epochs import Data, counted, ending_after, in_groups, transformed
 from automl.training.form import autocast, compiled, explained, laid_out, on_device, settled
 from automl.training.loss import Loss
-from automl.training.methods.base import Regulariser
+from automl.training.methods.base import Closure, Course, Method
 from automl.training.optimizers import optimizer_of
-from automl.training.weights import copied, in_place, live, put
+from automl.training.schedules import learning_rate
 from automl.types import Say, silent
 from automl.util.duration import duration
 from automl.util.fingerprint import fingerprint
+from automl.util.weights import copied, live, put, put_back
 
 Validate = Callable[[nn.Module], Mapping[str, float]]
 """A network in eval mode on the CPU -> what it is worth, by metric."""
@@ -79,10 +82,12 @@ def train(
     goal: Goal | None = None,
     checkpoint: Path | None = None,
     until: int | None = None,
-    regularisers: Sequence[Regulariser] = (),
+    methods: Sequence[Method] = (),
     say: Say = silent,
 ) -> History:
     """Train `network` in place; it comes back on the CPU in eval mode, with the weights that `options` keep.
+
+    What is validated, and kept, is what `methods` would hand over.
 
     Args:
         network: any network; parameters that require no gradient stay as they are.
@@ -94,7 +99,7 @@ def train(
         checkpoint: a file that is written after each epoch. If it is there, the training goes on from it, to the same
             weights as without a break.
         until: go no further than to the end of this epoch, of those that `options` plan; None: of the last.
-        regularisers: called between the backward pass and the step, after gradients are clipped.
+        methods: what is done beside following gradients, which are clipped first. Each serves one training.
         say: told of each epoch in a line.
 
     Raises:
@@ -106,7 +111,7 @@ def train(
     device = _device(options)
     with _own_randomness(device):
         try:
-            training = _Training(network, ending_after(data, options.samples), loss, options, device, regularisers)
+            training = _Training(network, ending_after(data, options.samples), loss, options, device, methods)
             return training.run(validate, goal, checkpoint, until or options.epochs, say)
         finally:
             laid_out(network.cpu().eval(), channels_last=False)
@@ -122,16 +127,6 @@ def settle(network: nn.Module, data: Data, options: TrainingOptions) -> Training
         return settled(options, network, inputs, device)
 
 
-def learning_rate(options: TrainingOptions, progress: float) -> float:
-    """The learning rate after the fraction `progress` of all steps."""
-    if options.rewind is not None:
-        progress = 1 - options.rewind * (1 - progress)
-    if progress < options.warmup:
-        return options.highest_rate * progress / options.warmup
-    after = (progress - options.warmup) / (1 - options.warmup)
-    return options.highest_rate * (1 + math.cos(math.pi * after)) / 2
-
-
 class _Training:
     """A training under way."""
 
@@ -142,11 +137,11 @@ class _Training:
         loss: Loss,
         options: TrainingOptions,
         device: torch.device,
-        regularisers: Sequence[Regulariser],
+        methods: Sequence[Method],
     ) -> None:
         self.network, self.data, self.loss, self.device = network, data, loss, device
         self.asked = self.options = options
-        self.regularisers = regularisers
+        self.methods = methods
         self.start = fingerprint(network)
         self.epochs: list[Epoch] = []
         self.steps = 0
@@ -169,17 +164,16 @@ class _Training:
         laid_out(self.network.to(self.device).train(), bool(self.options.channels_last))
         self._make_student()
         self._make_optimizer()
+        before = len(found["epochs"]) if found is not None else 0
+        per_epoch = self._counted() if before < until else 1
+        self.course = Course(self.network, self.optimizer, self.options.epochs * per_epoch)
+        for method in self.methods:
+            method.begin(self.course)
         if found is not None:
             self._restore(found, checkpoint)
-        before = len(self.epochs)
-        per_epoch = 0
-        if before < until:
-            per_epoch, self.data = counted(self.data, _epoch_seed(self.options.seed, 0))
         start = time.monotonic()
         for number in range(before, until):
-            epoch = self._epoch(number, per_epoch)
-            self.epochs.append(replace(epoch, validation=self._validated(validate)))
-            self._keep(goal)
+            self._judge(self._epoch(number, per_epoch), validate, goal)
             if checkpoint is not None:
                 write_checkpoint(checkpoint, self._state())
             left = (time.monotonic() - start) / (number + 1 - before) * (self.options.epochs - number - 1)
@@ -187,9 +181,14 @@ class _Training:
         if self.best:
             say(f"the weights of epoch {self.kept} are kept")
             put(self.best, self.network)
-        elif self.average is not None:
-            put(self.average.tensors, self.network)
+        else:
+            self._hand_over()
         return History(tuple(self.epochs), self.options, self.kept)
+
+    def _counted(self) -> int:
+        """How many steps an epoch has."""
+        batches, self.data = counted(self.data, _epoch_seed(self.options.seed, 0))
+        return math.ceil(batches / self.options.accumulate)
 
     def _epoch(self, number: int, per_epoch: int) -> Epoch:
         """One pass over the data. What is random in it depends on the seed and its number, and on nothing before."""
@@ -197,11 +196,12 @@ class _Training:
         self.network.train()
         start = time.perf_counter()
         total, samples = torch.zeros((), device=self.device), 0
-        total_steps = self.options.epochs * per_epoch
-        for i, (inputs, targets) in enumerate(self.data(_epoch_seed(self.options.seed, number))):
-            progress = min(number * per_epoch + i, total_steps - 1) / total_steps
-            total += self._step(inputs, targets, progress, 0.5 / total_steps) * len(targets)
-            samples += len(targets)
+        batches = self.data(_epoch_seed(self.options.seed, number))
+        for i, group in enumerate(in_groups(batches, self.options.accumulate)):
+            self.course.done = min(number * per_epoch + i, self.course.steps - 1)
+            size = sum(len(targets) for _, targets in group)
+            total += self._step(group) * size
+            samples += size
             if i % CHECK_EVERY == 0:
                 self._require_finite(total, number, i)
         if not samples:
@@ -209,33 +209,64 @@ class _Training:
         self._require_finite(total, number, per_epoch)
         return Epoch(float(total) / samples, samples, time.perf_counter() - start)
 
-    def _step(self, inputs: tuple[Tensor, ...], targets: Tensor, progress: float, half_step: float) -> Tensor:
-        """One step of the optimizer; the loss before it, detached."""
-        for group in self.optimizer.param_groups:  # the rate in the middle of the step: neither the first nor last is 0
-            group["lr"] = learning_rate(self.options, progress + half_step)
-        batch = tuple(on_device(x, self.device, bool(self.options.channels_last)) for x in inputs)
-        with autocast(self.device, self.options.precision), explained():
-            loss = self.loss(self.student, batch, targets.to(self.device, non_blocking=True))
-        self.optimizer.zero_grad()
-        loss.backward()
+    def _step(self, group: Sequence[Batch]) -> Tensor:
+        """One step of the optimizer on some batches; the mean loss before it, detached."""
+        middle = self.course.progress + 0.5 / self.course.steps  # neither the first rate nor the last is 0
+        for parameters in self.optimizer.param_groups:
+            parameters["lr"] = learning_rate(self.options, middle)
+        closure: Closure = partial(self._gradients, [self._on_device(batch) for batch in group])
+        for method in reversed(self.methods):
+            closure = partial(method.gradients, self.course, closure)
+        loss = closure()
         if self.options.clip is not None:
             torch.nn.utils.clip_grad_norm_(self.trained, self.options.clip)
-        for regulariser in self.regularisers:
-            regulariser(self.network, progress)
+        for method in self.methods:
+            method.before_step(self.course)
         self.optimizer.step()
+        for method in self.methods:
+            method.after_step(self.course)
         self.steps += 1
         if self.average is not None:
             self.average.update(self.network, self.steps)
-        return loss.detach().float()
+        return loss
 
-    def _validated(self, validate: Validate | None) -> Mapping[str, float]:
+    def _on_device(self, batch: Batch) -> Batch:
+        """A batch as it is trained on."""
+        inputs, targets = batch if self.options.transform is None else transformed(batch, self.options.transform)
+        last = bool(self.options.channels_last)
+        return tuple(on_device(x, self.device, last) for x in inputs), targets.to(self.device, non_blocking=True)
+
+    def _gradients(self, group: Sequence[Batch]) -> Tensor:
+        """Leave the gradients of the mean loss over some batches in `.grad`; that loss, detached."""
+        self.optimizer.zero_grad()
+        total, size = torch.zeros((), device=self.device), sum(len(targets) for _, targets in group)
+        for inputs, targets in group:
+            with autocast(self.device, self.options.precision), explained():
+                loss = self.loss(self.student, inputs, targets)
+            part = len(targets) / size
+            (loss * part).backward()
+            total += loss.detach().float() * part
+        return total
+
+    def _judge(self, epoch: Epoch, validate: Validate | None, goal: Goal | None) -> None:
+        """Validate what would be handed over after this epoch, and note it if it is what to keep."""
+        self.epochs.append(epoch)
         if validate is None:
-            return {}
-        averaged = in_place(self.average.tensors, self.network) if self.average else contextlib.nullcontext()
-        with averaged:
+            self.kept = len(self.epochs)
+            return
+        with put_back(self.network):
+            self._hand_over()
             self.network.eval()
             network = self.network if self.device.type == "cpu" else copy.deepcopy(self.network).cpu()
-            return dict(validate(network))
+            self.epochs[-1] = replace(epoch, validation=dict(validate(network)))
+            self._keep(goal)
+
+    def _hand_over(self) -> None:
+        """Put what is handed over in the place of the weights of the last step."""
+        if self.average is not None:
+            put(self.average.tensors, self.network)
+        for method in self.methods:
+            method.end(self.network)
 
     def _keep(self, goal: Goal | None) -> None:
         """Note the weights after this epoch if they are those to keep, of equal ones the later."""
@@ -243,7 +274,7 @@ class _Training:
             worth = [goal.utility(epoch.validation[goal.metric]) for epoch in self.epochs]
             if self.kept and worth[-1] < worth[self.kept - 1]:
                 return
-            self.best = copied(self.average.tensors if self.average is not None else live(self.network))
+            self.best = copied(live(self.network))
         self.kept = len(self.epochs)
 
     def _make_student(self) -> None:
@@ -280,6 +311,7 @@ class _Training:
             "epochs": [asdict(epoch) for epoch in self.epochs],
             "kept": self.kept,
             "best": self.best,
+            "methods": [method.state() for method in self.methods],
         }
 
     def _restore(self, state: Mapping[str, Any], path: Path | None) -> None:
@@ -298,6 +330,8 @@ class _Training:
             self.epochs = [Epoch(**epoch) for epoch in state["epochs"]]
             self.steps, self.kept = state["steps"], state["kept"]
             self.best = [tensor.to(self.device) for tensor in state["best"]]
+            for method, kept in zip(self.methods, state["methods"], strict=True):
+                method.restore(kept)
         except (ValueError, RuntimeError, KeyError, TypeError) as error:
             raise StudyError(
                 f"the checkpoint {path} is of another training: {error}. Remove it to train anew"

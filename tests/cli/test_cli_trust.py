@@ -30,6 +30,9 @@ SPECS = {
     "loss": {"loss": "theirs:make"},
     "agent": {"agent": {"name": "theirs:make", "options": {"a": 1}}},
     "baseline": {"baselines": ["theirs:make"]},
+    "schedule": {"finish": {"training": {"schedule": "theirs:make"}}},
+    "optimizer": {"evaluation": {"training": {"optimizer": "theirs:make", "learning_rate": 0.1}}},
+    "transform": {"sparsify": {"training": {"transform": "theirs:make"}}},
     "installed": {"model": {"name": "os:system", "options": {"command": "touch ran"}}},
     "hub": {"model": {"name": "transformers:AutoModel", "options": {"pretrained": "x", "trust_remote_code": True}}},
 }

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from automl import zoo
 from automl.tasks.batches import Batch
 from automl.tasks.problem import Problem
+from automl.training.methods.base import Course, Method
 from automl.zoo.resnet import ResNet
 
 
@@ -45,7 +46,7 @@ def train(
     loss: Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor],
     epochs: int,
     rate: float = 0.05,
-    regulariser: Callable[[nn.Module, float], None] | None = None,
+    method: Method | None = None,
 ) -> float:
     """SGD with momentum along half a cosine, in place; the mean loss of the last epoch."""
     own: Any = loss
@@ -53,6 +54,7 @@ def train(
     optimizer = torch.optim.SGD(parameters, rate, momentum=0.9, nesterov=True)
     steps = epochs * len(train_batches(0))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    course = Course(network, optimizer, steps)
     student = own.begin(network) if hasattr(own, "begin") else network
     network.train()
     total, step = 0.0, 0
@@ -62,8 +64,9 @@ def train(
             optimizer.zero_grad()
             value = loss(student, inputs, targets)
             value.backward()
-            if regulariser is not None:
-                regulariser(network, step / steps)
+            if method is not None:
+                course.done = step
+                method.before_step(course)
             optimizer.step()
             schedule.step()
             total, step = total + float(value.detach()), step + 1

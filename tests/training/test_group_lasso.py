@@ -10,6 +10,7 @@ from torch import nn
 from automl import zoo
 from automl.errors import ConfigError
 from automl.study.greedy import energies, global_greedy, relative
+from automl.training.methods.base import Course
 from automl.training.methods.coupled import CoupledChannels
 from automl.training.methods.group_decay import GroupSparseDecay
 from automl.training.methods.group_lasso import OutInGroupLasso
@@ -57,7 +58,7 @@ def added(regulariser, network, progress=0.0):
     """Parameter -> what a regulariser adds to its gradient."""
     for parameter in network.parameters():
         parameter.grad = torch.ones_like(parameter)
-    regulariser(network, progress)
+    regulariser.before_step(Course(network, torch.optim.SGD(network.parameters(), 0.1), 1000, round(1000 * progress)))
     return {name: parameter.grad - 1 for name, parameter in network.named_parameters()}
 
 
@@ -255,7 +256,7 @@ def test_a_cut_loses_less_after_regularised_training(small, make, strength):
     spared = []
     for space, _, plain in small:
         network = copy.deepcopy(space.original)
-        train(network, hard, 8, regulariser=make(space, strength))
+        train(network, hard, 8, method=make(space, strength))
         assert accuracy(network) > 0.9
         spared.append(lost_by_greedy_cuts(space, plain) - lost_by_greedy_cuts(space, network))
     assert np.mean(spared) > 0.1, spared
@@ -266,7 +267,7 @@ def test_a_cut_of_what_was_pressed_out_loses_next_to_nothing(small):
     pressed, kept = [], []
     for space, plan, plain in small:
         network = copy.deepcopy(space.original)
-        train(network, hard, 8, regulariser=GrowingDecay(space, plan))
+        train(network, hard, 8, method=GrowingDecay(space, plan))
         pressed.append(lost_by_planned_cut(space, plan, network))
         kept.append(lost_by_planned_cut(space, plan, plain))
     assert np.mean(pressed) < 0.1 < 0.4 < np.mean(kept), (pressed, kept)

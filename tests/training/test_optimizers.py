@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from automl.config.training import TrainingOptions
 from automl.training.loss import SupervisedLoss
-from automl.training.trainer import learning_rate, train
+from automl.training.schedules import learning_rate
+from automl.training.trainer import train
 
 LOSS = SupervisedLoss(F.cross_entropy)
 FORM = {"precision": "float32", "channels_last": False}

@@ -22,8 +22,10 @@ from agents import Goal
 from automl.config.training import TrainingOptions
 from automl.errors import ConfigError, DataError, NotFiniteError, StudyError
 from automl.training.loss import SupervisedLoss
-from automl.training.methods.base import KeepZeros
-from automl.training.trainer import learning_rate, train
+from automl.training.methods.base import Method
+from automl.training.methods.keep_zeros import KeepZeros
+from automl.training.schedules import learning_rate
+from automl.training.trainer import train
 from search_spaces import channel_space
 from tests.training.conftest import accuracy
 
@@ -193,14 +195,15 @@ def test_a_form_that_lacks_an_operator_is_passed_over(digits):
 
 
 def test_the_average_is_what_is_kept(digits, small_cnn):
-    """Against an average worked out beside the loop, from the weights that a regulariser sees at every step."""
+    """Against an average worked out beside the loop, from the weights that a method sees at every step."""
     network, seen = small_cnn(), []
 
-    def watch(network: nn.Module, progress: float) -> None:
-        seen.append([p.detach().clone() for p in network.parameters()])
+    class Watch(Method):
+        def before_step(self, course):
+            seen.append([p.detach().clone() for p in course.network.parameters()])
 
     first = [p.detach().clone() for p in network.parameters()]
-    train(network, epochs(digits), LOSS, options(epochs=1, ema=0.8), regularisers=[watch])
+    train(network, epochs(digits), LOSS, options(epochs=1, ema=0.8), methods=[Watch()])
     last = small_cnn()
     train(last, epochs(digits), LOSS, options(epochs=1))
     states = [*seen[1:], [p.detach() for p in last.parameters()]]
@@ -220,19 +223,18 @@ def test_zeros_stay_zero(digits, small_cnn):
         weight = network.conv3[0].weight
         weight[weight.abs() < weight.abs().median()] = 0
     zeros = weight == 0
-    train(
-        network, epochs(digits), LOSS, options(ema=0.9, clip=1.0), regularisers=[KeepZeros(network, ["conv3.0.weight"])]
-    )
+    train(network, epochs(digits), LOSS, options(ema=0.9, clip=1.0), methods=[KeepZeros(["conv3.0.weight"])])
     assert bool((weight[zeros] == 0).all()) and bool((weight[~zeros] != 0).all()) and zeros.sum() > 500
 
 
-def test_gradients_are_clipped_before_they_are_regularised(digits, small_cnn):
+def test_gradients_are_clipped_before_methods_change_them(digits, small_cnn):
     norms = []
 
-    def watch(network: nn.Module, progress: float) -> None:
-        norms.append(torch.stack([p.grad.norm() for p in network.parameters()]).norm().item())
+    class Watch(Method):
+        def before_step(self, course):
+            norms.append(torch.stack([p.grad.norm() for p in course.network.parameters()]).norm().item())
 
-    train(small_cnn(), epochs(digits), LOSS, options(epochs=1, clip=0.01), regularisers=[watch])
+    train(small_cnn(), epochs(digits), LOSS, options(epochs=1, clip=0.01), methods=[Watch()])
     assert max(norms) <= 0.01 * (1 + 1e-4) and len(norms) == 15
 
 

@@ -1,1 +1,1 @@
-"""Training methods, a file each: what is done to gradients between the backward pass and the step."""
+"""Training methods, a file each: what a training does beside following a gradient."""

@@ -1,12 +1,11 @@
 """Coupled channels in training: sums over all weights of each, and penalties on those.
 
-A regulariser is called as `regulariser(network, progress)` after the backward pass and before the optimizer's step,
-and adds the gradient of its penalty to `.grad`.
+A regulariser adds the gradient of its penalty to `.grad` before each step of the optimizer.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from automl.errors import ConfigError
+from automl.training.methods.base import Course, Method
 from search_spaces import ChannelsStep, Group, NetworkSpace, Plan
 
 
@@ -114,7 +114,7 @@ def _gone(groups: Sequence[Group], plan: Plan | None) -> dict[tuple[str, int], n
     return {place: np.concatenate(entries) for place, entries in found.items()}
 
 
-class GroupRegulariser(ABC):
+class GroupRegulariser(Method):
     """A penalty on the sum of squares of each channel's weights."""
 
     def __init__(self, channels: CoupledChannels, strength: float) -> None:
@@ -127,8 +127,8 @@ class GroupRegulariser(ABC):
     def factors(self, squares: Tensor, progress: float) -> Tensor:
         """What the gradient of each channel's weights has of them, before `strength`: [count], from [count]."""
 
-    def __call__(self, network: nn.Module, progress: float) -> None:
-        """Add the penalty's gradient to `.grad`; `progress` in [0, 1] is the part of the training that is over."""
+    def before_step(self, course: Course) -> None:
+        """Add the penalty's gradient to `.grad`."""
         with torch.no_grad():
-            squares = self.channels.squares(network)
-            self.channels.add_to_gradients(network, self.strength * self.factors(squares, progress))
+            squares = self.channels.squares(course.network)
+            self.channels.add_to_gradients(course.network, self.strength * self.factors(squares, course.progress))

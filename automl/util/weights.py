@@ -28,10 +28,9 @@ def put(tensors: Sequence[Tensor], network: nn.Module) -> None:
 
 
 @contextmanager
-def in_place(tensors: Sequence[Tensor], network: nn.Module) -> Iterator[None]:
-    """Give `network` these tensors for the length of a block."""
+def put_back(network: nn.Module) -> Iterator[None]:
+    """After the block `network` has the parameters and buffers that it had before."""
     own = copied(live(network))
-    put(tensors, network)
     try:
         yield
     finally:
