@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from automl.errors import StudyError
 from automl.measures.pieces import Grid, PieceModel, Shape
+from automl.store import Store, is_ours
+
+Tables = Callable[[], Sequence[Mapping[str, Any]]]
+"""Gives the latency models on record, the oldest first."""
+
+
+def tables_of(store: Store) -> Sequence[Mapping[str, Any]]:
+    """The latency models of the studies that this user started."""
+    return [
+        study.config["latency_table"] for study in store.studies() if "latency_table" in study.config and is_ours(study)
+    ]
 
 
 def known_grids(tables: Iterable[Mapping[str, Any]], device: str, batch: int) -> dict[Shape, Grid]:

@@ -8,12 +8,13 @@ from typing import Any
 from automl.config.latency import EAGER, LatencyOptions
 from automl.config.study import StudyConfig
 from automl.export.chains import chain_runner
-from automl.export.timing import ComparerOnBackend
+from automl.export.timing import ComparerOnBackend, place
 from automl.measures.backends.side_by_side import Effort
 from automl.measures.latency import batch_of
 from automl.measures.latency_model import LatencyTable, measure_latency_table
 from automl.measures.piece_times import measure_pieces
 from automl.measures.pieces import PieceCost, PieceModel, shapes_of
+from automl.study.known_pieces import Tables, known_grids
 from automl.tasks.problem import Problem
 from automl.types import Say
 from search_spaces import NetworkSpace, OfSheet
@@ -24,13 +25,19 @@ EFFORT = Effort(rounds=60, seconds=10.0, half_width=0.02)
 
 
 def latency_cost(
-    problem: Problem, space: NetworkSpace, config: StudyConfig, recorded: Mapping[str, Any] | None, say: Say
+    problem: Problem,
+    space: NetworkSpace,
+    config: StudyConfig,
+    recorded: Mapping[str, Any] | None,
+    tables: Tables,
+    say: Say,
 ) -> tuple[Predictor, LatencyTable | OfSheet]:
     """What predicts the latency of the networks of `space`, and what it makes of levels, [n_knobs].
 
     Widths alone in eager PyTorch have a table, in which the network itself is timed with each group narrowed. All else,
     other operators and other backends, has a model of pieces. What is on record is used again: agents that are told of
-    their trials anew must meet the same wall.
+    their trials anew must meet the same wall. Of what the models of other studies, `tables`, know of this device nothing
+    is measured again but whole networks.
     """
     term, options = config.parsed_budget.latency, config.latency or LatencyOptions()
     assert term is not None
@@ -44,9 +51,9 @@ def latency_cost(
     else:
         make = chain_runner(term.backend, options.batch, options.threads)
         inputs = batch_of(problem.example_inputs, options.batch)
-        predictor = measure_pieces(
-            space, options, make, ComparerOnBackend(term.backend, inputs, options.threads, EFFORT), say
-        )
+        compare = ComparerOnBackend(term.backend, inputs, options.threads, EFFORT)
+        known = known_grids(tables(), place(term.backend, options.threads), options.batch)
+        predictor = measure_pieces(space, options, make, compare, say, known)
         say(f"predicted latencies of networks that were held out are off by {predictor.held_out:.1%} on average")
     if told is None and predictor.unsteady:
         say(predictor.unsteady)

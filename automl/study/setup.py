@@ -24,6 +24,7 @@ from automl.export.subject import largest_difference, run_module
 from automl.fit.cell_builder import CellBuilder
 from automl.measures.backends.registry import backend_of
 from automl.measures.counts import COUNTED
+from automl.study.known_pieces import Tables
 from automl.study.latency_cost import Predictor, latency_cost
 from automl.study.loading import load_early, load_problem
 from automl.study.shares import shares
@@ -59,9 +60,11 @@ class Setup:
         *,
         recorded: Mapping[str, Any] | None = None,
         start: Start | None = None,
+        tables: Tables = tuple,
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
-        """`recorded`: what an earlier `to_record` gave, if the study is in the database. `start`: gives the network
+        """`tables`: the latency models of other studies. `recorded`: what an earlier `to_record` gave, if the study is in
+        the database. `start`: gives the network
         that the search starts from, if it is not the original."""
         self.config = config
         _require_packages(config)
@@ -80,7 +83,7 @@ class Setup:
         """What a budget on latency is kept by, if there is one."""
         costs = {metric: self.space.original_cost(metric) for metric in self.space.metrics}
         if config.parsed_budget.latency is not None and self.network_space is not None:
-            self.latency_table, cost = latency_cost(self.problem, self.network_space, config, recorded, say)
+            self.latency_table, cost = latency_cost(self.problem, self.network_space, config, recorded, tables, say)
             self.network_space.add_cost(PREDICTED, cost)
             costs[PREDICTED] = self.latency_table.original_ms  # in float32, whatever the backend
         self.limits = config.parsed_budget.limits(costs)

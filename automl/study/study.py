@@ -36,6 +36,7 @@ from automl.store import (
 )
 from automl.study.differences import first_differences
 from automl.study.error_curves import record_curves
+from automl.study.known_pieces import tables_of
 from automl.study.prelude import keep_start, starting_network
 from automl.study.selection import best_first, final
 from automl.study.setup import Setup
@@ -74,7 +75,8 @@ class Study:
             wanted = config.to_record()
             self._require_same(found, {key: value for key, value in _completed(found).items() if key in wanted}, wanted)
         start = partial(starting_network, store, config, found, say=say) if config.sparsify is not None else None
-        self.setup = Setup(config, problem, recorded=found.config if found else known, start=start, say=say)
+        recorded, tables = found.config if found else known, partial(tables_of, store)
+        self.setup = Setup(config, problem, recorded=recorded, start=start, tables=tables, say=say)
         self.record = self._same_or_new(found)
         if config.sparsify is not None:
             keep_start(store, config, self.record, self.setup.given_space)
