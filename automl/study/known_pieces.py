@@ -15,9 +15,8 @@ Tables = Callable[[], Sequence[Mapping[str, Any]]]
 
 def tables_of(store: Store) -> Sequence[Mapping[str, Any]]:
     """The latency models of the studies that this user started."""
-    return [
-        study.config["latency_table"] for study in store.studies() if "latency_table" in study.config and is_ours(study)
-    ]
+    ours = (study.config for study in store.studies() if is_ours(study))
+    return [config["latency_table"] for config in ours if "latency_table" in config]
 
 
 def known_grids(tables: Iterable[Mapping[str, Any]], device: str, batch: int) -> dict[Shape, Grid]:

@@ -36,8 +36,8 @@ def latency_cost(
 
     Widths alone in eager PyTorch have a table, in which the network itself is timed with each group narrowed. All else,
     other operators and other backends, has a model of pieces. What is on record is used again: agents that are told of
-    their trials anew must meet the same wall. Of what the models of other studies, `tables`, know of this device nothing
-    is measured again but whole networks.
+    their trials anew must meet the same wall. Of shapes that the models of other studies, `tables`, know on this device
+    nothing is measured again.
     """
     term, options = config.parsed_budget.latency, config.latency or LatencyOptions()
     assert term is not None

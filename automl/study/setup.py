@@ -63,9 +63,8 @@ class Setup:
         tables: Tables = tuple,
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
-        """`tables`: the latency models of other studies. `recorded`: what an earlier `to_record` gave, if the study is in
-        the database. `start`: gives the network
-        that the search starts from, if it is not the original."""
+        """`recorded`: what an earlier `to_record` gave, if the study is in the database; `tables`: the latency models of
+        others. `start`: gives the network that the search starts from, if it is not the original."""
         self.config = config
         _require_packages(config)
         self.problem = problem or load_problem(config)
