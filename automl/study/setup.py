@@ -63,7 +63,7 @@ class Setup:
         tables: Tables = tuple,
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
-        """`recorded`: what an earlier `to_record` gave, if the study is in the database; `tables`: the latency models of
+        """`recorded`: what an earlier `to_record` gave, if the study is in the database; `tables`: latency models of
         others. `start`: gives the network that the search starts from, if it is not the original."""
         self.config = config
         _require_packages(config)
