@@ -317,7 +317,7 @@ class _Training:
     def _restore(self, state: Mapping[str, Any], path: Path | None) -> None:
         """Go on from what `_state` gave."""
         try:
-            if {"seconds": None, **state["options"]} != asdict(self.asked):  # an earlier version had no seconds
+            if state["options"] != asdict(self.asked):
                 raise ValueError("its options are others")
             if state["start"] != self.start:
                 raise ValueError("it began with other weights")

@@ -6,11 +6,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from automl.training.methods.base import ROUNDING, Closure, Course, Method
+from automl.training.methods.base import ROUNDING, Closure, Course
+from automl.training.methods.masked import Masked
 from automl.training.methods.target import Masks, Target
 
 
-class AlternatingCompression(Method):
+class AlternatingCompression(Masked):
     """The network is compressed and decompressed by turns, and is compressed in the end.
 
     Peste et al. 2021, "AC/DC: Alternating compressed/decompressed training of deep neural networks", arXiv 2106.12379,
@@ -22,9 +23,9 @@ class AlternatingCompression(Method):
 
     def __init__(self, target: Target, *, begins: float, ends: float, rounds: int) -> None:
         """`rounds`: pairs of a compressed and a decompressed phase before the last compressed one."""
+        super().__init__()
         self._target, self._begins, self._ends, self._rounds = target, begins, ends, rounds
         self._phase = -1
-        self._masks = Masks()
 
     @property
     def _compressed(self) -> bool:
@@ -39,22 +40,14 @@ class AlternatingCompression(Method):
             self._masks.hold_weights(course.network)
         return closure()
 
-    def before_step(self, course: Course) -> None:
-        """Gradients of what is gone are zero."""
-        self._masks.hold_gradients(course.network)
-
-    def after_step(self, course: Course) -> None:
-        """What is gone stays zero through the phase."""
-        self._masks.hold_weights(course.network)
-
     def state(self) -> dict[str, Any]:
         """The phase, and what is gone in it."""
-        return {"phase": self._phase, "kept": self._masks.kept}
+        return {"phase": self._phase, **super().state()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from there."""
+        super().restore(state)
         self._phase = state["phase"]
-        self._masks = Masks(state["kept"])
 
     def end(self, network: nn.Module) -> None:
         """The zeros of this phase, or of the compressed one that would begin now."""

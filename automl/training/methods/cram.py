@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from automl.training.methods.base import Closure, Course, Method
-from automl.training.methods.target import Masks, Target
+from automl.training.methods.base import Closure, Course
+from automl.training.methods.masked import Masked
+from automl.training.methods.target import Target
 
 
-class CompressionAware(Method):
+class CompressionAware(Masked):
     """The gradient of a step is that at the network pruned after a step up the gradient.
 
     Peste et al. 2023, "CrAM: A compression-aware minimizer", arXiv 2207.14200: with g = grad L(w) a step takes
@@ -23,10 +24,10 @@ class CompressionAware(Method):
     """
 
     def __init__(self, target: Target, *, ends: float, radius: float, plus: bool, shares: Sequence[float]) -> None:
+        super().__init__()
         self._target, self._ends, self._radius, self._plus = target, ends, radius, plus
         self._shares = tuple(shares)
         self._settled = False
-        self._masks = Masks()
 
     def gradients(self, course: Course, closure: Closure) -> Tensor:
         """Two passes forward and backward, or one once the network is pruned."""
@@ -39,22 +40,14 @@ class CompressionAware(Method):
             self._look_ahead(course, closure)
         return loss
 
-    def before_step(self, course: Course) -> None:
-        """Gradients of what has gone are zero."""
-        self._masks.hold_gradients(course.network)
-
-    def after_step(self, course: Course) -> None:
-        """What has gone stays zero."""
-        self._masks.hold_weights(course.network)
-
     def state(self) -> dict[str, Any]:
         """Whether the network has been pruned, and what has gone."""
-        return {"settled": self._settled, "kept": self._masks.kept}
+        return {"settled": self._settled, **super().state()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from there."""
+        super().restore(state)
         self._settled = state["settled"]
-        self._masks = Masks(state["kept"])
 
     def end(self, network: nn.Module) -> None:
         """The network pruned."""

@@ -6,11 +6,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from automl.training.methods.base import Closure, Course, Method
-from automl.training.methods.target import Masks, Target
+from automl.training.methods.base import Closure, Course
+from automl.training.methods.masked import Masked
+from automl.training.methods.target import Target
 
 
-class GradualPruning(Method):
+class GradualPruning(Masked):
     """Every few steps the smallest weights of each tensor go, many at first, then ever fewer.
 
     Zhu & Gupta 2017, "To prune, or not to prune", arXiv 1710.01878, equation 1: from step t0 on, every D steps, the
@@ -19,9 +20,9 @@ class GradualPruning(Method):
     """
 
     def __init__(self, target: Target, *, begins: float, ends: float, every: int) -> None:
+        super().__init__()
         self._target, self._begins, self._ends, self._every = target, begins, ends, every
         self._share = 0.0
-        self._masks = Masks()
 
     def gradients(self, course: Course, closure: Closure) -> Tensor:
         """Prune if it is time to, then run forward and backward."""
@@ -32,22 +33,14 @@ class GradualPruning(Method):
             self._masks.hold_weights(course.network)
         return closure()
 
-    def before_step(self, course: Course) -> None:
-        """Gradients of what has gone are zero."""
-        self._masks.hold_gradients(course.network)
-
-    def after_step(self, course: Course) -> None:
-        """What has gone stays zero, whatever momentum it had."""
-        self._masks.hold_weights(course.network)
-
     def state(self) -> dict[str, Any]:
         """What has gone, and how far that is."""
-        return {"share": self._share, "kept": self._masks.kept}
+        return {"share": self._share, **super().state()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from there."""
+        super().restore(state)
         self._share = state["share"]
-        self._masks = Masks(state["kept"])
 
     def end(self, network: nn.Module) -> None:
         """All zeros there are to be: those settled, or the smallest weights."""

@@ -6,12 +6,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from automl.training.methods.base import ROUNDING, Closure, Course, Method
-from automl.training.methods.target import Masks, Target
+from automl.training.methods.base import ROUNDING, Closure, Course
+from automl.training.methods.masked import Masked
+from automl.training.methods.target import Target
 from automl.util.weights import copied, live, put
 
 
-class IterativePruning(Method):
+class IterativePruning(Masked):
     """Each round begins by removing the smallest weights, the same part of what is left, and trains the others.
 
     Renda, Frankle & Carbin 2020, "Comparing rewinding and fine-tuning in neural network pruning", arXiv 2003.02389:
@@ -26,12 +27,12 @@ class IterativePruning(Method):
         """`rounds`: how many, of equal length. `first`: whether the first begins with a pruning ("prune") or is dense
         ("train"). `rewind`: "rate" or "weights". `early`: the part of the first round after which the weights are noted
         that are gone back to."""
+        super().__init__()
         self._target, self._rounds = target, rounds
         self._offset = 1 if first == "prune" else 0
         self._early_at = early / rounds if rewind == "weights" else None
         self._early: list[Tensor] = []
         self._pruned = 0
-        self._masks = Masks()
 
     @property
     def _prunings(self) -> int:
@@ -52,22 +53,14 @@ class IterativePruning(Method):
             course.optimizer.state.clear()
         return closure()
 
-    def before_step(self, course: Course) -> None:
-        """Gradients of what has gone are zero."""
-        self._masks.hold_gradients(course.network)
-
-    def after_step(self, course: Course) -> None:
-        """What has gone stays zero."""
-        self._masks.hold_weights(course.network)
-
     def state(self) -> dict[str, Any]:
         """What has gone, in how many prunings, and the early weights."""
-        return {"pruned": self._pruned, "kept": self._masks.kept, "early": self._early}
+        return {"pruned": self._pruned, **super().state(), "early": self._early}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from there."""
+        super().restore(state)
         self._pruned, self._early = state["pruned"], state["early"]
-        self._masks = Masks(state["kept"])
 
     def end(self, network: nn.Module) -> None:
         """All zeros there are to be: those settled, or the smallest weights."""

@@ -8,8 +8,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from automl.training.methods.base import Closure, Course, Method
+from automl.training.methods.base import Closure, Course
 from automl.training.methods.hard_concrete import LEAST, MOST, initial, open_probability, sampled, settled
+from automl.training.methods.masked import Masked
 from automl.training.methods.target import Masks, Target, highest
 
 TIE = 1e-6
@@ -57,7 +58,7 @@ class FixedPrice:
         """Nothing was kept."""
 
 
-class L0Gates(Method):
+class L0Gates(Masked):
     """Weights are multiplied by random gates, which are learned with them and pay for being open.
 
     Louizos et al. 2018, arXiv 1712.01312, with one draw a step: loss(w z) + sum of price P(z > 0), z hard concrete.
@@ -70,12 +71,12 @@ class L0Gates(Method):
     """
 
     def __init__(self, target: Target, price: Price, *, ends: float, gate_rate: float, dropout: float) -> None:
+        super().__init__()
         self._target, self._price, self._ends = target, price, ends
         self._gate_rate, self._dropout = gate_rate, dropout
         self._gates: dict[str, Tensor] = {}
         self._adam: torch.optim.Adam | None = None
         self._settled = False
-        self._masks = Masks()
 
     def begin(self, course: Course) -> None:
         """Make the gates, all alike but for a little noise, as in the authors' code."""
@@ -115,13 +116,9 @@ class L0Gates(Method):
             weight.grad.mul_(z.detach())
         return loss
 
-    def before_step(self, course: Course) -> None:
-        """Gradients of what has gone are zero."""
-        self._masks.hold_gradients(course.network)
-
     def after_step(self, course: Course) -> None:
         """Move the gates; what has gone stays zero."""
-        self._masks.hold_weights(course.network)
+        super().after_step(course)
         if self._settled or self._adam is None:
             return
         self._adam.step()
@@ -136,11 +133,12 @@ class L0Gates(Method):
             "adam": self._adam.state_dict() if self._adam is not None else {},
             "price": self._price.state(),
             "settled": self._settled,
-            "kept": self._masks.kept,
+            **super().state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from there."""
+        super().restore(state)
         with torch.no_grad():
             for name, gate in self._gates.items():
                 gate.copy_(state["gates"][name])
@@ -148,7 +146,6 @@ class L0Gates(Method):
             self._adam.load_state_dict(state["adam"])
         self._price.restore(state["price"])
         self._settled = state["settled"]
-        self._masks = Masks(state["kept"])
 
     def end(self, network: nn.Module) -> None:
         """The network without noise, pruned."""

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from automl.errors import ConfigError
-from automl.training.methods.base import Course, Method
+from automl.training.methods.base import Course
+from automl.training.methods.masked import Masked
 from automl.training.methods.target import Masks, Target, forget, highest
 
 
-class Regrowth(Method):
+class Regrowth(Masked):
     """Every `every` steps a part of each tensor's weights, the smallest, gives its places to as many others.
 
     RigL (Evci et al. 2020, "Rigging the lottery", arXiv 1911.11134, algorithm 1 and section 3): the part is
@@ -37,9 +38,9 @@ class Regrowth(Method):
                 "set and rigl let single weights change places, which a pattern such as 2:4 does not allow: set "
                 "`pattern: unstructured`, or another method"
             )
+        super().__init__()
         self._names = list(target.counts)
         self._grow, self._ends, self._every, self._fraction = grow, ends, every, fraction
-        self._masks = Masks()
 
     def begin(self, course: Course) -> None:
         """Note which weights are zero."""
@@ -48,7 +49,7 @@ class Regrowth(Method):
     def before_step(self, course: Course) -> None:
         """Let weights change places, if it is time to; otherwise gradients of zeros are zero."""
         if not course.done or course.done % self._every or course.progress >= self._ends:
-            self._masks.hold_gradients(course.network)
+            super().before_step(course)
             return
         part = self._fraction / 2 * (1 + math.cos(math.pi * course.progress / self._ends))
         for name in self._names:
@@ -57,18 +58,6 @@ class Regrowth(Method):
         for group in course.optimizer.param_groups:
             for parameter in group["params"]:
                 parameter.grad = None  # no step
-
-    def after_step(self, course: Course) -> None:
-        """Zeros stay zeros, whatever momentum they had."""
-        self._masks.hold_weights(course.network)
-
-    def state(self) -> dict[str, Any]:
-        """Which weights are there: one that has just grown is 0 yet, as those that are not."""
-        return {"kept": self._masks.kept}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
-        self._masks = Masks(state["kept"])
 
     def end(self, network: nn.Module) -> None:
         """The zeros of now, which averaged weights have not."""
