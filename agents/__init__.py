@@ -1,9 +1,13 @@
 """How to choose: search agents that are asked for Points and told what came of them."""
 
-from agents.base import NumberedAgent
+from typing import TYPE_CHECKING, Any
+
 from agents.errors import AgentError
 from agents.registry import check_options, create, is_own, names, options, planned, takes_choices, uses_sensitivity
 from agents.types import Agent, Goal, Sensitivity, Task, Trial, TrialState, trials_of_use
+
+if TYPE_CHECKING:
+    from agents.base import NumberedAgent
 
 DISTRIBUTION = "automl-compress"
 """Marks this package as ours; `automl` checks it on import."""
@@ -28,3 +32,12 @@ __all__ = [
     "trials_of_use",
     "uses_sensitivity",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Load what agents are made of on first use: reading the record need not wait for NumPy."""
+    if name == "NumberedAgent":
+        from agents.base import NumberedAgent
+
+        return NumberedAgent
+    raise AttributeError(f"module 'agents' has no attribute {name!r}")
