@@ -198,7 +198,7 @@ def _measure_speed(study: Study, records: Sequence[TrialRecord], say: Say) -> tu
     """Latency of one sample on one thread and peak activation memory, of all beside the original in one run."""
     if all(record.values_of(Phase.LATENCY) for record in records):
         return ()
-    say("measuring latency beside the original network")
+    say("measuring latency beside the base network")
     points = {record.point.key: record.point for record in records}  # the original is the first
     networks = {key: reported_network(study, point) for key, point in points.items()}
     inputs = tuple(x[:1] for x in study.setup.problem.example_inputs)

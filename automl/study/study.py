@@ -143,7 +143,7 @@ class Study:
             if not base.done:
                 SerialRunner().run(base, self.setup.without_limits())
             if base.best(self.config.goal) is None:
-                raise StudyError(f"the original network cannot be evaluated: {base.finished[0].reason}")
+                raise StudyError(f"the base network cannot be evaluated: {base.finished[0].reason}")
             if any(agents.uses_sensitivity(agent.name) for agent, _ in self.config.lanes):
                 record_curves(self.store, self.base(), self.setup.space.knobs, self.evaluator.sensitivity())
             self._run_lanes(Lanes(lanes))
