@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from automl.config.model import FROM_NOTHING
 from automl.report.html import words
 from automl.report.html.as_recorded import AsRecorded
 from automl.store import TrialRecord
@@ -22,7 +23,8 @@ def question(study: AsRecorded) -> str:
     sought = "highest" if goal.direction == "maximize" else "lowest"
     guarantee = study.config.get("guarantee")
     kept = f", with {_pretty(guarantee)} guaranteed" if guarantee else ""
-    return f"Which form of {name} has the {sought} {goal.metric.replace('_', ' ')}{within}{kept}?"
+    which = "network" if name == FROM_NOTHING else f"form of {name}"
+    return f"Which {which} has the {sought} {goal.metric.replace('_', ' ')}{within}{kept}?"
 
 
 def _pretty(term: object) -> str:

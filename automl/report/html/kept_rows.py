@@ -16,10 +16,10 @@ BESIDE = "uniform"
 
 @dataclass(frozen=True)
 class Choice:
-    """A level as people call it, and the fraction kept, in [0, 1]."""
+    """A level as people call it, and the fraction kept, in [0, 1]; None where levels are no amounts."""
 
     text: str
-    keep: float
+    keep: float | None
 
 
 @dataclass(frozen=True)
@@ -73,11 +73,11 @@ def kept_rows(study: AsRecorded) -> KeptRows | None:
 
 def _choice(knob: Knob, level: int) -> Choice:
     if knob.kind == "choice":
-        text = knob.shown(level)
-    elif knob.kind == "gate":
+        return Choice(knob.shown(level), None)
+    if knob.kind == "free":
+        return Choice("added" if level else "none", None)
+    if knob.kind == "gate":
         text = "kept" if level else "removed"
-    elif knob.kind == "free":
-        text = "added" if level else "none"
     else:
         text = knob.shown(level) if knob.labels else f"{level:,} of {knob.size:,}"
     return Choice(text, min(1.0, max(0.0, knob.keep(level))))
