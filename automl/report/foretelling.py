@@ -24,8 +24,9 @@ from search_spaces import Point
 
 T = TypeVar("T")
 
-PILOT = (1, 6)
-"""How many steps each block is tuned for, twice, to learn what a step takes."""
+PILOT = (10, 30)
+"""How many steps each block is tuned for, twice, to learn what a step takes. After fewer a block may have gained
+nothing yet, and is run once more for that."""
 BATCHES = 4
 """Of an epoch of training; of two such epochs the second is timed."""
 
