@@ -54,7 +54,7 @@ THOROUGH = Effort(None, 20_000, 32)
 SEQUENTIAL_RIDGE = 1e-2
 """Weight of the ridge penalty for as many rows as features, relative to the mean variance of a feature."""
 
-TARGET_BYTES = 3 * 2**28
+TARGET_BYTES = 2**30
 """The rows of all layers' targets together; of a network that needs more each layer has fewer rows."""
 
 CHUNK = 32
