@@ -20,8 +20,8 @@ def collect(data: Iterable[Any], split: str, size: int | None, read: Reader | No
     `read`: knows the form of the batches; None: that of the first.
     """
     read = read or Reader()
-    if size is not None and size < 1:
-        raise DataError(f"the size of the {split} data must be at least 1, got {size}")
+    if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 1):
+        raise DataError(f"the size of the {split} data must be a whole number of at least 1, got {size!r}")
     if isinstance(data, Tensor) or not isinstance(data, Iterable):
         raise DataError(
             f"the {split} data must be an iterable of (x, y) batches, got {type(data).__name__}. "
