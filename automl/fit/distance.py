@@ -14,8 +14,9 @@ from automl.tasks.batches import Batch
 from automl.tasks.imitation import Imitation
 from automl.util.modes import evaluating
 
-SAMPLES = 256
-"""Of the data on which networks are compared."""
+SAMPLES, AT_ONCE = 256, 16
+"""Of the data on which networks are compared, and how many go through a network together: on large images the batches
+of the evaluation would take more memory here than anything else."""
 
 
 class Distance:
@@ -28,7 +29,13 @@ class Distance:
     @cached_property
     def _batches(self) -> list[Batch]:
         """The first inputs, and what the original makes of them: worked out when the first network is compared."""
-        return Imitation(self._original).batches(first(self._inputs, SAMPLES))
+        few = first(self._inputs, SAMPLES)
+        parts = [
+            (tuple(x[i : i + AT_ONCE] for x in inputs), targets[i : i + AT_ONCE])
+            for inputs, targets in few
+            for i in range(0, len(targets), AT_ONCE)
+        ]
+        return Imitation(self._original).batches(parts)
 
     def to(self, network: nn.Module) -> float:
         """The mean divergence of a network's outputs from the original's."""

@@ -68,6 +68,7 @@ def main() -> None:
         name = "blockwise" if blockwise else "sequential"
         shown = f"divergence {values['divergence']:.4f}"
         print(f"{name}: {took:.0f} s, {shown}; peak {peak_bytes() / 1e9:.2f} GB", flush=True)
+        del finisher, found  # a study has one of them
 
 
 if __name__ == "__main__":
