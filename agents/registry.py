@@ -48,15 +48,14 @@ GROUP = "automl.agents"
 
 
 @cache
-def _offered() -> Mapping[str, tuple[str, str]]:
-    """Name -> module and class of every agent that is installed; none takes the name of another."""
-    brought = {point.name: (point.module, point.attr) for point in entry_points(group=GROUP)}
-    return {**brought, **_AGENTS}
+def _offered() -> Mapping[str, str]:
+    """Name -> `module:Class` of every agent that another package brings; none takes the name of one of ours."""
+    return {point.name: point.value for point in entry_points(group=GROUP) if point.name not in _AGENTS}
 
 
 def names() -> list[str]:
     """The names `create` knows, beside `module:Class`."""
-    return [*_AGENTS, *(name for name in _offered() if name not in _AGENTS)]
+    return [*_AGENTS, *_offered()]
 
 
 def is_own(name: str) -> bool:
@@ -125,16 +124,15 @@ def _require_order(name: str, agent: type[NumberedAgent], space: Space) -> None:
 
 
 def _load(name: str) -> type[NumberedAgent]:
-    if is_own(name):
-        return _own(name)
-    if name not in _offered():
-        there_are = f"there are {', '.join(names())}, and your own as 'module:Class'"
-        raise AgentError(f"unknown agent {name!r}{_nearest(name, names())}: {there_are}")
-    module, attribute = _offered()[name]
     if name in _AGENTS:
+        module, attribute = _AGENTS[name]
         agent: type[NumberedAgent] = getattr(import_module(module), attribute)
         return agent
-    return _own(f"{module}:{attribute}")
+    own = name if is_own(name) else _offered().get(name)
+    if own is None:
+        there_are = f"there are {', '.join(names())}, and your own as 'module:Class'"
+        raise AgentError(f"unknown agent {name!r}{_nearest(name, names())}: {there_are}")
+    return _own(own)
 
 
 def _own(name: str) -> type[NumberedAgent]:

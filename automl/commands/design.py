@@ -6,14 +6,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from automl.commands.export import FORMATS
 from automl.commands.options import add_artifacts, add_progress, add_storage, positive
 from automl.commands.search import run_study
 
 if TYPE_CHECKING:
     from automl.study.conclude import Results
     from automl.study.study import Study
-
-FORMATS = ("safetensors", "pt2", "onnx")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -107,7 +106,7 @@ def _write(study: Study, results: Results, storage: str, out: Path) -> None:
     from search_spaces import CellsStep
 
     record, store = results.winner, study.store
-    artifacts = write_export(study, record, results.network, out, list(FORMATS), manifest(study, record))
+    artifacts = write_export(study, record, results.network, out, FORMATS.split(","), manifest(study, record))
     for artifact in artifacts:
         store.add_artifact(study.record.id, record.id, artifact.kind, artifact.path.resolve(), artifact.sha256)
     file, report = out / "study.yaml", out / "report.html"

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import agents
 from automl.config.walk import NOT_IN_FILES
+from automl.errors import ConfigError
 
 DEPTH_AGENT = "bo"
 """Where an agent that starts from error curves is no default: of removed blocks there are none."""
@@ -24,3 +26,10 @@ class AgentConfig:
     of your own, a subclass of `agents.NumberedAgent`, looked for beside the study file."""
     options: Mapping[str, Any] = field(default_factory=dict, metadata=NOT_IN_FILES)
     """The agent's own; in a study file they stand beside its name."""
+
+    def require(self) -> None:
+        """Raise `ConfigError` unless the agent exists and takes its options; code of the user's own is run for that."""
+        try:
+            agents.check_options(self.name, self.options)
+        except agents.AgentError as error:
+            raise ConfigError(str(error)) from None

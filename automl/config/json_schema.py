@@ -32,6 +32,8 @@ _OF_CELLS: Schema = {
     ]
 }
 """The spaces that need no network."""
+_OWN = {"type": "string", "pattern": ":"}
+"""`module:function` or `module:Class`, of the user's own."""
 _TYPES = {str: "string", int: "integer", float: "number", bool: "boolean"}
 
 
@@ -82,7 +84,7 @@ def _value(hint: Any, definitions: Schema, names: Names | None = None) -> Schema
 
 
 def _name(names: Names) -> Schema:
-    return {"anyOf": [{"enum": names()}, {"type": "string", "pattern": ":"}]}
+    return {"anyOf": [{"enum": names()}, _OWN]}
 
 
 def _reference(cls: type, definitions: Schema) -> Schema:
@@ -122,6 +124,5 @@ def _agent(definitions: Schema) -> Schema:
             options["required"] = ["name"]
         definitions[f"agent_{name}"] = options
         forms.append({"$ref": f"#/$defs/agent_{name}"})
-    named = _name(agents.names)
-    own = {"type": "object", "properties": {"name": named["anyOf"][1]}, "required": ["name"]}  # its options are its own
-    return {"anyOf": [named, *forms, own]}
+    own = {"type": "object", "properties": {"name": _OWN}, "required": ["name"]}  # its options are its own
+    return {"anyOf": [_name(agents.names), *forms, own]}

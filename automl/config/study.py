@@ -97,11 +97,8 @@ class StudyConfig:
             json.dumps(self.to_record())
         except TypeError as error:
             raise ConfigError(f"options must be plain numbers, texts, lists and mappings: {error}") from None
-        try:
-            for agent in self.known_agents:
-                agents.check_options(agent.name, agent.options)
-        except agents.AgentError as error:
-            raise ConfigError(str(error)) from None
+        for agent in self.known_agents:
+            agent.require()
         # An unreadable budget or guarantee is an error here and not later.
         _ = self.parsed_budget, self.parsed_guarantee
         checks.require_consistent(self)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from automl.fast.precision import first
+from automl.fit.samples import in_parts
 from automl.tasks.batches import Batch
 from automl.tasks.imitation import Imitation
 from automl.util.modes import evaluating
@@ -29,13 +30,7 @@ class Distance:
     @cached_property
     def _batches(self) -> list[Batch]:
         """The first inputs, and what the original makes of them: worked out when the first network is compared."""
-        few = first(self._inputs, SAMPLES)
-        parts = [
-            (tuple(x[i : i + AT_ONCE] for x in inputs), targets[i : i + AT_ONCE])
-            for inputs, targets in few
-            for i in range(0, len(targets), AT_ONCE)
-        ]
-        return Imitation(self._original).batches(parts)
+        return Imitation(self._original).batches(list(in_parts(first(self._inputs, SAMPLES), AT_ONCE)))
 
     def to(self, network: nn.Module) -> float:
         """The mean divergence of a network's outputs from the original's."""

@@ -24,7 +24,11 @@ def affordable(nodes: Iterable[fx.Node], inputs: Sequence[Tensor]) -> int:
 def differentiable(network: fx.GraphModule, batches: Iterable[Batch]) -> Iterator[Batch]:
     """`batches`, or parts of them that keep all that `network` makes within `GRAPH_BYTES`."""
     sample = 4 * sum(math.prod(shape[1:]) for shape in shapes_of(network.graph.nodes))
-    most = max(1, GRAPH_BYTES // max(sample, 1))
+    yield from in_parts(batches, max(1, GRAPH_BYTES // max(sample, 1)))
+
+
+def in_parts(batches: Iterable[Batch], most: int) -> Iterator[Batch]:
+    """`batches`, those of more than `most` samples in parts."""
     for inputs, targets in batches:
         for begin in range(0, len(targets), most):
             part = slice(begin, begin + most)

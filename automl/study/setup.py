@@ -10,7 +10,6 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
-import agents
 from automl.config.budget import require_fitting
 from automl.config.latency import PREDICTED, LatencyOptions
 from automl.config.runner import RunnerConfig
@@ -68,7 +67,8 @@ class Setup:
         self.config = config
         _require_packages(config)
         self.problem = problem or load_problem(config)
-        _require_agents(config)
+        for agent, _ in config.lanes:  # now it is known that the user's own may be run
+            agent.require()
         self.early = load_early(config, self.problem.model)
         """What stages are rewound to, if they are."""
         self._require_metrics()
@@ -237,15 +237,6 @@ def _require_packages(config: StudyConfig) -> None:
     term = config.parsed_budget.latency
     if term is not None:
         require(f"a budget on latency on {term.backend}", *FORMATS[backend_of(term.backend).format].packages)
-
-
-def _require_agents(config: StudyConfig) -> None:
-    """Raise `ConfigError` unless every agent exists and takes its options, those of the user's own included."""
-    try:
-        for agent, _ in config.lanes:
-            agents.check_options(agent.name, agent.options)
-    except agents.AgentError as error:
-        raise ConfigError(str(error)) from None
 
 
 def _threads(runner: RunnerConfig) -> int:

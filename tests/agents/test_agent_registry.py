@@ -2,11 +2,12 @@
 
 import subprocess
 import sys
+from importlib.metadata import EntryPoint
 
 import pytest
 
 import agents
-from agents import AgentError, Goal, Trial
+from agents import AgentError, Goal, Trial, registry
 from automl.testing.toy_space import toy_problem
 from search_spaces import InfeasibleBudgetError, SpaceError
 
@@ -82,3 +83,18 @@ def test_a_running_trial_cannot_be_told():
 def test_importing_agents_loads_no_agent():
     loaded = "import agents, sys; print(*[m for m in sys.modules if m in ('agents.amc', 'agents.ddpg', 'scipy')])"
     assert subprocess.check_output([sys.executable, "-c", loaded], text=True).strip() == ""
+
+
+def test_an_installed_package_gives_its_agent_a_name_but_never_that_of_one_of_ours(monkeypatch):
+    offered = [
+        EntryPoint("walker", "agents.random_search:RandomSearch", registry.GROUP),
+        EntryPoint("amc", "agents.uniform:Uniform", registry.GROUP),
+    ]
+    monkeypatch.setattr(registry, "entry_points", lambda group: offered if group == registry.GROUP else [])
+    registry._offered.cache_clear()
+    try:
+        assert agents.names().count("amc") == 1 and agents.names()[-1] == "walker"
+        agents.check_options("walker", {})
+        assert agents.options("amc").__module__ == "agents.amc"
+    finally:
+        registry._offered.cache_clear()
