@@ -3,7 +3,17 @@
 from typing import TYPE_CHECKING, Any
 
 from agents.errors import AgentError
-from agents.registry import check_options, create, is_own, names, options, planned, takes_choices, uses_sensitivity
+from agents.registry import (
+    check_options,
+    create,
+    is_own,
+    learns_widths,
+    names,
+    options,
+    planned,
+    takes_choices,
+    uses_sensitivity,
+)
 from agents.types import Agent, Goal, Sensitivity, Task, Trial, TrialState, trials_of_use
 
 if TYPE_CHECKING:
@@ -25,6 +35,7 @@ __all__ = [
     "check_options",
     "create",
     "is_own",
+    "learns_widths",
     "names",
     "options",
     "planned",

@@ -53,6 +53,9 @@ class NumberedAgent(ABC):
     uses_sensitivity: ClassVar[bool] = False
     """Whether the agent can make use of a `Sensitivity`; whoever creates it then computes one."""
 
+    learns_widths: ClassVar[bool] = False
+    """Whether the agent proposes what a training with gates has come to; whoever creates it then makes one."""
+
     stays_within: ClassVar[bool] = True
     """Whether every Point proposed keeps the limits. One that walks down to the budget from above does not."""
 

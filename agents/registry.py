@@ -40,6 +40,7 @@ _AGENTS = {
     "local_search": ("agents.local_search", "LocalSearch"),
     "controller": ("agents.controller", "Controller"),
     "predictor": ("agents.predictor", "Predictor"),
+    "gates": ("agents.gates", "Gates"),
 }
 
 
@@ -78,6 +79,11 @@ def uses_sensitivity(name: str) -> bool:
     return _load(name).uses_sensitivity
 
 
+def learns_widths(name: str) -> bool:
+    """Whether agent `name` proposes what gates have learnt, and so needs them trained before it is created."""
+    return _load(name).learns_widths
+
+
 def takes_choices(name: str) -> bool:
     """Whether agent `name` takes knobs whose levels have no order of cost."""
     return _load(name).takes_choices
@@ -97,6 +103,7 @@ def create(
     seed: int,
     trials: int,
     sensitivity: Sensitivity | None = None,
+    learnt: Mapping[str, float] | None = None,
     **options: object,
 ) -> Agent:
     """The agent `name`, new: it knows only what it is told.
@@ -109,7 +116,7 @@ def create(
     agent = _load(name)
     _require_order(name, agent, space)
     space.require_feasible(limits)
-    return agent(Task(space, goal, limits, seed, trials, sensitivity), _options(agent, name, options))
+    return agent(Task(space, goal, limits, seed, trials, sensitivity, learnt), _options(agent, name, options))
 
 
 def _require_order(name: str, agent: type[NumberedAgent], space: Space) -> None:

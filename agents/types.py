@@ -80,6 +80,8 @@ class Task:
     """How many trials are planned; schedules span them."""
     sensitivity: Sensitivity | None = None
     """Given to an agent that `uses_sensitivity`, if there is one."""
+    learnt: Mapping[str, float] | None = None
+    """Given to an agent that `learns_widths`: knob -> the fraction kept that a training under `limits` came to."""
 
 
 @runtime_checkable

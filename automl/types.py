@@ -43,6 +43,9 @@ class Phase(StrEnum):
     SENSITIVITY = "sensitivity"
     """Of the original network, before any trial: the error that a choice alone was estimated to cause. The metric is
     the knob, the step its level."""
+    GATES = "gates"
+    """Of the original network, before any trial: the part of each knob that gates have kept in a training, and its
+    seconds. The step is the seed."""
 
 
 @dataclass(frozen=True)

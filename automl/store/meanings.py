@@ -60,7 +60,8 @@ TABLES: Mapping[str, Meanings] = {
         "spread": "of a mean its standard error, of a median the interquartile range (latencies); NULL of a count",
         "device": "the processor it was measured on",
         "phase": "search, refitted, training, final, certificate, test, latency, agent (told by an agent of itself), "
-        "or sensitivity (an error curve: the metric is the knob, the step its level)",
+        "sensitivity (an error curve: the metric is the knob, the step its level), or gates (the part of each knob "
+        "that gates have kept in a training, and `seconds of` its agent: the step is the seed)",
     },
     "artifact": {
         ITSELF: "a file that came of a study or of one of its trials",

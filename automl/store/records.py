@@ -80,7 +80,7 @@ class TrialRecord:
         `test_loss`, the loss on the test data is `test:loss`.
         """
         taken = self.values if own is None else own
-        told = (m for m in self.measurements if m.phase != Phase.SENSITIVITY)  # curves are no columns
+        told = (m for m in self.measurements if m.phase not in (Phase.SENSITIVITY, Phase.GATES))  # a knob is no column
         return {label(m.phase, m.metric, taken): m for m in sorted(told, key=lambda m: m.step)}
 
     def to_trial(self) -> Trial:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +13,8 @@ from automl.store import ConclusionRecord, Rule, Store, StudyRecord, TrialRecord
 from automl.store.lookup import best_searched, finished_trials, lanes
 from automl.types import BASE, Phase
 
+PREPARED = "seconds of "
+"""What the time that was spent for an agent before its trials is recorded as, with its name behind."""
 WEIGHTS = "trained weights"
 """The kind of artifact that a network is whose weights were learnt: trained, or tuned block by block."""
 
@@ -27,7 +29,7 @@ class Row:
     trials: int
     """Trials of the agent, over all seeds."""
     wall_s: float
-    """Time spent on them."""
+    """Time spent on them, and for the agent before them."""
 
     def shown(self, goal: Goal) -> TrialRecord:
         """The best of the best: the one whose latency is measured."""
@@ -51,6 +53,7 @@ def best_first(records: Sequence[TrialRecord], goal: Goal) -> list[TrialRecord]:
 def table_rows(lanes: Sequence[Sequence[TrialRecord]], bests: Collection[TrialRecord]) -> tuple[Row, ...]:
     """A row an agent, in the order of the lanes, from the trials of each lane and the best trials that lanes have."""
     chosen = {record.id for record in bests}
+    before = prepared_s(record for lane in lanes for record in lane if record.agent == BASE)
     rows: dict[str, list[TrialRecord]] = {}
     for lane in lanes:
         rows.setdefault(lane[0].agent, []).extend(lane)
@@ -58,7 +61,8 @@ def table_rows(lanes: Sequence[Sequence[TrialRecord]], bests: Collection[TrialRe
     for agent, trials in rows.items():
         best = tuple(record for record in trials if record.id in chosen)
         if best:
-            found.append(Row(agent, best, len(trials), sum(trial.wall_s or 0.0 for trial in trials)))
+            spent = sum(trial.wall_s or 0.0 for trial in trials) + before.get(agent, 0.0)
+            found.append(Row(agent, best, len(trials), spent))
     return tuple(found)
 
 
@@ -86,12 +90,13 @@ class Recorded:
         finished = finished_trials(store, study.id, goal.metric)
         concluded = conclusion(store, study.id)
         rules = concluded.rules if concluded is not None else ()
+        before = prepared_s(record for record in finished if record.agent == BASE)
         rows: dict[str, Row] = {}
         place = place_of(study.config)
         for agent, seed, trials, wall_s in sorted(lanes(store, study.id), key=lambda lane: (place(lane.agent), lane)):
             ours = [record for record in finished if (record.agent, record.seed) == (agent, seed)]
             bests = best_first(allowed_by(rules, ours), goal) if ours else best_searched(store, study.id, agent, seed)
-            row = rows.get(agent, Row(agent, (), 0, 0.0))
+            row = rows.get(agent, Row(agent, (), 0, before.get(agent, 0.0)))
             rows[agent] = Row(agent, (*row.best, *bests[:1]), row.trials + trials, row.wall_s + wall_s)
         if not any(row.best for row in rows.values()):
             raise StudyError(f"study {study.name!r} has no trial that is done yet: `automl resume {study.name}`")
@@ -100,6 +105,17 @@ class Recorded:
         keys = {record.point.key for record in finished if record.id in files}
         trained = winner is not None and winner.point.key in keys
         return cls(study, goal, tuple(row for row in rows.values() if row.best), winner, concluded, trained)
+
+
+def prepared_s(originals: Iterable[TrialRecord]) -> dict[str, float]:
+    """Agent -> the seconds spent for it before its trials, from the trials of the original network."""
+    found: dict[str, float] = {}
+    for record in originals:
+        for measured in record.measurements:
+            if measured.phase == Phase.GATES and measured.metric.startswith(PREPARED):
+                agent = measured.metric.removeprefix(PREPARED)
+                found[agent] = found.get(agent, 0.0) + measured.value
+    return found
 
 
 @contextmanager

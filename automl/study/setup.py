@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
+import agents
 from automl.config.budget import require_fitting
 from automl.config.latency import PREDICTED, LatencyOptions
 from automl.config.runner import RunnerConfig
@@ -35,7 +36,7 @@ from automl.training.loss import SupervisedLoss
 from automl.util.extras import require
 from automl.util.fingerprint import fingerprint
 from automl.util.own_code import named_function
-from search_spaces import NetworkSpace, Searched, pyramid
+from search_spaces import Channels, NetworkSpace, Searched, pyramid
 
 SAME = 1e-3
 """How far outputs may differ, as a fraction of the largest, that are computed in another order."""
@@ -90,6 +91,7 @@ class Setup:
         self.reference = self.space.reference(self.limits)
         """What others are compared with: the original network, or the one that stands for it."""
         self._require_stages()
+        self._require_gated()
         original = None
         self.start: str | None = None
         if start is not None and self.network_space is not None:
@@ -178,6 +180,18 @@ class Setup:
             SupervisedLoss(self.problem.loss, options.label_smoothing)
             for spec in options.own_code:
                 named_function(spec, "a training")
+
+    def _require_gated(self) -> None:
+        """Raise `ConfigError` or `DataError` if an agent wants gates trained, and there is nothing to train or gate."""
+        names = [agent.name for agent, _ in self.config.lanes if agents.learns_widths(agent.name)]
+        if not names:
+            return
+        if self.network_space is None or not self.network_space.has(Channels):
+            raise ConfigError(
+                f"agent {names[0]!r} learns how many channels are kept, and this space has no operator channels: add "
+                f"it to the space, or name another agent"
+            )
+        self.problem.epochs(1)
 
     def _require_stages(self) -> None:
         """Raise `ConfigError` if the network is to be cut in stages and, cut once, cannot be cut again: one that

@@ -34,9 +34,11 @@ from automl.store import (
     TrialRecord,
     conclusion,
 )
+from automl.study.artifacts import artifacts_folder
 from automl.study.differences import first_differences
 from automl.study.error_curves import record_curves
 from automl.study.known_pieces import tables_of
+from automl.study.learnt_widths import LearntWidths
 from automl.study.prelude import keep_start, starting_network
 from automl.study.selection import best_first, final
 from automl.study.setup import Setup
@@ -90,6 +92,12 @@ class Study:
     def finisher(self) -> Evaluator:
         """Rebuilds the networks that are reported; what is trained after that is kept in files (`finishing.py`)."""
         return self._with_care(self.evaluator)
+
+    @cached_property
+    def _learnt(self) -> LearntWidths:
+        """What gates have learnt, for agents that need it."""
+        folder = artifacts_folder(self.store, self.config)
+        return LearntWidths(self.store, self.best(BASE, 0), self.evaluator, folder, self._say)
 
     def finisher_of(self, space: Searched) -> Evaluator:
         """The same for the study's space as it is, or narrowed to a network that has been cut and trained."""
@@ -146,6 +154,7 @@ class Study:
                 raise StudyError(f"the base network cannot be evaluated: {base.finished[0].reason}")
             if any(agents.uses_sensitivity(agent.name) for agent, _ in self.config.lanes):
                 record_curves(self.store, self.base(), self.setup.space.knobs, self.evaluator.sensitivity())
+            self._learnt.keep(self.base())
             self._run_lanes(Lanes(lanes))
             if progress and projection.behind > LONG_QUEUE:
                 progress.say(f"copying {projection.behind} trials into Optuna's tables")
@@ -178,6 +187,7 @@ class Study:
             seed=seed,
             trials=self.config.trials,
             sensitivity=self.evaluator.sensitivity() if agents.uses_sensitivity(agent.name) else None,
+            learnt=self._learnt.of(agent, seed) if agents.learns_widths(agent.name) else None,
             **agent.options,
         )
 

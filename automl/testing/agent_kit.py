@@ -100,12 +100,17 @@ class AgentConformance:
             seed=seed,
             trials=TRIALS,
             sensitivity=self.sensitivity(problem),
+            learnt=self.learnt(problem),
             **self.options,
         )
 
     def sensitivity(self, problem: ToyAccuracy) -> Sensitivity | None:
         """The error curves, for an agent that uses them."""
         return problem.sensitivity if agents.uses_sensitivity(self.agent_name) else None
+
+    def learnt(self, problem: ToyAccuracy) -> Mapping[str, float] | None:
+        """What gates have learnt, for an agent that proposes it."""
+        return problem.learnt if agents.learns_widths(self.agent_name) else None
 
     def assert_keeps(self, space: CostedSpace, point: Point, limits: Mapping[str, float]) -> None:
         """What this agent promises of a Point."""
@@ -253,6 +258,7 @@ class AgentConformance:
             seed=0,
             trials=TRIALS,
             sensitivity=self.sensitivity(problem),
+            learnt=self.learnt(problem),
             **self.options,
         )
         as_accuracy = self.create(problem)

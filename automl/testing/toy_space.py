@@ -101,6 +101,12 @@ class ToyAccuracy:
             for knob, weight in zip(self.space.knobs, self.weights, strict=True)
         }
 
+    @property
+    def learnt(self) -> dict[str, float]:
+        """What gates might have learnt: a little less of each knob than is needed."""
+        kept = zip(self.space.knobs, self.space.encode(self.needed).tolist(), strict=True)
+        return {knob.name: 0.9 * keep for knob, keep in kept}
+
     def __call__(self, point: Point) -> float:
         """The accuracy of a Point."""
         missing = np.maximum(1 - self.space.encode(point) / self.space.encode(self.needed), 0.0)

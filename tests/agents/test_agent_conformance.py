@@ -12,6 +12,10 @@ class TestUniform(AgentConformance):
     agent_name = "uniform"
 
 
+class TestGates(AgentConformance):
+    agent_name = "gates"
+
+
 class TestRandom(AgentConformance):
     agent_name = "random"
 

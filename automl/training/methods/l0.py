@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from automl.training.methods.base import Closure, Course
 from automl.training.methods.hard_concrete import LEAST, MOST, initial, open_probability, sampled, settled
 from automl.training.methods.masked import Masked
+from automl.training.methods.multiplied import multiplied
 from automl.training.methods.target import Masks, Target, highest
 
 TIE = 1e-6
@@ -96,14 +97,8 @@ class L0Gates(Masked):
         if self._settled or self._adam is None:
             return closure()
         parts = [(course.network.get_parameter(name), self._drawn(gate), gate) for name, gate in self._gates.items()]
-        weights = [weight.detach().clone() for weight, _, _ in parts]
-        with torch.no_grad():
-            for weight, z, _ in parts:
-                weight.mul_(z)
-        loss = closure()
-        with torch.no_grad():
-            for (weight, _, _), before in zip(parts, weights, strict=True):
-                weight.copy_(before)
+        with multiplied([weight for weight, _, _ in parts], [z.detach() for _, z, _ in parts]):
+            loss = closure()
         self._adam.zero_grad()
         for (weight, z, gate), name in zip(parts, self._gates, strict=True):
             opened = open_probability(gate).sum()

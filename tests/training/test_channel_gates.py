@@ -1,0 +1,156 @@
+"""Gates on coupled channels: the gradients of the formula, shut gates as cuts, budgets on what spaces price."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from automl.config.training import TrainingOptions
+from automl.training.loss import SupervisedLoss
+from automl.training.methods import channel_gates
+from automl.training.methods.base import Course
+from automl.training.methods.channel_gates import ChannelGates
+from automl.training.methods.coupled import kept_of
+from automl.training.methods.expected_cost import ExpectedCost
+from automl.training.methods.hard_concrete import open_probability, sampled
+from automl.training.trainer import train
+from search_spaces import Point, SpaceError, channel_space
+from tests.kits.digits import problem, train_batches
+from tests.kits.random_networks import EVERY, RandomNetwork, agree, in_double, random_levels
+
+RATES = {"gate_rate": 0.1, "dual_rate": 0.1, "dropout": 0.05}
+SHARE = {"macs": 0.4, "params": 0.3}
+
+
+@pytest.fixture(scope="module")
+def resnet():
+    trained = problem("resnet8")
+    return channel_space(trained.model, trained.example_inputs)
+
+
+def limits(space, shares):
+    return {metric: share * space.original_cost(metric) for metric, share in shares.items()}
+
+
+def gates_of(space, shares):
+    return ChannelGates(space, ExpectedCost(space, limits(space, shares)), **RATES)
+
+
+def course_of(network):
+    return Course(network, torch.optim.SGD(network.parameters(), 0.1), 10)
+
+
+def trained(space, method, epochs=2, until=None, checkpoint=None):
+    network = copy.deepcopy(space.original)
+    options = TrainingOptions(epochs=epochs, learning_rate=0.01, precision="float32", channels_last=False)
+    batches = lambda seed: train_batches(seed, 32)  # noqa: E731
+    loss = SupervisedLoss(F.cross_entropy, 0.0)
+    train(network, batches, loss, options, methods=[method], until=until, checkpoint=checkpoint)
+    return network
+
+
+class Chain(nn.Module):
+    """Four channels that a linear layer reads nine entries of each."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.linear = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Linear(36, 3)
+
+    def forward(self, x):
+        return self.linear(self.norm(self.conv(x)).relu().flatten(1))
+
+
+def test_gradients_are_those_of_autograd_with_gates_on_the_channels(monkeypatch):
+    """loss(channels z(a)) + lambda sum over groups of slope sum P(z(a) > 0), differentiated as a whole."""
+    torch.manual_seed(0)
+    space = channel_space(Chain().eval(), (torch.randn(2, 1, 5, 5),))
+    network, method = copy.deepcopy(space.original), gates_of(space, {"params": 0.5})
+    draws = torch.rand(4).clamp(1e-3, 1 - 1e-3)
+    monkeypatch.setattr(channel_gates, "sampled", lambda gates, _: sampled(gates, draws))
+    course = course_of(network)
+    method.begin(course)
+    before = copy.deepcopy(network)
+    inputs, targets = torch.randn(6, 1, 5, 5), torch.randint(3, (6,))
+
+    def closure():
+        network.zero_grad()
+        loss = F.cross_entropy(network(inputs), targets)
+        loss.backward()
+        return loss.detach()
+
+    method.gradients(course, closure)
+    gates = method._gates.detach().clone().requires_grad_()
+    channels = before.norm(before.conv(inputs)).relu() * sampled(gates, draws).view(1, 4, 1, 1)
+    slope = (space.cost_of_levels(np.array([4]), "params") - space.cost_of_levels(np.array([3]), "params")) / (
+        space.original_cost("params")
+    )
+    price = method.multipliers[0] * slope * open_probability(gates).sum()
+    (F.cross_entropy(before.linear(channels.flatten(1)), targets) + price).backward()
+    assert method.multipliers[0] > 0
+    for (name, ours), theirs in zip(network.named_parameters(), before.parameters(), strict=True):
+        assert torch.equal(ours, theirs), name
+        torch.testing.assert_close(ours.grad, theirs.grad)
+    torch.testing.assert_close(method._gates.grad, gates.grad)
+
+
+def test_shut_gates_are_channels_cut_away():
+    """Of random networks: zeros and ones for gates against the smaller network, where no norm spans channels."""
+    tried = 0
+    for seed in range(80):
+        network = RandomNetwork(seed, EVERY)
+        if any(isinstance(module, nn.GroupNorm | nn.LayerNorm) for module in network.modules()):
+            continue
+        x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
+        try:
+            space = channel_space(network, (x,), min_keep=0.01)
+        except SpaceError:  # every joint was tied into one
+            continue
+        tried += 1
+        method, gated = gates_of(space, {"macs": 0.5}), copy.deepcopy(space.original)
+        method.begin(course_of(gated))
+        plan = space.plan(Point(random_levels(space, np.random.default_rng(seed))))
+        kept = [torch.isin(torch.arange(group.size), torch.tensor(kept_of(group, plan))) for group in space.groups]
+        with torch.no_grad():
+            method._gates.copy_(torch.where(torch.cat(kept), 10.0, -10.0))
+        method.end(gated)
+        assert agree(in_double(gated, x), in_double(space.build(plan), x)), f"seed {seed}"
+    assert tried >= 10
+
+
+def test_expected_costs_are_exact_at_widths_and_their_slopes_those_of_products(resnet):
+    cost = ExpectedCost(resnet, limits(resnet, SHARE))
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        widths = np.array([rng.choice(knob.levels[:-1]) for knob in resnet.knobs])
+        over, slopes = cost.around(widths.astype(float))
+        for i, metric in enumerate(cost.metrics):
+            whole = resnet.original_cost(metric)
+            at = resnet.cost_of_levels(widths, metric) / whole
+            assert over[i] == pytest.approx(at - SHARE[metric])
+            for t in range(len(widths)):
+                wider = widths + (np.arange(len(widths)) == t)
+                assert slopes[i, t] == pytest.approx(resnet.cost_of_levels(wider, metric) / whole - at)
+
+
+def test_budgets_on_several_costs_are_met_without_tuning(resnet):
+    """Of two limits the tighter is used up, and neither exceeded by more than 3 points of the original's cost."""
+    method = gates_of(resnet, SHARE)
+    trained(resnet, method, epochs=12)
+    widths = np.array([max(method.widths()[knob.name], knob.levels[0]) for knob in resnet.knobs])
+    over = {m: resnet.cost_of_levels(widths, m) / resnet.original_cost(m) - share for m, share in SHARE.items()}
+    assert max(over.values()) == pytest.approx(0, abs=0.03)
+
+
+def test_a_training_that_was_killed_goes_on_to_the_same_gates(resnet, tmp_path):
+    whole = gates_of(resnet, SHARE)
+    network = trained(resnet, whole)
+    trained(resnet, gates_of(resnet, SHARE), until=1, checkpoint=tmp_path / "c")
+    resumed = gates_of(resnet, SHARE)
+    again = trained(resnet, resumed, checkpoint=tmp_path / "c")
+    assert torch.equal(whole._gates, resumed._gates)
+    assert whole.multipliers.tolist() == resumed.multipliers.tolist()
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, again.state_dict()[name]), name
