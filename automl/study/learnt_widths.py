@@ -41,9 +41,19 @@ class Learnt:
 class LearntWidths:
     """What gates have learnt in a study, by seed."""
 
-    def __init__(self, store: Store, base: TrialRecord | None, evaluator: Evaluator, folder: Path, say: Say) -> None:
-        """`base`: the trial of the original network, if there is one: what is on record is not trained again."""
-        self._store, self._evaluator, self._folder, self._say = store, evaluator, folder, say
+    def __init__(
+        self,
+        store: Store,
+        base: TrialRecord | None,
+        evaluator: Evaluator,
+        space: NetworkSpace,
+        folder: Path,
+        say: Say,
+    ) -> None:
+        """`base`: the trial of the original network, if there is one: what is on record is not trained again. `space`:
+        the one that `evaluator` judges."""
+        self._store, self._evaluator, self._space = store, evaluator, space
+        self._folder, self._say = folder, say
         self._known = recorded(base) if base is not None else {}
         self._new: dict[int, tuple[str, Learnt]] = {}
 
@@ -67,8 +77,7 @@ class LearntWidths:
 
     def _trained(self, options: GatesOptions, seed: int) -> Learnt:
         """A copy of the original trained with gates. One that was killed goes on from its last epoch."""
-        evaluator, space = self._evaluator, self._evaluator.space
-        assert isinstance(space, NetworkSpace)  # a study makes sure of that
+        evaluator, space = self._evaluator, self._space
         self._say(f"training a copy of the network with a gate on every channel, {options.steps} steps")
         method = ChannelGates(
             space,

@@ -97,7 +97,8 @@ class Study:
     def _learnt(self) -> LearntWidths:
         """What gates have learnt, for agents that need it."""
         folder = artifacts_folder(self.store, self.config)
-        return LearntWidths(self.store, self.best(BASE, 0), self.evaluator, folder, self._say)
+        base, space = self.best(BASE, 0), self.setup.given_space
+        return LearntWidths(self.store, base, self.evaluator, space, folder, self._say)
 
     def finisher_of(self, space: Searched) -> Evaluator:
         """The same for the study's space as it is, or narrowed to a network that has been cut and trained."""
@@ -152,13 +153,19 @@ class Study:
                 SerialRunner().run(base, self.setup.without_limits())
             if base.best(self.config.goal) is None:
                 raise StudyError(f"the base network cannot be evaluated: {base.finished[0].reason}")
-            if any(agents.uses_sensitivity(agent.name) for agent, _ in self.config.lanes):
-                record_curves(self.store, self.base(), self.setup.space.knobs, self.evaluator.sensitivity())
-            self._learnt.keep(self.base())
+            self._record_what_agents_know()
             self._run_lanes(Lanes(lanes))
             if progress and projection.behind > LONG_QUEUE:
                 progress.say(f"copying {projection.behind} trials into Optuna's tables")
             projection.sync()
+
+    def _record_what_agents_know(self) -> None:
+        """Put on record, with the original's trial, what some agents start from: error curves, and what gates learnt."""
+        names = [agent.name for agent, _ in self.config.lanes]
+        if any(map(agents.uses_sensitivity, names)):
+            record_curves(self.store, self.base(), self.setup.space.knobs, self.evaluator.sensitivity())
+        if any(map(agents.learns_widths, names)):
+            self._learnt.keep(self.base())
 
     def drive(self) -> AbstractContextManager[None]:
         """While it lasts no other process runs the study: `Store.drive`."""
