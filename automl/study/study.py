@@ -160,7 +160,7 @@ class Study:
             projection.sync()
 
     def _record_what_agents_know(self) -> None:
-        """Put on record, with the original's trial, what some agents start from: error curves, and what gates learnt."""
+        """Put on record, with the original's trial, what some agents start from: curves, and what gates learnt."""
         names = [agent.name for agent, _ in self.config.lanes]
         if any(map(agents.uses_sensitivity, names)):
             record_curves(self.store, self.base(), self.setup.space.knobs, self.evaluator.sensitivity())
