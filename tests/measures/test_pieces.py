@@ -167,6 +167,13 @@ def test_every_shape_runs_on_every_backend(backend, shape):
     run()
 
 
+def test_layers_from_one_value_to_one_run_in_openvino():
+    """Its compiler stumbles over them: what it cannot fuse it need not."""
+    pytest.importorskip("openvino")
+    run, _ = chain_runner("openvino", 1, 1)(Shape((1, 1), 0, 1), 1, 1)
+    assert np.isfinite(run()[0]).all()
+
+
 def test_the_compiler_is_not_asked_for_each_piece():
     with pytest.raises(BackendError, match="limit the latency on eager"):
         chain_runner("compile", 1, 1)
