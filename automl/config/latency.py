@@ -25,6 +25,8 @@ class LatencyOptions:
     widths: int = 7
     """Widths of a group that are timed, the smallest and the whole one among them; between them is interpolated."""
 
+    fast_widths: bool = False
+    """Whether only such widths are searched as are multiples of what is measured to be fast on the budget's backend."""
     processes: int = 3
     """Fresh processes that the winner is timed in, for its certificate."""
 
