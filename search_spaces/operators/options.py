@@ -72,13 +72,15 @@ class ChannelsOptions(Options):
 
 @dataclass(frozen=True)
 class RankOptions(Options):
-    """Which layers become two in a row, and how many channels there are between them."""
+    """Which layers become several in a row, and how many channels there are between them."""
 
     lowers: ClassVar[frozenset[str]] = frozenset({"macs", "params", "size_bytes", "bops"})
 
     scheme: str = "auto"
     """"svd": any layer as one of its geometry with few outputs and a 1x1 one. "auto": kernels of several rows and
-    columns as a column and a row (spatially separable) instead, which lost less on every network tried."""
+    columns as a column and a row (spatially separable) instead, which lost less on every network tried. "tucker":
+    kernels as a 1x1 to fewer channels, one of their geometry among these, and a 1x1. "cp": kernels of several rows and
+    columns as a 1x1, a column and a row within each channel, and a 1x1."""
     min_keep: float = 0.1
     """The smallest share of the rank at which a factorised layer costs as much as a whole one."""
     steps: int = 16
@@ -87,8 +89,8 @@ class RankOptions(Options):
     """Layers that stay whole; `*` and `?` match as in file names."""
 
     def __post_init__(self) -> None:
-        if self.scheme not in ("auto", "svd"):
-            raise SpaceError(f"scheme is auto or svd, got {self.scheme!r}")
+        if self.scheme not in ("auto", "svd", "tucker", "cp"):
+            raise SpaceError(f"scheme is auto, svd, tucker or cp, got {self.scheme!r}")
         if not 0 < self.min_keep <= 1:
             raise SpaceError(f"min_keep is a fraction in (0, 1], got {self.min_keep}")
         if self.steps < 2:
