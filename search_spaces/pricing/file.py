@@ -7,7 +7,7 @@ the whole. That is a few hundred bytes a layer, and none where neither ranks nor
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Protocol
@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor, fx
 
-from search_spaces.codecs import integers
+from search_spaces.codecs import codebook, integers
 from search_spaces.codecs.bitmask import PackedSize, packed_sizes, stored
 from search_spaces.codecs.entropy import MASK_BYTES
 from search_spaces.codecs.header import Packed, frame_bytes, line_bytes
@@ -90,7 +90,9 @@ class PackedFile:
         self._storage = storage
         coded = bool(storage.coded) and any(form.coded for form in storage.formats)
         grids = coded or any(Packed((), form.grid).bits is None for form in storage.formats)
-        self._frame = frame_bytes(integers=bool(storage.coded), grids=grids, coded=coded)
+        shared = any(form.centroids for form in storage.formats)
+        whole_numbers = bool(storage.coded) and not shared
+        self._frame = frame_bytes(integers=whole_numbers, grids=grids and not shared, books=shared, coded=coded)
         self._frame += MASK_BYTES * len(terms.rest_names) if coded else 0
         self._whole_bits, self._masked_bits = _stored_bits(pruned=storage.pruned, prunes=storage.masked)
         self._itemsize = terms.itemsize[:, None]
@@ -118,15 +120,26 @@ class PackedFile:
         """How many factors beside the first each site may have: [n_sites, 1]."""
         whole, both = np.full((n, 1), np.inf), np.full((n, 1), np.inf)
         end += 8 * sum(tensor.shape[0] + RANGE_BYTES for tensor in terms.tensors)  # scales and ranges
+        self._tables = _table_bytes(storage.formats)
+        self._shared = bool(self._tables.any())
+        """Whether weights may share numbers of a codebook; then `_tables` says level -> its bytes."""
+        self._tabled = np.zeros(n)
+        """How many codebooks each site may have: [n_sites]."""
+        end += int((1 + self._further).sum() * self._tables.max())
         largest = _largest(terms, storage.parts)
         for site in storage.coded:
             lines = max(int(count[site]), 1)
             factor = "0." if lines > 1 else ""
             name = f"{terms.names[site].removesuffix('weight')}{factor}weight"
-            size = integers.bound(name, largest[site], end, storage.formats)
-            self._four[site] = 4.0
-            whole[site], both[site] = size.lines - dense[site], size.masked_lines - dense[site]
-            self._line[site] += size.scale_line * lines
+            if self._shared:
+                self._tabled[site] = lines
+                one, masked, table = codebook.bound(name, largest[site], end)
+            else:
+                size = integers.bound(name, largest[site], end, storage.formats)
+                one, masked, table = size.lines, size.masked_lines, size.scale_line
+                self._four[site] = 4.0
+            whole[site], both[site] = one - dense[site], masked - dense[site]
+            self._line[site] += table * lines
             if site in storage.quantized_inputs:
                 ranges = range_name(name.removesuffix(".weight"))
                 self._line[site] += (line_bytes(ranges, "F32", [2], end) + RANGE_BYTES) * lines
@@ -147,7 +160,11 @@ class PackedFile:
             if self._storage.masked or self._storage.pruned:
                 integers = np.minimum(integers, forms.both + np.ceil(numbers * (self._masked_bits[level] / 8)))
             least = np.where(level < FLOAT_BITS, np.minimum(least, integers), least)
-        sites = sheet.summed(least.sum(axis=1) + forms.lines)
+        tables: np.ndarray | float = 0.0
+        if self._shared:
+            levels = np.full(len(least), FLOAT_BITS) if sheet.formats is None else sheet.formats
+            tables = self._tabled * self._tables[levels]
+        sites = sheet.summed(least.sum(axis=1) + forms.lines + tables)
         rest = self._rest if sheet.presence is None else self._more @ sheet.presence.rest["bytes"]
         return float(round(sites + rest + sheet.rest("bytes"))) + self._frame
 
@@ -226,6 +243,16 @@ def _stored_bits(*, pruned: bool, prunes: bool) -> tuple[np.ndarray, np.ndarray]
             whole[level] = FAR_TOO_MANY
         masked[level] = form.stored_bits
     return whole, masked
+
+
+def _table_bytes(formats: Sequence[NumberFormat]) -> np.ndarray:
+    """Level -> the bytes of a codebook, of those `formats` that have one: [FLOAT_BITS + 1]. A weight that keeps its
+    format, though it might share numbers, is charged the largest, so that sharing never makes the file larger."""
+    tables = np.zeros(FLOAT_BITS + 1)
+    for form in formats:
+        tables[form.level] = codebook.table_bytes(form)
+    tables[FLOAT_BITS] = tables.max()
+    return tables
 
 
 def _rest_lines(
