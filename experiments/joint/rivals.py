@@ -80,8 +80,14 @@ def onnxruntime_int8(network: nn.Module, images: list[Tensor], batches: list[Bat
 
 def nncf_int8(network: nn.Module, images: list[Tensor], batches: list[Batch]) -> Made:
     import nncf
+    import onnx
 
-    yield "quantize", nncf.quantize(network, nncf.Dataset(images), subset_size=len(images))
+    # Of the file: the backend for PyTorch compiles an extension first, which takes it longer than it waits.
+    with tempfile.TemporaryDirectory() as folder:
+        model = onnx.load(exported(network, folder, images[0]))
+        fed = nncf.Dataset([{"x": x.numpy()} for x in images])
+        onnx.save(nncf.quantize(model, fed, subset_size=len(images)), f"{folder}/int8.onnx")
+        yield "quantize, the ONNX file", by_onnx_runtime(f"{folder}/int8.onnx")
 
 
 def torchao_pt2e(network: nn.Module, images: list[Tensor], batches: list[Batch]) -> Made:

@@ -1,7 +1,7 @@
 """Every scheme of factors on one network, nothing trained: allocated by the error curves, uniform, and ranks by EVBMF.
 
     python -m experiments.joint.schemes --data-root DATA --weights WEIGHTS.safetensors [--network resnet20] [--keep 50]
-        [--schemes separable svd tucker cp vbmf] [--out FILE.jsonl]
+        [--schemes separable svd tucker cp vbmf] [--fills allocated uniform] [--out FILE.jsonl]
 
 No label is looked at but those of the test images, all 10,000 of them, once for each line. `vbmf`: Tucker-2 with both
 ranks of each kernel of several taps by EVBMF on its two unfoldings, without a budget, as Kim et al. 2016 choose them,
@@ -57,6 +57,7 @@ def main() -> None:
     parser.add_argument("--network", default="resnet20")
     parser.add_argument("--keep", type=float, default=50.0)
     parser.add_argument("--schemes", nargs="+", default=["separable", "svd", "tucker", "cp", "vbmf"])
+    parser.add_argument("--fills", nargs="+", default=["allocated", "uniform"])
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     lines = Lines(arguments.out)
@@ -75,10 +76,11 @@ def main() -> None:
             keep = 100 * found["macs"] / setup.space.original_cost("macs")
         setup, started = prepared(kind, keep), time.process_time()
         finisher, test = setup.evaluator.reporting("sequential"), setup.problem.test()
-        network = finisher.network(Allocator(setup.space, setup.limits, setup.evaluator.sensitivity()).plain())
-        seconds = round(time.process_time() - started, 1)
-        lines.add(f"{kind}, allocated{more}", network, finisher, test, seconds=seconds)
-        if scheme != "vbmf":
+        if "allocated" in arguments.fills:
+            network = finisher.network(Allocator(setup.space, setup.limits, setup.evaluator.sensitivity()).plain())
+            seconds = round(time.process_time() - started, 1)
+            lines.add(f"{kind}, allocated{more}", network, finisher, test, seconds=seconds)
+        if scheme != "vbmf" and "uniform" in arguments.fills:
             lines.add(f"{kind}, uniform", finisher.network(uniform_point(setup.space, setup.limits)), finisher, test)
 
 
