@@ -1,10 +1,10 @@
 """Codebooks beside integers that are entropy coded, and beside the recipe of Deep Compression, nothing trained.
 
     python -m experiments.joint.codebooks --data-root DATA --weights WEIGHTS.safetensors [--network resnet20]
-        --budgets 110 90 [--lines shared coded pruned recipe] [--out FILE.jsonl]
+        --budgets 110 90 [--lines shared coded pruned alike recipe] [--formats shared3 coded2.5] [--out FILE.jsonl]
 
 `shared` and `coded`: the formats of each layer allocated by the error curves within a budget in KB, foretold, fitted
-layer after layer. `pruned`: single weights and codebooks, the same. `recipe`: of every layer the share of largest
+layer after layer. `pruned`: single weights and codebooks, the same. `alike`: every layer in one format. `recipe`: of every layer the share of largest
 weights, clustered by k-means from centroids evenly between the least and the largest, entropy coded (Han et al. 2016,
 "Deep Compression", without its training between and after); batch norms re-estimated in a second line. Bytes are those
 of the packed file.
@@ -33,16 +33,17 @@ def main() -> None:
     parser.add_argument("--data-root", required=True)
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--network", default="resnet20")
-    parser.add_argument("--budgets", nargs="+", type=float, required=True)
-    parser.add_argument("--lines", nargs="+", default=["shared", "coded", "pruned", "recipe"])
+    parser.add_argument("--budgets", nargs="*", type=float, default=[])
+    parser.add_argument("--lines", nargs="+", default=["shared", "coded", "pruned", "alike", "recipe"])
+    parser.add_argument("--formats", nargs="+", default=["shared3", "coded2.5"])
     parser.add_argument("--densities", nargs="+", type=float, default=[1.0, 0.6, 0.4])
     parser.add_argument("--recipe-bits", nargs="+", type=int, default=[3, 4, 5])
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     lines = Lines(arguments.out)
     for line in arguments.lines:
-        if line == "recipe":
-            recipe(arguments, lines)
+        if line in ("alike", "recipe"):
+            (alike if line == "alike" else recipe)(arguments, lines)
             continue
         for budget in arguments.budgets:
             started = time.process_time()
@@ -59,6 +60,20 @@ def main() -> None:
             network = finisher.network(point)
             seconds = round(time.process_time() - started, 1)
             lines.add(f"{line}, {budget:g} KB foretold", network, finisher, setup.problem.test(), seconds=seconds)
+
+
+def alike(arguments: argparse.Namespace, lines: Lines) -> None:
+    """The lines of one format for all layers."""
+    for name in arguments.formats:
+        started = time.process_time()
+        space = {"code": {"formats": [name]}}
+        setup = setup_of(
+            arguments.network, arguments.weights, arguments.data_root, space, "size <= 99%", calibration=512
+        )
+        finisher = setup.evaluator.reporting("sequential")
+        network = finisher.network(setup.space.point(setup.space.lowest.tolist()))
+        seconds = round(time.process_time() - started, 1)
+        lines.add(f"{name} for all layers", network, finisher, setup.problem.test(), seconds=seconds)
 
 
 def recipe(arguments: argparse.Namespace, lines: Lines) -> None:

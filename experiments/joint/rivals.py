@@ -119,12 +119,22 @@ def torch_pruning_channels(network: nn.Module, images: list[Tensor], batches: li
 
     x = images[0][:1]
     whole, _ = tp.utils.count_ops_and_params(network, x)
-    kinds = {"magnitude": tp.importance.GroupMagnitudeImportance(p=2), "lamp": tp.importance.LAMPImportance(p=2)}
-    for name, importance in kinds.items():
+    kinds = {
+        "magnitude, every group alike": (tp.importance.GroupMagnitudeImportance(p=2), False),
+        "magnitude, all groups together": (tp.importance.GroupMagnitudeImportance(p=2), True),
+        "lamp, all groups together": (tp.importance.LAMPImportance(p=2), True),
+    }
+    for name, (importance, together) in kinds.items():
         pruned = copy.deepcopy(network)
         ignored = [layer for layer in pruned.modules() if isinstance(layer, nn.Linear)]
         pruner = tp.pruner.BasePruner(
-            pruned, x, importance, iterative_steps=50, pruning_ratio=0.9, ignored_layers=ignored, global_pruning=True
+            pruned,
+            x,
+            importance,
+            iterative_steps=50,
+            pruning_ratio=0.9,
+            ignored_layers=ignored,
+            global_pruning=together,
         )
         macs = whole
         while macs > 0.5 * whole:
