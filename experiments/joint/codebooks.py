@@ -4,10 +4,10 @@
         --budgets 110 90 [--lines shared coded pruned alike recipe] [--formats shared3 coded2.5] [--out FILE.jsonl]
 
 `shared` and `coded`: the formats of each layer allocated by the error curves within a budget in KB, foretold, fitted
-layer after layer. `pruned`: single weights and codebooks, the same. `alike`: every layer in one format. `recipe`: of every layer the share of largest
-weights, clustered by k-means from centroids evenly between the least and the largest, entropy coded (Han et al. 2016,
-"Deep Compression", without its training between and after); batch norms re-estimated in a second line. Bytes are those
-of the packed file.
+layer after layer. `pruned`: single weights and codebooks, the same. `alike`: every layer in one format. `recipe`: of
+every layer the share of largest weights, clustered by k-means from centroids evenly between the least and the
+largest, entropy coded (Han et al. 2016, "Deep Compression", without its training between and after); batch norms re-
+estimated in a second line. Bytes are those of the packed file.
 """
 
 from __future__ import annotations
