@@ -15,11 +15,12 @@ from agents import Sensitivity
 from automl.config.evaluation import EvaluationOptions
 from automl.fast.fold import lone_norms
 from automl.fit.base import Fitter
-from automl.fit.held import on_grid
+from automl.fit.held import in_book, on_grid
 from automl.fit.moments import moments_of, same
 from automl.fit.ranges import set_ranges
 from automl.fit.round_layer import Rounded, round_layer
 from automl.fit.rounding import error
+from automl.fit.shared_weights import SharedWeights, share_layer
 from automl.fit.shift import add_shift, takes_up_shift
 from automl.fit.statistics import Moments, Statistics
 from automl.tasks.batches import Batch
@@ -31,11 +32,12 @@ from search_spaces.pricing.metrics import FLOAT_BITS
 
 
 class CodeFitter(Fitter[Code]):
-    """Rounds weights with compensation from the Gram matrix of the layer's inputs (`automl.fit.rounding`)."""
+    """Rounds weights with compensation from the Gram matrix of the layer's inputs (`automl.fit.rounding`), or has them
+    share numbers (`automl.fit.shared_weights`)."""
 
     def __init__(self, operator: Code, options: EvaluationOptions) -> None:
         super().__init__(operator, options)
-        self._known: dict[tuple[str, str], tuple[Tensor, Tensor | None, Rounded]] = {}
+        self._known: dict[tuple[str, str], tuple[Tensor, Tensor | None, Rounded | SharedWeights]] = {}
         """Layer and format -> the weight rounded last, the moments of its inputs, and what came of it."""
 
     @property
@@ -90,30 +92,36 @@ class CodeFitter(Fitter[Code]):
             set_ranges(network, observed, dtype)
 
     def holding(self, network: nn.Module, step: CodeStep) -> AbstractContextManager[None]:
-        """Weights stay integers of the same format times a scale of each output channel."""
+        """Weights stay integers of the same format times a scale of each output channel, or of the same centroids."""
         formats = {name: ALL_FORMATS[form] for name, form in step.formats.items()}
+        if any(form.centroids for form in formats.values()):
+            return in_book(network, formats)
         return on_grid(network, formats, pruned=self.operator.pruned)
 
     def _rounded(
         self, network: fx.GraphModule, name: str, form: NumberFormat, moments: Moments, norms: Mapping[str, str]
-    ) -> Rounded:
+    ) -> Rounded | SharedWeights:
         weight = network.get_parameter(f"{name}.weight").detach()
         known, matrix = self._known.get((name, form.name)), moments.inputs.get(name)
         if known is not None and same(known[0], weight) and same(known[1], matrix):
             return known[2]
         intercept = takes_up_shift(network, name, norms)
-        rounded = round_layer(weight, form, matrix, intercept=intercept, pruned=self.operator.pruned)
+        rounded: Rounded | SharedWeights
+        if form.centroids:
+            rounded = share_layer(weight, form, matrix, intercept=intercept)
+        else:
+            rounded = round_layer(weight, form, matrix, intercept=intercept, pruned=self.operator.pruned)
         self._known[name, form.name] = (weight.clone(), matrix, rounded)
         return rounded
 
 
 def _quantize(
-    found: Mapping[str, Rounded], name: str, layer: Layer, form: NumberFormat, pruned: bool
+    found: Mapping[str, Rounded | SharedWeights], name: str, layer: Layer, form: NumberFormat, pruned: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    return found[name].weight, found[name].scale, layer.bias
+    return found[name].weight, found[name].table, layer.bias
 
 
-def _error(weight: Tensor, rounded: Rounded, moments: Moments, name: str) -> float:
+def _error(weight: Tensor, rounded: Rounded | SharedWeights, moments: Moments, name: str) -> float:
     """What the rounding costs: by output and group, in the unit of the surgeon; of unknown inputs as if they were 1."""
     before, after = weight.flatten(1), rounded.weight.flatten(1)
     importance = moments.importance.get(name, torch.ones(len(before), dtype=torch.float64))

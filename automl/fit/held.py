@@ -12,7 +12,8 @@ from torch.nn.utils import parametrize
 from automl.fit.rounding import dequantized
 from search_spaces.codecs.integers import integers_of
 from search_spaces.codecs.number_formats import NumberFormat
-from search_spaces.operators.code import SCALE, nearest_integer
+from search_spaces.operators.code import BOOK, SCALE, nearest_integer
+from search_spaces.operators.shared import nearest_centroid
 
 SPAN = 10.0
 """How many steps of a grid a parameter of 1 stands for: at the learning rates that suit weights, a weight that wants to
@@ -66,6 +67,61 @@ class OnGrid(nn.Module):
         return weight / self.began.view(-1, *[1] * (weight.ndim - 1)) / SPAN
 
 
+class InBook(nn.Module):
+    """Makes weights that share the numbers of a codebook, which move by factors while each weight keeps its place: the
+    gradient of a centroid is the sum over its weights (Han et al. 2016, "Deep Compression", section 3.3)."""
+
+    began: Tensor
+    places: Tensor
+
+    def __init__(self, weight: Tensor, book: Tensor) -> None:
+        """`weight`: [out, ...], of numbers of `book`: [centroids]."""
+        super().__init__()
+        self.register_buffer("began", book.clone())
+        self.register_buffer("places", nearest_centroid(weight, book))
+        self.stretch = nn.Parameter(torch.zeros_like(book))  # the logarithm of what each is multiplied by
+
+    @property
+    def book(self) -> Tensor:
+        """The numbers now: [centroids]."""
+        return self.began * self.stretch.exp()
+
+    def forward(self, parameter: Tensor) -> Tensor:
+        """The weight: [out, ...]."""
+        return self.book[self.places]
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        """The parameter, which plays no part."""
+        return weight
+
+
+@contextlib.contextmanager
+def in_book(network: nn.Module, names: Iterable[str]) -> Iterator[None]:
+    """While it lasts, the numbers that the weights of each of these layers share can be moved."""
+    held: dict[str, InBook] = {}
+    for name in names:
+        layer = network.get_submodule(name)
+        held[name] = InBook(layer.get_parameter("weight").detach(), layer.get_buffer(BOOK))
+        parametrize.register_parametrization(layer, "weight", held[name])
+    try:
+        yield
+    finally:
+        for name, shared in held.items():
+            layer, book = network.get_submodule(name), shared.book.detach()
+            _let_go(layer, book[shared.places])
+            layer.get_buffer(BOOK).copy_(book)
+
+
+def _let_go(layer: nn.Module, weight: Tensor) -> None:
+    """Give the layer this weight, made by nothing any more."""
+    names = ["weight", *(other for other, _ in layer.named_parameters(recurse=False))]
+    with torch.no_grad():
+        parametrize.remove_parametrizations(layer, "weight")
+        layer.get_parameter("weight").copy_(weight)
+    for other in names:  # in the order in which they were, which is that of files
+        layer.register_parameter(other, layer._parameters.pop(other))
+
+
 @contextlib.contextmanager
 def on_grid(network: nn.Module, formats: Mapping[str, NumberFormat], *, pruned: bool) -> Iterator[None]:
     """While it lasts, the integer weights of these layers and their scales can be moved; after it they are integers and
@@ -84,15 +140,11 @@ def on_grid(network: nn.Module, formats: Mapping[str, NumberFormat], *, pruned: 
     finally:
         for name, grid in held.items():
             layer = network.get_submodule(name)
-            names = ["weight", *(other for other, _ in layer.named_parameters(recurse=False))]
             with torch.no_grad():
                 integers = grid.integers(layer.get_parameter("parametrizations.weight.original")).to(torch.int8)
-                scale = grid.scale.detach()
-                parametrize.remove_parametrizations(layer, "weight")
-                layer.get_parameter("weight").copy_(dequantized(integers, scale))
-                layer.get_buffer(SCALE).copy_(scale)
-            for other in names:  # in the order in which they were, which is that of files
-                layer.register_parameter(other, layer._parameters.pop(other))
+            scale = grid.scale.detach()
+            _let_go(layer, dequantized(integers, scale))
+            layer.get_buffer(SCALE).copy_(scale)
 
 
 @contextlib.contextmanager

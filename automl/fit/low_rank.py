@@ -6,12 +6,13 @@ convolution of the same geometry with `rank` outputs, and U is a 1x1 convolution
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from automl.fit.moments import damped_cholesky, shift_of
+from search_spaces.operators.factors import as_weights
 
 WHITENING_RIDGE = 1e-3
 """Added to the diagonal of the second moments, relative to its mean: what the data do not determine is as in W."""
@@ -32,6 +33,12 @@ class LowRank:
     """Squared error of each rank r, never rising and 0 at the full rank: [full rank + 1], float64."""
     mean: Tensor
     """Mean of the features: [features], float64; zeros if the error counts the mean too."""
+    shape: tuple[int, ...] = ()
+    """Of the weight of a layer whose decomposition it is."""
+
+    def weights(self, rank: int) -> tuple[Tensor, Tensor]:
+        """V and U as the weights of two layers."""
+        return as_weights(self.shape, "svd", *self.factors(rank))
 
     def factors(self, rank: int) -> tuple[Tensor, Tensor]:
         """U: [out, rank] and V: [rank, features]."""
@@ -44,6 +51,11 @@ class LowRank:
     def shift(self, rank: int) -> Tensor:
         """What the bias has to gain, since U V leaves some of the mean output of W out: [out]."""
         return shift_of(-self.left[:, rank:] @ self.right[rank:], self.mean)
+
+
+def of_layer(weight: Tensor, second_moments: Tensor | None, importance: Tensor | None, mean: Tensor | None) -> LowRank:
+    """The decomposition of a layer's weight, [out, ...], which is read as a matrix."""
+    return replace(decompose(weight.flatten(1), second_moments, importance, mean), shape=tuple(weight.shape))
 
 
 def decompose(

@@ -2,39 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
-import torch
 from torch import Tensor, fx
 
 from agents import Sensitivity
 from automl.config.evaluation import EvaluationOptions
 from automl.fast.fold import lone_norms
 from automl.fit.base import Fitter
-from automl.fit.low_rank import decompose
+from automl.fit.cp import Cp
+from automl.fit.low_rank import of_layer
 from automl.fit.moments import moments_of, same
 from automl.fit.separable import Separable
 from automl.fit.shift import add_shift, takes_up_shift
 from automl.fit.statistics import Moments, Statistics
+from automl.fit.through_factors import costs_between, moments_between
+from automl.fit.tucker import Tucker
 from automl.tasks.problem import Problem
 from search_spaces import LayerSlice, Rank, RankStep
 from search_spaces.graph.tensors import Layer
+from search_spaces.operators.factors import Ranks
 
 
 class Decomposition(Protocol):
-    """The factors of a layer at any rank."""
+    """The factors of a layer at any rank, or of `tucker` at any two."""
 
-    def factors(self, rank: int) -> tuple[Tensor, Tensor]:
-        """U: [rows, rank] and V: [rank, columns]."""
+    def weights(self, rank: Any) -> Sequence[Tensor]:
+        """Those of its factors, in the order in which they are called, each in the shape that it has."""
 
-    def error(self, rank: int) -> float:
+    def error(self, rank: Any) -> float:
         """The squared error of the outputs, weighted by their importance."""
 
-    def shift(self, rank: int) -> Tensor:
+    def shift(self, rank: Any) -> Tensor:
         """What the bias has to gain so that the mean outputs stay: [made]."""
+
+
+DECOMPOSITIONS: Mapping[str, Callable[[Tensor, Tensor | None, Tensor | None, Tensor | None], Decomposition]] = {
+    "svd": of_layer,
+    "separable": Separable,
+    "tucker": Tucker,
+    "cp": Cp,
+}
+"""Scheme -> what decomposes a weight, given second moments of its inputs, importance of its outputs and mean inputs."""
 
 
 class RankFitter(Fitter[Rank]):
@@ -64,27 +76,27 @@ class RankFitter(Fitter[Rank]):
         curves = {}
         for i, (knob, layer, site) in enumerate(zip(operator.knobs, self.layers(), operator.sites, strict=True)):
             found = self._decomposed(network, layer, operator.scheme(int(site)), moments, norms)
-            errors = [found.error(int(r)) if (r := ranks[level][i]) else 0.0 for level in knob.levels]
+            errors = [0.0 if (r := ranks[level][i]) is None else found.error(_rank(r)) for level in knob.levels]
             curves[knob.name] = np.maximum.accumulate(errors[::-1])[::-1]
         return curves
 
     def fit(self, network: fx.GraphModule, step: RankStep, moments: Moments) -> tuple[fx.GraphModule, Moments]:
-        """Put two layers in the place of each, and work out what they read."""
+        """Put layers in a row in the place of each, and work out what they read."""
         norms = lone_norms(network)
         found = {name: self._decomposed(network, name, step.scheme(name), moments, norms) for name in step.ranks}
-        for name, rank in step.ranks.items():
-            add_shift(network, name, found[name].shift(rank), norms)
+        for name in step.ranks:
+            add_shift(network, name, found[name].shift(_rank(step.ranks_of(name))), norms)
         network = self.operator.rebuild(network, step, partial(_split, found))
         inputs: dict[str, Tensor | None] = {}
         costs: dict[str, Tensor | None] = {}
-        for name, rank in step.ranks.items():
-            u, v = found[name].factors(rank)
+        for name in step.ranks:
+            weights = found[name].weights(_rank(step.ranks_of(name)))
+            factors = [f"{name}.{i}" for i in range(len(weights))]
             matrix, cost = moments.inputs.get(name), moments.importance.get(name)
-            columns = network.get_parameter(f"{name}.1.weight").shape[-1] if step.scheme(name) == "separable" else 1
-            inputs[f"{name}.0"] = None if matrix is None else _of_one_column(matrix, columns)
-            inputs[f"{name}.1"] = None if matrix is None else _through(matrix, v, columns)
-            costs[f"{name}.0"] = None if cost is None else u.square().T @ cost.repeat_interleave(columns)
-            costs[f"{name}.1"] = cost
+            if matrix is not None:
+                inputs |= zip(factors, moments_between(matrix, weights), strict=True)
+            if cost is not None:
+                costs |= zip(factors, costs_between(cost, weights), strict=True)
         return network, moments.joined(inputs, costs)
 
     def _decomposed(
@@ -97,11 +109,7 @@ class RankFitter(Fitter[Rank]):
         intercept = takes_up_shift(network, name, norms)
         second, mean = (None, None) if matrix is None else moments_of(matrix[0], intercept=intercept)
         importance = moments.importance.get(name)
-        found: Decomposition
-        if scheme == "separable":
-            found = Separable(weight, second, importance, mean)
-        else:
-            found = decompose(weight.flatten(1), second, importance, mean)
+        found: Decomposition = DECOMPOSITIONS[scheme](weight, second, importance, mean)
         self._known[name] = (weight.clone(), matrix, found)
         return found
 
@@ -115,27 +123,12 @@ def _all(operator: Rank, level: int) -> np.ndarray:
     return np.full(len(operator.knobs), level)
 
 
+def _rank(ranks: Ranks) -> Ranks | int:
+    """What a `Decomposition` is asked for: one number or two."""
+    return ranks[0] if len(ranks) == 1 else ranks
+
+
 def _split(
-    found: Mapping[str, Decomposition], name: str, layer: Layer, rank: int, scheme: str
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    return (*found[name].factors(rank), layer.bias)
-
-
-def _of_one_column(matrix: Tensor, columns: int) -> Tensor:
-    """The augmented sums of one column of the kernel, the mean of those of each: [1, n + 1, n + 1]."""
-    if columns == 1:
-        return matrix
-    n = (matrix.shape[1] - 1) // columns
-    parts = []
-    for column in range(columns):
-        which = torch.cat([torch.arange(n) * columns + column, torch.tensor([n * columns])])
-        parts.append(matrix[:, which[:, None], which])
-    return torch.stack(parts).mean(0)
-
-
-def _through(matrix: Tensor, v: Tensor, columns: int) -> Tensor:
-    """The augmented sums of V x, at each column of the kernel, from those of x: [1, n + 1, n + 1]."""
-    rows = torch.kron(v.contiguous(), torch.eye(columns, dtype=v.dtype))  # [rank * columns, features]
-    more = torch.zeros(len(rows) + 1, rows.shape[1] + 1, dtype=torch.float64)
-    more[:-1, :-1], more[-1, -1] = rows, 1.0
-    return more @ matrix @ more.T
+    found: Mapping[str, Decomposition], name: str, layer: Layer, ranks: Ranks, scheme: str
+) -> tuple[Sequence[Tensor], Tensor | None]:
+    return found[name].weights(_rank(ranks)), layer.bias

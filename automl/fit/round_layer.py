@@ -25,6 +25,11 @@ class Rounded:
     """What a bias or batch norm after the layer has to gain, so that the mean output stays: [out], float64."""
 
     @property
+    def table(self) -> Tensor:
+        """What the file needs beside the whole numbers: the scale."""
+        return self.scale
+
+    @property
     def weight(self) -> Tensor:
         """The weight that the whole numbers stand for, float32."""
         return dequantized(self.integers, self.scale)

@@ -114,8 +114,8 @@ def compensated(
             errors[:, i - start] = (left[:, i] - integers[:, i] * along) / upper[i, i]
             left[:, i:end] -= torch.outer(errors[:, i - start], upper[i, i:end])
         left[:, end:] -= errors @ upper[start:end, end:]
-    found = torch.empty_like(integers, dtype=torch.int8)
-    found[:, order] = integers.to(torch.int8)
+    found = torch.empty_like(integers, dtype=_type_of(form))
+    found[:, order] = integers.to(found.dtype)
     if choose is not None:
         return found
     plain = nearest(weight, scale, form, pruned=pruned)
@@ -168,7 +168,7 @@ def descended(
         if torch.equal(before, now) and torch.equal(refit, along):
             break
         along = refit
-    found = now.to(torch.int8)
+    found = now.to(_type_of(form))
     if choose is not None:
         return found, along
     old, new = (
@@ -197,6 +197,11 @@ def inverse_factor(second_moments: Tensor, damping: float) -> Tensor:
 
 def _nearest_of(form: NumberFormat) -> Choose:
     return lambda ratio, curvature: nearest_integer(ratio, form)
+
+
+def _type_of(form: NumberFormat) -> torch.dtype:
+    """Of what weights become: of integers, or of any numbers where they are those of a codebook."""
+    return torch.float64 if form.centroids else torch.int8
 
 
 def _best_scale(target: Tensor, integers: Tensor, moments: Tensor, scale: Tensor) -> Tensor:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from automl.fit.low_rank import WHITENING_RIDGE
-from automl.fit.moments import damped, damped_cholesky, shift_of, squared_errors
+from automl.fit.alternating import Outputs, conjugate_steps, whitened_rows
+from automl.fit.moments import damped_cholesky
+from search_spaces.operators.factors import as_weights
 
 ROUNDS, STEPS = 2, 8
 """So often V and then U are fitted again, V by so many steps of conjugate gradients."""
@@ -32,40 +33,34 @@ class Separable:
         """`weight`: [made, read, kh, kw]; `second_moments`: [features, features] a row, `mean` of those: [features],
         features as in the flattened weight; `importance`: what a squared error of each output costs, [made]."""
         made, read, height, width = weight.shape
-        self._shape = made, read * height, width
+        self._kernel_shape, self._shape = weight.shape, (made, read * height, width)
+        self._outputs = Outputs(weight, second_moments, importance, mean)
         n = read * height
-        self._weight = weight.double().reshape(made, n, width)
-        if second_moments is None:
-            self._second = moments = torch.eye(n * width, dtype=torch.float64)
-        else:
-            self._second, moments = second_moments.double(), damped(second_moments, WHITENING_RIDGE)
-        self._moments = moments.view(n, width, n, width)
-        self._importance = torch.ones(made, dtype=torch.float64) if importance is None else importance.double()
-        self._mean = torch.zeros(n * width, dtype=torch.float64) if mean is None else mean.double()
-        self._start()
+        self._weight = self._outputs.weight.view(made, n, width)
+        self._moments = self._outputs.moments.view(n, width, n, width)
+        right, values = whitened_rows(self._weight, self._moments)
+        self._right = right * values.clamp_min(0).sqrt()[:, None]  # [full rank, n]
+        self._cross = (self._weight.flatten(1) @ self._outputs.moments).view(made, n, width)
         self._known: dict[int, tuple[Tensor, Tensor]] = {}
-
-    def _start(self) -> None:
-        """Find the rows V of every rank, as if the moments were a product, and what least squares needs for U."""
-        made, n, width = self._shape
-        along = self._moments.diagonal(dim1=1, dim2=3).sum(2) / width  # [n, n]
-        across = self._moments.diagonal(dim1=0, dim2=2).sum(2)  # [width, width]
-        lower, other = (damped_cholesky(part, 1e-6) for part in (along, across))
-        white = torch.einsum("oaj,jk,ab->okb", self._weight, other, lower).reshape(made * width, n)
-        _, values, v = torch.linalg.svd(white, full_matrices=False)
-        self._right = torch.linalg.solve_triangular(lower, v, upper=False, left=False)  # [full rank, n]
-        self._right *= (values.clamp_min(0).sqrt() / self._right.norm(dim=1).clamp_min(1e-30))[:, None]
-        self._cross = (self._weight.flatten(1) @ self._moments.reshape(n * width, -1)).view(made, n, width)
 
     @property
     def full_rank(self) -> int:
         """The rank at which nothing is lost."""
         return len(self._right)
 
+    def start(self) -> tuple[Tensor, Tensor]:
+        """U: [made * kw, full rank] and V: [full rank, read * kh] of all components, not fitted to each other again."""
+        u = self._rows(self._right)
+        return u.mT.reshape(-1, self.full_rank), self._right
+
     def factors(self, rank: int) -> tuple[Tensor, Tensor]:
         """U: [made * kw, rank], rows in the order (made, column), and V: [rank, read * kh]."""
         u, v = self._fitted(rank)
         return u.mT.reshape(-1, rank), v
+
+    def weights(self, rank: int) -> tuple[Tensor, Tensor]:
+        """V and U as the weights of two convolutions."""
+        return as_weights(self._kernel_shape, "separable", *self.factors(rank))
 
     def _fitted(self, rank: int) -> tuple[Tensor, Tensor]:
         """U: [made, rank, width] and V: [rank, n]."""
@@ -91,35 +86,25 @@ class Separable:
 
     def _columns(self, u: Tensor, v: Tensor) -> Tensor:
         """V after some steps of conjugate gradients towards the least error for these U: [rank, n]."""
-        weighted = u * self._importance[:, None, None]
+        weighted = u * self._outputs.importance[:, None, None]
 
         def back(change: Tensor) -> Tensor:  # of [made, n, width]
-            made, n, width = self._shape
-            moved = (change.flatten(1) @ self._moments.reshape(n * width, -1)).view(made, n, width)
+            moved = (change.flatten(1) @ self._outputs.moments).view(self._shape)
             return torch.einsum("orj,oaj->ra", weighted, moved)
 
         residual = back(self._weight - torch.einsum("orj,ra->oaj", u, v))
-        direction, power = residual, residual.square().sum()
-        for _ in range(STEPS):
-            curved = back(torch.einsum("orj,ra->oaj", u, direction))
-            curvature = (direction * curved).sum()
-            if not curvature > 0 or not power > 0:
-                break
-            length = power / curvature
-            v, residual = v + length * direction, residual - length * curved
-            power, before = residual.square().sum(), power
-            direction = residual + power / before * direction
-        return v
+        return conjugate_steps(v, residual, lambda d: back(torch.einsum("orj,ra->oaj", u, d)), STEPS)
 
     def error(self, rank: int) -> float:
         """The squared error of the outputs at `rank`, weighted by their importance."""
         if rank >= self.full_rank:
             return 0.0
-        u, v = self._fitted(rank)
-        change = (self._weight - torch.einsum("orj,ra->oaj", u, v)).flatten(1)
-        return float(squared_errors(change, self._second) @ self._importance)
+        return self._outputs.error(self._kernel(rank))
 
     def shift(self, rank: int) -> Tensor:
         """What the bias has to gain, since U V leaves some of the mean output of W out: [made]."""
+        return self._outputs.shift(self._kernel(rank))
+
+    def _kernel(self, rank: int) -> Tensor:
         u, v = self._fitted(rank)
-        return shift_of((torch.einsum("orj,ra->oaj", u, v) - self._weight).flatten(1), self._mean)
+        return torch.einsum("orj,ra->oaj", u, v).flatten(1)

@@ -1,6 +1,6 @@
 """The time of a network by the pieces it is computed as: measured once for each shape and some widths, then added up.
 
-Every layer, or each of the two that a factorised one becomes, is a piece: a shape (kernel, positions, groups), what it
+Every layer, or each of those that a factorised one becomes, is a piece: a shape (kernel, positions, groups), what it
 reads and what it makes. For each shape in a space the time is measured at a grid of the widths that the space offers,
 steps of the library among them, and interpolated between. Layers in a row are not quite what they are in a network:
 sums, padding and what the library fuses are missing. So some random networks of the space are measured whole, beside
@@ -8,7 +8,7 @@ the original, and
 
     time = a * sum of pieces + b * number of layers + c * values made        a, b, c >= 0
 
-is fitted to them (non-negative least squares), and scaled to the original. Two factors never take more than the layer
+is fitted to them (non-negative least squares), and scaled to the original. Factors never take more than the layer
 that they stand for, so that time never falls when a level rises: where they are slower they save nothing.
 """
 
@@ -138,7 +138,7 @@ class PieceModel:
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer of a network, whole or as two factors."""
+    """A layer of a network, whole or as its factors."""
 
     pieces: tuple[tuple[Shape, float, float], ...]
     """Shape, read, made of each."""
@@ -179,20 +179,20 @@ def features_of(layers: Sequence[Layer], grids: Mapping[Shape, Grid]) -> np.ndar
 def layers_of(shapes: Sequence[Shape], sheet: Sheet) -> list[Layer]:
     """The layers of the network that `sheet` prices; `shapes`: of the whole ones."""
     pieces, present = sheet.pieces, sheet.presence
-    two = pieces.read.shape[1] > 1
+    spreads = np.ones_like(pieces.taps) if pieces.spread is None else pieces.spread
     found = []
     for site, shape in enumerate(shapes):
         if present is not None and not present.sites[site]:
             continue
-        read, made, taps = (row[site].tolist() for row in (pieces.read, pieces.made, pieces.taps))
-        factored = two and made[1] > 0
-        whole = (shape, read[0], made[1] if factored else made[0])
-        if not factored:
+        count = max(1, int((pieces.made[site] > 0).sum()))
+        columns = (pieces.read, pieces.made, pieces.taps, spreads)
+        read, made, taps, spread = (column[site, :count].tolist() for column in columns)
+        whole = (shape, read[0], made[-1])
+        if count == 1:
             found.append(Layer((whole,), whole))
             continue
-        spread = 1.0 if pieces.spread is None else float(pieces.spread[site, 0])
-        first, second = _factors(shape, int(taps[0]), int(taps[1]), spread)
-        found.append(Layer(((first, read[0], made[0]), (second, read[1], made[1])), whole))
+        parts = _factors(shape, [int(t) for t in taps], spread)
+        found.append(Layer(tuple(zip(parts, read, made, strict=True)), whole))
     return found
 
 
@@ -212,9 +212,24 @@ def _shape(space: NetworkSpace, tensor: WeightTensor) -> Shape:
     return Shape((kernel[0], kernel[1]), max(1, positions // width), width, groups, depthwise)
 
 
-def _factors(shape: Shape, first: int, second: int, spread: float) -> tuple[Shape, Shape]:
-    """The shapes of two factors with so many taps: a column and a row, or the same kernel and a 1x1."""
-    if first == math.prod(shape.kernel):
-        return shape, Shape((1, 1), shape.height, shape.width)
-    wide = max(1, round(shape.width * spread))
-    return Shape((first, 1), shape.height, wide), Shape((1, second), shape.height, shape.width)
+def _factors(shape: Shape, taps: Sequence[int], spread: Sequence[float]) -> list[Shape]:
+    """The shapes of the factors with so many taps, by the scheme that has them: see `search_spaces.operators.schemes`.
+
+    The first of more than two is a 1x1 at the positions that the layer reads.
+    """
+    one = Shape((1, 1), shape.height, shape.width)
+    if len(taps) == 2 and taps[0] == math.prod(shape.kernel):
+        return [shape, one]
+    wide = spread[0] if len(taps) == 2 else spread[1] if len(taps) == 4 else math.sqrt(spread[0])
+    width = max(1, round(shape.width * wide))
+    high = max(1, round(shape.height * spread[0] / wide))
+    column, row = Shape((taps[0], 1), shape.height, width), Shape((1, taps[-1]), shape.height, shape.width)
+    if len(taps) == 2:
+        return [column, row]
+    first = Shape((1, 1), high, width)
+    if len(taps) == 3:
+        return [first, shape, one]
+    # Depthwise, of as many groups as there are channels: more than one.
+    rows = Shape((taps[1], 1), shape.height, width, 2, depthwise=True)
+    columns = Shape((1, taps[2]), shape.height, shape.width, 2, depthwise=True)
+    return [first, rows, columns, one]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from search_spaces.codecs.number_formats import twos_complement
-from search_spaces.codecs.reader import described
+from search_spaces.codecs.reader import How, described
 
 NOTE = "NAME.values: the non-zeros of NAME in order; NAME.mask: a bit for each number, lowest first; its shape is here"
 """In the metadata of a packed file, for a reader without this program."""
@@ -18,19 +18,18 @@ NOTE_OF_INTEGERS = (
 """Added to the note where a tensor of the file stands as integers."""
 NOTE_OF_GRIDS = "; or as the place of the integer in the grid that stands here, in 1 or 2 bits, of 3 five to a byte"
 """Added where the integers are those of a format of fewer than 3 bits."""
+NOTE_OF_BOOKS = (
+    "; NAME.indices: the places of its numbers in NAME_codebook, in so many bits each as stand in books, lowest first"
+)
+"""Added where the numbers of a tensor are in a codebook."""
 NOTE_OF_CODED = "; all of these as coded streams, which read_packed.py (automl-compress, codecs/reader.py) reads"
 """Added where the parts of tensors are entropy coded."""
 KEY = "packing"
 """The one key of the metadata: safetensors writes several in any order, and a file's checksum should repeat."""
 
 
-@dataclass(frozen=True)
-class Packed:
+class Packed(How):
     """What the metadata say of one tensor that is packed."""
-
-    shape: tuple[int, ...]
-    grid: tuple[int, ...] | None = None
-    """The integer that each symbol stands for; None for values that are stored as they are."""
 
     @property
     def bits(self) -> int | None:
@@ -53,22 +52,23 @@ def metadata(told: Told) -> str:
     shapes = {name: list(how.shape) for name, how in told.packed.items()}
     bits = {name: how.bits for name, how in told.packed.items() if how.bits is not None}
     grids = {name: list(how.grid) for name, how in told.packed.items() if how.grid is not None and how.bits is None}
-    return _text(shapes, bits or None, grids or None, told.coded)
+    books = {name: (how.centroids - 1).bit_length() for name, how in told.packed.items() if how.centroids}
+    return _text(shapes, bits or None, grids or None, books or None, told.coded)
 
 
 def told_of(text: str) -> Told:
     """The inverse of `metadata`; a `ValueError` if that is not what it is."""
     forms, coded = described(text)
-    return Told({name: Packed(shape, grid) for name, (shape, grid) in forms.items()}, coded)
+    return Told({name: Packed(*how) for name, how in forms.items()}, coded)
 
 
-def frame_bytes(*, integers: bool = False, grids: bool = False, coded: bool = False) -> int:
+def frame_bytes(*, integers: bool = False, grids: bool = False, books: bool = False, coded: bool = False) -> int:
     """Bytes of a packed file that belong to no tensor: the length of the header, its padding, the note.
 
-    With `integers` for a file that may have tensors of integers, with `grids` of fewer than 3 bits, with `coded` in
-    entropy codes: longer notes.
+    With `integers` for a file that may have tensors of integers, with `grids` of fewer than 3 bits, with `books` of
+    codebooks, with `coded` in entropy codes: longer notes.
     """
-    text = _text({}, {} if integers or grids else None, {} if grids else None, coded=coded)
+    text = _text({}, {} if integers or grids else None, {} if grids else None, {} if books else None, coded=coded)
     return 8 + 7 + len(_json({"__metadata__": {KEY: text}}))
 
 
@@ -82,6 +82,8 @@ def told_bytes(name: str, packed: Packed) -> int:
     told = [_json({name: list(packed.shape)})]
     if packed.grid is not None:
         told.append(_json({name: list(packed.grid) if packed.bits is None else packed.bits}))
+    if packed.centroids:
+        told.append(_json({name: 8}))
     return sum(len(_json(text)) - 3 for text in told)  # a comma for two quotes and two braces
 
 
@@ -89,11 +91,13 @@ def _text(
     shapes: Mapping[str, list[int]],
     bits: Mapping[str, int] | None,
     grids: Mapping[str, list[int]] | None,
+    books: Mapping[str, int] | None,
     coded: bool,
 ) -> str:
     note = NOTE + NOTE_OF_INTEGERS * (bits is not None or grids is not None)
-    note += NOTE_OF_GRIDS * (grids is not None) + NOTE_OF_CODED * coded
-    more = {key: value for key, value in (("bits", bits), ("grids", grids)) if value is not None}
+    note += NOTE_OF_GRIDS * (grids is not None) + NOTE_OF_BOOKS * (books is not None) + NOTE_OF_CODED * coded
+    found = (("bits", bits), ("grids", grids), ("books", books))
+    more = {key: value for key, value in found if value is not None}
     return _json({"note": note, "shapes": shapes, **more, **({"coded": True} if coded else {})})
 
 

@@ -11,7 +11,8 @@ from functools import cached_property
 
 @dataclass(frozen=True)
 class NumberFormat:
-    """Integers that weights can be, times a float32 scale for each output channel, symmetric around 0."""
+    """Integers that weights can be, times a float32 scale for each output channel, symmetric around 0; or numbers of a
+    codebook that they share."""
 
     name: str
     level: int
@@ -24,6 +25,9 @@ class NumberFormat:
     """Bits of a weight in a file: at fixed length, or at most in an entropy code."""
     coded: bool = False
     """Whether the integers are so chosen that an entropy code takes no more than that of them."""
+    centroids: int = 0
+    """Of how many numbers, shared by the weights of a layer, each weight is one; 0: weights are integers. Symbols are
+    places in that codebook."""
 
     @property
     def has_zero(self) -> bool:
@@ -71,7 +75,18 @@ equal bytes they are nearer to the weights than integers of fixed length (Sulliv
 of exponential and Laplacian random variables"). Beside them no others are offered: their levels stand in an order of
 their own."""
 
-ALL_FORMATS = FORMATS | CODED
+SHARED = {
+    form.name: form
+    for form in (
+        NumberFormat(f"shared{bits}", level, tuple(range(1 << bits)), 32, float(bits), centroids=1 << bits)
+        for bits, level in zip(range(1, 9), (9, 10, 11, 17, 19, 21, 22, 23), strict=True)
+    )
+}
+"""Formats of weights that share numbers: each is one of 2 to 256 centroids of its layer, which are floats (Han et al.
+2016, "Deep Compression", section 3: weight sharing). So they save bytes and no bit operations. Levels are those that no
+other format has, as they are offered alone."""
+
+ALL_FORMATS = FORMATS | CODED | SHARED
 
 FLOAT_INPUTS = "float32"
 INPUT_BITS = {FLOAT_INPUTS: 32, "int8": 8}

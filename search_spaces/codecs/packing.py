@@ -16,15 +16,18 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from search_spaces.codecs.bitmask import LONGEST_TYPE, TYPES, stored
+from search_spaces.codecs.codebook import indices_of
 from search_spaces.codecs.header import KEY, Packed, Told, line_bytes, metadata, told_bytes, told_of
 from search_spaces.codecs.integers import format_of, integers_of, symbols_of
 from search_spaces.codecs.number_formats import FORMATS, NumberFormat
 from search_spaces.codecs.reader import (
+    BOOK,
     DATA,
     DATA_ZLIB,
     FOLDED,
     GAPS,
     HEADER,
+    INDICES,
     INTEGERS,
     MASK,
     SCALE,
@@ -46,7 +49,8 @@ def pack(tensors: Mapping[str, Tensor]) -> bytes:
     Each tensor has the smallest of these forms that hold it exactly, and comes back bit for bit: itself; `NAME.values`
     and `NAME.mask`, its numbers that are not zero and a bit for each number (`search_spaces.codecs.bitmask`); if the
     network has a scale `NAME_scale` for each of its output channels, `NAME.integers`, all of them or with `NAME.mask`
-    those that are not zero (`search_spaces.codecs.integers`). Shape and bits or grid are in the metadata.
+    those that are not zero (`search_spaces.codecs.integers`); if it has a codebook `NAME_codebook`, `NAME.indices`
+    likewise (`search_spaces.codecs.codebook`). Shape and bits or grid are in the metadata.
 
     If the whole file becomes shorter so, although it has more to explain, integers of few bits have a grid of their
     own; and integers and masks are entropy coded, and `NAME.gaps` may stand for the mask
@@ -89,7 +93,7 @@ def unpack(path: Path) -> dict[str, Tensor]:
         inner = unfolded({name: _row_of_bytes(part).numpy() for name, part in content.items()})
         content, text = load(inner), metadata_of(inner)
     told = told_of(text) if text is not None else Told({})
-    parts = {name + suffix for name, how in told.packed.items() for suffix in suffixes(how.grid, coded=told.coded)}
+    parts = {name + suffix for name, how in told.packed.items() for suffix in suffixes(how, coded=told.coded)}
     tensors = {name: tensor for name, tensor in content.items() if name not in parts}
     return tensors | {name: _unpacked(name, how, content, told.coded) for name, how in told.packed.items()}
 
@@ -153,22 +157,35 @@ class _Choice:
         which = self._which(kept.numpy())
         flat = tensor.detach().reshape(-1)
         values = Stream(int(kept.sum()) * tensor.element_size(), lambda: flat[kept])
+        shape = tuple(tensor.shape)
         for suffix, places in which.items():
-            yield from self._form({VALUES: values, suffix: places}, None)
+            yield from self._form({VALUES: values, suffix: places}, Packed(shape))
+        yield from self._indexed(tensor, kept.numpy(), which)
         scale = self.tensors.get(self.name + SCALE)
         integers = integers_of(tensor, scale) if scale is not None else None
         if integers is None:
             return
         integers = integers.reshape(-1)
-        yield from self._form({INTEGERS: (whole := self._integers(integers))[0]}, whole[1])
+        yield from self._form({INTEGERS: (whole := self._integers(integers))[0]}, Packed(shape, whole[1]))
         few = self._integers(integers[kept])
         for suffix, places in which.items():
-            yield from self._form({INTEGERS: few[0], suffix: places}, few[1])
+            yield from self._form({INTEGERS: few[0], suffix: places}, Packed(shape, few[1]))
 
-    def _form(self, parts: Mapping[str, Stream], grid: tuple[int, ...] | None) -> Iterator[_Form]:
-        if {self.name + suffix for suffix in suffixes(grid, coded=self.coded)} & self.tensors.keys():
+    def _indexed(self, tensor: Tensor, kept: np.ndarray, which: Mapping[str, Stream]) -> Iterator[_Form]:
+        """As places in a codebook, if it has one: of all numbers, or of those `kept`, bool, [n]."""
+        book = self.tensors.get(self.name + BOOK)
+        indices = indices_of(tensor, book) if book is not None else None
+        if book is None or indices is None:
             return
-        how = Packed(tuple(self._tensor.shape), grid)
+        how = Packed(tuple(tensor.shape), None, len(book))
+        yield from self._form({INDICES: stream(indices, len(book), coded=self.coded)}, how)
+        few = stream(indices[kept], len(book), coded=self.coded)
+        for suffix, places in which.items():
+            yield from self._form({INDICES: few, suffix: places}, how)
+
+    def _form(self, parts: Mapping[str, Stream], how: Packed) -> Iterator[_Form]:
+        if {self.name + suffix for suffix in suffixes(how, coded=self.coded)} & self.tensors.keys():
+            return
         length = told_bytes(self.name, how)
         for suffix, part in parts.items():
             dtype = TYPES.get(self._tensor.dtype, LONGEST_TYPE) if suffix == VALUES else "U8"
@@ -192,20 +209,20 @@ class _Choice:
 
 
 def _unpacked(name: str, how: Packed, content: Mapping[str, Tensor], coded: bool) -> Tensor:
-    there = [suffix for suffix in suffixes(how.grid, coded=coded) if name + suffix in content and suffix != VALUES]
+    there = [suffix for suffix in suffixes(how, coded=coded) if name + suffix in content and suffix != VALUES]
     arrays = {suffix: _row_of_bytes(content[name + suffix]).numpy() for suffix in there}
-    if how.grid is not None:
-        scale = content[name + SCALE]
-        if scale.dtype != torch.float32:
-            raise ValueError(f"expected a scale in float32, got {scale.dtype}")
-        return torch.from_numpy(unpacked(how.shape, how.grid, arrays, scale.numpy(), coded=coded))
+    if how.grid is not None or how.centroids:
+        table = content[name + how.table]
+        if table.dtype != torch.float32:
+            raise ValueError(f"expected a tensor {name + how.table} in float32, got {table.dtype}")
+        return torch.from_numpy(unpacked(how, arrays, table.numpy(), coded=coded))
     values = content[name + VALUES]
     if values.ndim != 1:
         raise ValueError(f"expected a row of values, got a tensor of shape {list(values.shape)}")
     # As bytes, since NumPy does not know every type of number.
     size = values.element_size()
     arrays[VALUES] = values.view(torch.uint8).numpy().view(f"V{size}")
-    found = unpacked(how.shape, None, arrays, None, coded=coded)
+    found = unpacked(how, arrays, None, coded=coded)
     return torch.from_numpy(found.reshape(-1).view(np.uint8)).view(values.dtype).view(how.shape)
 
 

@@ -1,9 +1,9 @@
 """Reads a packed file with NumPy alone: `read(path)` gives every tensor of the network by its name.
 
 This file imports nothing of the program that wrote the weights, so that it can be copied beside them. A packed file
-is a safetensors file in which tensors stand in parts, `NAME.integers` or `NAME.values` and `NAME.mask` or `NAME.gaps`,
-of fixed length or as coded streams; its metadata say which. What is no such file is a `ValueError`, before anything
-is allocated that is out of proportion to the bytes that are there.
+is a safetensors file in which tensors stand in parts, `NAME.integers`, `NAME.indices` or `NAME.values` and `NAME.mask`
+or `NAME.gaps`, of fixed length or as coded streams; its metadata say which. What is no such file is a `ValueError`,
+before anything is allocated that is out of proportion to the bytes that are there.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import struct
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +23,8 @@ Bytes = npt.NDArray[np.uint8]
 Parts = Mapping[str, npt.NDArray[Any]]
 """Suffix -> what stands in the file under the tensor's name and this suffix."""
 
-VALUES, INTEGERS, MASK, GAPS = (".values", ".integers", ".mask", ".gaps")
-SCALE = "_scale"
+VALUES, INTEGERS, INDICES, MASK, GAPS = (".values", ".integers", ".indices", ".mask", ".gaps")
+SCALE, BOOK = "_scale", "_codebook"
 HEADER, DATA, DATA_ZLIB = "header", "data", "data.zlib"
 """The tensors of a file that holds another: its header, compressed, and its data as they are or compressed."""
 FOLDED = "header: that of a safetensors file by zlib; data or data.zlib: what follows it; read_packed.py reads both"
@@ -52,6 +52,21 @@ _TYPES = {"F64": "f8", "F32": "f4", "F16": "f2", "I64": "i8", "I32": "i4", "I16"
 _TYPES |= {"U64": "u8", "U32": "u4", "U16": "u2", "BOOL": "?", "BF16": "u2"}
 
 
+class How(NamedTuple):
+    """How a packed tensor stands in the file."""
+
+    shape: tuple[int, ...]
+    grid: tuple[int, ...] | None = None
+    """The integer that each symbol stands for; None for values that are stored as they are, or are in a codebook."""
+    centroids: int = 0
+    """The size of its codebook, if it has one."""
+
+    @property
+    def table(self) -> str:
+        """The suffix of the tensor that its symbols need besides."""
+        return BOOK if self.centroids else SCALE
+
+
 def read(path: str | Path) -> dict[str, npt.NDArray[Any]]:
     """The tensors of a file of weights, packed or not, by name; bfloat16 comes as float32, which holds it."""
     content, told = _content(Path(path).read_bytes())
@@ -60,11 +75,11 @@ def read(path: str | Path) -> dict[str, npt.NDArray[Any]]:
     if told is None:
         return content
     forms, coded = described(told)
-    parts = {name + suffix for name, (_, grid) in forms.items() for suffix in suffixes(grid, coded=coded)}
+    parts = {name + suffix for name, how in forms.items() for suffix in suffixes(how, coded=coded)}
     out = {name: array for name, array in content.items() if name not in parts}
-    for name, (shape, grid) in forms.items():
-        found = {s: content[name + s] for s in suffixes(grid, coded=coded) if name + s in content}
-        out[name] = unpacked(shape, grid, found, content.get(name + SCALE), coded=coded)
+    for name, how in forms.items():
+        found = {s: content[name + s] for s in suffixes(how, coded=coded) if name + s in content}
+        out[name] = unpacked(how, found, content.get(name + how.table), coded=coded)
     return out
 
 
@@ -95,64 +110,59 @@ def metadata_of(data: bytes) -> str | None:
     return _header(data)[1]
 
 
-def suffixes(grid: tuple[int, ...] | None, *, coded: bool) -> tuple[str, ...]:
+def suffixes(how: How, *, coded: bool) -> tuple[str, ...]:
     """What may stand in the file instead of a packed tensor; other names of this kind are those of other tensors."""
-    return (VALUES if grid is None else INTEGERS, MASK, *([GAPS] if coded else []))
+    numbers = INDICES if how.centroids else VALUES if how.grid is None else INTEGERS
+    return (numbers, MASK, *([GAPS] if coded else []))
 
 
-def described(text: str) -> tuple[dict[str, tuple[tuple[int, ...], tuple[int, ...] | None]], bool]:
-    """What the metadata say: name -> the shape of each packed tensor, and the integer of each symbol, if it has any;
-    and whether its parts are coded."""
+def described(text: str) -> tuple[dict[str, How], bool]:
+    """What the metadata say: name -> how each packed tensor stands there; and whether its parts are coded."""
     try:
         told = json.loads(text)
         shapes = {name: tuple(_whole(size) for size in shape) for name, shape in told["shapes"].items()}
         grids = {name: _twos_complement(bits) for name, bits in told.get("bits", {}).items()}
         grids |= {name: _grid(numbers) for name, numbers in told.get("grids", {}).items()}
+        books = {name: 1 << _bits_of(bits, 1) for name, bits in told.get("books", {}).items()}
         coded = told.get("coded", False)
     except (TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(f"its metadata are not those of a packed file ({error})") from error
     if not isinstance(coded, bool):
         raise ValueError(f"its metadata have {coded!r:.80} where true or false is expected")
-    return {name: (shape, grids.get(name)) for name, shape in shapes.items()}, coded
+    return {name: How(shape, grids.get(name), books.get(name, 0)) for name, shape in shapes.items()}, coded
 
 
-def unpacked(
-    shape: tuple[int, ...],
-    grid: tuple[int, ...] | None,
-    parts: Parts,
-    scale: npt.NDArray[Any] | None,
-    *,
-    coded: bool,
-) -> npt.NDArray[Any]:
-    """The tensor of `shape` that its parts make.
+def unpacked(how: How, parts: Parts, table: npt.NDArray[Any] | None, *, coded: bool) -> npt.NDArray[Any]:
+    """The tensor that its parts make.
 
-    `parts`: `.integers`, or `.values` of any type, and what says which numbers those are: `.mask`, `.gaps` or nothing
-    for all. `scale`: float32, [shape[0]], for integers.
+    `parts`: `.integers`, `.indices`, or `.values` of any type, and what says which numbers those are: `.mask`, `.gaps`
+    or nothing for all. `table`: float32, for integers the scale, [shape[0]], for indices the codebook, [centroids].
     """
+    shape, grid, centroids = how
     count = math.prod(shape)
     kept = _kept(parts, count, coded=coded)
     wanted = count if kept is None else len(kept)
-    if grid is None:
+    if grid is None and not centroids:
         values = _part(parts, VALUES)
         if values.ndim != 1 or kept is None or len(values) != wanted:
             raise _unfit(f"values of shape {list(values.shape)}", wanted, shape)
     else:
-        integers = _part(parts, INTEGERS)
-        symbols = symbols_of(integers, wanted, len(grid)) if coded else fixed(integers, wanted, len(grid))
-        if symbols.max(initial=0) >= len(grid):
-            raise _unfit(f"a symbol that is none of {len(grid)}", wanted, shape)
-        if len(shape) < 2 or scale is None or scale.shape != shape[:1] or scale.dtype != np.float32:
-            raise ValueError(f"expected NAME_scale, a float32 for each of the first of {list(shape)}. Export again")
-        values = np.array(grid, dtype=np.int8)[symbols]
+        stream, alphabet = _part(parts, INDICES if centroids else INTEGERS), centroids or len(grid or ())
+        symbols = symbols_of(stream, wanted, alphabet) if coded else fixed(stream, wanted, alphabet)
+        if symbols.max(initial=0) >= alphabet:
+            raise _unfit(f"a symbol that is none of {alphabet}", wanted, shape)
+        entries = (centroids,) if centroids else shape[:1]
+        if len(shape) < 2 or table is None or table.shape != entries or table.dtype != np.float32:
+            raise ValueError(f"expected NAME{how.table}, float32 of shape {list(entries)}, beside it. Export again")
+        values = table[symbols] if centroids else np.array(grid, dtype=np.int8)[symbols]
     if kept is not None:
         everything = np.zeros(count, dtype=values.dtype)
         everything[kept] = values
         values = everything
     values = values.reshape(shape)
-    if grid is None:
+    if grid is None or table is None:
         return values
-    assert scale is not None
-    weight: npt.NDArray[np.float32] = values.astype(np.float32) * scale.reshape(-1, *[1] * (len(shape) - 1))
+    weight: npt.NDArray[np.float32] = values.astype(np.float32) * table.reshape(-1, *[1] * (len(shape) - 1))
     return weight
 
 
@@ -354,10 +364,14 @@ def _whole(value: object) -> int:
 
 def _twos_complement(bits: object) -> tuple[int, ...]:
     """The integer that each pattern of so many bits stands for."""
-    if type(bits) is not int or not 2 <= bits <= 8:
-        raise ValueError(f"its metadata have {bits!r:.80} where 2 to 8 bits of an integer are expected")
-    half = 1 << (bits - 1)
+    half = 1 << (_bits_of(bits, 2) - 1)
     return (*range(half), *range(-half, 0))
+
+
+def _bits_of(bits: object, least: int) -> int:
+    if type(bits) is not int or not least <= bits <= 8:
+        raise ValueError(f"its metadata have {bits!r:.80} where {least} to 8 bits of a symbol are expected")
+    return bits
 
 
 def _grid(numbers: object) -> tuple[int, ...]:

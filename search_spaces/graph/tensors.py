@@ -27,6 +27,8 @@ class WeightTensor:
     """Of what the first layer reads."""
     width_made: int
     """Of what every use makes, as far as they are as wide; else 0."""
+    height_made: int
+    """The same of heights."""
 
     @property
     def size(self) -> int:
@@ -52,9 +54,10 @@ def find_tensors(network: fx.GraphModule) -> tuple[WeightTensor, ...]:
             old = found.get(name)
             if old is not None:
                 layers = tuple(dict.fromkeys((*old.layers, path)))
-                same = (old.width, old.width_made) == (new.width, new.width_made)
-                made_wide = old.width_made if same else 0
-                new = WeightTensor(name, layers, old.shape, old.macs + new.macs, old.height, old.width, made_wide)
+                made_wide = old.width_made if (old.width, old.width_made) == (new.width, new.width_made) else 0
+                made_high = old.height_made if (old.height, old.height_made) == (new.height, new.height_made) else 0
+                sizes = (old.height, old.width, made_wide, made_high)
+                new = WeightTensor(name, layers, old.shape, old.macs + new.macs, *sizes)
             found[name] = new
     return tuple(found.values())
 
@@ -64,13 +67,14 @@ def _tensor(
 ) -> WeightTensor:
     """One use of a tensor, by a layer that reads and makes tensors of these shapes; () where they are not known."""
     if isinstance(layer, nn.Linear):
-        positions, height, width, width_made = math.prod(made[1:-1]), 1, 1, 1
+        positions, sizes = math.prod(made[1:-1]), (1, 1, 1, 1)
     else:
         dims = len(layer.kernel_size)
         positions = math.prod((read if isinstance(layer, _ConvTransposeNd) else made)[-dims:])
         height, width = (1, 1, *read[-dims:])[-2:]
-        width_made = (1, *made[-dims:])[-1]
-    return WeightTensor(name, (path,), tuple(weight.shape), weight.numel() * positions, height, width, width_made)
+        height_made, width_made = (1, 1, *made[-dims:])[-2:]
+        sizes = (height, width, width_made, height_made)
+    return WeightTensor(name, (path,), tuple(weight.shape), weight.numel() * positions, *sizes)
 
 
 def _shape(node: fx.Node) -> tuple[int, ...]:

@@ -2,8 +2,9 @@
 
 Integers of one to eight bits (`search_spaces.codecs.number_formats`) times a scale for each output channel, symmetric
 around 0. The network computes with the values that they stand for, in floating point, and carries each scale as a
-buffer `weight_scale` beside its weight; its packed file holds the integers. What these layers read may be rounded to 8
-bits too (`search_spaces.graph.inputs`).
+buffer `weight_scale` beside its weight; its packed file holds the integers. Or numbers that the weights of a layer
+share, its codebook, in a buffer `weight_codebook`; the file holds their places in it. What layers of integers read may
+be rounded to 8 bits too (`search_spaces.graph.inputs`).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from search_spaces.graph.inputs import quantize_inputs
 from search_spaces.graph.tensors import Layer, WeightTensor
 from search_spaces.operators.base import Basis, Scores
 from search_spaces.operators.options import CodeOptions
+from search_spaces.operators.shared import clustered
 from search_spaces.operators.sites import SiteOperator, layer_of, piece_names
 from search_spaces.operators.step import Step
 from search_spaces.pricing.metrics import FLOAT_BITS
@@ -37,6 +39,8 @@ MIN_WEIGHTS = 256
 
 SCALE = "weight_scale"
 """The buffer of a layer that holds the scale of each output channel."""
+BOOK = "weight_codebook"
+"""The buffer of a layer that holds the numbers that its weights share."""
 
 _REACH = {"binary": 1.0, "ternary": 1.5, "int2": 1.9}
 """What the highest integer stands for in mean magnitudes, near the least squared error of normal weights."""
@@ -74,7 +78,7 @@ class CodeStep(Step):
 
 Quantize = Callable[[str, Layer, NumberFormat, bool], tuple[Tensor, Tensor, Tensor | None]]
 """The name of a layer, the layer, its format, and whether zeros stay -> the weight, as it is shaped, the scale, [made],
-and the bias, if any."""
+or the codebook, [centroids], and the bias, if any."""
 
 
 class Code(SiteOperator):
@@ -167,12 +171,13 @@ class Code(SiteOperator):
                     f"the plan gives layer {name!r} the format {form!r}, expected one of {', '.join(ALL_FORMATS)}"
                 )
             layer = layer_of(network, name)
-            weight, scale, bias = quantize(name, layer, ALL_FORMATS[form], step.pruned)
+            weight, table, bias = quantize(name, layer, ALL_FORMATS[form], step.pruned)
             with torch.no_grad():
                 layer.weight.copy_(weight)
                 if bias is not None and layer.bias is not None:
                     layer.bias.copy_(bias)
-            layer.register_buffer(SCALE, scale.clone())  # its own, whoever keeps the other
+            buffer = BOOK if ALL_FORMATS[form].centroids else SCALE
+            layer.register_buffer(buffer, table.clone())  # its own, whoever keeps the other
         unknown = [form for form in step.inputs.values() if form not in INPUT_BITS or form == FLOAT_INPUTS]
         if unknown:
             raise SpaceError(f"the plan has inputs of the format {unknown[0]!r}, expected int8")
@@ -185,9 +190,12 @@ def plain_quantize(name: str, layer: Layer, form: NumberFormat, pruned: bool) ->
     """Round each weight to the nearest integer times the scale that lets its channel's largest be the highest.
 
     In a format of few levels most weights would be lost so; there the highest is `_REACH` times the mean magnitude. In
-    one for an entropy code the scale is the least that keeps to its bits.
+    one for an entropy code the scale is the least that keeps to its bits. Numbers that weights share are by k-means.
     """
     weight = layer.weight.detach()
+    if form.centroids:
+        book, places = clustered(weight, form.centroids)
+        return book[places], book, layer.bias
     if form.coded:
         integers, scale = within_bits(weight.flatten(1), form, pruned=pruned)
         return integers.view_as(weight) * scale.view(-1, *[1] * (weight.ndim - 1)), scale, layer.bias

@@ -9,7 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from search_spaces.codecs.number_formats import ALL_FORMATS, CODED, FORMATS, INPUT_BITS, NumberFormat
+from search_spaces.codecs.number_formats import (
+    ALL_FORMATS,
+    CODED,
+    FLOAT_INPUTS,
+    FORMATS,
+    INPUT_BITS,
+    SHARED,
+    NumberFormat,
+)
 from search_spaces.errors import SpaceError
 from search_spaces.operators.patterns import pattern_of
 
@@ -72,13 +80,15 @@ class ChannelsOptions(Options):
 
 @dataclass(frozen=True)
 class RankOptions(Options):
-    """Which layers become two in a row, and how many channels there are between them."""
+    """Which layers become several in a row, and how many channels there are between them."""
 
     lowers: ClassVar[frozenset[str]] = frozenset({"macs", "params", "size_bytes", "bops"})
 
     scheme: str = "auto"
     """"svd": any layer as one of its geometry with few outputs and a 1x1 one. "auto": kernels of several rows and
-    columns as a column and a row (spatially separable) instead, which lost less on every network tried."""
+    columns as a column and a row (spatially separable) instead, which lost less on every network tried. "tucker":
+    kernels as a 1x1 to fewer channels, one of their geometry among these, and a 1x1. "cp": kernels of several rows and
+    columns as a 1x1, a column and a row within each channel, and a 1x1."""
     min_keep: float = 0.1
     """The smallest share of the rank at which a factorised layer costs as much as a whole one."""
     steps: int = 16
@@ -87,8 +97,8 @@ class RankOptions(Options):
     """Layers that stay whole; `*` and `?` match as in file names."""
 
     def __post_init__(self) -> None:
-        if self.scheme not in ("auto", "svd"):
-            raise SpaceError(f"scheme is auto or svd, got {self.scheme!r}")
+        if self.scheme not in ("auto", "svd", "tucker", "cp"):
+            raise SpaceError(f"scheme is auto, svd, tucker or cp, got {self.scheme!r}")
         if not 0 < self.min_keep <= 1:
             raise SpaceError(f"min_keep is a fraction in (0, 1], got {self.min_keep}")
         if self.steps < 2:
@@ -127,7 +137,8 @@ class CodeOptions(Options):
     formats: tuple[str, ...] = ()
     """The formats of weights, beside the floating point that they have: some of binary, ternary, int2 to int8; or of
     coded1, coded1.25, coded1.5, coded1.75, coded2, coded2.5, coded3, coded4 and coded5, which take so many bits a
-    weight in the file, where they are entropy coded, and lose less for it."""
+    weight in the file, where they are entropy coded, and lose less for it; or of shared1 to shared8, numbers of a
+    codebook of 2 to 256 a layer, which saves bytes and no bit operations."""
     bits: tuple[int, ...] = (4, 8)
     """Where no formats are named: [4, 8] is int4 and int8."""
     inputs: str = "float32"
@@ -141,11 +152,13 @@ class CodeOptions(Options):
             raise SpaceError(f"bits are some of 4 and 8, got {list(self.bits)}. Name others in formats, such as int3")
         if self.formats and self.bits != CodeOptions.bits:
             raise SpaceError(f"expected formats or bits, got formats {list(self.formats)} too: leave bits out")
-        if not set(self.formats) <= set(FORMATS) and not set(self.formats) <= set(CODED):
-            families = (", ".join(family) for family in (FORMATS, CODED))
+        if not any(set(self.formats) <= set(family) for family in (FORMATS, CODED, SHARED)):
+            families = (", ".join(family) for family in (FORMATS, CODED, SHARED))
             raise SpaceError(f"formats are some of {' or of '.join(families)}, got {list(self.formats)}")
         if self.inputs not in INPUT_BITS:
             raise SpaceError(f"inputs are one of {', '.join(INPUT_BITS)}, got {self.inputs!r}")
+        if self.inputs != FLOAT_INPUTS and set(self.formats) & set(SHARED):
+            raise SpaceError(f"numbers that weights share are floats, got inputs {self.inputs!r} too: leave inputs out")
 
     @property
     def chosen(self) -> tuple[NumberFormat, ...]:

@@ -1,6 +1,6 @@
-"""Rank: a convolution or linear layer as two layers in a row with few channels between them.
+"""Rank: a convolution or linear layer as two or more layers in a row with few channels between them.
 
-How a layer becomes two is its scheme (`search_spaces.operators.factors`).
+Which layers those are is its scheme (`search_spaces.operators.schemes`).
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from search_spaces.errors import SpaceError
 from search_spaces.graph.tensors import WeightTensor
 from search_spaces.operators.base import Basis, Scores
-from search_spaces.operators.factors import SCHEMES, Split, as_matrix, call_both, can_be_separable, pair, plain_split
+from search_spaces.operators.factors import Ranks, Split, call_all, in_a_row, plain_split
 from search_spaces.operators.options import RankOptions
+from search_spaces.operators.schemes import SCHEMES, fits, most, row_of
 from search_spaces.operators.sites import SiteOperator, layer_of
 from search_spaces.operators.step import Step
-from search_spaces.pricing.halves import Halves, break_even, cost_between
-from search_spaces.pricing.sheet import Pieces, Sheet
+from search_spaces.pricing.parts import WHOLE, Parts, Row
+from search_spaces.pricing.sheet import Sheet
 from search_spaces.types import Knob
 
 
@@ -32,27 +33,37 @@ class RankStep(Step):
     operator: ClassVar[str] = "rank"
 
     ranks: Mapping[str, int] = field(default_factory=dict)
-    """Layer -> its rank. It becomes `LAYER.0` and `LAYER.1`. A layer not named stays whole."""
+    """Layer -> its rank. It becomes `LAYER.0`, `LAYER.1` and so on. A layer not named stays whole."""
 
     schemes: Mapping[str, str] = field(default_factory=dict)
-    """Layer -> "separable" where it is; the others are "svd"."""
+    """Layer -> "separable", "tucker" or "cp" where it is; the others are "svd"."""
+
+    read_ranks: Mapping[str, int] = field(default_factory=dict)
+    """Layer -> of "tucker", the rank of what it reads; that of what it makes is among `ranks`."""
 
     def to_record(self) -> dict[str, Any]:
         """The step as plain data."""
-        return {"ranks": dict(self.ranks), **({"schemes": dict(self.schemes)} if self.schemes else {})}
+        more = {name: dict(entries) for name in ("schemes", "read_ranks") if (entries := getattr(self, name))}
+        return {"ranks": dict(self.ranks), **more}
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Self:
         """The inverse of `to_record`."""
-        return cls(dict(record["ranks"]), dict(record.get("schemes", {})))
+        return cls(dict(record["ranks"]), dict(record.get("schemes", {})), dict(record.get("read_ranks", {})))
 
     def scheme(self, layer: str) -> str:
-        """How the layer becomes two."""
+        """By which scheme the layer is factorised."""
         return self.schemes.get(layer, "svd")
+
+    def ranks_of(self, layer: str) -> Ranks:
+        """The ranks of a layer: one, or of "tucker" that of what it reads and that of what it makes."""
+        if self.scheme(layer) != "tucker":
+            return (self.ranks[layer],)
+        return self.read_ranks.get(layer, 0), self.ranks[layer]
 
 
 class Rank(SiteOperator):
-    """Offers for each layer a share of its break-even rank, at which both factors cost what the layer does.
+    """Offers for each layer a share of its break-even rank, at which its factors cost what the layer does.
 
     The share is of what is left of the layer, so that costs rise with widths and shares, and a factorised layer never
     costs more than the whole one. Whole stay grouped and transposed convolutions, tensors that several layers share,
@@ -66,9 +77,10 @@ class Rank(SiteOperator):
 
     def __init__(self, basis: Basis, options: RankOptions) -> None:
         self.basis = basis
-        self._find_schemes(options.scheme)
-        least = basis.least.pieces
-        dearer = (least.weights < self._cost_of_one(least))[:, 0]
+        levels = tuple(i for i in range(1, options.steps + 1) if i / options.steps >= options.min_keep - 1e-9)
+        rows = self._find_rows(options.scheme)
+        self._parts = Parts.of(rows, levels[-2] / options.steps if len(levels) > 1 else 1.0)
+        dearer = self._parts.is_dearer(basis.least.pieces)
         called = {str(node.target) for node in basis.recorded.network.graph.nodes if node.op == "call_module"}
         reasons = [
             _reason(basis.recorded.network, tensor, called)
@@ -76,7 +88,6 @@ class Rank(SiteOperator):
             for tensor, d in zip(basis.terms.tensors, dearer, strict=True)
         ]
         self.choose(reasons, options.exclude, "layers can be factorised:")
-        levels = tuple(i for i in range(1, options.steps + 1) if i / options.steps >= options.min_keep - 1e-9)
         labels = (*(f"{level / options.steps:.0%}" for level in levels[:-1]), "whole")
         self.knobs = tuple(
             Knob(
@@ -91,117 +102,93 @@ class Rank(SiteOperator):
             for t in self.tensors
         )
         self._steps = options.steps
-        top = levels[-2] / options.steps if len(levels) > 1 else 1.0
-        first, second, spread = (row[:, 0].tolist() for row in (*self._taps, np.maximum(self._spread, 1)))
-        self.basis = basis.changed(factored={int(s): Halves(top, first[s], second[s], spread[s]) for s in self.sites})
+        self._parts = Parts.of([row if i in self.sites else WHOLE for i, row in enumerate(rows)], self._parts.top)
+        self.basis = basis.changed(parts=self._parts)
 
-    def _find_schemes(self, wanted: str) -> None:
-        """Find how each site's layer would become two, and what of its taps and positions each of them has."""
-        tensors, network = self.basis.terms.tensors, self.basis.recorded.network
-        n = len(tensors)
-        self._separable = np.zeros((n, 1), dtype=bool)
-        self._spread = np.ones((n, 1))
-        """At how many positions V is for one of the layer: more, where only U strides along the width."""
-        first, second = self.basis.terms.taps.copy(), np.ones((n, 1))
-        for site, tensor in enumerate(tensors if wanted != "svd" else ()):
-            spread = _spread(network, tensor, fixed=bool(self.basis.terms.fixed_positions[site]))
-            if spread is not None:
-                self._separable[site], self._spread[site] = True, spread
-                first[site], second[site] = tensor.shape[2:]
-        self._taps = (first, second)
+    def _find_rows(self, wanted: str) -> list[Row]:
+        """Find by which scheme each site's layer would be factorised, and into what."""
+        network, terms = self.basis.recorded.network, self.basis.terms
+        self._schemes: list[str] = []
+        rows = []
+        for tensor, fixed in zip(terms.tensors, terms.fixed_positions.tolist(), strict=True):
+            layer = layer_of(network, tensor.layers[0])
+            scheme = "separable" if wanted == "auto" else wanted
+            row = row_of(layer, tensor, scheme, fixed=fixed)
+            self._schemes.append("svd" if row is None else scheme)
+            rows.append(row or row_of(layer, tensor, "svd", fixed=fixed) or WHOLE)
+        return rows
 
     def scheme(self, site: int) -> str:
-        """How the layer of a site becomes two."""
-        return "separable" if self._separable[site] else "svd"
+        """By which scheme the layer of a site is factorised."""
+        return self._schemes[site]
 
-    def _cost_of_one(self, pieces: Pieces) -> np.ndarray:
-        """What each channel between the factors costs, in weights at each position of the layer: [n_sites, 1]."""
-        first, second = self._taps
-        cost: np.ndarray = cost_between(pieces.read, pieces.made, first, second, np.maximum(self._spread, 1))
-        return cost
+    def ranks(self, sheet: Sheet, levels: np.ndarray) -> list[Ranks | None]:
+        """The ranks of each layer with a knob where layers are as `sheet` has them; None for whole: [n_knobs]."""
+        both = zip(*(rank.astype(int).tolist() for rank in self._ranks(sheet, levels)), strict=True)
+        chosen = zip(both, levels.tolist(), self.sites.tolist(), strict=True)
+        return [self._named(site, *two) if level < self._steps else None for two, level, site in chosen]
 
-    def ranks(self, sheet: Sheet, levels: np.ndarray) -> np.ndarray:
-        """The rank of each site with a knob, 0 for whole, where the layers are as `sheet` has them: [n_knobs]."""
-        return self._ranks(self._even(sheet), levels)
+    def _named(self, site: int, first: int, second: int) -> Ranks:
+        return (first, second) if self._schemes[site] == "tucker" else (first,)
 
-    def _even(self, sheet: Sheet) -> np.ndarray:
-        """The break-even rank of each site with a knob, as a fraction: [n_knobs]."""
-        pieces = sheet.pieces
-        even: np.ndarray = break_even(pieces.weights, self._cost_of_one(pieces))[self.sites, 0]
-        return even
-
-    def _ranks(self, even: np.ndarray, levels: np.ndarray) -> np.ndarray:
-        ranks = np.maximum(1, np.floor(levels / self._steps * even + 1e-9))
-        chosen: np.ndarray = ranks * (levels < self._steps)
-        return chosen
+    def _ranks(self, sheet: Sheet, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """First and second rank of each layer with a knob, for levels [..., n_knobs]: in their shape."""
+        share = np.ones((*levels.shape[:-1], len(self._schemes)))
+        share[..., self.sites] = levels / self._steps
+        first, second = self._parts.ranks(sheet.pieces, share)
+        return first[..., self.sites], second[..., self.sites]
 
     def price(self, sheet: Sheet, levels: np.ndarray) -> Sheet:
-        """The sheet with two pieces for each factorised layer."""
-        whole = sheet.pieces
-        ranks = np.zeros((len(whole.read), 1))
-        ranks[self.sites, 0] = self.ranks(sheet, levels)
-        there = ranks > 0
-        first, second = self._taps
-        return sheet.changed(
-            split=Pieces(
-                read=np.hstack([whole.read, ranks]),
-                made=np.hstack([np.where(there, ranks, whole.made), whole.made * there]),
-                taps=np.hstack([np.where(there, first, whole.taps), second]),
-                positions=whole.positions,
-                spread=np.hstack([np.where(there, self._spread, 1.0), np.ones_like(ranks)]),
-            )
-        )
+        """The sheet with the pieces of each factorised layer."""
+        ranks = np.zeros((2, len(self._schemes)))
+        ranks[:, self.sites] = np.where(levels < self._steps, self._ranks(sheet, levels), 0)
+        return sheet.changed(split=self._parts.pieces(sheet.pieces, *ranks))
 
     def canonical(self, before: Sheet, levels: np.ndarray) -> np.ndarray:
-        """The highest share that comes to the same rank."""
+        """The highest share that comes to the same ranks."""
         legal = np.array(self.knobs[0].levels[:-1], dtype=np.int64)[:, None]
-        even = self._even(before)
-        same = self._ranks(even, legal) == self._ranks(even, levels)  # [n_levels, n_knobs]
+        pairs = zip(
+            self._ranks(before, np.broadcast_to(legal, (len(legal), len(levels)))),
+            self._ranks(before, levels),
+            strict=True,
+        )
+        same = np.logical_and(*(at_each == at_these for at_each, at_these in pairs))  # [n_levels, n_knobs]
         found = np.where(same, legal, levels).max(axis=0, initial=0)
-        return super().canonical(before, np.maximum(found, levels))
+        return super().canonical(before, np.where(levels < self._steps, np.maximum(found, levels), levels))
 
     def step(self, sheet: Sheet, levels: np.ndarray, scores: Scores | None) -> RankStep:
         """Name rank and scheme of each layer that is left and does not stay whole."""
-        active = self.active(sheet, levels)
-        ranks = sheet.pieces.made[self.sites, 0].astype(int).tolist()
-        chosen = zip(self.tensors, self.sites.tolist(), ranks, levels.tolist(), active, strict=True)
-        found = {t.layers[0]: (site, r) for t, site, r, level, there in chosen if there and level != self._steps}
-        separable = {layer: "separable" for layer, (site, _) in found.items() if self._separable[site]}
-        return RankStep({layer: rank for layer, (_, rank) in found.items()}, separable)
+        active = self.active(sheet, levels) & (levels < self._steps)
+        made = sheet.pieces.made[self.sites].astype(int).tolist()
+        found = {
+            tensor.layers[0]: (self._schemes[site], widths)
+            for tensor, site, widths, there in zip(self.tensors, self.sites.tolist(), made, active, strict=True)
+            if there
+        }
+        return RankStep(
+            {layer: widths[1 if scheme == "tucker" else 0] for layer, (scheme, widths) in found.items()},
+            {layer: scheme for layer, (scheme, _) in found.items() if scheme != "svd"},
+            {layer: widths[0] for layer, (scheme, widths) in found.items() if scheme == "tucker"},
+        )
 
     @staticmethod
     def rebuild(network: fx.GraphModule, step: RankStep, split: Split | None = None) -> fx.GraphModule:
-        """Put two layers in the place of each. `split`: their weights, by default the SVD of the layer's."""
+        """Put layers in a row in the place of each. `split`: their weights, by default those of `plain_split`."""
         split = split or plain_split
-        for name, rank in step.ranks.items():
+        for name in step.ranks:
             if name not in dict(network.named_modules()):
                 raise SpaceError(f"the plan names layer {name!r}, which this network does not have")
-            layer, scheme = layer_of(network, name), step.scheme(name)
-            if scheme not in SCHEMES or (scheme == "separable" and not can_be_separable(layer)):
+            layer, scheme, ranks = layer_of(network, name), step.scheme(name), step.ranks_of(name)
+            if scheme not in SCHEMES or not fits(layer, scheme):
                 raise SpaceError(f"the plan factorises layer {name!r} by {scheme!r}, which it cannot be")
-            most = min(as_matrix(layer.weight, scheme).shape)
-            if not 1 <= rank <= most:
-                raise SpaceError(f"the plan gives layer {name!r} rank {rank}, expected 1 to {most}")
-            u, v, bias = split(name, layer, rank, scheme)
-            network.set_submodule(name, pair(layer, scheme, u, v, bias))
-            call_both(network.graph, name)
+            for rank, highest in zip(ranks, most(layer, scheme), strict=True):
+                if not 1 <= rank <= highest:
+                    raise SpaceError(f"the plan gives layer {name!r} rank {rank}, expected 1 to {highest}")
+            weights, bias = split(name, layer, ranks, scheme)
+            network.set_submodule(name, in_a_row(layer, scheme, weights, bias))
+            call_all(network.graph, name, scheme)
         network.recompile()
         return network
-
-
-def _spread(network: nn.Module, tensor: WeightTensor, *, fixed: bool) -> float | None:
-    """At how many positions a kernel of one column is for one of the layer; None where it cannot be separable.
-
-    `fixed`: whether the sizes of its maps follow from no width.
-    """
-    layer = network.get_submodule(tensor.layers[0])
-    if not isinstance(layer, nn.Conv2d) or not can_be_separable(layer) or layer.groups > 1:
-        return None
-    width, stride = layer.kernel_size[1], layer.stride[1]
-    around = layer.padding if isinstance(layer.padding, str) else 2 * layer.padding[1]
-    if stride == 1 and around in ("same", layer.dilation[1] * (width - 1)):
-        return 1.0  # as wide before as after
-    return tensor.width / tensor.width_made if fixed and tensor.width_made else None
 
 
 def _reason(network: nn.Module, tensor: WeightTensor, called: set[str]) -> str | None:

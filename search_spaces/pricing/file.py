@@ -1,30 +1,30 @@
 """How many bytes the network's file takes, before it is written: an upper bound that never falls when a level rises.
 
-Of a layer that may be factorised the lines of both factors in the file's header are always counted, and where a form
-has overhead (lines, scales) the whole layer is charged that of two factors, so that no factorisation costs more than
+Of a layer that may be factorised the lines of all factors in the file's header are always counted, and where a form
+has overhead (lines, scales) the whole layer is charged that of its factors, so that no factorisation costs more than
 the whole. That is a few hundred bytes a layer, and none where neither ranks nor number formats are searched.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import prod
 from typing import Protocol
 
 import numpy as np
 from torch import Tensor, fx
 
-from search_spaces.codecs import integers
+from search_spaces.codecs import codebook, integers
 from search_spaces.codecs.bitmask import PackedSize, packed_sizes, stored
 from search_spaces.codecs.entropy import MASK_BYTES
 from search_spaces.codecs.header import Packed, frame_bytes, line_bytes
 from search_spaces.codecs.number_formats import BY_LEVEL, NumberFormat
 from search_spaces.graph.inputs import RANGE_BYTES, range_name
 from search_spaces.graph.tensors import state_of
-from search_spaces.pricing.halves import Halves, break_even, cost_between
 from search_spaces.pricing.metrics import FLOAT_BITS
 from search_spaces.pricing.overhead import FRAME_BYTES, header_bytes
+from search_spaces.pricing.parts import Parts
 from search_spaces.pricing.sheet import Pieces, Sheet
 from search_spaces.pricing.terms import Terms
 
@@ -43,8 +43,8 @@ class Storage:
     """Whether weights of such formats may be 0 that has no place among their integers."""
     quantized_inputs: tuple[int, ...] = ()
     """The sites that may read numbers of 8 bits, and have a range of them."""
-    factored: Mapping[int, Halves] = field(default_factory=dict)
-    """The sites that may be factorised."""
+    parts: Parts | None = None
+    """Those that sites may have that may be factorised."""
     untouched: bool = True
     """Whether every tensor but those of the operators is still the original's, zeros included."""
 
@@ -90,7 +90,9 @@ class PackedFile:
         self._storage = storage
         coded = bool(storage.coded) and any(form.coded for form in storage.formats)
         grids = coded or any(Packed((), form.grid).bits is None for form in storage.formats)
-        self._frame = frame_bytes(integers=bool(storage.coded), grids=grids, coded=coded)
+        shared = any(form.centroids for form in storage.formats)
+        whole_numbers = bool(storage.coded) and not shared
+        self._frame = frame_bytes(integers=whole_numbers, grids=grids and not shared, books=shared, coded=coded)
         self._frame += MASK_BYTES * len(terms.rest_names) if coded else 0
         self._whole_bits, self._masked_bits = _stored_bits(pruned=storage.pruned, prunes=storage.masked)
         self._itemsize = terms.itemsize[:, None]
@@ -112,24 +114,35 @@ class PackedFile:
     def _find_integers(self, terms: Terms, storage: Storage, dense: np.ndarray, end: int) -> None:
         """Find what integers take beside the line of the tensor as it is, and the lines of scales."""
         n = len(terms.names)
-        self._four, self._factored, self._top, self._spread = (np.zeros((n, 1)) for _ in range(4))
-        self._halves = np.zeros((n, 2))
-        for site, halves in storage.factored.items():
-            self._factored[site], self._top[site], self._spread[site] = 1.0, halves.top, halves.spread
-            self._halves[site] = halves.first, halves.second
+        self._four, self._parts = np.zeros((n, 1)), storage.parts
+        count = np.zeros(n) if storage.parts is None else storage.parts.count
+        self._further = np.maximum(count[:, None] - 1.0, 0.0)
+        """How many factors beside the first each site may have: [n_sites, 1]."""
         whole, both = np.full((n, 1), np.inf), np.full((n, 1), np.inf)
         end += 8 * sum(tensor.shape[0] + RANGE_BYTES for tensor in terms.tensors)  # scales and ranges
+        self._tables = _table_bytes(storage.formats)
+        self._shared = bool(self._tables.any())
+        """Whether weights may share numbers of a codebook; then `_tables` says level -> its bytes."""
+        self._tabled = np.zeros(n)
+        """How many codebooks each site may have: [n_sites]."""
+        end += int((1 + self._further).sum() * self._tables.max())
+        largest = _largest(terms, storage.parts)
         for site in storage.coded:
-            factor = "0." if site in storage.factored else ""
+            lines = max(int(count[site]), 1)
+            factor = "0." if lines > 1 else ""
             name = f"{terms.names[site].removesuffix('weight')}{factor}weight"
-            shape = _largest(terms.tensors[site].shape, storage.factored.get(site))
-            size = integers.bound(name, shape, end, storage.formats)
-            self._four[site] = 4.0
-            whole[site], both[site] = size.lines - dense[site], size.masked_lines - dense[site]
-            self._line[site] += size.scale_line * (2 if factor else 1)
+            if self._shared:
+                self._tabled[site] = lines
+                one, masked, table = codebook.bound(name, largest[site], end)
+            else:
+                size = integers.bound(name, largest[site], end, storage.formats)
+                one, masked, table = size.lines, size.masked_lines, size.scale_line
+                self._four[site] = 4.0
+            whole[site], both[site] = one - dense[site], masked - dense[site]
+            self._line[site] += table * lines
             if site in storage.quantized_inputs:
                 ranges = range_name(name.removesuffix(".weight"))
-                self._line[site] += (line_bytes(ranges, "F32", [2], end) + RANGE_BYTES) * (2 if factor else 1)
+                self._line[site] += (line_bytes(ranges, "F32", [2], end) + RANGE_BYTES) * lines
         self._int_more, self._both_more = _Overhead(whole), _Overhead(both)
 
     def bytes(self, sheet: Sheet) -> float:
@@ -147,7 +160,11 @@ class PackedFile:
             if self._storage.masked or self._storage.pruned:
                 integers = np.minimum(integers, forms.both + np.ceil(numbers * (self._masked_bits[level] / 8)))
             least = np.where(level < FLOAT_BITS, np.minimum(least, integers), least)
-        sites = sheet.summed(least.sum(axis=1) + forms.lines)
+        tables: np.ndarray | float = 0.0
+        if self._shared:
+            levels = np.full(len(least), FLOAT_BITS) if sheet.formats is None else sheet.formats
+            tables = self._tabled * self._tables[levels]
+        sites = sheet.summed(least.sum(axis=1) + forms.lines + tables)
         rest = self._rest if sheet.presence is None else self._more @ sheet.presence.rest["bytes"]
         return float(round(sites + rest + sheet.rest("bytes"))) + self._frame
 
@@ -158,43 +175,43 @@ class PackedFile:
         return self._last[1]
 
     def _found(self, pieces: Pieces) -> _Forms:
-        # A whole layer that could be factorised is charged the overhead of two factors.
+        # A whole layer that could be factorised is charged the overhead of its factors.
         weights = pieces.weights
-        two = self._factored * (weights[:, 1:] == 0) if weights.shape[1] > 1 else self._factored
+        further = self._further * (weights[:, 1:2] == 0) if weights.shape[1] > 1 else self._further
         mask = np.ceil(weights / 8)
         return _Forms(
             weights=weights,
             dense=weights * self._itemsize,
-            masked=self._mask_more.of(two) + mask,
-            integers=self._int_more.of(two),
-            both=self._both_more.of(two) + mask,
-            lines=self._line + self._scales(pieces, two) if self._storage.coded else self._line,
+            masked=self._mask_more.of(further) + mask,
+            integers=self._int_more.of(further),
+            both=self._both_more.of(further) + mask,
+            lines=self._line + self._scales(pieces, further) if self._storage.coded else self._line,
         )
 
-    def _scales(self, pieces: Pieces, two: np.ndarray) -> np.ndarray:
+    def _scales(self, pieces: Pieces, further: np.ndarray) -> np.ndarray:
         """Four bytes for each output channel of each piece that may be integers: [n_sites].
 
         Those of a whole layer that could be factorised are as many as its factors of the largest rank would have.
         """
-        made, read = pieces.made[:, :1], pieces.read[:, :1]
-        one = cost_between(read, made, self._halves[:, :1], self._halves[:, 1:], self._spread)
-        even = break_even(read * pieces.taps[:, :1] * made, one)
-        between = np.maximum(np.floor(self._top * even + 1e-9), 1) * two
-        scales: np.ndarray = (self._four * (pieces.made.sum(axis=1, keepdims=True) + between))[:, 0]
+        made = pieces.made.sum(axis=1)
+        if self._parts is not None:
+            top = self._parts.pieces(pieces, *self._parts.ranks(pieces, np.full(len(made), self._parts.top)))
+            made = np.where(further[:, 0] > 0, top.made.sum(axis=1), made)
+        scales: np.ndarray = self._four[:, 0] * made
         return scales
 
 
 class _Overhead:
-    """What a form takes beside its numbers, for one piece of each site and for two: never less than nothing."""
+    """What a form takes beside its numbers, for one piece of each site and for several: never less than nothing."""
 
     def __init__(self, one: np.ndarray) -> None:
         """`one`: [n_sites, 1], infinitely much where there is no such form."""
         self._one = np.maximum(one, 0.0)
-        self._more = np.where(np.isfinite(one), self._one + 2, 0.0)  # a byte each where the halves are rounded up
+        self._more = np.where(np.isfinite(one), self._one + 2, 0.0)  # a byte each where parts are rounded up
 
-    def of(self, two: np.ndarray) -> np.ndarray:
-        """`two`: 1 where there are two pieces, else 0: [n_sites, 1]. So is what is returned."""
-        overhead: np.ndarray = self._one + two * self._more
+    def of(self, further: np.ndarray) -> np.ndarray:
+        """`further`: how many pieces there are beside the first: [n_sites, 1]. So is what is returned."""
+        overhead: np.ndarray = self._one + further * self._more
         return overhead
 
 
@@ -228,6 +245,16 @@ def _stored_bits(*, pruned: bool, prunes: bool) -> tuple[np.ndarray, np.ndarray]
     return whole, masked
 
 
+def _table_bytes(formats: Sequence[NumberFormat]) -> np.ndarray:
+    """Level -> the bytes of a codebook, of those `formats` that have one: [FLOAT_BITS + 1]. A weight that keeps its
+    format, though it might share numbers, is charged the largest, so that sharing never makes the file larger."""
+    tables = np.zeros(FLOAT_BITS + 1)
+    for form in formats:
+        tables[form.level] = codebook.table_bytes(form)
+    tables[FLOAT_BITS] = tables.max()
+    return tables
+
+
 def _rest_lines(
     terms: Terms, sizes: Mapping[str, PackedSize], numbers: Mapping[str, int], state: Mapping[str, Tensor]
 ) -> list[float]:
@@ -247,23 +274,33 @@ def _rest_lines(
 
 
 def _factor_lines(terms: Terms, storage: Storage) -> np.ndarray:
-    """What the header's lines of both factors take more than that of the whole tensor: [n_sites]."""
-    more = np.zeros(len(terms.names))
-    for site, halves in storage.factored.items():
-        name, shape = terms.names[site], terms.tensors[site].shape
-        layer, large = name.removesuffix("weight"), _largest(shape, halves)
-        lines = header_bytes({f"{layer}0.weight": large, f"{layer}1.weight": large, "rest": (prod(large),)})
-        more[site] = lines[f"{layer}0.weight"] + lines[f"{layer}1.weight"] + 2 - header_bytes({name: shape})[name]
-        more[site] = max(more[site], 0.0) + 8  # offsets may be longer by a digit each
+    """What the header's lines of all factors take more than that of the whole tensor: [n_sites]."""
+    more, largest = np.zeros(len(terms.names)), _largest(terms, storage.parts)
+    for site, count in enumerate([] if storage.parts is None else storage.parts.count.tolist()):
+        if not count:
+            continue
+        name, shape = terms.names[site], largest[site]
+        layer = name.removesuffix("weight")
+        factors = {f"{layer}{i}.weight": shape for i in range(count)}
+        lines = header_bytes({**factors, "rest": (prod(shape),)})
+        more[site] = (
+            sum(lines[factor] + 1 for factor in factors) - header_bytes({name: terms.tensors[site].shape})[name]
+        )
+        more[site] = max(more[site], 0.0) + 4 * count  # offsets may be longer by a digit each
     return more
 
 
-def _largest(shape: tuple[int, ...], halves: Halves | None) -> tuple[int, ...]:
-    """A shape that no factor of a tensor of `shape` exceeds in any dimension; without factors `shape` itself."""
-    if halves is None:
-        return shape
-    most = halves.most(shape[0], shape[1], prod(shape[2:]))
-    return (max(shape[0], most), max(shape[1], most), *shape[2:])
+def _largest(terms: Terms, parts: Parts | None) -> list[tuple[int, ...]]:
+    """For each site a shape that no factor of it exceeds in any dimension; of one without factors its own."""
+    shapes = [tensor.shape for tensor in terms.tensors]
+    if parts is None:
+        return shapes
+    whole = terms.sheet(terms.whole).pieces
+    ranks = zip(
+        *(rank.astype(int).tolist() for rank in parts.ranks(whole, np.full(len(shapes), parts.top))), strict=True
+    )
+    found = zip(shapes, parts.count, ranks, strict=True)
+    return [(max(s[0], *most), max(s[1], *most), *s[2:]) if count else s for s, count, most in found]
 
 
 def file_of(terms: Terms, network: fx.GraphModule, storage: Storage) -> File:

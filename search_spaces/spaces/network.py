@@ -185,7 +185,7 @@ class NetworkSpace(ConditionalSpace):
         """What the original costs as it is, without what the file of a network that was changed takes besides."""
         if metric != "size_bytes":
             return self.cost(self.original_point, metric)
-        storage = replace(self.basis.storage, coded=(), factored={})
+        storage = replace(self.basis.storage, coded=(), parts=None)
         sheet = self._whole
         for operator, places in zip(self.operators, self._places, strict=True):
             if operator.name == "sparsity":

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from automl.export import export, load
+from search_spaces import RankStep
 from tests.kits.joint_spaces import SETS, make_network, make_space, random_levels
 
 NETWORKS = 1
@@ -35,3 +36,16 @@ def test_every_pair_comes_back_bit_for_bit(names, tmp_path):
 def test_all_of_them_run_elsewhere(names, tmp_path):
     for _, plan, network, x in winners(names, 1):
         export(network, (x,), plan, tmp_path, ["safetensors", "pt2", "onnx"], manifest={})
+
+
+@pytest.mark.parametrize("scheme", ["tucker", "cp"])
+def test_factors_of_every_scheme_and_codebooks_run_elsewhere(scheme, tmp_path):
+    names, seed = ("rank", "code"), 0
+    space, x = make_space(names, seed, rank={"scheme": scheme}, code={"formats": ["shared3", "shared4"]})
+    levels = [knob.levels[len(knob.levels) // 2 if knob.operator == "rank" else 0] for knob in space.knobs]
+    plan = space.plan(space.point(levels))
+    assert scheme in plan.get(RankStep).schemes.values()
+    network = space.build(plan).eval()
+    export(network, (x,), plan, tmp_path, ["safetensors", "onnx"], manifest={})
+    with torch.no_grad():
+        assert torch.equal(load(tmp_path, make_network(names, seed).eval())(x), network(x))

@@ -115,9 +115,9 @@ def test_a_file_that_was_cut_or_changed_is_one_value_error_or_another_file(tmp_p
 
 def test_the_grid_of_a_number_of_bits_is_that_of_the_writer():
     for bits in range(2, 9):
-        assert reader.described(json.dumps({"shapes": {"a": [1]}, "bits": {"a": bits}}))[0]["a"][1] == twos_complement(
-            bits
-        )
+        assert reader.described(json.dumps({"shapes": {"a": [1]}, "bits": {"a": bits}}))[0][
+            "a"
+        ].grid == twos_complement(bits)
 
 
 @pytest.mark.parametrize("content", [b"", b"1234567", bytes(8), b"\x02" + bytes(7) + b"{}", b"\x02" + bytes(7) + b"7 "])

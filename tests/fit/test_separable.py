@@ -10,7 +10,7 @@ from torch import nn
 from automl.fit.gram import gram_of
 from automl.fit.moments import moments_of
 from automl.fit.separable import Separable
-from search_spaces.operators.factors import pair, plain_split
+from search_spaces.operators.factors import in_a_row, plain_split
 
 MADE, READ, HEIGHT, WIDTH = 6, 4, 3, 2
 
@@ -119,10 +119,11 @@ def test_two_layers_compute_the_kernel_that_their_factors_stand_for(options):
     x = torch.randn(2, 5, 12, 13, dtype=torch.float64)
     height, width = layer.kernel_size
     for rank in (1, 3, min(5 * height, 7 * width)):
-        u, v, bias = plain_split("", layer, rank, "separable")
-        factored = pair(layer, "separable", u, v, bias)
+        weights, bias = plain_split("", layer, (rank,), "separable")
+        factored = in_a_row(layer, "separable", weights, bias)
         dense = copy.deepcopy(layer)
-        kernel = torch.einsum("ojr,rah->oahj", u.view(7, width, rank), v.view(rank, 5, height))
+        v, u = weights
+        kernel = torch.einsum("orj,rah->oahj", u[:, :, 0], v[..., 0])
         with torch.no_grad():
             dense.weight.copy_(kernel)
             torch.testing.assert_close(factored(x), dense(x))
@@ -134,11 +135,11 @@ def test_on_maps_it_loses_less_than_any_factors_of_the_weights_alone():
     layer = nn.Conv2d(8, 8, 3, padding=1)
     smooth = nn.functional.avg_pool2d(torch.randn(64, 8, 16, 16), 3, 1, 1)
     second, mean = moments_of(gram_of(layer, smooth).matrix[0], intercept=True)
-    found, plain = Separable(layer.weight.detach(), second, None, mean), plain_split("", layer, 8, "separable")
+    found, plain = Separable(layer.weight.detach(), second, None, mean), plain_split("", layer, (8,), "separable")
 
-    def lost(u, v):
+    def lost(weights):
         with torch.no_grad():
-            change = pair(layer, "separable", u, v, layer.bias)(smooth) - layer(smooth)
+            change = in_a_row(layer, "separable", weights, layer.bias)(smooth) - layer(smooth)
         return float((change - change.mean((0, 2, 3), keepdim=True)).square().mean())
 
-    assert lost(*found.factors(8)) < 0.6 * lost(*plain[:2])
+    assert lost(found.weights(8)) < 0.6 * lost(plain[0])

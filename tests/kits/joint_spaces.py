@@ -24,6 +24,10 @@ OPTIONS = {
 }
 CODED = ("coded1", "coded1.5", "coded2", "coded3")
 """Of `code`, beside the formats of its own."""
+SHARED = ("shared1", "shared3", "shared4", "shared8")
+"""The same, of codebooks."""
+SCHEMES = ("tucker", "cp")
+"""Of `rank`, beside the one of its own."""
 PATTERNS = ("2:4", "3:8", "1x4", "2x4")
 """Of `sparsity`, beside the one of its own."""
 

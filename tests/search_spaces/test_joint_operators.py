@@ -10,7 +10,7 @@ from search_spaces import CodeStep, Plan, rebuild, trace
 from search_spaces.codecs.number_formats import ALL_FORMATS
 from search_spaces.codecs.packing import pack
 from tests.kits import amount
-from tests.kits.joint_spaces import CODED, PATTERNS, SETS, make_space, random_levels
+from tests.kits.joint_spaces import CODED, PATTERNS, SCHEMES, SETS, SHARED, make_space, random_levels
 
 NETWORKS = amount.of(60, 20)
 """Of each set of operators: 1,020 in all, or 340."""
@@ -41,9 +41,24 @@ def test_so_are_those_of_every_pattern(names, pattern):
     assert built > NETWORKS // 20
 
 
-@pytest.mark.parametrize("code", [{"inputs": "int8"}, {"formats": CODED}], ids=["inputs", "coded"])
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("names", [names for names in SETS if "rank" in names], ids="+".join)
+def test_so_are_those_of_every_scheme_of_factors(names, scheme):
+    torch.set_num_threads(1)
+    built = 0
+    for seed in range(NETWORKS):
+        space, x = make_space(names, seed, rank={"scheme": scheme})
+        if space is not None and built < NETWORKS // 4:
+            built += 1
+            check(space, x, np.random.default_rng(seed), f"{names} by {scheme}, seed {seed}")
+    assert built > NETWORKS // 20
+
+
+@pytest.mark.parametrize(
+    "code", [{"inputs": "int8"}, {"formats": CODED}, {"formats": SHARED}], ids=["inputs", "coded", "shared"]
+)
 @pytest.mark.parametrize("names", [names for names in SETS if "code" in names], ids="+".join)
-def test_so_are_those_of_quantized_inputs_and_of_entropy_coded_weights(names, code):
+def test_so_are_those_of_quantized_inputs_of_entropy_coded_weights_and_of_codebooks(names, code):
     torch.set_num_threads(1)
     built = 0
     for seed in range(NETWORKS):

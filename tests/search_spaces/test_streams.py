@@ -20,6 +20,7 @@ from search_spaces.codecs.reader import (
     RANS,
     STREAM,
     VALUES,
+    How,
     fixed_bytes,
     symbols_of,
     unpacked,
@@ -138,15 +139,15 @@ def test_gaps_and_masks_tell_the_same_numbers(count, density, seed):
     expected = np.zeros(count, dtype=np.float32)
     expected[kept] = values
     mask = stream(mask_symbols(kept), 16, coded=True).write().numpy()
-    assert np.array_equal(unpacked((count,), None, {VALUES: values, MASK: mask}, None, coded=True), expected)
+    assert np.array_equal(unpacked(How((count,)), {VALUES: values, MASK: mask}, None, coded=True), expected)
     between = gaps(np.flatnonzero(kept), count)
     if between is not None:
         parts = {VALUES: values, GAPS: between.write().numpy()}
-        assert np.array_equal(unpacked((count,), None, parts, None, coded=True), expected)
+        assert np.array_equal(unpacked(How((count,)), parts, None, coded=True), expected)
         with pytest.raises(ValueError, match="do not fill"):
-            unpacked((count + 256,), None, parts, None, coded=True)
+            unpacked(How((count + 256,)), parts, None, coded=True)
         with pytest.raises(ValueError, match="do not fill"):
-            unpacked((count, 10**12), None, parts, None, coded=True)
+            unpacked(How((count, 10**12)), parts, None, coded=True)
 
 
 @given(symbols(2 * LANE), st.sampled_from((FIXED, HUFFMAN, RANS)), st.integers(0, 2**20))
