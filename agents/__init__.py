@@ -3,7 +3,17 @@
 from typing import TYPE_CHECKING, Any
 
 from agents.errors import AgentError
-from agents.registry import check_options, create, is_own, names, options, planned, takes_choices, uses_sensitivity
+from agents.registry import (
+    check_options,
+    create,
+    is_own,
+    names,
+    options,
+    planned,
+    sound_names,
+    takes_choices,
+    uses_sensitivity,
+)
 from agents.types import Agent, Goal, Sensitivity, Task, Trial, TrialState, trials_of_use
 
 if TYPE_CHECKING:
@@ -28,6 +38,7 @@ __all__ = [
     "names",
     "options",
     "planned",
+    "sound_names",
     "takes_choices",
     "trials_of_use",
     "uses_sensitivity",
