@@ -109,7 +109,7 @@ def _plain(rows: Sequence[Row], columns: Sequence[str]) -> Iterator[list[Any]]:
     """What stands in `columns` of each row, times as text."""
     times = [place for place, column in enumerate(columns) if column in TIMES]
     for row in rows:
-        values = list(map(row.get, columns))
+        values: list[Any] = [row.get(column) for column in columns]
         for place in times:
             values[place] = values[place] and values[place].isoformat()
         yield values
