@@ -11,6 +11,7 @@ from agents.registry import (
     names,
     options,
     planned,
+    sound_names,
     takes_choices,
     uses_sensitivity,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "names",
     "options",
     "planned",
+    "sound_names",
     "takes_choices",
     "trials_of_use",
     "uses_sensitivity",

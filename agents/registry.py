@@ -9,14 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields
 from difflib import get_close_matches
-from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from agents.errors import AgentError
 from agents.types import Agent, Goal, Sensitivity, Task, trials_of_use
-from search_spaces import Space
+from search_spaces import Offered, Space
 
 if TYPE_CHECKING:
     from agents.base import NumberedAgent
@@ -44,19 +42,24 @@ _AGENTS = {
 }
 
 
-GROUP = "automl.agents"
-"""The entry points of a package that brings agents: name = "module:Class"."""
+def _is_agent(name: str, found: object) -> bool:
+    from agents.base import NumberedAgent
+
+    return isinstance(found, type) and issubclass(found, NumberedAgent)
 
 
-@cache
-def _offered() -> Mapping[str, str]:
-    """Name -> `module:Class` of every agent that another package brings; none takes the name of one of ours."""
-    return {point.name: point.value for point in entry_points(group=GROUP) if point.name not in _AGENTS}
+EXPECTED = "a subclass of agents.NumberedAgent"
+_OFFERED: Offered[type[NumberedAgent]] = Offered("automl.agents", EXPECTED, _is_agent, lambda: [*_AGENTS], AgentError)
 
 
 def names() -> list[str]:
     """The names `create` knows, beside `module:Class`."""
-    return [*_AGENTS, *_offered()]
+    return [*_AGENTS, *_OFFERED.names()]
+
+
+def sound_names() -> list[str]:
+    """Those of them that can be loaded: of a package that brings a broken agent a line is logged."""
+    return [*_AGENTS, *_OFFERED.sound()]
 
 
 def is_own(name: str) -> bool:
@@ -122,7 +125,7 @@ def create(
 def _require_order(name: str, agent: type[NumberedAgent], space: Space) -> None:
     choice = next((knob for knob in space.knobs if knob.kind == "choice"), None)
     if choice is not None and not agent.takes_choices:
-        able = ", ".join(filter(takes_choices, names()))
+        able = ", ".join(filter(takes_choices, sound_names()))
         labels = ", ".join(choice.shown(level) for level in choice.levels)
         raise AgentError(
             f"agent {name!r} needs knobs whose levels have an order of cost, and {choice.name!r} is a choice of "
@@ -135,17 +138,16 @@ def _load(name: str) -> type[NumberedAgent]:
         module, attribute = _AGENTS[name]
         agent: type[NumberedAgent] = getattr(import_module(module), attribute)
         return agent
-    own = name if is_own(name) else _offered().get(name)
-    if own is None:
-        there_are = f"there are {', '.join(names())}, and your own as 'module:Class'"
-        raise AgentError(f"unknown agent {name!r}{_nearest(name, names())}: {there_are}")
-    return _own(own)
+    if is_own(name):
+        return _own(name)
+    if name in _OFFERED.names():
+        return _OFFERED.load(name)
+    there_are = f"there are {', '.join(names())}, and your own as 'module:Class'"
+    raise AgentError(f"unknown agent {name!r}{_nearest(name, names())}: {there_are}")
 
 
 def _own(name: str) -> type[NumberedAgent]:
-    """The class `module:Class`, of the user or of an installed package."""
-    from agents.base import NumberedAgent
-
+    """The class `module:Class` of the user's own."""
     module, _, attribute = name.partition(":")
     try:
         agent = getattr(import_module(module), attribute, None)
@@ -154,9 +156,9 @@ def _own(name: str) -> type[NumberedAgent]:
             f"cannot import {module!r} for agent {name!r}: {type(error).__name__}: {error}. The module must lie beside "
             f"the study file or be installed"
         ) from error
-    if not (isinstance(agent, type) and issubclass(agent, NumberedAgent)):
-        raise AgentError(f"agent {name!r}: expected a subclass of agents.NumberedAgent, got {agent!r:.80}")
-    return agent
+    if not _is_agent(name, agent):
+        raise AgentError(f"agent {name!r}: expected {EXPECTED}, got {agent!r:.80}")
+    return cast("type[NumberedAgent]", agent)
 
 
 def _options(agent: type[NumberedAgent], name: str, options: Mapping[str, object]) -> object:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from search_spaces.graph.groups import Fixed, Group, Member
     from search_spaces.graph.recorded import Cut, LayerSlice, Recorded
     from search_spaces.graph.trace import trace
+    from search_spaces.offered import Offered, offered_names
     from search_spaces.operators.base import Operator
     from search_spaces.operators.channels import Channels, ChannelsStep
     from search_spaces.operators.code import Code, CodeStep
@@ -53,6 +54,8 @@ _HOMES = {
     "LayerSlice": "graph.recorded",
     "Recorded": "graph.recorded",
     "trace": "graph.trace",
+    "Offered": "offered",
+    "offered_names": "offered",
     "Operator": "operators.base",
     "Channels": "operators.channels",
     "ChannelsStep": "operators.channels",
@@ -117,6 +120,7 @@ __all__ = [
     "Member",
     "NetworkSpace",
     "OfSheet",
+    "Offered",
     "Operator",
     "Plan",
     "Point",
@@ -136,6 +140,7 @@ __all__ = [
     "depth_space",
     "from_nothing",
     "network_of",
+    "offered_names",
     "pyramid",
     "rebuild",
     "trace",

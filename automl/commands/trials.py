@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from automl.commands.options import add_storage, positive
+from automl.util.garbage import uncollected
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +27,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="FILE", help="write there instead of to standard output")
 
 
+@uncollected()
 def run(args: argparse.Namespace) -> int:
     """Show or write the trials of a study."""
     from automl.store import chosen, open_store, recorded_trials, write_trials

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from automl.config.latency import BACKENDS, EAGER, PREDICTED
+from automl.config.latency import EAGER, PREDICTED, known_backends
 from automl.errors import ConfigError
 from automl.util.names import nearest
 
@@ -150,8 +150,8 @@ def _backend(match: re.Match[str], metric: str) -> str:
         return EAGER
     if metric != PREDICTED:
         raise ConfigError(f"only a latency is measured on a backend, got {match.group().strip()!r}: leave `on` out")
-    if name not in BACKENDS:
-        raise ConfigError(f"no backend {name!r}{nearest(name, BACKENDS)}")
+    if name not in known_backends():
+        raise ConfigError(f"no backend {name!r}{nearest(name, known_backends())}")
     return name
 
 

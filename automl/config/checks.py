@@ -34,13 +34,14 @@ def require_an_end(config: StudyConfig) -> None:
 
 def require_direction(config: StudyConfig) -> None:
     """The direction of an objective is known, or said; not both in contradiction."""
-    known = config.objective in known_objectives()
+    objectives = known_objectives(config.task_name)
+    known = config.objective in objectives
     if not known and config.direction is None:
         raise ConfigError(
             f"direction is missing: if {config.objective!r} is a metric of your own, say which is better, `direction: "
-            f"maximize` or `minimize`; else it is no objective{nearest(config.objective, known_objectives())}"
+            f"maximize` or `minimize`; else it is no objective{nearest(config.objective, objectives)}"
         )
-    better = "maximize" if config.objective in maximized() else "minimize"
+    better = "maximize" if config.objective in maximized(config.task_name) else "minimize"
     if known and config.direction not in (None, better):
         raise ConfigError(f"{config.objective} is to {better}: leave out the direction, got {config.direction!r}")
 
@@ -120,7 +121,7 @@ def require_trained_cells(config: StudyConfig) -> None:
         )
     for agent in dict.fromkeys(agent.name for agent in config.known_agents):
         if not agents.takes_choices(agent):
-            able = filter(agents.takes_choices, agents.names())
+            able = filter(agents.takes_choices, agents.sound_names())
             raise ConfigError(
                 f"agent {agent!r} needs levels with an order of cost, and kinds of block have none: search a space of "
                 f"cells with some of {', '.join(able)}"

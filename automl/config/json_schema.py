@@ -16,6 +16,7 @@ from automl.config.choices import NAMES, Names
 from automl.config.space import CELLS, CHOICES, PRESETS, SpaceConfig
 from automl.config.study import StudyConfig
 from automl.config.walk import documented, has_short_form, unless_none
+from automl.tasks.kinds import OFFERED
 from automl.tasks.objectives import known_objectives
 
 Schema = dict[str, Any]
@@ -43,7 +44,12 @@ def study_schema() -> Schema:
     whole = _section(StudyConfig, definitions)
     whole["required"].remove("model")
     # An objective of the user's own metrics may have any name, and needs to be told which is better.
-    objective = {"anyOf": [{"properties": {"objective": {"enum": known_objectives()}}}, {"required": list(OF_OWN)}]}
+    objective = {
+        "anyOf": [
+            {"properties": {"objective": {"enum": known_objectives(*OFFERED.sound())}}},
+            {"required": list(OF_OWN)},
+        ]
+    }
     given = {"anyOf": [{"required": ["model"]}, {"required": ["space"], "properties": {"space": _OF_CELLS}}]}
     title = "A study file of automl-compress"
     return {"$schema": DIALECT, "title": title, **whole, "allOf": [objective, given], "$defs": definitions}
@@ -84,7 +90,8 @@ def _value(hint: Any, definitions: Schema, names: Names | None = None) -> Schema
 
 
 def _name(names: Names) -> Schema:
-    return {"anyOf": [{"enum": names()}, _OWN]}
+    known = {"enum": names.known()}
+    return {"anyOf": [known, _OWN]} if names.own else known
 
 
 def _reference(cls: type, definitions: Schema) -> Schema:
@@ -117,7 +124,7 @@ def _space(definitions: Schema) -> Schema:
 def _agent(definitions: Schema) -> Schema:
     """The name of an agent, or a mapping with its name and its own options beside it."""
     forms = []
-    for name in agents.names():
+    for name in agents.sound_names():
         options = _section(agents.options(name), definitions)
         options["properties"] = {"name": {"const": name}, **options["properties"]}
         if name not in (AgentConfig.name, DEPTH_AGENT):  # those are meant where none is named
@@ -125,4 +132,4 @@ def _agent(definitions: Schema) -> Schema:
         definitions[f"agent_{name}"] = options
         forms.append({"$ref": f"#/$defs/agent_{name}"})
     own = {"type": "object", "properties": {"name": _OWN}, "required": ["name"]}  # its options are its own
-    return {"anyOf": [_name(agents.names), *forms, own]}
+    return {"anyOf": [_name(Names(agents.names)), *forms, own]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from automl.errors import ConfigError
+from search_spaces import offered_names
 
 PREDICTED = "predicted_latency_ms"
 """The metric of a `LatencyTable`: not `latency_ms`, which is measured on the network itself."""
@@ -12,6 +13,11 @@ PREDICTED = "predicted_latency_ms"
 EAGER = "eager"
 BACKENDS = (EAGER, "compile", "onnxruntime", "onnxruntime-int8", "openvino", "openvino-bf16", "openvino-int8")
 """What a limit on latency may be `on`: the names in `automl.measures.backends.registry`, which takes longer to load."""
+
+
+def known_backends() -> list[str]:
+    """All of those: ours, and those that packages bring."""
+    return [*BACKENDS, *offered_names("automl.backends", BACKENDS)]
 
 
 @dataclass(frozen=True)

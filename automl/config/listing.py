@@ -83,7 +83,7 @@ def _indented(lines: Iterable[str]) -> list[str]:
 def _choices(cls: type, key: Key) -> str:
     """What a key may be, in words; "" where that is no short list."""
     if names := NAMES.get((cls, key.name)):
-        return f"Built in: {', '.join(names())}"
+        return f"Built in: {', '.join(names.known())}"
     wanted = unless_none(key.hint)
     return f"One of {', '.join(map(_yaml, get_args(wanted)))}" if get_origin(wanted) is Literal else ""
 

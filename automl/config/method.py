@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, get_args, get_type_hints
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 from automl.errors import ConfigError
 from automl.util.names import nearest
+from search_spaces import offered_names
 
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "gradual": {"begins": 0.0, "ends": 0.7, "every": 100},
@@ -40,6 +41,11 @@ _GROWN = ("set", "rigl")
 """Methods that begin with the zeros of the trial, and let others take their places."""
 
 
+def known_methods() -> list[str]:
+    """The names of all methods: ours, and those that packages bring."""
+    return [*DEFAULTS, *offered_names("automl.methods", DEFAULTS)]
+
+
 @dataclass(frozen=True)
 class MethodOptions:
     """The choices of a method; one that cannot be, or that another method has, is a `ConfigError`.
@@ -48,13 +54,13 @@ class MethodOptions:
     operator sparsity. An option that is left out has the default of the method (`DEFAULTS`).
     """
 
-    name: Literal["gradual", "iterative", "set", "rigl", "ac_dc", "cram", "l0", "constrained_l0"]
+    name: str
     """gradual: magnitude pruning along a cubic curve (Zhu & Gupta 2017). iterative: prune and tune in rounds, with the
     learning rate or the weights rewound (Renda et al. 2020; Frankle & Carbin 2019). set, rigl: sparse from the start;
     the smallest weights go, and others grow at random (Mocanu et al. 2018) or by their gradients (Evci et al. 2020).
     ac_dc: sparse and dense phases by turns (Peste et al. 2021). cram: steps for the network as it is once pruned (Peste
     et al. 2023). l0: gates with a penalty on how many are open (Louizos et al. 2018); constrained_l0: the same with a
-    multiplier a tensor that finds the number wanted (Gallego-Posada et al. 2022)."""
+    multiplier a tensor that finds the number wanted (Gallego-Posada et al. 2022). Or one that a package brings."""
     begins: float | None = None
     """Which part of the training comes before the first weight goes (gradual, ac_dc)."""
     ends: float | None = None
@@ -90,16 +96,16 @@ class MethodOptions:
     """The learning rate of the gates, which Adam moves (l0, constrained_l0)."""
     dropout: float | None = None
     """How probably a gate is shut at first (l0, constrained_l0)."""
+    options: Mapping[str, Any] | None = None
+    """What a method that a package brings is told; its own package says what there is."""
 
     def __post_init__(self) -> None:
-        hints = get_type_hints(type(self))
-        names = get_args(hints["name"])
-        if self.name not in names:
-            raise ConfigError(f"name cannot be {self.name!r}{nearest(str(self.name), names)}")
-        for option in (option for option in hints if option != "name" and getattr(self, option) is not None):
-            if option not in DEFAULTS[self.name]:
+        if self.name not in known_methods():
+            raise ConfigError(f"name cannot be {self.name!r}{nearest(str(self.name), known_methods())}")
+        for option in (one.name for one in fields(self) if one.name != "name" and getattr(self, one.name) is not None):
+            if option not in self._takes:
                 raise ConfigError(
-                    f"{option} is no option of {self.name}: leave it out, or use {' or '.join(DEFAULTS[self.name])}"
+                    f"{option} is no option of {self.name}: leave it out, or use {' or '.join(self._takes)}"
                 )
             low, high, expected = _RANGES.get(option, (-math.inf, math.inf, ""))
             if option in _RANGES and not low <= getattr(self, option) < high:
@@ -118,8 +124,15 @@ class MethodOptions:
             raise ConfigError("first: train prunes when the second round begins: set 2 rounds or more, got 1")
 
     @property
+    def _takes(self) -> tuple[str, ...]:
+        """The fields that its options are in."""
+        return tuple(DEFAULTS.get(self.name, ("options",)))
+
+    @property
     def settled(self) -> dict[str, Any]:
-        """Every option of this method with its value."""
+        """Every option of this method with its value; of one that a package brings, those that are given."""
+        if self.name not in DEFAULTS:
+            return dict(self.options or {})
         given = {option: getattr(self, option) for option in DEFAULTS[self.name]}
         return {option: DEFAULTS[self.name][option] if value is None else value for option, value in given.items()}
 

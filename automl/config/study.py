@@ -138,7 +138,15 @@ class StudyConfig:
     @property
     def goal(self) -> Goal:
         """What a trial is judged by."""
-        return Goal(self.objective, self.direction or ("maximize" if self.objective in maximized() else "minimize"))
+        return Goal(
+            self.objective,
+            self.direction or ("maximize" if self.objective in maximized(self.task_name) else "minimize"),
+        )
+
+    @property
+    def task_name(self) -> str | None:
+        """The kind of task, if it is named."""
+        return self.task.name if self.task is not None else None
 
     @property
     def known_agents(self) -> list[AgentConfig]:
@@ -240,8 +248,9 @@ def _objective(settings: Mapping[str, Any], source: Source) -> Any:
         return usual_objective(task.name) if task.name is not None else StudyConfig.objective
     objective = settings["objective"]
     own = settings.get("model") == IN_MEMORY or task.metrics is not None
-    if isinstance(objective, str) and not own and objective not in known_objectives():
-        raise source.error(("objective",), f"expected one of {', '.join(known_objectives())}, got {objective!r}")
+    known = known_objectives(task.name)
+    if isinstance(objective, str) and not own and objective not in known:
+        raise source.error(("objective",), f"expected one of {', '.join(known)}, got {objective!r}")
     return objective
 
 

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from automl.errors import ConfigError
+from search_spaces import offered_names
+
+TASKS = ("classification", "segmentation", "regression", "embedding", "custom")
+"""Our kinds of task: the names in `automl.tasks.kinds`, which takes longer to load."""
+
+
+def known_tasks() -> list[str]:
+    """The names of all kinds of task: ours, and those that packages bring."""
+    return [*TASKS, *offered_names("automl.tasks", TASKS)]
 
 
 @dataclass(frozen=True)
 class TaskConfig:
     """The kind of task: a name, or what is to be known of it."""
 
-    name: Literal["classification", "segmentation", "regression", "embedding", "custom"] | None = None
+    name: str | None = None
     """What the network's outputs mean. `segmentation`: a class at each pixel, judged by mIoU; `regression`: numbers,
     by the root mean squared error; `embedding`: vectors, by the cosine to the original's, without labels; `custom`:
-    only the loss knows. None: as outputs, targets and loss tell, class scores for class indices or your own."""
+    only the loss knows; or one that a package brings. None: as outputs, targets and loss tell, class scores for class
+    indices or your own."""
     ignore_index: int | None = None
     """The label that does not count; None: what the loss leaves out, -100 for cross-entropy."""
     metrics: str | None = None
@@ -23,6 +32,8 @@ class TaskConfig:
     value a sample or the mean over the batch, `automl.tasks.metric.Metric`s, or objects with update, compute, reset."""
 
     def __post_init__(self) -> None:
+        if self.name is not None and self.name not in known_tasks():
+            raise ConfigError(f"expected one of {', '.join(known_tasks())}, got {self.name!r}")
         if self.metrics is not None and ":" not in self.metrics:
             raise ConfigError(f"task.metrics must be `module:function`, got {self.metrics!r}")
         if self.ignore_index is not None and self.name not in ("classification", "segmentation"):

@@ -19,16 +19,15 @@ import torch
 from torch import Tensor, nn
 
 from automl.errors import ExportError, in_a_line
-from automl.export.formats import FORMATS, PACKED, Format, load_tensors
+from automl.export.formats import PACKED, Format, format_names, format_of, formats_known, load_tensors
 from automl.export.integer_onnx import mean_error
 from automl.export.manifest import MANIFEST, MANIFEST_VERSION, rebuilding, sha256
 from automl.export.packed import sparsity
 from automl.export.subject import Subject, cause_of, largest_difference, run_module
 from automl.measures import state_tensors
 from automl.measures.alone import write_program
-from automl.measures.backends.registry import BACKENDS, backend_of
+from automl.measures.backends.registry import backend_of, backends
 from automl.util.extras import require
-from automl.util.names import nearest
 from search_spaces import CodeStep, Plan, SparsityStep, from_nothing, rebuild, trace
 from search_spaces.codecs import reader
 from search_spaces.graph.inputs import quantized_inputs
@@ -105,7 +104,7 @@ def export(
     try:
         out.mkdir(parents=True, exist_ok=True)
         beside = original_files(formats) if base is not None else {}
-        _refuse_leftovers(out, [*(FORMATS[name].file for name in formats), *beside.values()])
+        _refuse_leftovers(out, [*(format_of(name).file for name in formats), *beside.values()])
         with tempfile.TemporaryDirectory(prefix=".partial-", dir=out) as folder:
             stage = Path(folder)
             _write_all(stage, subject, base, plan, formats, manifest)
@@ -113,7 +112,7 @@ def export(
                 (stage / file).replace(out / file)
             _copy_programs(plan, formats, out)
             # The manifest goes last: files that a crash left half replaced do not match the one that stands there.
-            paths = {name: stage / FORMATS[name].file for name in formats} | {"manifest": stage / MANIFEST}
+            paths = {name: stage / format_of(name).file for name in formats} | {"manifest": stage / MANIFEST}
             return [_publish(kind, path, out) for kind, path in paths.items()]
     except OSError as error:
         raise ExportError(f"cannot write the export to {out}: {error}. Choose another folder") from error
@@ -122,11 +121,12 @@ def export(
 def _known(formats: Sequence[str]) -> list[str]:
     """The formats, each once. Errors: `ExportError`, `MissingPackageError`."""
     for name in formats:
-        if name not in FORMATS:
-            raise ExportError(f"unknown export format {name!r}{nearest(name, FORMATS)}")
-        require(f"the format {name}", *FORMATS[name].packages)
+        require(f"the format {name}", *format_of(name).packages)
     if not formats:
-        raise ExportError(f"no export format given: choose from {', '.join(FORMATS)}")
+        raise ExportError(f"no export format given: choose from {', '.join(format_names())}")
+    files = [format_of(name).file for name in dict.fromkeys(formats)]
+    if twice := [file for file in files if files.count(file) > 1]:
+        raise ExportError(f"two of the formats {', '.join(formats)} have the file {twice[0]}: export one of them")
     return list(dict.fromkeys(formats))
 
 
@@ -146,7 +146,7 @@ def _write_all(
     if base is not None:
         beside = original_files(formats).items()
         content[ORIGINAL] = {
-            name: _write(name, replace(FORMATS[name], file=file), base, stage) for name, file in beside
+            name: _write(name, replace(format_of(name), file=file), base, stage) for name, file in beside
         }
     text = json.dumps(content, indent=2, default=_jsonable, allow_nan=False)
     (stage / MANIFEST).write_text(text + "\n", encoding="utf-8")
@@ -154,15 +154,15 @@ def _write_all(
 
 def original_files(formats: Sequence[str]) -> dict[str, str]:
     """Format -> the file of the original that networks in `formats` are measured beside."""
-    needed = {backend_of(one.reference or one.name).format for one in BACKENDS.values() if one.format in formats}
-    return {name: FORMATS[name].file.replace("model", ORIGINAL) for name in sorted(needed)}
+    needed = {backend_of(one.reference or one.name).format for one in backends() if one.format in formats}
+    return {name: format_of(name).file.replace("model", ORIGINAL, 1) for name in sorted(needed)}
 
 
 def _copy_programs(plan: Plan, formats: Sequence[str], out: Path) -> None:
     """Put beside the files what reads and measures them without the project."""
     if plan.packed and "safetensors" in formats:
         shutil.copyfile(reader.__file__, out / READER)
-    if any(backend.format in formats for backend in BACKENDS.values()):
+    if any(backend.format in formats for backend in backends()):
         write_program(out)
 
 
@@ -255,7 +255,7 @@ def _unlike(got: Sequence[Tensor], probe: Sequence[Tensor]) -> float:
 
 def _refuse_leftovers(out: Path, files: Sequence[str]) -> None:
     """Raise for files of an earlier export that would stand beside the manifest of another network."""
-    known = [*(kind.file for kind in FORMATS.values()), *original_files(list(FORMATS)).values()]
+    known = [file for kind in formats_known().values() for file in (kind.file, kind.file.replace("model", ORIGINAL, 1))]
     left = [file for file in known if file not in files and (out / file).exists()]
     if left:
         raise ExportError(
@@ -265,7 +265,7 @@ def _refuse_leftovers(out: Path, files: Sequence[str]) -> None:
 
 
 def _format(name: str, plan: Plan) -> Format:
-    kind = PACKED if name == "safetensors" and plan.packed else FORMATS[name]
+    kind = PACKED if name == "safetensors" and plan.packed else format_of(name)
     rounds = kind.tolerance > 0 and bool(plan.get(CodeStep).inputs)
     most = max(kind.tolerance, ROUNDED_TOLERANCE)
     return replace(kind, tolerance=most, difference=mean_error) if rounds else kind

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from automl.export.onnx_file import read_onnx, write_onnx
 from automl.export.packed import pack, unpack
 from automl.export.subject import Difference, Run, Subject, largest_difference, quiet, run_module
 from automl.measures import state_tensors
+from automl.util.names import nearest
+from search_spaces import Offered
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,44 @@ FORMATS: dict[str, Format] = {
 }
 """Name -> format. The tolerances leave room for another order of additions (pt2) and another library (onnx). That of
 integers only tells a network from noise: what they are worth is in the manifest, and in the metrics of the network."""
+
+_FILE = re.compile(r"model[\w.-]*\.\w+")
+
+
+def _is_format(name: str, found: object) -> bool:
+    """Whether it is a format, whose file stands in the folder under a name that no other has."""
+    others = {kind.file for kind in FORMATS.values()} | {"model.safetensors"}
+    return isinstance(found, Format) and bool(_FILE.fullmatch(found.file)) and found.file not in others
+
+
+OFFERED: Offered[Format] = Offered(
+    "automl.formats",
+    "a Format whose file is called model..., as none of ours is",
+    _is_format,
+    lambda: FORMATS,
+    ExportError,
+)
+"""Those that packages bring."""
+
+
+def format_names() -> list[str]:
+    """The names of all formats."""
+    return [*FORMATS, *OFFERED.names()]
+
+
+def format_of(name: str) -> Format:
+    """The format of this name, whether or not what it needs is installed. Errors: `ExportError`."""
+    if name in FORMATS:
+        return FORMATS[name]
+    if name not in OFFERED.names():
+        raise ExportError(f"unknown export format {name!r}{nearest(name, format_names())}")
+    return OFFERED.load(name)
+
+
+def formats_known() -> dict[str, Format]:
+    """Name -> format, of all but those of packages that are broken, which are told of."""
+    return {**FORMATS, **OFFERED.sound()}
+
 
 PACKED = Format("model.safetensors", 0.0, _write_packed, _read_safetensors)
 """What `safetensors` means for a network with zeros; the other formats store the zeros."""

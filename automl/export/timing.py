@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from automl.errors import ExportError
-from automl.export.formats import FORMATS
+from automl.export.formats import format_of
 from automl.export.subject import Subject
 from automl.measures.alone import write_program
 from automl.measures.backends.device import cpu_name, versions
@@ -76,7 +76,7 @@ class ComparerOnBackend:
         if first and backend.reference:
             backend = backend_of(backend.reference)
         backend.require()
-        form = FORMATS[backend.format]
+        form = format_of(backend.format)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / form.file
             try:

@@ -6,7 +6,13 @@ import zipfile
 from pathlib import Path
 
 PROGRAM = "measure.pyz"
-MODULES = ("errors.py", "util/names.py", "util/file_names.py", "measures/backends/*.py")
+MODULES = (
+    "automl/errors.py",
+    "automl/util/names.py",
+    "automl/util/file_names.py",
+    "automl/measures/backends/*.py",
+    "search_spaces/offered.py",
+)
 """What the program consists of. None of it imports anything else of the project."""
 _START = "import sys\n\nfrom automl.measures.backends.program import main\n\nsys.exit(main())\n"
 _DATE = (1980, 1, 1, 0, 0, 0)
@@ -15,10 +21,10 @@ _DATE = (1980, 1, 1, 0, 0, 0)
 
 def write_program(folder: Path) -> Path:
     """Write `measure.pyz` to `folder`, for `python measure.pyz` where NumPy and a backend are. Errors: `OSError`."""
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     files = [file for pattern in MODULES for file in sorted(root.glob(pattern))]
-    entries = {f"automl/{file.relative_to(root).as_posix()}": file.read_text(encoding="utf-8") for file in files}
-    for package in ("automl", "automl/util", "automl/measures"):
+    entries = {file.relative_to(root).as_posix(): file.read_text(encoding="utf-8") for file in files}
+    for package in ("automl", "automl/util", "automl/measures", "search_spaces"):
         entries[f"{package}/__init__.py"] = ""  # those of the project load all of it
     path = folder / PROGRAM
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from automl.config.latency import BACKENDS
+from automl.config.latency import known_backends
 from automl.errors import StudyError
 from automl.evaluation.certify import measurements_of
 from automl.measures.backends.intervals import Estimate
@@ -60,7 +60,7 @@ def _check(result: Mapping[str, Any]) -> None:
     """Raise unless a result has what is read of it, each of its type."""
     if result["version"] != VERSION:
         raise ValueError(f"it has version {result['version']!r:.20}, this program reads {VERSION}")
-    if result["backend"] not in BACKENDS:
+    if result["backend"] not in known_backends():
         raise ValueError(f"its backend is {result['backend']!r:.80}")
     for key in ("batch", "threads"):
         if not isinstance(result[key], int):

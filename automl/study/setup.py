@@ -19,7 +19,7 @@ from automl.config.training import TrainingOptions
 from automl.errors import ConfigError
 from automl.evaluation import Evaluator
 from automl.evaluation.training_time import TrainingTime
-from automl.export.formats import FORMATS
+from automl.export.formats import format_of
 from automl.export.subject import largest_difference, run_module
 from automl.fit.cell_builder import CellBuilder
 from automl.measures.backends.registry import backend_of
@@ -34,6 +34,7 @@ from automl.tasks.base import DIVERGENCE
 from automl.tasks.objectives import WEIGHED
 from automl.tasks.problem import Problem
 from automl.training.loss import SupervisedLoss
+from automl.training.methods.registry import require_method
 from automl.util.extras import require
 from automl.util.fingerprint import fingerprint
 from automl.util.own_code import named_function
@@ -184,6 +185,8 @@ class Setup:
             SupervisedLoss(self.problem.loss, options.label_smoothing)
             for spec in options.own_code:
                 named_function(spec, "a training")
+            if options.method is not None:
+                require_method(options.method)
 
     def _require_gated(self) -> None:
         """Raise `ConfigError` or `DataError` if an agent wants gates trained, and there is nothing to train or gate."""
@@ -255,7 +258,7 @@ def _require_packages(config: StudyConfig) -> None:
         require("a sweep over Ray workers", "ray")
     term = config.parsed_budget.latency
     if term is not None:
-        require(f"a budget on latency on {term.backend}", *FORMATS[backend_of(term.backend).format].packages)
+        require(f"a budget on latency on {term.backend}", *format_of(backend_of(term.backend).format).packages)
 
 
 def _threads(runner: RunnerConfig) -> int:

@@ -19,6 +19,7 @@ from automl.tasks.metric import Score
 from automl.tasks.reading import unlabelled
 from automl.tasks.regression import Regression, require_numbers
 from automl.tasks.segmentation import Segmentation, require_pixels
+from search_spaces import Offered
 
 NAMED: dict[str, Callable[[], Kind]] = {
     "classification": Classification,
@@ -33,6 +34,17 @@ KINDS = tuple(NAMED.values())
 """Every kind of task with labels or a name."""
 
 
+def _is_kind(name: str, found: object) -> bool:
+    """Whether it is a class of kinds that can be made without a loss."""
+    return isinstance(found, type) and all(hasattr(found, part) for part in vars(Kind) if not part.startswith("_"))
+
+
+OFFERED: Offered[Callable[..., Kind]] = Offered(
+    "automl.tasks", "a class of kinds that satisfy automl.tasks.base.Kind", _is_kind, lambda: NAMED, ConfigError
+)
+"""Those that packages bring: made with the study's loss, or without any for the usual one."""
+
+
 def kind_of(
     outputs: Any, targets: Tensor, loss: Score | None, name: str | None = None, void: int | None = None
 ) -> Kind:
@@ -42,7 +54,8 @@ def kind_of(
     whatever the loss; numbers for numbers, without a loss, are regression. `loss` None: the usual one of the kind.
     `void`: the label that does not count, where that is not the loss's affair. Errors: `DataError`, `ConfigError`.
     """
-    headline_of(name or "custom")
+    if name is not None:
+        made(name)  # an unknown one is refused
     if name == "embedding":
         _require_tensor(outputs)
         return Embedding(loss) if loss is not None else Embedding()
@@ -76,8 +89,10 @@ def _named(outputs: Any, targets: Tensor, loss: Score | None, name: str, void: i
         case "regression":
             require_numbers(outputs, targets)
             return Regression(loss or F.mse_loss)
-        case _:
+        case "custom":
             return Custom(loss or F.cross_entropy)
+        case _:
+            return OFFERED.load(name)(loss) if loss is not None else made(name)
 
 
 def _compared(outputs: Any, loss: Score | None, name: str | None) -> Kind:
@@ -88,7 +103,10 @@ def _compared(outputs: Any, loss: Score | None, name: str | None) -> Kind:
             "a loss needs targets, and the batches are inputs alone: give pairs (inputs, targets), or leave out the "
             "loss and compare with the original by `objective: divergence`"
         )
-    return NAMED[name or "regression"]()
+    kind = made(name or "regression")
+    if kind.divergence is None:
+        raise DataError(f"task {name} needs targets, and the batches are inputs alone: give pairs (inputs, targets)")
+    return kind
 
 
 def _require_tensor(outputs: Any) -> None:
@@ -115,8 +133,10 @@ def _are_numbers(outputs: Any, targets: Tensor) -> bool:
     return True
 
 
-def headline_of(task: str) -> str:
-    """The metric by which people judge networks of the kind that is called `task`. Errors: `ConfigError`."""
-    if task not in NAMED:
-        raise ConfigError(f"expected a task of {', '.join(NAMED)}, got {task!r}")
-    return NAMED[task]().headline
+def made(task: str) -> Kind:
+    """The kind that is called `task`, with its usual loss, to be asked what it is like. Errors: `ConfigError`."""
+    if task in NAMED:
+        return NAMED[task]()
+    if task not in OFFERED.names():
+        raise ConfigError(f"expected a task of {', '.join((*NAMED, *OFFERED.names()))}, got {task!r}")
+    return OFFERED.load(task)()

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from automl.types import Measurement
+
+if TYPE_CHECKING:
+    from automl.tasks.metric import Metric
 
 ERROR_TIMES_LOG = {"error_log_macs": "macs", "error_log_params": "params"}
 """Objective -> the cost whose logarithm the error is multiplied with."""
@@ -16,28 +20,38 @@ WEIGHED = (*ERROR_TIMES_LOG, COMPRESSION_REWARD)
 """Every objective that weighs a rate, such as accuracy, against cost."""
 
 
-def maximized() -> tuple[str, ...]:
-    """The objectives of which more is better: the kinds of task say it of their metrics."""
-    from automl.tasks.kinds import KINDS  # loads torch, which the names above need not wait for
+def maximized(*tasks: str | None) -> tuple[str, ...]:
+    """The objectives of which more is better: the kinds of task say it of their metrics.
 
-    better = [name for kind in KINDS for name, metric in kind().metrics.items() if metric.direction == "maximize"]
-    return (*better, COMPRESSION_REWARD)
+    `tasks`: those whose metrics are meant too, if packages bring them; None is none.
+    """
+    better = [name for one in _metrics(tasks) for name, metric in one.items() if metric.direction == "maximize"]
+    return (*dict.fromkeys(better), COMPRESSION_REWARD)
 
 
-def known_objectives() -> list[str]:
-    """Every objective that needs no metric of the user's: those that all tasks have, then those of single kinds."""
+def known_objectives(*tasks: str | None) -> list[str]:
+    """Every objective that needs no metric of the user's: those that all tasks have, then those of single kinds.
+
+    `tasks`: as above.
+    """
     from automl.tasks.base import DIVERGENCE
-    from automl.tasks.kinds import KINDS
 
-    first, *others = ([*kind().metrics] for kind in KINDS)
+    first, *others = _metrics(tasks)
     return list(dict.fromkeys([*first, DIVERGENCE, *WEIGHED, *(name for names in others for name in names)]))
+
+
+def _metrics(tasks: Sequence[str | None]) -> list[Mapping[str, Metric]]:
+    """The metrics of each of our kinds, and of those called `tasks`."""
+    from automl.tasks.kinds import KINDS, made  # loads torch, which the names above need not wait for
+
+    return [kind().metrics for kind in KINDS] + [made(task).metrics for task in tasks if task is not None]
 
 
 def usual_objective(task: str) -> str:
     """The metric by which a kind of task is judged, and so what is sought unless another is named."""
-    from automl.tasks.kinds import headline_of
+    from automl.tasks.kinds import made
 
-    return headline_of(task)
+    return made(task).headline
 
 
 def with_objective(

@@ -14,7 +14,7 @@ def require(what: str, *packages: str) -> None:
     """Raise `MissingPackageError` if `what` needs a package that is not installed."""
     for package in packages:
         if find_spec(package) is None:
+            wanted = f"'automl-compress[{EXTRAS[package]}]'" if package in EXTRAS else package
             raise MissingPackageError(
-                f"{what} needs the package {package}, which is not installed here: "
-                f"python -m pip install 'automl-compress[{EXTRAS[package]}]'"
+                f"{what} needs the package {package}, which is not installed here: python -m pip install {wanted}"
             )

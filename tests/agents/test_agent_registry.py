@@ -2,14 +2,14 @@
 
 import subprocess
 import sys
-from importlib.metadata import EntryPoint
 
 import pytest
 
 import agents
-from agents import AgentError, Goal, Trial, registry
+from agents import AgentError, Goal, Trial
 from automl.testing.toy_space import toy_problem
 from search_spaces import InfeasibleBudgetError, SpaceError
+from tests.kits.packages import recorded
 
 GOAL = Goal("accuracy", "maximize")
 
@@ -85,16 +85,10 @@ def test_importing_agents_loads_no_agent():
     assert subprocess.check_output([sys.executable, "-c", loaded], text=True).strip() == ""
 
 
-def test_an_installed_package_gives_its_agent_a_name_but_never_that_of_one_of_ours(monkeypatch):
-    offered = [
-        EntryPoint("walker", "agents.random_search:RandomSearch", registry.GROUP),
-        EntryPoint("amc", "agents.uniform:Uniform", registry.GROUP),
-    ]
-    monkeypatch.setattr(registry, "entry_points", lambda group: offered if group == registry.GROUP else [])
-    registry._offered.cache_clear()
-    try:
-        assert agents.names().count("amc") == 1 and agents.names()[-1] == "walker"
-        agents.check_options("walker", {})
-        assert agents.options("amc").__module__ == "agents.amc"
-    finally:
-        registry._offered.cache_clear()
+def test_an_installed_package_gives_its_agent_a_name_but_never_that_of_one_of_ours(tmp_path, monkeypatch):
+    offered = {"walker": "agents.random_search:RandomSearch", "amc": "agents.uniform:Uniform"}
+    recorded(tmp_path, "walkers", {"automl.agents": offered})
+    monkeypatch.syspath_prepend(tmp_path)
+    assert agents.names().count("amc") == 1 and agents.names()[-1] == "walker"
+    agents.check_options("walker", {})
+    assert agents.options("amc").__module__ == "agents.amc"

@@ -14,9 +14,10 @@ import pytest
 
 from automl.store import StoreError, TrialRecord, open_store
 from tests.cli.conftest import DIGITS, automl, spawn
+from tests.cli.conftest import TRIALS as SEARCHED
 
-TRIALS = 40
-CUT_AFTER = 2 + TRIALS + 12  # base, uniform and random are done; AMC has begun to learn, and has 28 trials to go
+TRIALS = 24
+CUT_AFTER = 2 + TRIALS + 9  # base, uniform and random are done; AMC has begun to learn, and has 15 trials to go
 
 
 def trials(database: Path) -> list[TrialRecord]:
@@ -40,18 +41,27 @@ def finished(database: Path) -> dict[int, TrialRecord]:
 
 
 @pytest.fixture(scope="module")
-def through(tmp_path_factory) -> Path:
+def quick_study(tmp_path_factory) -> Path:
+    """The digits study, whose best trials are reported as they are: what is cut short is the search."""
+    path = tmp_path_factory.mktemp("quick") / "study.yaml"
+    text = DIGITS.read_text().replace("small_cnn.safetensors", str(DIGITS.with_name("small_cnn.safetensors")))
+    path.write_text(text + "finish: {finalists: 1, reconstruction: as_searched}\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def through(quick_study) -> Path:
     """The database of a study that ran through."""
-    database = tmp_path_factory.mktemp("through") / "study.db"
-    assert automl("search", DIGITS, "--storage", database, "--trials", TRIALS).code == 0
+    database = quick_study.with_name("study.db")
+    assert automl("search", quick_study, "--storage", database, "--trials", TRIALS).code == 0
     return database
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_a_search_that_is_cut_short_ends_as_one_that_ran_through(through, tmp_path, how):
+def test_a_search_that_is_cut_short_ends_as_one_that_ran_through(quick_study, through, tmp_path, how):
     database = tmp_path / "study.db"
     # A time limit, not a wait: if the search never gets there, the test fails with what it said.
-    process = spawn("search", DIGITS, "--storage", database, "--trials", TRIALS, cwd=tmp_path)
+    process = spawn("search", quick_study, "--storage", database, "--trials", TRIALS, cwd=tmp_path)
     started = time.monotonic()
     while len(finished(database)) < CUT_AFTER and process.poll() is None and time.monotonic() - started < 120:
         time.sleep(0.02)
@@ -97,7 +107,7 @@ budget: params <= 50%
 agent: random
 baselines: [uniform]
 objective: loss
-trials: 4
+trials: 2
 seeds: [0, 1]
 runner: {threads: 1}
 """
@@ -113,7 +123,7 @@ def test_a_study_goes_on_that_was_begun_before_a_key_of_the_study_file_existed(s
         config["space"] = {"name": "channels", "min_keep": 0.1, "round_to": 1, "steps": None, "exclude": []}
         connection.execute("UPDATE study SET config = ?", (json.dumps(config),))
     before = finished(database)
-    assert automl("resume", "amc-digits", "--storage", database, "--trials", len(before)).code == 0
+    assert automl("resume", "amc-digits", "--storage", database, "--trials", SEARCHED + 1).code == 0
     assert len(finished(database)) > len(before)
     config["space"]["round_to"] = 4
     with contextlib.closing(sqlite3.connect(database)) as connection, connection:
@@ -146,10 +156,10 @@ def test_own_code_is_swept_from_a_folder_with_foreign_packages_and_resumed_witho
     assert "±" in out and "val loss" in out
     with open_store(elsewhere / "own.db", create=False) as store:
         before = store.trials(store.study("own").id)
-    assert len(before) == 1 + 2 * (1 + 4)
+    assert len(before) == 1 + 2 * (1 + 2)
     assert {trial.state.value for trial in before} == {"done"}
     own_study.unlink()
-    process = spawn("resume", "own", "--storage", "sqlite:///own.db", "--trials", "5", cwd=elsewhere)
+    process = spawn("resume", "own", "--storage", "sqlite:///own.db", "--trials", "3", cwd=elsewhere)
     out, said = process.communicate(timeout=120)
     assert process.returncode == 0, said
     with open_store(elsewhere / "own.db", create=False) as store:

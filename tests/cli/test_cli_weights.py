@@ -23,9 +23,13 @@ WEIGHTS = DIGITS.with_name("study-weights.yaml")
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory):
     """A database with the study of weights, cut after a few trials and gone on with, and what both commands said."""
-    database = tmp_path_factory.mktemp("weights") / "study.db"
-    first = command("search", WEIGHTS, "--storage", database, "--trials", 3)
-    return database, first, command("resume", "weights-digits", "--storage", database, "--trials", 5)
+    folder = tmp_path_factory.mktemp("weights")
+    weights = str(WEIGHTS.with_name("small_cnn.safetensors"))
+    text = WEIGHTS.read_text().replace("small_cnn.safetensors", weights) + "finish: {finalists: 1}\n"
+    study, database = folder / "study.yaml", folder / "study.db"
+    study.write_text(text.replace("calibration_size: 256", "calibration_size: 128"))
+    first = command("search", study, "--storage", database, "--trials", 1)
+    return database, first, command("resume", "weights-digits", "--storage", database, "--trials", 2)
 
 
 def test_a_search_finds_networks_whose_packed_file_keeps_the_budget(searched):
@@ -34,7 +38,7 @@ def test_a_search_finds_networks_whose_packed_file_keeps_the_budget(searched):
     with open_store(database, create=False) as store:
         study = store.study("weights-digits")
         trials = store.trials(study.id)
-    assert len(trials) == 1 + 1 + 5 + 5
+    assert len(trials) == 1 + 1 + 2 + 2
     limit = study.config["limits"]["size_bytes"]
     base = next(trial for trial in trials if trial.agent == "base")
     whole = base.values_of(Phase.FINAL)["macs"]

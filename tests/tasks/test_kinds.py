@@ -12,9 +12,9 @@ from automl.tasks.custom import Custom
 from automl.tasks.kinds import KINDS, NAMED, kind_of
 from automl.tasks.label_free import Embedding, Unlabelled
 from automl.tasks.losses import BinaryCrossEntropy
-from automl.tasks.metric import Metric
 from automl.tasks.regression import Regression
 from automl.tasks.segmentation import Segmentation
+from automl.testing.kind_kit import KindConformance, seeded
 
 N = 6
 
@@ -41,10 +41,6 @@ def example(request):
     return examples(0)[request.param]
 
 
-def generator():
-    return torch.Generator().manual_seed(0)
-
-
 def test_the_kind_is_told_by_outputs_and_targets(example):
     kind, outputs, targets = example
     name = next(name for name, one in NAMED.items() if isinstance(one(), type(kind)))
@@ -52,49 +48,14 @@ def test_the_kind_is_told_by_outputs_and_targets(example):
     if isinstance(kind, Classification | Custom):
         assert kind_of(outputs, targets, kind.loss) == kind
     assert any(isinstance(one(), type(kind)) for one in KINDS)
-    assert pickle.loads(pickle.dumps(kind)) == kind
 
 
-def test_metrics_are_means_over_samples_and_the_headline_is_one(example):
-    kind, outputs, targets = example
-    assert kind.headline in kind.metrics and all(isinstance(metric, Metric) for metric in kind.metrics.values())
-    assert kind.metrics["loss"].direction == "minimize"
-    assert kind.metrics["loss"].of(outputs, targets) == pytest.approx(float(kind.loss(outputs, targets)))
-    for metric in kind.metrics.values():
-        assert metric.unit != "%" or 0 <= metric.of(outputs, targets) <= 1
+class TestKinds(KindConformance):
+    """Each of them keeps what every kind promises."""
 
-
-def test_outputs_agree_with_themselves_and_are_no_distance_away(example):
-    kind, outputs, _ = example
-    assert (kind.agreement(outputs, outputs) == 1).all()
-    if kind.divergence is None:
-        return
-    assert kind.divergence(outputs, outputs).abs().max() < 1e-12
-    each = kind.divergence(outputs, outputs.flip(0))
-    assert len(each) == N and (each > 0).all()
-
-
-def test_the_drawn_loss_is_repeatable_and_reaches_all_outputs(example):
-    kind, outputs, targets = example
-    outputs.requires_grad_(True)
-    loss, again = (kind.drawn_loss(outputs, targets, generator()) for _ in range(2))
-    assert loss.ndim == 0 and torch.equal(loss, again)
-    (gradient,) = torch.autograd.grad(loss, outputs)
-    assert gradient.isfinite().all() and (gradient != 0).all()
-
-
-def test_softening_is_for_probabilities(example):
-    kind, outputs, _ = example
-    if kind.softened is None:
-        return
-    loss = kind.softened(outputs, outputs.flip(0), 2.0)
-    if outputs.shape[1] == 1:  # of a mask: the scores of no and yes
-        outputs = torch.cat([torch.zeros_like(outputs), outputs], 1)
-    classes = outputs.shape[1]
-    theirs, ours = (
-        torch.softmax(x.float().movedim(1, -1).reshape(-1, classes) / 2, 1) for x in (outputs.flip(0), outputs)
-    )
-    torch.testing.assert_close(loss, 4 * F.kl_div(ours.log(), theirs, reduction="batchmean"), check_dtype=False)
+    @pytest.fixture(params=examples(0))
+    def example(self, request):
+        return examples(0)[request.param]
 
 
 def test_class_scores_are_judged_by_accuracy_and_compared_by_kl():
@@ -117,7 +78,7 @@ def test_squared_gradients_of_the_drawn_loss_are_the_fisher_information(shape):
     """For logits with probabilities p the Fisher matrix has p (1 - p) on its diagonal."""
     p = torch.tensor([0.6, 0.3, 0.1], dtype=torch.float64)
     logits = p.log().view(1, 3, *[1] * (len(shape) - 1)).expand(shape[0], 3, *shape[1:]).clone().requires_grad_(True)
-    loss = Classification().drawn_loss(logits, torch.zeros(shape).long(), generator())
+    loss = Classification().drawn_loss(logits, torch.zeros(shape).long(), seeded())
     (gradient,) = torch.autograd.grad(loss, logits)
     torch.testing.assert_close(gradient.movedim(1, 0).flatten(1).square().mean(1), p * (1 - p), rtol=0.05, atol=0)
     entropy = torch.distributions.Categorical(probs=p).entropy()
@@ -126,7 +87,7 @@ def test_squared_gradients_of_the_drawn_loss_are_the_fisher_information(shape):
 
 def test_nothing_is_drawn_from_scores_that_are_not_finite():
     with pytest.raises(NotFiniteError):
-        Classification().drawn_loss(torch.full((2, 3), torch.nan), torch.zeros(2).long(), generator())
+        Classification().drawn_loss(torch.full((2, 3), torch.nan), torch.zeros(2).long(), seeded())
 
 
 def test_a_task_of_ones_own_has_its_loss_and_nothing_else():
@@ -134,16 +95,16 @@ def test_a_task_of_ones_own_has_its_loss_and_nothing_else():
     assert list(kind.metrics) == [kind.headline] == ["loss"]
     assert kind.divergence is None and kind.softened is None
     expected = N * (outputs - targets).square().mean()
-    torch.testing.assert_close(kind.drawn_loss(outputs, targets, generator()), expected)
+    torch.testing.assert_close(kind.drawn_loss(outputs, targets, seeded()), expected)
     assert kind.agreement({"boxes": outputs}, {"boxes": targets}) == 1
 
 
 def test_the_drawn_gradients_are_the_curvature_of_the_loss():
     """Of regression 2 / d for each of d numbers; of the cosine (I - u u') / |x|^2, with the original's direction u."""
     x = torch.tensor([[3.0, -1.0, 2.0, 0.5]], dtype=torch.float64).expand(40_000, 4).clone().requires_grad_(True)
-    (gradient,) = torch.autograd.grad(Regression().drawn_loss(x, x, generator()), x)
+    (gradient,) = torch.autograd.grad(Regression().drawn_loss(x, x, seeded()), x)
     torch.testing.assert_close(gradient.square().mean(0), torch.full((4,), 2 / 4).double(), rtol=0.05, atol=0)
-    (gradient,) = torch.autograd.grad(Embedding().drawn_loss(x, x, generator()), x)
+    (gradient,) = torch.autograd.grad(Embedding().drawn_loss(x, x, seeded()), x)
     one = x[:1].detach()
     hessian = torch.autograd.functional.hessian(lambda y: (1 - F.cosine_similarity(y, one)).sum(), one)[0, :, 0]
     torch.testing.assert_close(gradient.mT @ gradient / 40_000, hessian, rtol=0.05, atol=2e-3)

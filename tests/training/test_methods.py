@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from automl.config.method import DEFAULTS, MethodOptions
 from automl.config.training import TrainingOptions
 from automl.errors import ConfigError, DataError
+from automl.testing.method_kit import BATCHES, COUNTS, MethodConformance, batches, network, nonzeros, plain, sparse
 from automl.training.loss import SupervisedLoss
 from automl.training.methods.ac_dc import AlternatingCompression
 from automl.training.methods.base import Course, Method
@@ -28,7 +29,6 @@ from automl.training.methods.target import Target, highest
 from automl.training.schedules import learning_rate
 from automl.training.trainer import train
 from search_spaces.operators.patterns import pattern_of
-from tests.kits.methods import BATCHES, COUNTS, MethodConformance, batches, network, nonzeros, plain, sparse
 
 LOSS = SupervisedLoss(F.cross_entropy)
 STEPS = 4 * BATCHES

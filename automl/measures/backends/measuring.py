@@ -21,7 +21,7 @@ from automl.measures.backends.device import identity, versions
 from automl.measures.backends.exported import Exported
 from automl.measures.backends.intervals import estimated, pooled, quantiles
 from automl.measures.backends.process_memory import with_peak
-from automl.measures.backends.registry import BACKENDS, backend_of
+from automl.measures.backends.registry import backend_of, backends
 from automl.measures.backends.side_by_side import Comparison, Run, side_by_side
 
 VERSION = 1
@@ -106,7 +106,7 @@ def measure_once(folder: Path, conditions: Conditions) -> dict[str, Any]:
 def available(folder: Path) -> list[str]:
     """The backends that are installed here and whose files are in `folder`. Errors: `BackendError` if none is."""
     exported = Exported(folder)
-    found = [one.name for one in BACKENDS.values() if exported.entry(one.format) is not None and _installed(one)]
+    found = [one.name for one in backends() if exported.entry(one.format) is not None and _installed(one)]
     if not found:
         raise BackendError(
             f"no backend that is installed here runs what is in {folder}: python -m pip install onnxruntime, and "

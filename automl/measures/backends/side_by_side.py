@@ -50,6 +50,10 @@ class Effort:
             raise ValueError(f"expected at least one round, got {self.rounds} in blocks of {self.block}")
 
 
+USUAL = Effort()
+"""Of whoever says nothing else."""
+
+
 @dataclass(frozen=True)
 class Comparison:
     """Times of several networks measured in turn, round by round. The first one is the reference."""
@@ -114,7 +118,7 @@ def side_by_side(runs: Mapping[str, Run], effort: Effort | None = None, clock: C
     """Time each of `runs` by `clock` until the ratios to the first are as precise as `effort` wants, or it is over."""
     if not runs:
         raise ValueError("expected at least one network to time, got none")
-    effort = effort or Effort()
+    effort = effort or USUAL
     loops = {name: _loops(run, effort.round_ms, clock) for name, run in runs.items()}
     kept: dict[str, np.ndarray] = {name: np.empty(0) for name in runs}
     thrown_away = 0

@@ -1,0 +1,55 @@
+"""What any export format must do: subclass, name the format, and collect the tests."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+import torch
+
+from automl.export import export
+from automl.export.formats import format_of
+from automl.export.subject import Subject
+from automl.testing.small_export import IMAGES, outputs_of, small_network
+from search_spaces import Plan
+
+
+class FormatConformance:
+    """Set `format_name`."""
+
+    format_name: ClassVar[str]
+
+    def test_the_export_is_written_run_and_described(self, tmp_path: Path) -> None:
+        """`export` itself compares the file with the network, on batches of three sizes."""
+        *files, _ = export(small_network(), (IMAGES,), Plan(), tmp_path, [self.format_name], manifest={})
+        (entry,) = json.loads((tmp_path / "manifest.json").read_text())["files"].values()
+        assert [file.path.name for file in files] == [format_of(self.format_name).file] == [entry["file"]]
+        assert entry["largest_difference"] <= entry["tolerance"] == format_of(self.format_name).tolerance
+
+    def test_what_is_read_is_what_the_file_holds(self, tmp_path: Path) -> None:
+        """Read beside a network with other weights, it computes what was written."""
+        kind, network = format_of(self.format_name), small_network()
+        path = tmp_path / kind.file
+        kind.write(Subject(network, (IMAGES,)), path)
+        other = Subject(small_network(seed=1), (IMAGES,))
+        run = kind.read(other, path)
+        for inputs in map(other.resized, (1, 2, 5)):
+            assert kind.difference(run(inputs), [outputs_of(network, *inputs)]) <= kind.tolerance
+            assert kind.difference(run(inputs), other.run(inputs)) > kind.tolerance
+
+    def test_the_network_is_not_changed(self, tmp_path: Path) -> None:
+        kind, subject = format_of(self.format_name), Subject(small_network(), (IMAGES,))
+        kind.write(subject, tmp_path / kind.file)
+        kind.read(subject, tmp_path / kind.file)(subject.inputs)
+        for name, tensor in small_network().state_dict().items():
+            assert torch.equal(subject.network.state_dict()[name], tensor), name
+
+    def test_a_damaged_file_is_noticed(self, tmp_path: Path) -> None:
+        kind, subject = format_of(self.format_name), Subject(small_network(), (IMAGES,))
+        path = tmp_path / kind.file
+        kind.write(subject, path)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        with pytest.raises(Exception):  # noqa: B017  # whatever its library raises
+            kind.read(subject, path)(subject.inputs)
