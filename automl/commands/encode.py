@@ -57,7 +57,11 @@ def run(args: argparse.Namespace) -> int:
         axes=args.axes,
         steps=args.steps,
         seed=args.seed,
+        search=args.search or 0,
+        storage=args.storage,
+        name=args.name,
         tell=_tell,
+        say=_say,
     )
     print(f"{args.out}: {encoded.told}")
     return 0
@@ -66,3 +70,7 @@ def run(args: argparse.Namespace) -> int:
 def _tell(step: int, psnr: float) -> None:
     if step % LINE_EVERY == 0:
         print(f"step {step}: {psnr:.2f} dB", file=sys.stderr)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)

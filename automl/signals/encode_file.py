@@ -19,6 +19,7 @@ from automl.signals.rates import bytes_within
 from automl.signals.shapes import HALF_BITS, Shape, rule
 from automl.signals.signal import Signal
 from automl.signals.signal_files import read_signal, write_signal
+from automl.types import Say, silent
 from automl.util.files import replacing
 
 SUFFIX = ".inr"
@@ -50,7 +51,11 @@ def encode(
     steps: int = Effort.steps,
     rate: float = Effort.rate,
     seed: int = 0,
+    search: int = 0,
+    storage: str = "sqlite:///automl.db",
+    name: str | None = None,
     tell: Tell | None = None,
+    say: Say = silent,
 ) -> Encoded:
     """Store a signal as a network within a budget, and say how well it comes back from the file.
 
@@ -59,20 +64,28 @@ def encode(
     `depth` of the network are chosen by a rule where they are not given, for so many `bits` a weight; `frequencies`: of
     Fourier features for each axis. `start`: a file `.inr` whose network is begun with, the difference from which is
     stored, and which decoding needs again. `axes`: of an array, how many are the grid. `steps` and `rate`: of the fit.
-    `tell` is told of each step. Errors: `DataError`, `ConfigError`, `ExportError`, `NotFiniteError`.
+    `search`: in how many trials the shape is searched, short fits that are recorded as the study `name` (by default
+    that of the file to write) in the database `storage`, and gone on with if it is there. `tell` is told of each step
+    of the last fit, `say` of each trial. Errors: `DataError`, `ConfigError`, `ExportError`, `StudyError`,
+    `NotFiniteError`.
     """
     signal = signal_of(source, axes)
     effort = Effort(steps=steps, rate=rate, seed=seed, rounding=rounding)
     most = bytes_within(budget, signal)
     if way not in WAYS:
         raise ConfigError(f"expected a way of {', '.join(WAYS)}, got {way!r}")
+    if search and (way == "l0onie" or start is not None or width is not None or depth is not None):
+        raise ConfigError("a search is of width and depth: it is for quantized and coin, without a shape or a start")
     if way == "l0onie":
         if start is not None or width is not None or frequencies:
-            raise ConfigError("l0onie chooses its width by the budget, from weights of its own: leave out the others")
+            raise ConfigError("l0onie chooses its width by the budget: leave width, Fourier features and start out")
         encoded = encode_gated(signal, most, effort, bits=bits, depth=depth or 3, tell=tell).encoded
     else:
         bits = HALF_BITS if way == "coin" else bits
-        shape = replace(rule(signal, most, bits, frequencies), **_given(width=width, depth=depth))
+        if search:
+            shape = _searched(signal, most, effort, search, way, frequencies, storage, name or _name(out, source), say)
+        else:
+            shape = replace(rule(signal, most, bits, frequencies), **_given(width=width, depth=depth))
         content = None if start is None else _content(Path(start))
         encoded = encode_shape(signal, shape, most, effort, start=content, tell=tell)
     if out is not None:
@@ -134,6 +147,26 @@ def _given(**options: int | None) -> dict[str, int]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def shape_told(shape: Shape) -> str:
-    """A shape for people."""
-    return f"{shape.depth} layers of {shape.width} sines at {shape.bits:g} bits a weight"
+def _searched(
+    signal: Signal,
+    most: int,
+    effort: Effort,
+    trials: int,
+    way: Way,
+    frequencies: int,
+    storage: str,
+    name: str,
+    say: Say,
+) -> Shape:
+    from automl.signals.shape_search import search_shape
+    from automl.store import open_store
+
+    with open_store(storage) as store:
+        half = way == "coin"
+        return search_shape(store, name, signal, most, effort, trials, half=half, frequencies=frequencies, say=say)
+
+
+def _name(out: str | Path | None, source: str | Path | npt.NDArray[Any]) -> str:
+    """What a study is called: as the file that is written or read."""
+    found = out if out is not None else source
+    return "signal" if isinstance(found, np.ndarray) else Path(found).stem
