@@ -27,7 +27,7 @@ POINTS = 4096
 """About so many points are looked at in a step."""
 FITTED, ON_GRID = 0.5, 0.5
 """The parts of the steps before weights are put on a grid, and after."""
-GRID_RATE = 0.5
+GRID_RATE = 1.0
 """Of the rate of the fit: that on the grid. At a fifth of it nothing was gained over the nearest numbers."""
 AGAIN = 3
 """How often weights that take more bytes once they are trained are put on a coarser grid and trained once more."""
@@ -41,10 +41,11 @@ Rounding = Literal["nearest", "adaround", "trained", "both"]
 class Effort:
     """How long and in which way a network is fitted."""
 
-    steps: int = 4000
-    rate: float = 1e-2
+    steps: int = 5000
+    rate: float = 5e-3
     seed: int = 0
-    w0: int = 30
+    w0: int = 15
+    """Of the sines. Networks of some hundred weights came 2 dB nearer to a photograph with it than with the usual 30."""
     one_in: int | None = None
     """Points of a step: one in so many; None: about `POINTS` of them."""
     rounding: Rounding = "trained"

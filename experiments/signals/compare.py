@@ -1,6 +1,6 @@
 """Rate against quality: networks that draw pictures beside JPEG, WebP and PNG at the same bytes.
 
-    python -m experiments.signals.compare run NAME... --side 128 --bpp 0.25 [--way quantized --steps 4000]
+    python -m experiments.signals.compare run NAME... --side 128 --bpp 0.25 [--way quantized --steps 5000]
     python -m experiments.signals.compare codecs NAME... --side 128 --bpp 0.25
     python -m experiments.signals.compare show
 
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=128)
     parser.add_argument("--bpp", type=float, default=0.25)
     parser.add_argument("--way", default="quantized")
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     if args.what == "show":
