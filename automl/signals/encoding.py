@@ -45,7 +45,7 @@ class Effort:
     rate: float = 5e-3
     seed: int = 0
     w0: int = 15
-    """Of the sines. Networks of some hundred weights came 2 dB nearer to a photograph with it than with the usual 30."""
+    """Of the sines. Networks of some hundred weights came 1 dB nearer to a photograph so than with the usual 30."""
     one_in: int | None = None
     """Points of a step: one in so many; None: about `POINTS` of them."""
     rounding: Rounding = "trained"
