@@ -41,8 +41,9 @@ def main() -> None:
         show()
         return
     torch.set_num_threads(1)
-    for name in args.names or FILES:
-        for row in codecs(name, args) if args.what == "codecs" else networks(name, args):
+    made = codecs if args.what == "codecs" else networks
+    for name, side in product(args.names or FILES, args.sides):
+        for row in made(name, side, args):
             with FOUND.open("a") as file:
                 file.write(json.dumps(row) + "\n")
             print(row, flush=True)
