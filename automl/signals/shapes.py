@@ -12,8 +12,8 @@ from automl.signals.siren import FourierFeatures, Siren, parameters_of
 HALF_BITS = 16
 """Of a weight in float16."""
 FEW_WEIGHTS = 1500
-"""Below that a network has three layers, and sines of a lower frequency. A photograph of 256 pixels at 2048 bytes came a
-decibel nearer with 4 x 28 sines of frequency 20 than with 3 x 34 of frequency 15 (one picture, one seed)."""
+"""Below that a network has three layers, and sines of a lower frequency. A photograph of 256 pixels at 2048 bytes came
+a decibel nearer with 4 x 28 sines of frequency 20 than with 3 x 34 of frequency 15 (one picture, one seed)."""
 BEFORE = 6
 """Bytes of a file before its header: what it is, and a checksum."""
 
