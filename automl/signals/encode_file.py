@@ -69,6 +69,7 @@ def encode(
     of the last fit, `say` of each trial. Errors: `DataError`, `ConfigError`, `ExportError`, `StudyError`,
     `NotFiniteError`.
     """
+    _check(out, bits, frequencies)
     signal = signal_of(source, axes)
     effort = Effort(steps=steps, rate=rate, seed=seed, rounding=rounding)
     most = bytes_within(budget, signal)
@@ -130,10 +131,18 @@ def signal_of(source: str | Path | npt.NDArray[Any], axes: int | None = None) ->
 
 def write_encoded(encoded: Encoded, path: Path) -> None:
     """Write the file of an encoded signal; errors: `DataError`."""
-    if path.suffix != SUFFIX:
-        raise DataError(f"expected a file name with {SUFFIX}, got {path.name}")
     with replacing(path, "the network of the signal", DataError) as partial:
         partial.write_bytes(encoded.content)
+
+
+def _check(out: str | Path | None, bits: float, frequencies: int) -> None:
+    """Refuse, before a long fit, what could not be written after it."""
+    if out is not None and Path(out).suffix != SUFFIX:
+        raise DataError(f"expected a file name with {SUFFIX}, got {Path(out).name}")
+    if not 1 <= bits <= HALF_BITS:
+        raise ConfigError(f"expected from 1 to {HALF_BITS} bits a weight, got {bits:g}")
+    if frequencies < 0:
+        raise ConfigError(f"expected a number of Fourier features from 0 on, got {frequencies}")
 
 
 def _content(path: Path) -> bytes:
