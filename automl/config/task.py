@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from automl.errors import ConfigError
 from search_spaces import offered_names
 
-TASKS = ("classification", "segmentation", "regression", "embedding", "custom")
+TASKS = ("classification", "segmentation", "regression", "signal", "embedding", "custom")
 """Our kinds of task: the names in `automl.tasks.kinds`, which takes longer to load."""
 
 
@@ -22,9 +22,9 @@ class TaskConfig:
 
     name: str | None = None
     """What the network's outputs mean. `segmentation`: a class at each pixel, judged by mIoU; `regression`: numbers,
-    by the root mean squared error; `embedding`: vectors, by the cosine to the original's, without labels; `custom`:
-    only the loss knows; or one that a package brings. None: as outputs, targets and loss tell, class scores for class
-    indices or your own."""
+    by the root mean squared error; `signal`: the values of a signal in [0, 1] at places, by PSNR; `embedding`: vectors,
+    by the cosine to the original's, without labels; `custom`: only the loss knows; or one that a package brings. None:
+    as outputs, targets and loss tell, class scores for class indices or your own."""
     ignore_index: int | None = None
     """The label that does not count; None: what the loss leaves out, -100 for cross-entropy."""
     metrics: str | None = None
