@@ -1,4 +1,4 @@
-"""A network fitted to one signal: Adam on all points at once, the best weights seen are kept."""
+"""A network fitted to one signal by Adam; the best weights seen are kept."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from automl.training.methods.base import Course, Method
 
 CHUNK = 2**17
 """Points that go through the network at once: gradients of more are added up."""
+
+LOOKS = 20
+"""How often all points are looked at, where steps see a part of them."""
 
 Through = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
 """Parameters by name -> what stands in their place while outputs are computed; differentiable."""
@@ -45,17 +48,20 @@ def fit(
     through: Through | None = None,
     l1: float = 0.0,
     keep_from: float = 0.0,
+    one_in: int = 1,
+    seed: int = 0,
     tell: Tell | None = None,
 ) -> Fitted:
     """Fit `network`, in place, to the values of `signal` by their mean squared error; it has the best weights seen.
 
-    Adam takes `steps` steps, each on all points, its rate falling from `rate` to 0 by a cosine. `methods` have their
-    turn in every step, as in any training; `through` stands between the parameters and the network, as fake
-    quantization does. `l1`: of the mean magnitude of all parameters in the loss. What is kept is the best from
-    the part `keep_from` of the steps on, such as from where gates are settled. Raises `NotFiniteError`.
+    Adam takes `steps` steps, its rate falling from `rate` to 0 by a cosine, each on all points or on `one_in` so many,
+    drawn by `seed`: then all are looked at now and then. `methods` have their turn in every step, as in any training;
+    `through` stands between the parameters and the network, as fake quantization does. `l1`: of the mean magnitude of
+    all parameters in the loss. What is kept is the best from the part `keep_from` of the steps on, such as from where
+    gates are settled. Raises `NotFiniteError`.
     """
     began = time.perf_counter()
-    places, targets = coordinates(signal.shape), signal.targets
+    points = _Points(signal, one_in, seed)
     named = {name: p for name, p in network.named_parameters() if p.requires_grad}
     adam = torch.optim.Adam(named.values(), rate)
     course, best = Course(network, adam, steps), _Best(named)
@@ -66,7 +72,7 @@ def fit(
         adam.zero_grad(set_to_none=True)
         if l1:
             (l1 * torch.cat([p.flatten() for p in named.values()]).abs().mean()).backward()
-        return _gradients(network, named, places, targets, through)
+        return _gradients(network, named, *points.next(), through)
 
     step: Callable[[], Tensor] = closure
     for method in methods:
@@ -78,7 +84,10 @@ def fit(
         if not math.isfinite(loss):
             raise NotFiniteError(f"the error of the fit came out as {loss} in step {number}. Lower the rate, {rate:g}")
         if number >= keep_from * steps:
-            best.see(loss)
+            if one_in == 1:
+                best.see(loss)
+            elif number % max(steps // LOOKS, 1) == 0:
+                best.see(squared_error(network, signal, through=through))
         for method in methods:
             method.before_step(course)
         adam.step()
@@ -91,6 +100,28 @@ def fit(
     best.see(squared_error(network, signal, through=through))
     best.restore()
     return Fitted(network, psnr_of_error(best.loss), steps, time.perf_counter() - began)
+
+
+class _Points:
+    """The points of each step, and what the signal is there."""
+
+    def __init__(self, signal: Signal, one_in: int, seed: int) -> None:
+        self._all = coordinates(signal.shape), signal.targets
+        self._one_in = min(one_in, signal.points)
+        self._generator = torch.Generator().manual_seed(seed)
+        self._parts: list[Tensor] = []
+
+    def next(self) -> tuple[Tensor, Tensor]:
+        """All of them, or one of each run of `one_in` in a row; each is drawn once before any is drawn again."""
+        if self._one_in == 1:
+            return self._all
+        if not self._parts:
+            runs = len(self._all[0]) // self._one_in  # a rest shorter than a run is left out
+            order = torch.rand(runs, self._one_in, generator=self._generator).argsort(1)
+            self._parts = list((order + self._one_in * torch.arange(runs)[:, None]).T)
+        part = self._parts.pop()
+        places, targets = self._all
+        return places[part], targets[part]
 
 
 class _Best:

@@ -10,6 +10,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 W0 = 30.0
 """The usual frequency of the sines (section 3.2)."""
@@ -68,8 +69,8 @@ class Siren(nn.Module):
     def forward(self, places: Tensor) -> Tensor:
         """The values at `places`: [n, inputs] in [-1, 1] -> [n, outputs]; nothing holds them in [0, 1]."""
         values = places if self.features is None else self.features(places)
-        for layer in self.layers[:-1]:
-            values = torch.sin(self.w0 * layer(values))
+        for layer in self.layers[:-1]:  # w0 in the weights: a pass over all points less
+            values = torch.sin(F.linear(values, self.w0 * layer.weight, self.w0 * layer.bias))
         found: Tensor = self.layers[-1](values)
         return found
 

@@ -85,6 +85,21 @@ def test_points_in_chunks_have_the_gradients_of_all_at_once(monkeypatch):
     torch.testing.assert_close(results[0], results[1], rtol=1e-9, atol=1e-12)
 
 
+def test_steps_on_parts_see_every_point_and_keep_what_is_best_on_all():
+    signal = waves(10)
+    points = fitting._Points(signal, 4, seed=0)
+    seen = torch.cat([points.next()[0] for _ in range(4)])
+    assert len({*map(tuple, seen.tolist())}) == 100
+    torch.manual_seed(0)
+    siren = Siren(2, 2, 16, 2)
+    before = squared_error(siren, signal)
+    fitted = fit(siren, signal, 200, 5e-3, one_in=4)
+    assert fitted.psnr == pytest.approx(psnr_of_error(squared_error(siren, signal)), abs=1e-3)
+    assert fitted.psnr > psnr_of_error(before) + 12
+    fit(siren, signal, 20, 30.0, one_in=4)  # diverges
+    assert psnr_of_error(squared_error(siren, signal)) >= fitted.psnr - 1e-3
+
+
 def test_what_stands_between_parameters_and_network_is_fitted():
     torch.manual_seed(0)
     signal, siren = waves(), Siren(2, 2, 16, 2)
