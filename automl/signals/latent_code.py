@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from automl.signals.latent_reader import PRECISION, symbols_of
 from search_spaces.codecs.rans import frequencies_of
-from search_spaces.codecs.reader import PRECISION
 
 Latents = npt.NDArray[np.float32]
 """[signals, latent]"""
@@ -52,10 +52,10 @@ class LatentCode:
         return self.levels[symbols]
 
     def encode(self, symbols: Symbols) -> bytes:
-        """The symbols, [n], as the bytes of one whole number, and no byte more.
+        """The symbols, [n], as the bytes of one whole number: at most 20 bits more than `bits_of` says.
 
         It is the state of rANS (Duda 2013, arXiv 1311.2540, section 3), from which nothing is taken out on the way:
-        of some hundred symbols it has some hundred bytes, and a stream's 4 bytes of a last state are saved.
+        a stream would end with a state of 4 bytes, and some hundred symbols are a number of some hundred bytes.
         """
         before = np.cumsum(self.frequencies) - self.frequencies
         state = 1
@@ -66,17 +66,7 @@ class LatentCode:
 
     def decode(self, body: bytes, count: int) -> Symbols:
         """The `count` symbols that `encode` wrote. Errors: `ValueError` if those are not what `body` holds."""
-        before = np.cumsum(self.frequencies) - self.frequencies
-        symbol_of = np.repeat(np.arange(len(self.frequencies)), self.frequencies)
-        state, out = int.from_bytes(body, "little"), np.zeros(count, dtype=np.int64)
-        for place in range(count):
-            slot = state & ((1 << PRECISION) - 1)
-            symbol = symbol_of[slot]
-            out[place] = symbol
-            state = int(self.frequencies[symbol]) * (state >> PRECISION) + slot - int(before[symbol])
-        if state != 1:
-            raise ValueError(f"{len(body)} bytes are not those of {count} symbols in this code")
-        return out
+        return symbols_of(body, self.frequencies, count)
 
     def bits_of(self, symbols: Symbols) -> float:
         """The bits that the code takes for `symbols` on the mean, before they are rounded up to bytes."""

@@ -21,13 +21,14 @@ import torch
 
 from automl.errors import DataError, in_a_line
 from automl.signals.latent_code import LatentCode
+from automl.signals.latent_reader import ABOUT, FREQUENCIES, LEVELS, SHARED, arrays_of
 from automl.signals.meta import Tensors
 from automl.signals.modulations import MAP, hidden_biases
 from automl.signals.siren import Siren
 from automl.util.files import replacing
 
 VERSION = 1
-ABOUT, SHARED, RATE, MASK, LEVELS, FREQUENCIES = "about", "shared.", "rate.", "mask.", "levels", "frequencies"
+RATE, MASK = "rate.", "mask."
 FormName = Literal["whole", "sparse", "gated", "latent"]
 FORMS: tuple[FormName, ...] = ("whole", "sparse", "gated", "latent")
 MOST_BYTES = 2**28
@@ -102,25 +103,12 @@ def load_start(path: Path) -> tuple[Start, str]:
         if path.stat().st_size > MOST_BYTES:
             raise ValueError(f"it has {path.stat().st_size:,} bytes, more than {MOST_BYTES:,}")
         body = path.read_bytes()
-        return _start_of(_arrays(body)), hashlib.sha256(body).hexdigest()
+        return _start_of(arrays_of(body)), hashlib.sha256(body).hexdigest()
     except (OSError, ValueError, KeyError, TypeError, EOFError, RecursionError, zipfile.BadZipFile) as error:
         raise DataError(
             f"expected in {path} a start that `automl learn-start` wrote, got another file or a part of one "
             f"({in_a_line(error)}). Learn it again, or copy it whole"
         ) from error
-
-
-def _arrays(body: bytes) -> dict[str, npt.NDArray[Any]]:
-    """The arrays of an .npz file. Nothing is read that claims more bytes than the file has."""
-    with zipfile.ZipFile(io.BytesIO(body)) as parts:
-        for part in parts.infolist():
-            if part.compress_type != zipfile.ZIP_STORED or part.file_size > len(body):
-                raise ValueError(f"its part {part.filename!r:.80} is compressed or longer than the file")
-        out = {}
-        for name in parts.namelist():
-            raw = io.BytesIO(parts.read(name))
-            out[name.removesuffix(".npy")] = np.lib.format.read_array(raw, allow_pickle=False)
-    return out
 
 
 def _start_of(arrays: Mapping[str, npt.NDArray[Any]]) -> Start:
