@@ -1,7 +1,8 @@
 """Running, measuring, recording and exporting the compression of trained networks.
 
 `automl.compress(model, train_data, validation_data, budget="macs <= 50%")` is the whole program in one call,
-`automl.design(train_data, budget="params <= 60k", time="30m")` where there is no network yet.
+`automl.design(train_data, budget="params <= 60k", time="30m")` where there is no network yet, and
+`automl.encode("photo.png", "0.5 bpp", "photo.inr")` where a signal is to become one.
 """
 
 from __future__ import annotations
@@ -17,14 +18,17 @@ if TYPE_CHECKING:
     from automl.api import CompressionResult, compress
     from automl.designs.from_batches import design
     from automl.report.html.from_python import write_report
+    from automl.signals.encode_file import decode, encode
     from automl.store import read_trials
 
-__all__ = ["CompressionResult", "compress", "design", "read_trials", "write_report"]
+__all__ = ["CompressionResult", "compress", "decode", "design", "encode", "read_trials", "write_report"]
 
 _HOMES = {
     "CompressionResult": "automl.api",
     "compress": "automl.api",
+    "decode": "automl.signals.encode_file",
     "design": "automl.designs.from_batches",
+    "encode": "automl.signals.encode_file",
     "read_trials": "automl.store",
     "write_report": "automl.report.html.from_python",
 }

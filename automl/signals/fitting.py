@@ -61,7 +61,7 @@ def fit(
     gates are settled. Raises `NotFiniteError`.
     """
     began = time.perf_counter()
-    points = _Points(signal, one_in, seed)
+    points = Points(signal, one_in, seed)
     named = {name: p for name, p in network.named_parameters() if p.requires_grad}
     adam = torch.optim.Adam(named.values(), rate)
     course, best = Course(network, adam, steps), _Best(named)
@@ -102,7 +102,7 @@ def fit(
     return Fitted(network, psnr_of_error(best.loss), steps, time.perf_counter() - began)
 
 
-class _Points:
+class Points:
     """The points of each step, and what the signal is there."""
 
     def __init__(self, signal: Signal, one_in: int, seed: int) -> None:

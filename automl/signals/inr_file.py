@@ -18,6 +18,7 @@ from automl.signals.inr_reader import (
     FEATURES,
     KINDS,
     MAGIC,
+    Array,
     Layout,
     checksum,
     name_of,
@@ -67,10 +68,10 @@ def tensors_of(network: Siren) -> list[Tensor]:
 
 
 @torch.no_grad()
-def set_tensors(network: Siren, tensors: Sequence[np.ndarray]) -> None:
-    """Give `network` the weights that a file holds."""
+def set_tensors(network: Siren, tensors: Sequence[Tensor | Array]) -> None:
+    """Give `network` these weights, in the order of `tensors_of`."""
     for own, other in zip(tensors_of(network), tensors, strict=True):
-        own.copy_(torch.from_numpy(np.array(other)))
+        own.copy_(other if isinstance(other, Tensor) else torch.from_numpy(np.array(other)))
 
 
 def step_bytes(steps: Sequence[float]) -> bytes:

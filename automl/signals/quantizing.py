@@ -65,20 +65,22 @@ def relative_steps(network: Siren, signal: Signal, seed: int = 0) -> list[float]
 
     Rounding to steps d adds noise of variance d^2 / 12 (Bennett 1948), and at a given rate the error is least where
     the noise of every weight does as much harm (Gersho & Gray 1992, section 8.3). How much it does is measured: the
-    mean square by which outputs change when a tensor gets noise of its own size times `PROBE`.
+    mean square by which outputs change when the weights of a tensor that are not 0 get noise of `PROBE` their size.
     """
     generator = torch.Generator().manual_seed(seed)
     places = coordinates(signal.shape)[:: max(signal.points // CHUNK, 1)]
     named = dict(network.named_parameters())
     before, steps = network(places), []
     for name, tensor in named.items():
-        size = float(tensor.square().mean().sqrt()) or 1.0
+        there = tensor != 0
+        number = max(int(there.sum()), 1)
+        size = float((tensor.square().sum() / number).sqrt()) or 1.0
         harm = 0.0
         for _ in range(DRAWS):
-            noise = PROBE * size * torch.randn(tensor.shape, generator=generator)
+            noise = PROBE * size * there * torch.randn(tensor.shape, generator=generator)
             outputs = functional_call(network, named | {name: tensor + noise}, (places,))
             harm += float((outputs - before).square().mean()) / DRAWS
-        steps.append(PROBE * size / math.sqrt(max(harm / tensor.numel(), 1e-12)))
+        steps.append(PROBE * size / math.sqrt(max(harm / number, 1e-12)))
     return steps
 
 

@@ -70,6 +70,7 @@ class Siren(nn.Module):
         """The values at `places`: [n, inputs] in [-1, 1] -> [n, outputs]; nothing holds them in [0, 1]."""
         values = places if self.features is None else self.features(places)
         for layer in self.layers[:-1]:  # w0 in the weights: a pass over all points less
+            assert isinstance(layer, nn.Linear)
             values = torch.sin(F.linear(values, self.w0 * layer.weight, self.w0 * layer.bias))
         found: Tensor = self.layers[-1](values)
         return found

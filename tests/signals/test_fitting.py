@@ -87,7 +87,7 @@ def test_points_in_chunks_have_the_gradients_of_all_at_once(monkeypatch):
 
 def test_steps_on_parts_see_every_point_and_keep_what_is_best_on_all():
     signal = waves(10)
-    points = fitting._Points(signal, 4, seed=0)
+    points = fitting.Points(signal, 4, seed=0)
     seen = torch.cat([points.next()[0] for _ in range(4)])
     assert len({*map(tuple, seen.tolist())}) == 100
     torch.manual_seed(0)

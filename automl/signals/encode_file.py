@@ -1,0 +1,172 @@
+"""`automl.encode` and `automl.decode`: a picture, a sound or an array becomes a file `.inr`, and comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from automl.errors import ConfigError, DataError
+from automl.signals.encoding import Effort, Encoded, Rounding, encode_shape
+from automl.signals.fitting import Tell
+from automl.signals.gated import encode_gated
+from automl.signals.inr_reader import as_stored, drawn, read
+from automl.signals.rates import bytes_within
+from automl.signals.shapes import HALF_BITS, Shape, rule
+from automl.signals.signal import Signal
+from automl.signals.signal_files import read_signal, write_signal
+from automl.types import Say, silent
+from automl.util.files import replacing
+
+SUFFIX = ".inr"
+BITS = 6.0
+"""Of a weight, where nothing else is said."""
+
+Way = Literal["quantized", "coin", "l0onie"]
+WAYS: dict[str, str] = {
+    "quantized": "integers by an arithmetic code, trained as such (Strümpler et al. 2022)",
+    "coin": "float16 (Dupont et al. 2021)",
+    "l0onie": "a wide network made sparse by gates that keep to the rate (Ramirez & Gallego-Posada 2022)",
+}
+"""How a network becomes a file -> what that is."""
+
+
+def encode(
+    source: str | Path | npt.NDArray[Any],
+    budget: str,
+    out: str | Path | None = None,
+    *,
+    way: Way = "quantized",
+    width: int | None = None,
+    depth: int | None = None,
+    bits: float = BITS,
+    frequencies: int = 0,
+    rounding: Rounding = "trained",
+    start: str | Path | None = None,
+    axes: int | None = None,
+    steps: int = Effort.steps,
+    rate: float = Effort.rate,
+    seed: int = 0,
+    search: int = 0,
+    storage: str = "sqlite:///automl.db",
+    name: str | None = None,
+    tell: Tell | None = None,
+    say: Say = silent,
+) -> Encoded:
+    """Store a signal as a network within a budget, and say how well it comes back from the file.
+
+    `source`: a file (a picture, `.wav` or `.npy`), or a picture as an array [height, width, 1 or 3] of uint8. `budget`:
+    of the whole file, `0.5 bpp` or a size such as `2 KB`. `out`: the file to write. `way`: one of `WAYS`. `width` and
+    `depth` of the network are chosen by a rule where they are not given, for so many `bits` a weight; `frequencies`: of
+    Fourier features for each axis. `start`: a file `.inr` whose network is begun with, the difference from which is
+    stored, and which decoding needs again. `axes`: of an array, how many are the grid. `steps` and `rate`: of the fit.
+    `search`: in how many trials the shape is searched, short fits that are recorded as the study `name` (by default
+    that of the file to write) in the database `storage`, and gone on with if it is there. `tell` is told of each step
+    of the last fit, `say` of each trial. Errors: `DataError`, `ConfigError`, `ExportError`, `StudyError`,
+    `NotFiniteError`.
+    """
+    signal = signal_of(source, axes)
+    effort = Effort(steps=steps, rate=rate, seed=seed, rounding=rounding)
+    most = bytes_within(budget, signal)
+    if way not in WAYS:
+        raise ConfigError(f"expected a way of {', '.join(WAYS)}, got {way!r}")
+    if search and (way == "l0onie" or start is not None or width is not None or depth is not None):
+        raise ConfigError("a search is of width and depth: it is for quantized and coin, without a shape or a start")
+    if way == "l0onie":
+        if start is not None or width is not None or frequencies:
+            raise ConfigError("l0onie chooses its width by the budget: leave width, Fourier features and start out")
+        encoded = encode_gated(signal, most, effort, bits=bits, depth=depth or 3, tell=tell).encoded
+    else:
+        bits = HALF_BITS if way == "coin" else bits
+        if search:
+            shape = _searched(signal, most, effort, search, way, frequencies, storage, name or _name(out, source), say)
+        else:
+            shape = replace(rule(signal, most, bits, frequencies), **_given(width=width, depth=depth))
+        content = None if start is None else _content(Path(start))
+        encoded = encode_shape(signal, shape, most, effort, start=content, tell=tell)
+    if out is not None:
+        write_encoded(encoded, Path(out))
+    return encoded
+
+
+def decode(
+    path: str | Path,
+    out: str | Path | None = None,
+    *,
+    size: Sequence[int] | None = None,
+    start: str | Path | None = None,
+) -> npt.NDArray[Any]:
+    """The signal in a file `.inr`, in the numbers of its kind: a picture uint8 [height, width, channels], a sound int16
+    [samples, channels], an array as it was.
+
+    `out`: the file to write it to. `size`: the lengths of the axes, for another resolution. `start`: the file that this
+    one is a difference from. Errors: `DataError`.
+    """
+    try:
+        network = read(path, start)
+        values = drawn(network, size)
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot decode {path}: {error}") from error
+    if out is not None:
+        write_signal(values, network.layout, Path(out))
+    return as_stored(values, network.layout)
+
+
+def signal_of(source: str | Path | npt.NDArray[Any], axes: int | None = None) -> Signal:
+    """The signal in a file, or a picture in memory. Errors: `DataError`."""
+    if isinstance(source, np.ndarray):
+        if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] not in (1, 3):
+            raise DataError(
+                f"expected a picture of uint8 [height, width, 1 or 3], got {source.dtype} of shape "
+                f"{list(source.shape)}. Save other arrays by numpy.save, and give the file"
+            )
+        return Signal(source.astype(np.float32) / np.float32(255), "image")
+    return read_signal(Path(source), axes)
+
+
+def write_encoded(encoded: Encoded, path: Path) -> None:
+    """Write the file of an encoded signal; errors: `DataError`."""
+    if path.suffix != SUFFIX:
+        raise DataError(f"expected a file name with {SUFFIX}, got {path.name}")
+    with replacing(path, "the network of the signal", DataError) as partial:
+        partial.write_bytes(encoded.content)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read the start {path}: {error}") from error
+
+
+def _given(**options: int | None) -> dict[str, int]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _searched(
+    signal: Signal,
+    most: int,
+    effort: Effort,
+    trials: int,
+    way: Way,
+    frequencies: int,
+    storage: str,
+    name: str,
+    say: Say,
+) -> Shape:
+    from automl.signals.shape_search import search_shape
+    from automl.store import open_store
+
+    with open_store(storage) as store:
+        half = way == "coin"
+        return search_shape(store, name, signal, most, effort, trials, half=half, frequencies=frequencies, say=say)
+
+
+def _name(out: str | Path | None, source: str | Path | npt.NDArray[Any]) -> str:
+    """What a study is called: as the file that is written or read."""
+    found = out if out is not None else source
+    return "signal" if isinstance(found, np.ndarray) else Path(found).stem
