@@ -136,16 +136,17 @@ def on_grid(
     effort: Effort,
     *,
     start: Sequence[Tensor] = (),
+    there: Sequence[Tensor | None] = (),
     methods: Sequence[Method] = (),
 ) -> bytes:
     """The content of a file of at most `most` bytes: weights are put on the finest grid that fits, as `effort` says.
 
     Integers that outgrew the file while they were trained are put on a coarser grid, and trained there. `start`: the
-    tensors that a difference is from; `methods`: of the training.
+    tensors that a difference is from; `there`: where they may differ; `methods`: of the training.
     """
     relative, steps, one_in = relative_steps(network, signal), round(ON_GRID * effort.steps), effort.part_of(signal)
     allowed = most if effort.rounding == "nearest" else int(CLOSER * most)
-    grid = grid_within(network, layout, relative, allowed, start)
+    grid = grid_within(network, layout, relative, allowed, start, there)
     if effort.rounding in ("adaround", "both"):
         tune_rounding(network, signal, grid, steps, one_in=one_in, seed=effort.seed)
     if effort.rounding in ("trained", "both"):
@@ -154,11 +155,11 @@ def on_grid(
         for _ in range(AGAIN):
             if len(file_of(network, layout, grid)) <= most:
                 break
-            grid = grid_within(network, layout, relative, allowed, start)
+            grid = grid_within(network, layout, relative, allowed, start, there)
             fit(network, signal, steps // 4, rate / 2, through=grid.through, methods=methods, one_in=one_in)
     if len(content := file_of(network, layout, grid)) <= most:
         return content
-    return file_of(network, layout, grid_within(network, layout, relative, most, start))
+    return file_of(network, layout, grid_within(network, layout, relative, most, start, there))
 
 
 def _beginning(signal: Signal, shape: Shape, effort: Effort, start: bytes | None) -> tuple[Siren, list[Tensor]]:

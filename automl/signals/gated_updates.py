@@ -16,9 +16,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.func import vmap
 
 from automl.signals.learnt_start import before_learning
-from automl.signals.meta import Tensors
+from automl.signals.meta import Form, Tensors
 from automl.training.methods.constrained_l0 import DualPrice
 from automl.training.methods.hard_concrete import initial, open_probability, sampled, settled
 
@@ -29,7 +30,7 @@ PRICE_RATE = 1e-2
 
 
 @dataclass
-class GatedUpdates:
+class GatedUpdates(Form):
     """A signal changes few numbers of the shared start."""
 
     network: nn.Module
@@ -76,9 +77,10 @@ class GatedUpdates:
         moved = self._moved(shared, adapted)
         return torch.stack([open_probability(at).sum() for at in moved.values()]).sum()
 
-    def see(self, opened: Tensor) -> None:
-        """Raise the price if more gates are open than may be, or drop it."""
-        self._price.see(GATES, opened, self._gates)
+    def see(self, shared: Tensors, adapted: Tensors) -> None:
+        """Raise the price if more gates are open, on the mean over signals, than may be, or drop it."""
+        opened = vmap(self.opened, (None, 0))(shared, adapted)
+        self._price.see(GATES, opened.mean(), self._gates)
 
     def _moved(self, shared: Tensors, adapted: Tensors) -> Tensors:
         """The `log_alpha` of every gate."""

@@ -205,7 +205,8 @@ def _values(signal: Latents, number: int, places: Array) -> Array:
     values = places
     for weight, biases in zip(signal.weights[:-1], signal.biases[:-1], strict=True):
         values = np.sin(np.float32(signal.w0) * (values @ weight.T + biases[number]))
-    return values @ signal.weights[-1].T + signal.biases[-1][number]
+    found: Array = values @ signal.weights[-1].T + signal.biases[-1][number]
+    return found
 
 
 if __name__ == "__main__":

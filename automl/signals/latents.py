@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import math
 import struct
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from automl.errors import DataError, ExportError
+from automl.signals.inr_reader import Layout
 from automl.signals.latent_code import LatentCode
 from automl.signals.latent_reader import (
     KINDS,
@@ -23,13 +26,15 @@ from automl.signals.latent_reader import (
     MOST_LATENTS,
     Latents,
     checksum,
+    drawn,
     latents_of,
     name_of,
     patches_along,
 )
 from automl.signals.meta import Learnt, MetaOptions, adapted_to, learn
 from automl.signals.modulations import LATENT, MAP, Modulated
-from automl.signals.signal import Signal, coordinates
+from automl.signals.signal import Signal, Values, bits_per_point, coordinates, psnr
+from automl.signals.signal_files import stored_values
 from automl.signals.siren import Siren
 from automl.signals.start_file import Shape, Start
 
@@ -40,12 +45,45 @@ SAMPLE = 2048
 
 
 @dataclass(frozen=True)
-class Encoded:
-    """A signal as a file of latents."""
+class EncodedLatents:
+    """A signal as a file of latents, and what comes back from it."""
 
+    signal: Signal
     content: bytes
+    """Of the file."""
+    latents: Latents
+    """As they are read from the file."""
     latent_bits: float
     """Bits of the latents alone, before they are rounded up to bytes."""
+    shared_bytes: int
+    """Of the file of the shared network."""
+    seconds: float
+    """What encoding took."""
+
+    @property
+    def bpp(self) -> float:
+        """Bits of the whole file for each point; the shared network is not in it."""
+        return bits_per_point(len(self.content), self.signal)
+
+    @cached_property
+    def values(self) -> Values:
+        """What the decoded file holds, in numbers that the signal's kind of file has."""
+        return stored_values(self.signal, layout_of_latents(self.latents), drawn(self.latents))
+
+    @cached_property
+    def psnr(self) -> float:
+        """Of the decoded file, in dB."""
+        return psnr(self.values, self.signal.values)
+
+    @property
+    def told(self) -> str:
+        """The file for people, in a line."""
+        both = bits_per_point(len(self.content) + self.shared_bytes, self.signal)
+        return (
+            f"{len(self.content):,} bytes, {self.bpp:.3f} bits a point, or {both:.3f} with the {self.shared_bytes:,} "
+            f"bytes of the shared network, PSNR {self.psnr:.2f} dB: {len(self.latents.biases[0])} latents of "
+            f"{self.latent_bits / 8:,.0f} bytes in all; {self.seconds:.2f} s"
+        )
 
 
 def learn_latents(
@@ -73,7 +111,7 @@ def learn_latents(
 
 def with_code(start: Start, code: LatentCode) -> Start:
     """The same network with another code of its latents."""
-    return Start(start.form, start.shape, start.shared, start.rates, start.masks, code, start.patch)
+    return replace(start, code=code)
 
 
 def fitted(start: Start, patches: Tensor) -> np.ndarray:
@@ -100,8 +138,9 @@ def patches_of(signal: Signal, patch: tuple[int, ...]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(cut.reshape(math.prod(counts), math.prod(patch), -1)))
 
 
-def encode_latents(signal: Signal, start: Start, start_content: bytes) -> Encoded:
+def encode_latents(signal: Signal, start: Start, start_content: bytes) -> EncodedLatents:
     """The signal as a file; `start_content`: that of the file of `start`. Errors: `DataError`, `ExportError`."""
+    began = time.perf_counter()
     if start.form != "latent" or start.code is None:
         raise DataError("expected a start of form latent. Learn one: automl learn-start FOLDER --form latent")
     if signal.channels != start.shape.outputs:
@@ -119,7 +158,9 @@ def encode_latents(signal: Signal, start: Start, start_content: bytes) -> Encode
     elif signal.kind == "array":
         header += _number(int(signal.facts["type"])) + struct.pack("<2f", signal.facts["low"], signal.facts["high"])
     rest = header + name_of(start_content) + start.code.encode(symbols)
-    return Encoded(MAGIC + checksum(rest) + rest, start.code.bits_of(symbols) * len(symbols))
+    whole, bits = MAGIC + checksum(rest) + rest, start.code.bits_of(symbols) * len(symbols)
+    back, seconds = decode_latents(whole, start_content), time.perf_counter() - began
+    return EncodedLatents(signal, whole, back, bits, len(start_content), seconds)
 
 
 def decode_latents(content: bytes, start_content: bytes) -> Latents:
@@ -130,6 +171,12 @@ def decode_latents(content: bytes, start_content: bytes) -> Latents:
         raise ExportError(
             f"cannot read the latents: {error}. Encode again, or give the start it was made with"
         ) from error
+
+
+def layout_of_latents(latents: Latents) -> Layout:
+    """What the signal and the network of each patch are, as other files say it."""
+    sizes = len(latents.weights[-1]), len(latents.weights[0]), len(latents.weights) - 1
+    return Layout(latents.kind, latents.shape, *sizes, round(latents.w0), facts=latents.facts)
 
 
 def network_of_patch(latents: Latents, number: int) -> Siren:

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from automl.signals.meta import Tensors
+from automl.signals.meta import Form, Tensors
 
 
 @dataclass
-class WholeStart:
+class WholeStart(Form):
     """All parameters of the network are adapted, from the shared ones on."""
 
     network: nn.Module
@@ -28,14 +27,6 @@ class WholeStart:
     def parameters(self, shared: Tensors, adapted: Tensors, noise: Tensors) -> Tensors:
         """What was adapted, without what is masked: so that nothing there has a gradient."""
         return {name: now * self.masks[name] if name in self.masks else now for name, now in adapted.items()}
-
-    def noise(self, shared: Tensors, signals: int, generator: torch.Generator) -> Tensors:
-        """Nothing is drawn."""
-        return {}
-
-    def penalty(self, shared: Tensors, adapted: Tensors) -> Tensor:
-        """None."""
-        return torch.zeros(())
 
 
 def before_learning(network: nn.Module) -> Tensors:

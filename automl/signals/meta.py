@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -47,27 +46,30 @@ class MetaOptions:
     """Of the order of signals and of all that is drawn."""
 
 
-class Form(Protocol):
-    """What signals share and what is adapted to each: the two loops are the same for all of these."""
+class Form:
+    """What signals share and what is adapted to each: the two loops are the same for all forms."""
 
     network: nn.Module
     """That which draws a signal; its own parameters are not used."""
 
     def begin(self, shared: Tensors) -> Tensors:
         """What is adapted to a signal, as it is before the first step."""
-        ...
+        raise NotImplementedError
 
     def parameters(self, shared: Tensors, adapted: Tensors, noise: Tensors) -> Tensors:
         """The parameters of the network that draws the signal. `noise` is empty where nothing is drawn at random."""
-        ...
+        raise NotImplementedError
 
     def noise(self, shared: Tensors, signals: int, generator: torch.Generator) -> Tensors:
         """What is drawn for one step of `signals` signals: each tensor has them as its first dimension."""
-        ...
+        return {}
 
     def penalty(self, shared: Tensors, adapted: Tensors) -> Tensor:
         """What is added to the loss of one signal, as in `loss`: a number."""
-        ...
+        return torch.zeros(())
+
+    def see(self, shared: Tensors, adapted: Tensors) -> None:
+        """Look at what was adapted to the signals of an outer step; its first dimension is that of the signals."""
 
 
 @dataclass
@@ -162,6 +164,8 @@ def _outer_loss(
     """The mean loss of a batch after the inner steps, with what is drawn for it drawn anew."""
     drawn = [form.noise(learnt.shared, len(batch), generator) for _ in range(options.inner_steps + 1)]
     adapted = adapted_to(form, learnt, points, batch, noises=drawn[:-1], second_order=options.second_order)
+    with torch.no_grad():
+        form.see(learnt.shared, adapted)
     losses: Tensor = vmap(lambda adapted, noise, values: loss(form, learnt.shared, adapted, noise, points, values))(
         adapted, drawn[-1], batch
     )

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from automl.signals.learnt_start import before_learning
-from automl.signals.meta import Tensors
+from automl.signals.meta import Form, Tensors
 
 MAP = "latent_to_shifts"
 """The name of the linear map among what is shared: [hidden units, latent]."""
@@ -22,7 +22,7 @@ LATENT = "latent"
 
 
 @dataclass
-class Modulated:
+class Modulated(Form):
     """The latent of a signal is adapted; the network and the map are shared."""
 
     network: nn.Module
@@ -43,14 +43,6 @@ class Modulated:
         """The shared network, its hidden biases moved by the shifts that the latent is mapped to."""
         own = {name: tensor for name, tensor in shared.items() if name != MAP}
         return {**own, **shifted(own, list(hidden_biases(self.network)), shared[MAP] @ adapted[LATENT])}
-
-    def noise(self, shared: Tensors, signals: int, generator: torch.Generator) -> Tensors:
-        """Nothing is drawn."""
-        return {}
-
-    def penalty(self, shared: Tensors, adapted: Tensors) -> Tensor:
-        """None."""
-        return torch.zeros(())
 
 
 def hidden_biases(network: nn.Module) -> dict[str, Tensor]:

@@ -28,6 +28,7 @@ from automl.signals.siren import Siren
 from automl.util.files import replacing
 
 VERSION = 1
+SUFFIX = ".npz"
 RATE, MASK = "rate.", "mask."
 FormName = Literal["whole", "sparse", "gated", "latent"]
 FORMS: tuple[FormName, ...] = ("whole", "sparse", "gated", "latent")
@@ -67,6 +68,8 @@ class Start:
     """Of form `latent`."""
     patch: tuple[int, ...] = ()
     """Of form `latent`: the lengths of the axes of what has one latent."""
+    density: float = 1.0
+    """Of form `gated`: the part of all numbers that a signal may change."""
 
     def network(self) -> Siren:
         """The network with the shared parameters in it."""
@@ -77,7 +80,13 @@ class Start:
 
 def content(start: Start) -> bytes:
     """The file of `start`; the same start gives the same bytes."""
-    about = {"automl start": VERSION, "form": start.form, "shape": asdict(start.shape), "patch": list(start.patch)}
+    about = {
+        "automl start": VERSION,
+        "form": start.form,
+        "shape": asdict(start.shape),
+        "patch": list(start.patch),
+        "density": start.density,
+    }
     arrays: dict[str, npt.NDArray[Any]] = {ABOUT: np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)}
     for prefix, tensors in ((SHARED, start.shared), (RATE, start.rates)):
         arrays |= {prefix + name: tensor.detach().numpy() for name, tensor in tensors.items()}
@@ -125,6 +134,7 @@ def _start_of(arrays: Mapping[str, npt.NDArray[Any]]) -> Start:
         {name: torch.from_numpy(mask.astype(np.float32)) for name, mask in _of(arrays, MASK).items()},
         _code(arrays) if about["form"] == "latent" else None,
         tuple(int(length) for length in about["patch"]),
+        float(about["density"]),
     )
     for name, parameter in wanted.items():
         if start.shared[name].shape != parameter.shape:
@@ -141,7 +151,7 @@ def _plausible(shape: Shape, arrays: Mapping[str, npt.NDArray[Any]]) -> bool:
     sizes = (shape.inputs, shape.outputs, shape.width, shape.depth)
     if any(type(size) is not int or size < 1 for size in sizes) or not np.isfinite(shape.w0):
         raise ValueError(f"the network {shape!r:.120}")
-    layers = sum(name.startswith(SHARED) and name.endswith(".weight") for name in arrays)
+    layers = sum(name.startswith(f"{SHARED}layers.") and name.endswith(".weight") for name in arrays)
     last = arrays[f"{SHARED}layers.{shape.depth}.weight"]
     if layers != shape.depth + 1 or last.shape != (shape.outputs, shape.width):
         raise ValueError(f"the network {shape!r:.120}")
