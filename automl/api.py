@@ -125,8 +125,9 @@ def compress(
         loss: (outputs, targets) -> mean loss, if it is not the usual one: cross-entropy, or of numbers the squares.
         metrics: further metrics by name: functions of (outputs, targets) with a value a sample, [n, ...], or the mean
             over the batch; `automl.tasks.metric.Metric`s; objects with `update`, `compute` and `reset`.
-        task: what the outputs mean: `"classification"`, `"segmentation"`, `"regression"`, `"embedding"`, `"custom"`, or
-            a mapping such as `{"name": "segmentation", "ignore_index": 255}`; None: as outputs and targets look.
+        task: what the outputs mean: `"classification"`, `"segmentation"`, `"regression"`, `"signal"`, `"embedding"`,
+            `"custom"`, or a mapping such as `{"name": "segmentation", "ignore_index": 255}`; None: as outputs and
+            targets look.
         storage: a database URL or file that keeps the trials; by default they are forgotten. With it, calling again
             with the same arguments goes on where the last call was stopped.
         name: the study's name in it.

@@ -33,7 +33,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--start", metavar="FILE", help="a file of learn-start, or .inr, to begin with; the difference is stored"
     )
     parser.add_argument("--axes", type=positive, metavar="N", help="of an array: the grid; one more is of channels")
-    parser.add_argument("--steps", type=positive, default=4000, metavar="N", help="of the fit (default: %(default)s)")
+    parser.add_argument("--steps", type=positive, default=5000, metavar="N", help="of the fit (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the first weights")
     parser.add_argument(
         "--search", type=positive, metavar="N", help="search the shape in N trials, as a study in the database"

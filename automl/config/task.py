@@ -12,10 +12,11 @@ from automl.errors import ConfigError
 class TaskConfig:
     """The kind of task: a name, or what is to be known of it."""
 
-    name: Literal["classification", "segmentation", "regression", "embedding", "custom"] | None = None
+    name: Literal["classification", "segmentation", "regression", "signal", "embedding", "custom"] | None = None
     """What the network's outputs mean. `segmentation`: a class at each pixel, judged by mIoU; `regression`: numbers,
-    by the root mean squared error; `embedding`: vectors, by the cosine to the original's, without labels; `custom`:
-    only the loss knows. None: as outputs, targets and loss tell, class scores for class indices or your own."""
+    by the root mean squared error; `signal`: the values of a signal in [0, 1] at places, by PSNR; `embedding`: vectors,
+    by the cosine to the original's, without labels; `custom`: only the loss knows. None: as outputs, targets and loss
+    tell, class scores for class indices or your own."""
     ignore_index: int | None = None
     """The label that does not count; None: what the loss leaves out, -100 for cross-entropy."""
     metrics: str | None = None

@@ -82,9 +82,9 @@ def step_bytes(steps: Sequence[float]) -> bytes:
 
 def half_file(layout: Layout, tensors: Sequence[Tensor]) -> bytes:
     """The content of a file with weights in float16, as COIN stores them."""
-    halves = [tensor.numpy().astype("<f2") for tensor in tensors]
-    if not all(np.isfinite(half).all() for half in halves):
+    if any(bool(tensor.half().isinf().any()) for tensor in tensors):
         raise ExportError("expected weights that float16 holds, got larger ones. Encode in integers")
+    halves = [tensor.numpy().astype("<f2") for tensor in tensors]
     return _file(layout, b"".join(half.tobytes() for half in halves))
 
 

@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.func import functional_call
 
 from automl.errors import ExportError
-from automl.signals.fitting import CHUNK
 from automl.signals.inr_file import integer_file, set_tensors, step_bytes, tensors_of
 from automl.signals.inr_reader import Layout, network_of, step_of
 from automl.signals.signal import Signal, coordinates
@@ -24,6 +23,8 @@ from automl.signals.siren import Siren
 PROBE, DRAWS = 0.05, 4
 """How large a change is, in root mean squares of a tensor, by which its weight in the error is found; how many are
 drawn."""
+LOOKED_AT = 2**14
+"""At how many points."""
 FINEST, COARSEST, PARTS = -24, 8, 16
 """Steps are tried from 2^-24 to 2^8 times the relative ones, so many of them an octave."""
 
@@ -70,7 +71,7 @@ def relative_steps(network: Siren, signal: Signal, seed: int = 0) -> list[float]
     mean square by which outputs change when the weights of a tensor that are not 0 get noise of `PROBE` their size.
     """
     generator = torch.Generator().manual_seed(seed)
-    places = coordinates(signal.shape)[:: max(signal.points // CHUNK, 1)]
+    places = coordinates(signal.shape)[torch.randperm(signal.points, generator=generator)[:LOOKED_AT]]
     named = dict(network.named_parameters())
     before, steps = network(places), []
     for name, tensor in named.items():

@@ -75,7 +75,7 @@ def search_shape(
     space.require_feasible(limits)
     short = replace(effort, steps=max(effort.steps // SHORTER, 1))
     record = _study(store, name, _config(space, signal, most, short, agent))
-    options = {"space": space, "goal": GOAL, "limits": limits, "seed": effort.seed, "trials": trials}
+    chooser = agents.create(agent, space=space, goal=GOAL, limits=limits, seed=effort.seed, trials=trials)
     projection = LiveProjection(OptunaProjection.of(store, record))
     with store.drive(record.id), closing(projection):
         session = Session(
@@ -83,7 +83,7 @@ def search_shape(
             record,
             agent,
             effort.seed,
-            agents.create(agent, **options),
+            chooser,
             trials,
             observers=[projection.record, _telling(space, say)],
         )

@@ -13,6 +13,7 @@ from automl.errors import ConfigError, DataError
 from automl.tasks.base import Kind
 from automl.tasks.classification import Classification, scores_classes
 from automl.tasks.custom import Custom
+from automl.tasks.drawn_values import DrawnValues
 from automl.tasks.label_free import Embedding, Unlabelled
 from automl.tasks.losses import IGNORED, BinaryCrossEntropy
 from automl.tasks.metric import Score
@@ -24,6 +25,7 @@ NAMED: dict[str, Callable[[], Kind]] = {
     "classification": Classification,
     "segmentation": Segmentation,
     "regression": Regression,
+    "signal": DrawnValues,
     "embedding": Embedding,
     "custom": Custom,
 }
@@ -76,6 +78,9 @@ def _named(outputs: Any, targets: Tensor, loss: Score | None, name: str, void: i
         case "regression":
             require_numbers(outputs, targets)
             return Regression(loss or F.mse_loss)
+        case "signal":
+            require_numbers(outputs, targets)
+            return DrawnValues(loss or F.mse_loss)
         case _:
             return Custom(loss or F.cross_entropy)
 

@@ -52,14 +52,19 @@ def test_study_files_are_right(page, tmp_path):
 
 
 def follow(page: str) -> None:
-    """Do what a page says, in the folder at hand: files are written, code runs, commands end well."""
+    """Do what a page of the guide says, in the folder at hand."""
     shutil.copy(DIGITS.with_name("small_cnn.safetensors"), ".")
+    follow_page(ROOT / "docs" / "guide" / f"{page}.md")
+
+
+def follow_page(page: Path) -> None:
+    """Do what a page says, in the folder at hand: files are written, code runs, commands end well."""
     names: dict[str, object] = {}
-    for block in blocks(ROOT / "docs" / "guide" / f"{page}.md"):
+    for block in blocks(page):
         if block.title:
             Path(block.title).write_text(block.text)
         elif block.language == "python":
-            exec(compile(block.text, page, "exec"), names)
+            exec(compile(block.text, page.name, "exec"), names)
         elif block.language == "sh" and block.run:
             for line in block.text.splitlines():
                 command(*shlex.split(line))
@@ -121,3 +126,15 @@ def test_commands_of_the_readme_exist():
     known = {command.name for command in COMMANDS}
     assert flat <= known, "no such command"
     assert known <= flat, "a command that nobody hears of"
+
+
+def test_signals_become_networks(tmp_path, monkeypatch):
+    """With few steps: what they are worth is not the guide's affair."""
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "guide" / "signals.md").read_text()
+    quick = re.sub(r"^(automl encode .*)$", r"\1 --steps 40", page, flags=re.MULTILINE).replace("steps=500", "steps=40")
+    Path("quick.md").write_text(quick)
+    follow_page(Path("quick.md"))
+    assert {f"{name}.inr" for name in ("photo", "coin", "sparse", "rounded", "searched", "other", "volume")} <= {
+        path.name for path in Path().iterdir()
+    }

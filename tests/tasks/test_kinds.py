@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from automl.errors import NotFiniteError
 from automl.tasks.classification import Classification
 from automl.tasks.custom import Custom
+from automl.tasks.drawn_values import DrawnValues
 from automl.tasks.kinds import KINDS, NAMED, kind_of
 from automl.tasks.label_free import Embedding, Unlabelled
 from automl.tasks.losses import BinaryCrossEntropy
@@ -30,6 +31,7 @@ def examples(seed):
         "pixels": (Segmentation(), torch.randn(N, 4, 3, 5).double(), maps),
         "a mask": (Segmentation(BinaryCrossEntropy()), torch.randn(N, 1, 3, 5).double(), (maps > 1)[:, None].double()),
         "measured numbers": (Regression(), torch.randn(N, 2).double(), torch.randn(N, 2).double()),
+        "values of a signal": (DrawnValues(), torch.rand(N, 3).double(), torch.rand(N, 3).double()),
         "directions": (Embedding(), torch.randn(N, 4).double(), torch.randn(N, 4).double()),
         "numbers": (Custom(F.mse_loss), torch.randn(N, 2).double(), torch.randn(N, 2).double()),
         "shares of classes": (Custom(), torch.randn(N, 4).double(), torch.softmax(torch.randn(N, 4).double(), 1)),
@@ -147,6 +149,13 @@ def test_the_drawn_gradients_are_the_curvature_of_the_loss():
     one = x[:1].detach()
     hessian = torch.autograd.functional.hessian(lambda y: (1 - F.cosine_similarity(y, one)).sum(), one)[0, :, 0]
     torch.testing.assert_close(gradient.mT @ gradient / 40_000, hessian, rtol=0.05, atol=2e-3)
+
+
+def test_a_signal_is_judged_in_decibels():
+    kind, outputs, targets = examples(0)["values of a signal"]
+    expected = -10 * torch.log10((outputs - targets).square().mean())
+    assert kind.metrics["psnr"].of(outputs, targets) == pytest.approx(float(expected))
+    assert kind.metrics["psnr"].direction == "maximize" and kind.metrics["psnr"].of(targets, targets) == 200
 
 
 def test_without_labels_only_the_divergence_is_known():
