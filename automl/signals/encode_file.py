@@ -79,17 +79,15 @@ def encode(
     """
     signal = signal_of(source, axes)
     effort = Effort(steps=steps, rate=rate, seed=seed, rounding=rounding)
-    learnt = None if start is None else _learnt(Path(start))
+    learnt, given = _learnt(start), _given(width=width, depth=depth)
     most = _most(budget, signal, learnt)
     if way not in WAYS:
         raise ConfigError(f"expected a way of {', '.join(WAYS)}, got {way!r}")
-    if search and (way == "l0onie" or start is not None or width is not None or depth is not None):
+    if search and (way == "l0onie" or start is not None or given):
         raise ConfigError("a search is of width and depth: it is for quantized and coin, without a shape or a start")
     encoded: Encoded | EncodedLatents
     if learnt is not None:
-        if way != "quantized" or width is not None or depth is not None or frequencies:
-            raise ConfigError("a learnt start has its own network: leave way, width, depth and Fourier features out")
-        encoded = _by_start(signal, learnt, _content(Path(str(start))), most, effort, tell)
+        encoded = _by_start(signal, learnt, most, effort, tell, plain=way == "quantized" and not (given or frequencies))
     elif way == "l0onie":
         if start is not None or width is not None or frequencies:
             raise ConfigError("l0onie chooses its width by the budget: leave width, Fourier features and start out")
@@ -99,9 +97,8 @@ def encode(
         if search:
             shape = _searched(signal, most, effort, search, way, frequencies, storage, name or _name(out, source), say)
         else:
-            shape = replace(rule(signal, most, bits, frequencies), **_given(width=width, depth=depth))
-        content = None if start is None else _content(Path(start))
-        encoded = encode_shape(signal, shape, most, effort, start=content, tell=tell)
+            shape = replace(rule(signal, most, bits, frequencies), **given)
+        encoded = encode_shape(signal, shape, most, effort, start=_content(start), tell=tell)
     if out is not None:
         write_encoded(encoded, Path(out))
     return encoded
@@ -155,27 +152,35 @@ def write_encoded(encoded: Encoded | EncodedLatents, path: Path) -> None:
         partial.write_bytes(encoded.content)
 
 
-def _most(budget: str | None, signal: Signal, learnt: Start | None) -> int:
+def _most(budget: str | None, signal: Signal, learnt: tuple[Start, bytes] | None) -> int:
     """The bytes that the file may take. Errors: `ConfigError`."""
     if budget is not None:
         return bytes_within(budget, signal)
-    if learnt is None or learnt.form != "latent":
+    if learnt is None or learnt[0].form != "latent":
         raise ConfigError("expected a budget of the file, such as '0.5 bpp' or '2 KB'; only latents do without")
     return sys.maxsize
 
 
-def _learnt(path: Path) -> Start | None:
-    """The start in a file of `automl learn-start`; None for another file. Errors: `DataError`."""
-    return load_start(path)[0] if path.suffix == START_SUFFIX else None
+def _learnt(path: str | Path | None) -> tuple[Start, bytes] | None:
+    """The start in a file of `automl learn-start`, and the file's content; None for another. Errors: `DataError`."""
+    if path is None or Path(path).suffix != START_SUFFIX:
+        return None
+    return load_start(Path(path))
 
 
 def _by_start(
-    signal: Signal, learnt: Start, content: bytes, most: int, effort: Effort, tell: Tell | None
+    signal: Signal, learnt: tuple[Start, bytes], most: int, effort: Effort, tell: Tell | None, *, plain: bool
 ) -> Encoded | EncodedLatents:
-    """The signal as a difference from a learnt start, or as latents. Errors: `ExportError`."""
-    if learnt.form != "latent":
-        return encode_from(signal, learnt, content, most, effort, tell=tell)
-    encoded = encode_latents(signal, learnt, content)
+    """The signal as a difference from a learnt start, or as latents; `plain`: nothing is asked of the network itself.
+
+    Errors: `ConfigError`, `DataError`, `ExportError`, `NotFiniteError`.
+    """
+    if not plain:
+        raise ConfigError("a learnt start has its own network: leave way, width, depth and Fourier features out")
+    start, content = learnt
+    if start.form != "latent":
+        return encode_from(signal, start, content, most, effort, tell=tell)
+    encoded = encode_latents(signal, start, content)
     if len(encoded.content) > most:
         raise ExportError(
             f"expected a file of at most {most} bytes, got {len(encoded.content)}: its latents have as many numbers as "
@@ -192,9 +197,9 @@ def _from_latents(content: bytes, shared: bytes | None, size: Sequence[int] | No
     return layout_of_latents(latents), draw_latents(latents, size)
 
 
-def _content(path: Path) -> bytes:
+def _content(path: str | Path | None) -> bytes | None:
     try:
-        return path.read_bytes()
+        return None if path is None else Path(path).read_bytes()
     except OSError as error:
         raise DataError(f"cannot read the start {path}: {error}") from error
 

@@ -106,13 +106,13 @@ def save_start(start: Start, path: Path) -> str:
     return hashlib.sha256(body).hexdigest()
 
 
-def load_start(path: Path) -> tuple[Start, str]:
-    """The start in a file, and its sha256. Errors: `DataError` if it is no such file."""
+def load_start(path: Path) -> tuple[Start, bytes]:
+    """The start in a file, and the file's content. Errors: `DataError` if it is no such file."""
     try:
         if path.stat().st_size > MOST_BYTES:
             raise ValueError(f"it has {path.stat().st_size:,} bytes, more than {MOST_BYTES:,}")
         body = path.read_bytes()
-        return _start_of(arrays_of(body)), hashlib.sha256(body).hexdigest()
+        return _start_of(arrays_of(body)), body
     except (OSError, ValueError, KeyError, TypeError, EOFError, RecursionError, zipfile.BadZipFile) as error:
         raise DataError(
             f"expected in {path} a start that `automl learn-start` wrote, got another file or a part of one "

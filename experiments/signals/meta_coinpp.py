@@ -1,12 +1,15 @@
 """COIN++ on MNIST: PSNR by bits of a latent's numbers, bits per pixel, and the time of encoding against COIN's.
 
-`python -m experiments.signals.meta_coinpp --data-root DIR`. Learnt from training digits, measured on test digits, from
-their decoded files. COIN is a SIREN fitted to one digit by Adam until it is as good as COIN++ was on that digit.
+    python -m experiments.signals.meta_coinpp --data-root DIR --starts DIR
+
+once to learn, once more to measure. Learnt from training digits, measured on test digits, from their decoded files.
+COIN is a SIREN fitted to one digit by Adam until it is as good as COIN++ was on that digit.
 """
 
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,7 +24,7 @@ from automl.signals.modulations import LATENT as NAME
 from automl.signals.modulations import Modulated
 from automl.signals.signal import Signal, coordinates, psnr
 from automl.signals.siren import Siren, parameters_of
-from automl.signals.start_file import Shape, Start, content
+from automl.signals.start_file import Shape, Start, content, load_start, save_start
 from experiments.signals.meta_digits import arguments, digits, keep
 
 SIDE, LATENT, SHAPE = 28, 32, Shape(2, 1, 48, 3, 30.0)
@@ -39,13 +42,18 @@ class EnoughError(Exception):
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--timed", type=int, default=5, help="digits of which the time is measured")
+    parser.add_argument("--starts", type=Path, required=True, help="folder where shared networks are kept")
     args = parser.parse_args()
     for seed in args.seeds:
         seen, held = digits(args.data_root, SIDE)
-        options = MetaOptions(3, 0.1, args.steps, 1e-3, batch=4, seed=seed)
-        began = time.process_time()
-        start = learn_latents(seen, (SIDE, SIDE), SHAPE, LATENT, 5, options)
-        keep({"what": "coinpp learnt", "seed": seed, "steps": args.steps, "cpu_s": time.process_time() - began})
+        path = args.starts / f"coinpp-{args.steps}-{seed}.npz"
+        if not path.exists():
+            options = MetaOptions(3, 0.1, args.steps, 1e-3, batch=4, seed=seed)
+            began = time.process_time()
+            save_start(learn_latents(seen, (SIDE, SIDE), SHAPE, LATENT, 5, options), path)
+            keep({"what": "coinpp learnt", "seed": seed, "steps": args.steps, "cpu_s": time.process_time() - began})
+            continue
+        start, _ = load_start(path)
         signals = [Signal(digit.reshape(SIDE, SIDE, 1).numpy(), "image") for digit in held]
         training = fitted(start, seen[:2048])
         for bits in (2, 3, 4, 5, 6, 7, 8):

@@ -1,6 +1,6 @@
 """Meta-SparseINR on MNIST: sparse starts against dense-narrow, random pruning and MAML pruned in one shot.
 
-`python -m experiments.signals.meta_sparse --data-root DIR --seeds 0 1 --steps 1600`. Every arm takes as many outer
+`python -m experiments.signals.meta_sparse --data-root DIR --seeds 0 1 --steps 1200`. Every arm takes as many outer
 steps; those that are pruned share them among the rounds. PSNR on test digits after 2 steps of gradient descent, as the
 inner loop takes, and after 100 of Adam, for which the rate was set once for all arms.
 """
@@ -30,10 +30,11 @@ OPTIONS = MetaOptions(2, 1e-2, 1, 1e-3, batch=4)
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--arms", nargs="+", default=["sparse", "random", "one shot", "narrow"])
     args = parser.parse_args()
-    seen, held = digits(args.data_root, SIDE)
+    seen, held = digits(args.data_root, SIDE, held=32)
     for seed in args.seeds:
-        for arm in ("sparse", "random", "one shot", "narrow"):
+        for arm in args.arms:
             began = time.process_time()
             row = measured(arm, seed, args.steps, args.rounds, seen, held)
             keep({"what": "sparse", "arm": arm, "seed": seed, **row, "cpu_s": time.process_time() - began})
