@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import product
+from functools import partial
+from itertools import chain
 
 import numpy as np
 from PIL import Image
@@ -29,60 +30,72 @@ class Best:
 
 def jpeg(pixels: np.ndarray, most: int) -> Best | None:
     """Optimized Huffman tables, with and without subsampled colours."""
-    return best(pixels, most, _jpegs)
+    return best(pixels, (_jpegs(Image.fromarray(pixels), most),), most)
 
 
 def jpeg_scaled(pixels: np.ndarray, most: int) -> Best | None:
-    """The same, also of a smaller picture that is scaled up again after decoding."""
-    return best(pixels, most, lambda image: _scaled(image, _jpegs, (2, 8, 20, 45, 75)))
+    """The same, also of smaller pictures that are scaled up again after decoding."""
+    return best(pixels, (_jpegs(small, most, 5) for small in _smaller(pixels)), most)
 
 
 def webp(pixels: np.ndarray, most: int) -> Best | None:
     """Lossy WebP, the slowest method."""
-    return best(pixels, most, lambda image: ((q, _saved(image, "WEBP", quality=q, method=6)) for q in range(0, 101, 3)))
+    image = Image.fromarray(pixels)
+    return best(pixels, (_rising(lambda q: _saved(image, "WEBP", quality=q, method=6), range(0, 101, 2), most),), most)
 
 
 def png(pixels: np.ndarray, most: int) -> Best | None:
-    """A palette, and a smaller picture that is scaled up again: what a lossless codec can be brought to."""
-    return best(pixels, most, lambda image: _scaled(image, _pngs, None))
+    """Few colours, and smaller pictures that are scaled up again: what a lossless codec can be brought to."""
+    return best(pixels, (_pngs(small) for small in _smaller(pixels)), most)
 
 
-def best(pixels: np.ndarray, most: int, files: Callable[[Image.Image], Iterator[tuple[object, bytes]]]) -> Best | None:
+def best(pixels: np.ndarray, attempts: Iterable[Iterator[tuple[str, bytes]]], most: int) -> Best | None:
     """The best of the files of a picture that take at most `most` bytes; None if none does."""
-    image, found = Image.fromarray(pixels), None
-    for how, content in files(image):
+    found = None
+    for how, content in chain.from_iterable(attempts):
         if len(content) > most:
             continue
         with Image.open(io.BytesIO(content)) as opened:
             back = opened.convert("RGB")
-        if back.size != image.size:
-            back = back.resize(image.size, Image.Resampling.BICUBIC)
+        if back.size != (pixels.shape[1], pixels.shape[0]):
+            back = back.resize((pixels.shape[1], pixels.shape[0]), Image.Resampling.BICUBIC)
         one, two = np.asarray(back) / 255, pixels / 255
         quality = psnr(one, two)
         if found is None or quality > found.psnr:
             header = content.find(b"\xff\xda") + 14 if content[:2] == b"\xff\xd8" else 0
-            found = Best(len(content), quality, ssim(one, two), str(how), header)
+            found = Best(len(content), quality, ssim(one, two), how, header)
     return found
 
 
-def _jpegs(image: Image.Image, qualities: object = None) -> Iterator[tuple[object, bytes]]:
-    for quality, subsampling in product(qualities or range(1, 96), (0, 2)):
-        yield (quality, subsampling), _saved(image, "JPEG", quality=quality, subsampling=subsampling, optimize=True)
+def _rising(saved: Callable[[int], bytes], qualities: Iterable[int], most: int) -> Iterator[tuple[str, bytes]]:
+    """The files of rising quality, until two in a row are too large: sizes nearly always rise."""
+    over = 0
+    for quality in qualities:
+        content = saved(quality)
+        over = over + 1 if len(content) > most else 0
+        yield str(quality), content
+        if over == 2:
+            return
 
 
-def _pngs(image: Image.Image, _: object) -> Iterator[tuple[object, bytes]]:
+def _jpegs(image: Image.Image, most: int, every: int = 1) -> Iterator[tuple[str, bytes]]:
+    for subsampling in (0, 2):
+        saved = partial(_saved, image, "JPEG", subsampling=subsampling, optimize=True)
+        for quality, content in _rising(lambda q, saved=saved: saved(quality=q), range(1, 96, every), most):
+            yield f"{image.width} px, quality {quality}, subsampling {subsampling}", content
+
+
+def _pngs(image: Image.Image) -> Iterator[tuple[str, bytes]]:
     for colours in (4, 8, 16, 64):
         palette = image.quantize(colours, dither=Image.Dither.NONE)
-        yield colours, _saved(palette, "PNG", optimize=True)
-    yield "true colour", _saved(image, "PNG", optimize=True)
+        yield f"{image.width} px, {colours} colours", _saved(palette, "PNG", optimize=True)
 
 
-def _scaled(image: Image.Image, files: Callable[..., Iterator[tuple[object, bytes]]], qualities: object):
+def _smaller(pixels: np.ndarray) -> Iterator[Image.Image]:
+    image = Image.fromarray(pixels)
     for scale in SCALES:
         side = max(round(image.width * scale), 1)
-        small = image.resize((side, side), Image.Resampling.LANCZOS)
-        for how, content in files(small, qualities):
-            yield (side, how), content
+        yield image.resize((side, side), Image.Resampling.LANCZOS)
 
 
 def _saved(image: Image.Image, form: str, **options: object) -> bytes:

@@ -1,7 +1,7 @@
 """Rate against quality: networks that draw pictures beside JPEG, WebP and PNG at the same bytes.
 
-    python -m experiments.signals.compare run NAME... --side 128 --bpp 0.25 [--way quantized --steps 5000]
-    python -m experiments.signals.compare codecs NAME... --side 128 --bpp 0.25
+    python -m experiments.signals.compare run NAME... --sides 128 256 --bpp 0.25 [--way quantized --steps 5000]
+    python -m experiments.signals.compare codecs NAME... --sides 128 256 --bpp 0.25
     python -m experiments.signals.compare show
 
 Every result is a line of `found.jsonl`; one that is there is not made again.
@@ -14,6 +14,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -30,7 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("run", "codecs", "show"))
     parser.add_argument("names", nargs="*", default=[])
-    parser.add_argument("--side", type=int, default=128)
+    parser.add_argument("--sides", type=int, nargs="+", default=[128])
     parser.add_argument("--bpp", type=float, default=0.25)
     parser.add_argument("--way", default="quantized")
     parser.add_argument("--steps", type=int, default=5000)
@@ -40,8 +41,9 @@ def main() -> None:
         show()
         return
     torch.set_num_threads(1)
-    for name in args.names or FILES:
-        for row in codecs(name, args) if args.what == "codecs" else networks(name, args):
+    made = codecs if args.what == "codecs" else networks
+    for name, side in product(args.names or FILES, args.sides):
+        for row in made(name, side, args):
             with FOUND.open("a") as file:
                 file.write(json.dumps(row) + "\n")
             print(row, flush=True)
@@ -51,18 +53,18 @@ def rows() -> list[dict]:
     return [json.loads(line) for line in FOUND.read_text().splitlines()] if FOUND.exists() else []
 
 
-def asked(name: str, args: argparse.Namespace, by: str) -> dict | None:
+def asked(name: str, side: int, args: argparse.Namespace, by: str) -> dict | None:
     """What a result is of; None if it is there."""
-    what = {"picture": name, "side": args.side, "bpp": args.bpp, "by": by, "seed": args.seed if by not in CODECS else 0}
+    what = {"picture": name, "side": side, "bpp": args.bpp, "by": by, "seed": args.seed if by not in CODECS else 0}
     return None if any(what.items() <= row.items() for row in rows()) else what
 
 
-def networks(name: str, args: argparse.Namespace) -> Iterator[dict]:
-    what = asked(name, args, args.way)
+def networks(name: str, side: int, args: argparse.Namespace) -> Iterator[dict]:
+    what = asked(name, side, args, args.way)
     if what is None:
         return
     began = time.process_time()
-    encoded = encode(picture(name, args.side), f"{args.bpp} bpp", way=args.way, steps=args.steps, seed=args.seed)
+    encoded = encode(picture(name, side), f"{args.bpp} bpp", way=args.way, steps=args.steps, seed=args.seed)
     layout = encoded.network.layout
     yield what | {
         "bytes": len(encoded.content),
@@ -75,13 +77,13 @@ def networks(name: str, args: argparse.Namespace) -> Iterator[dict]:
     }
 
 
-def codecs(name: str, args: argparse.Namespace) -> Iterator[dict]:
-    pixels = picture(name, args.side)
+def codecs(name: str, side: int, args: argparse.Namespace) -> Iterator[dict]:
+    pixels = picture(name, side)
     for codec in CODECS:
-        what = asked(name, args, codec)
+        what = asked(name, side, args, codec)
         if what is None:
             continue
-        found = getattr(codecs_of_pillow, codec)(pixels, int(args.bpp * args.side**2 / 8))
+        found = getattr(codecs_of_pillow, codec)(pixels, int(args.bpp * side**2 / 8))
         told = {} if found is None else {key: v for key, v in asdict(found).items() if key != "size_bytes"}
         yield what | ({} if found is None else {"bytes": found.size_bytes}) | _rounded(told)
 
