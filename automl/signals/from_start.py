@@ -91,6 +91,8 @@ def encode_from(
     began = time.perf_counter()
     torch.manual_seed(effort.seed)
     network, masks = adapted(signal, start)
+    if masks and effort.rounding in ("adaround", "both"):
+        raise ConfigError("a sparse or gated start holds numbers where they are: take the rounding nearest or trained")
     methods, steps = [Held(masks)] if masks else [], round(FITTED * effort.steps)
     fitted = fit(
         network, signal, steps, effort.rate, methods=methods, one_in=effort.part_of(signal), l1=effort.l1, tell=tell

@@ -44,7 +44,7 @@ class GatedUpdates(Form):
         self._price = DualPrice({GATES: round(self.density * self._gates)}, PRICE_RATE)
 
     def first(self) -> Tensors:
-        """What is shared before it is learnt: the network's parameters, gates that are open one time in two."""
+        """What is shared before it is learnt: the network's parameters, and gates as for a dropout of a half."""
         own = before_learning(self.network)
         return {**own, **{GATES + name: torch.full_like(tensor, initial(0.5)) for name, tensor in own.items()}}
 

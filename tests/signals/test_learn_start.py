@@ -96,6 +96,8 @@ def test_latents_need_no_budget_and_the_start_draws_them_at_any_size(folder, tmp
         automl.decode("one.inr", start=folder / "whole.npz")
     with pytest.raises(ConfigError, match="only latents do without"):
         automl.encode(folder / "new.png", start=folder / "whole.npz")
+    with pytest.raises(ConfigError, match="nearest or trained"):
+        automl.encode(folder / "new.png", "200 B", start=folder / "gated.npz", rounding="both")
     with pytest.raises(ConfigError, match="has its own network"):
         automl.encode(folder / "new.png", "200 B", start=shared, width=8)
 
