@@ -94,7 +94,7 @@ def test_a_learnt_start_fits_new_signals_better_and_learnt_rates_better_still():
         learnt = learn(form, own(network), POINTS, seen, options)
         assert len(learnt.losses) == 60 and learnt.losses[-1] < learnt.losses[0]
         errors.append(left(form, learnt, new))
-    assert errors[0] > 2 * errors[1] > 2 * errors[2]
+    assert errors[0] > 4 * errors[1] and errors[1] > 1.2 * errors[2]
 
 
 def test_learning_repeats_and_what_is_handed_in_stays():
