@@ -16,7 +16,7 @@ from automl.signals.fitting import Tell, fit
 from automl.signals.inr_file import half_file, header, layout_of, set_tensors, siren_of, tensors_of
 from automl.signals.inr_reader import Layout, Network, drawn, network_of
 from automl.signals.quantizing import file_of, grid_within, relative_steps
-from automl.signals.shapes import HALF_BITS, Shape
+from automl.signals.shapes import HALF_BITS, Shape, frequency
 from automl.signals.signal import Signal, Values, bits_per_point, psnr, ssim
 from automl.signals.signal_files import stored_values
 from automl.signals.siren import FourierFeatures, Siren
@@ -44,8 +44,9 @@ class Effort:
     steps: int = 5000
     rate: float = 5e-3
     seed: int = 0
-    w0: int = 15
-    """Of the sines. Networks of some hundred weights came 1 dB nearer to a photograph so than with the usual 30."""
+    w0: int | None = None
+    """Of the sines; None: by the number of weights (`frequency`). With the usual 30 networks of some hundred weights
+    stayed a decibel further from a photograph."""
     one_in: int | None = None
     """Points of a step: one in so many; None: about `POINTS` of them."""
     rounding: Rounding = "trained"
@@ -175,7 +176,8 @@ def _beginning(signal: Signal, shape: Shape, effort: Effort, start: bytes | None
     axes = len(signal.shape)
     if start is None:
         features = FourierFeatures(axes, shape.frequencies) if shape.frequencies else None
-        return Siren(axes, signal.channels, shape.width, shape.depth, float(effort.w0), features), []
+        w0 = effort.w0 or frequency(shape.parameters(axes, signal.channels))
+        return Siren(axes, signal.channels, shape.width, shape.depth, float(w0), features), []
     other = network_of(start)
     network = siren_of(other.layout)
     if (network.inputs, network.outputs) != (axes, signal.channels):

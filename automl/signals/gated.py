@@ -20,7 +20,7 @@ from automl.signals.encoding import FITTED, Effort, Encoded, on_grid, read_back
 from automl.signals.fitting import Tell, fit
 from automl.signals.inr_file import layout_of
 from automl.signals.inr_reader import opened, step_of
-from automl.signals.shapes import Shape, file_bytes, widest
+from automl.signals.shapes import Shape, file_bytes, frequency, widest
 from automl.signals.signal import Signal
 from automl.signals.siren import Siren
 from automl.training.methods.constrained_l0 import DualPrice
@@ -57,7 +57,9 @@ def encode_gated(
     began = time.perf_counter()
     shape = widest(signal, int(WIDER * most), bits, depth) or Shape(2, depth, bits)
     torch.manual_seed(effort.seed)
-    network = Siren(len(signal.shape), signal.channels, shape.width, depth, float(effort.w0))
+    axes = len(signal.shape)
+    w0 = effort.w0 or frequency(shape.parameters(axes, signal.channels))
+    network = Siren(axes, signal.channels, shape.width, depth, float(w0))
     sizes = {f"layers.{i}.weight": shape.width**2 for i in range(1, depth)}
     part = density_within(file_bytes(signal, shape), sum(sizes.values()), most, bits)
     counts = {name: max(round(part * size), 1) for name, size in sizes.items()}

@@ -10,7 +10,6 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 W0 = 30.0
 """The usual frequency of the sines (section 3.2)."""
@@ -69,9 +68,8 @@ class Siren(nn.Module):
     def forward(self, places: Tensor) -> Tensor:
         """The values at `places`: [n, inputs] in [-1, 1] -> [n, outputs]; nothing holds them in [0, 1]."""
         values = places if self.features is None else self.features(places)
-        for layer in self.layers[:-1]:  # w0 in the weights: a pass over all points less
-            assert isinstance(layer, nn.Linear)
-            values = torch.sin(F.linear(values, self.w0 * layer.weight, self.w0 * layer.bias))
+        for layer in self.layers[:-1]:
+            values = torch.sin(self.w0 * layer(values))
         found: Tensor = self.layers[-1](values)
         return found
 
