@@ -1,6 +1,6 @@
 """What of a learnt start a digit changes: everything, as many numbers as gates open, or the largest updates.
 
-`python -m experiments.signals.meta_gated --data-root DIR --steps 800`. MNIST of 14 x 14. From a whole start (MAML): all
+`python -m experiments.signals.meta_gated --data-root DIR --steps 500`. MNIST of 14 x 14. From a whole start (MAML): all
 numbers are changed, or those with the largest updates after the inner loop, which are then fitted alone. From a gated
 start, those that its gates open most. Every arm fits the same numbers of test digits by as many further steps of Adam,
 and is stored in a file by the same steps of the grid: bytes are those of whole files, PSNR that of decoded ones.
@@ -31,7 +31,7 @@ SIDE, SHAPE = 14, Shape(2, 1, 32, 3, 30.0)
 OPTIONS = MetaOptions(3, 1e-2, 1, 1e-3, batch=4, learn_rates=True)
 STEPS, RATE, STEP = 30, 1e-3, 96
 """Of the further fit by Adam, and the byte of the grid's step (2^-9, see `step_of`)."""
-DENSITIES = (0.05, 0.1, 0.25)
+DENSITIES = (0.1, 0.25)
 
 
 def main() -> None:
