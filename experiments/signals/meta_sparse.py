@@ -7,6 +7,7 @@ inner loop takes, and after 100 of Adam, for which the rate was set once for all
 
 from __future__ import annotations
 
+import math
 import time
 
 import torch
@@ -20,8 +21,7 @@ from automl.signals.signal import coordinates
 from automl.signals.siren import Siren, parameters_of
 from experiments.signals.meta_digits import arguments, digits, keep, psnr_each
 
-SIDE, WIDTH, DEPTH = 28, 32, 4
-POINTS = coordinates((SIDE, SIDE))
+WIDTH, DEPTH = 32, 4
 MORE, RATE = 100, 1e-3
 """Steps of Adam, and their rate."""
 OPTIONS = MetaOptions(2, 1e-2, 1, 1e-3, batch=4)
@@ -31,32 +31,40 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--arms", nargs="+", default=["sparse", "random", "one shot", "narrow"])
+    parser.add_argument("--side", type=int, choices=(14, 28), default=28)
     args = parser.parse_args()
-    seen, held = digits(args.data_root, SIDE, held=32)
+    seen, held = digits(args.data_root, args.side, held=32)
     for seed in args.seeds:
         for arm in args.arms:
             began = time.process_time()
             row = measured(arm, seed, args.steps, args.rounds, seen, held)
-            keep({"what": "sparse", "arm": arm, "seed": seed, **row, "cpu_s": time.process_time() - began})
+            row = {"what": "sparse", "side": args.side, "steps": args.steps, "arm": arm, "seed": seed, **row}
+            keep({**row, "cpu_s": time.process_time() - began})
 
 
 def measured(arm: str, seed: int, steps: int, rounds: int, seen: Tensor, held: Tensor) -> dict[str, object]:
     torch.manual_seed(seed)
-    network = Siren(2, 1, WIDTH, DEPTH)
+    network, points = Siren(2, 1, WIDTH, DEPTH), points_of(seen)
     ranking = "random" if arm == "random" else "magnitude"
     options = MetaOptions(**{**vars(OPTIONS), "outer_steps": steps, "seed": seed})
     if arm in ("sparse", "random"):
         each = MetaOptions(**{**vars(options), "outer_steps": steps // (rounds + 1)})
-        learnt, masks = learn_sparse_start(network, POINTS, seen, each, rounds, ranking=ranking)
+        learnt, masks = learn_sparse_start(network, points, seen, each, rounds, ranking=ranking)
         return judged(network, learnt, masks, {}, held)
     if arm == "narrow":
         network = narrow(rounds)
-    learnt = learn(WholeStart(network), before_learning(network), POINTS, seen, options)
+    learnt = learn(WholeStart(network), before_learning(network), points, seen, options)
     cut: Tensors = {}
     if arm == "one shot":
         for _ in range(rounds):
             cut = pruned(learnt.shared, cut, PART, "magnitude", torch.Generator())
     return judged(network, learnt, {}, cut, held)
+
+
+def points_of(values: Tensor) -> Tensor:
+    """The places of the pixels of square pictures, [n, pixels, 1]."""
+    side = math.isqrt(values.shape[1])
+    return coordinates((side, side))
 
 
 def narrow(rounds: int) -> Siren:
@@ -74,7 +82,7 @@ def judged(network: Siren, learnt: Learnt, masks: Tensors, cut: Tensors, held: T
     """PSNR after the inner steps and after more. `cut`: what one shot prunes of each signal's network in the middle of
     its fit, as the authors' code does; for the two steps, before them."""
     few = learnt if not cut else Learnt(masked(learnt.shared, cut), learnt.rates)
-    after = adapted_to(WholeStart(network, cut or masks), few, POINTS, held)
+    after = adapted_to(WholeStart(network, cut or masks), few, points_of(held), held)
     numbers = sum(p.numel() for p in network.parameters())
     zeros = sum(int((mask == 0).sum()) for mask in (cut or masks).values())
     return {
@@ -100,9 +108,10 @@ def fitted(network: Siren, learnt: Learnt, held: Tensor, masks: Tensors, cut: Te
 
 def errors(network: Siren, own: Tensors, held: Tensor, masks: Tensors) -> Tensor:
     """The mean squared error of each signal: [n]."""
+    points = points_of(held)
 
     def one(parameters: Tensors, values: Tensor) -> Tensor:
-        drawn = functional_call(network, masked(parameters, masks), (POINTS,))
+        drawn = functional_call(network, masked(parameters, masks), (points,))
         return (drawn - values).square().mean()
 
     found: Tensor = vmap(one)(own, held)
