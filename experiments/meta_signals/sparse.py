@@ -1,6 +1,6 @@
 """Meta-SparseINR on MNIST: sparse starts against dense-narrow, random pruning and MAML pruned in one shot.
 
-`python -m experiments.signals.meta_sparse --data-root DIR --seeds 0 1 --steps 1200`. Every arm takes as many outer
+`python -m experiments.meta_signals.sparse --data-root DIR --seeds 0 1 --steps 1200`. Every arm takes as many outer
 steps; those that are pruned share them among the rounds. PSNR on test digits after 2 steps of gradient descent, as the
 inner loop takes, and after 100 of Adam, for which the rate was set once for all arms.
 """
@@ -19,7 +19,7 @@ from automl.signals.meta import Learnt, MetaOptions, Tensors, adapted_to, learn
 from automl.signals.meta_pruning import PART, learn_sparse_start, masked, pruned
 from automl.signals.signal import coordinates
 from automl.signals.siren import Siren, parameters_of
-from experiments.signals.meta_digits import arguments, digits, keep, psnr_each
+from experiments.meta_signals.digits import arguments, digits, keep, psnr_each
 
 WIDTH, DEPTH = 32, 4
 MORE, RATE = 100, 1e-3

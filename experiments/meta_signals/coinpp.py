@@ -1,6 +1,6 @@
 """COIN++ on MNIST: PSNR by bits of a latent's numbers, bits per pixel, and the time of encoding against COIN's.
 
-    python -m experiments.signals.meta_coinpp --data-root DIR --starts DIR
+    python -m experiments.meta_signals.coinpp --data-root DIR --starts DIR
 
 once to learn, once more to measure. Learnt from training digits, measured on test digits, from their decoded files.
 COIN is a SIREN fitted to one digit by Adam until it is as good as COIN++ was on that digit.
@@ -25,7 +25,7 @@ from automl.signals.modulations import Modulated
 from automl.signals.signal import Signal, coordinates, psnr
 from automl.signals.siren import Siren, parameters_of
 from automl.signals.start_file import Shape, Start, content, load_start, save_start
-from experiments.signals.meta_digits import arguments, digits, keep
+from experiments.meta_signals.digits import arguments, digits, keep
 
 SIDE, LATENT, SHAPE = 28, 32, Shape(2, 1, 48, 3, 30.0)
 COINS = {"as wide": (48, 3), "narrow": (16, 2)}

@@ -1,6 +1,6 @@
 """What of a learnt start a digit changes: everything, as many numbers as gates open, or the largest updates.
 
-`python -m experiments.signals.meta_gated --data-root DIR --steps 500`. MNIST of 14 x 14. From a whole start (MAML): all
+`python -m experiments.meta_signals.gated --data-root DIR --steps 500`. MNIST of 14 x 14. From a whole start (MAML): all
 numbers are changed, or those with the largest updates after the inner loop, which are then fitted alone. From a gated
 start, those that its gates open most. Every arm fits the same numbers of test digits by as many further steps of Adam,
 and is stored in a file by the same steps of the grid: bytes are those of whole files, PSNR that of decoded ones.
@@ -25,7 +25,7 @@ from automl.signals.quantizing import Grid, file_of
 from automl.signals.signal import Signal, coordinates, psnr
 from automl.signals.siren import Siren
 from automl.signals.start_file import Shape, Start, content
-from experiments.signals.meta_digits import arguments, digits, keep
+from experiments.meta_signals.digits import arguments, digits, keep
 
 SIDE, SHAPE = 14, Shape(2, 1, 32, 3, 30.0)
 OPTIONS = MetaOptions(3, 1e-2, 1, 1e-3, batch=4, learn_rates=True)
@@ -36,13 +36,14 @@ DENSITIES = (0.1, 0.25)
 
 def main() -> None:
     parser = arguments(__doc__)
+    parser.add_argument("--densities", type=float, nargs="+", default=DENSITIES)
     args = parser.parse_args()
     seen, held = digits(args.data_root, SIDE, held=24)
     signals = [Signal(digit.reshape(SIDE, SIDE, 1).numpy(), "image") for digit in held]
     for seed in args.seeds:
         whole = learnt(None, args.steps, seed, seen)
         keep({"what": "gated", "arm": "all", "seed": seed, "density": 1.0, **judged(whole, signals, None)})
-        for density in DENSITIES:
+        for density in args.densities:
             row = judged(whole, signals, density)
             keep({"what": "gated", "arm": "largest updates", "seed": seed, "density": density, **row})
             row = judged(learnt(density, args.steps, seed, seen), signals, None)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from automl.data.sources import source
 
-ROWS = Path(__file__).with_name("meta_rows.jsonl")
+ROWS = Path(__file__).with_name("rows.jsonl")
 
 
 def digits(root: str, side: int, seen: int = 4000, held: int = 64) -> tuple[Tensor, Tensor]:
