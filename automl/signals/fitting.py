@@ -83,11 +83,8 @@ def fit(
         loss = float(step())
         if not math.isfinite(loss):
             raise NotFiniteError(f"the error of the fit came out as {loss} in step {number}. Lower the rate, {rate:g}")
-        if number >= keep_from * steps:
-            if one_in == 1:
-                best.see(loss)
-            elif number % max(steps // LOOKS, 1) == 0:
-                best.see(squared_error(network, signal, through=through))
+        if number >= keep_from * steps and (one_in == 1 or number % max(steps // LOOKS, 1) == 0):
+            best.see(loss if one_in == 1 else squared_error(network, signal, through=through))
         for method in methods:
             method.before_step(course)
         adam.step()
