@@ -77,12 +77,11 @@ def encode(
     of the last fit, `say` of each trial. Errors: `DataError`, `ConfigError`, `ExportError`, `StudyError`,
     `NotFiniteError`.
     """
+    _check(out, way, bits, frequencies)
     signal = signal_of(source, axes)
     effort = Effort(steps=steps, rate=rate, seed=seed, rounding=rounding)
     learnt, given = _learnt(start), _given(width=width, depth=depth)
     most = _most(budget, signal, learnt)
-    if way not in WAYS:
-        raise ConfigError(f"expected a way of {', '.join(WAYS)}, got {way!r}")
     if search and (way == "l0onie" or start is not None or given):
         raise ConfigError("a search is of width and depth: it is for quantized and coin, without a shape or a start")
     encoded: Encoded | EncodedLatents
@@ -146,10 +145,20 @@ def signal_of(source: str | Path | npt.NDArray[Any], axes: int | None = None) ->
 
 def write_encoded(encoded: Encoded | EncodedLatents, path: Path) -> None:
     """Write the file of an encoded signal; errors: `DataError`."""
-    if path.suffix != SUFFIX:
-        raise DataError(f"expected a file name with {SUFFIX}, got {path.name}")
     with replacing(path, "the network of the signal", DataError) as partial:
         partial.write_bytes(encoded.content)
+
+
+def _check(out: str | Path | None, way: str, bits: float, frequencies: int) -> None:
+    """Refuse, before a long fit, what could not be written after it."""
+    if way not in WAYS:
+        raise ConfigError(f"expected a way of {', '.join(WAYS)}, got {way!r}")
+    if out is not None and Path(out).suffix != SUFFIX:
+        raise DataError(f"expected a file name with {SUFFIX}, got {Path(out).name}")
+    if not 1 <= bits <= HALF_BITS:
+        raise ConfigError(f"expected from 1 to {HALF_BITS} bits a weight, got {bits:g}")
+    if frequencies < 0:
+        raise ConfigError(f"expected a number of Fourier features from 0 on, got {frequencies}")
 
 
 def _most(budget: str | None, signal: Signal, learnt: tuple[Start, bytes] | None) -> int:

@@ -29,18 +29,20 @@ def main() -> None:
     parser.add_argument("--picture", default="coffee")
     parser.add_argument("--side", type=int, default=128)
     parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--bits", type=int, nargs="+", default=[8, 7, 6, 5])
+    parser.add_argument("--features", type=int, nargs="+", default=[0, 4], help="Fourier features of each axis")
     args = parser.parse_args()
     torch.set_num_threads(1)
     signal = signal_of(picture(args.picture, args.side))
     print("| network | bits a weight | nearest | AdaRound | trained | both | fixed-length bytes |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
-    for features in (0, 4):
+    for features in args.features:
         torch.manual_seed(0)
         network = Siren(2, 3, 16, 3, 15.0, FourierFeatures(2, features) if features else None)
         fitted = fit(network, signal, args.steps, 5e-3, one_in=4)
         weights = sum(p.numel() for p in network.parameters())
         print(f"| 3 x 16, {features} Fourier features, {weights} weights | float32 | {fitted.psnr:.2f} | | | | |")
-        for bits in (8, 7, 6, 5):
+        for bits in args.bits:
             most = weights * bits // 8
             found = [at(network, signal, most, way, args.steps) for way in ("nearest", "adaround", "trained", "both")]
             psnrs = " | ".join(f"{psnr:.2f}" for psnr, _ in found)

@@ -97,14 +97,15 @@ def show() -> None:
     found = rows()
     for side, bpp in sorted({(row["side"], row["bpp"]) for row in found}):
         here = [row for row in found if (row["side"], row["bpp"]) == (side, bpp)]
-        ways = list(dict.fromkeys(row["by"] for row in here))
+        ways = sorted({row["by"] for row in here}, key=lambda by: (by in CODECS, by))
         print(f"\n### {side} px, {bpp:g} bpp ({int(bpp * side**2 / 8)} bytes)\n")
         print("| picture | " + " | ".join(ways) + " |\n| --- |" + " --- |" * len(ways))
         for name in FILES:
             cells = []
             for way in ways:
-                mine = [row for row in here if (row["picture"], row["by"]) == (name, way) and "psnr" in row]
-                cells.append(f"{mine[0]['psnr']:.2f}, {mine[0]['ssim']:.3f}" if mine else "none fits")
+                mine = [row for row in here if (row["picture"], row["by"]) == (name, way)]
+                told = [f"{row['psnr']:.2f}, {row['ssim']:.3f}" if "psnr" in row else "none fits" for row in mine[:1]]
+                cells.append("".join(told))
             print(f"| {name} | " + " | ".join(cells) + " |")
 
 

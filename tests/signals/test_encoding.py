@@ -202,5 +202,9 @@ def test_what_cannot_be_is_refused_in_a_sentence(photo, tmp_path):
         automl.encode(photo, "200 B", way="coin", width=30, steps=1)
     with pytest.raises(DataError, match=r"file name with \.inr"):
         automl.encode(photo, "200 B", tmp_path / "a.png", steps=1)
+    with pytest.raises(ConfigError, match="from 1 to 16 bits"):
+        automl.encode(photo, "200 B", bits=0)
+    with pytest.raises(ConfigError, match="Fourier features from 0"):
+        automl.encode(photo, "200 B", frequencies=-1)
     with pytest.raises(DataError, match="uint8"):
         automl.encode(np.zeros((4, 4)), "200 B")
