@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from automl.designs.from_batches import design
     from automl.report.html.from_python import write_report
     from automl.signals.encode_file import decode, encode
+    from automl.signals.learning import learn_start
     from automl.store import read_trials
 
-__all__ = ["CompressionResult", "compress", "decode", "design", "encode", "read_trials", "write_report"]
+__all__ = ["CompressionResult", "compress", "decode", "design", "encode", "learn_start", "read_trials", "write_report"]
 
 _HOMES = {
     "CompressionResult": "automl.api",
@@ -29,6 +30,7 @@ _HOMES = {
     "decode": "automl.signals.encode_file",
     "design": "automl.designs.from_batches",
     "encode": "automl.signals.encode_file",
+    "learn_start": "automl.signals.learning",
     "read_trials": "automl.store",
     "write_report": "automl.report.html.from_python",
 }

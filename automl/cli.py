@@ -29,6 +29,7 @@ COMMANDS = (
     Command("search", "search", "run a study, or go on with it, and show what it found"),
     Command("design", "design", "make a network for images, within a budget and a time"),
     Command("encode", "encode", "store a picture, a sound or an array as a small network"),
+    Command("learn-start", "learn_start", "learn from a folder of signals what encode begins with"),
     Command("decode", "decode", "write the signal that such a file holds, at any resolution"),
     Command("resume", "resume", "go on with a recorded study; its file is not needed"),
     Command("finish", "finish_again", "finish the best trials of a study in another way; nothing is searched anew"),

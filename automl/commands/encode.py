@@ -15,7 +15,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """The signal, the budget, the file, and how the network is made."""
     add_storage(parser)
     parser.add_argument("source", metavar="FILE", help="a picture, a sound (.wav) or an array (.npy)")
-    parser.add_argument("--budget", metavar="TEXT", required=True, help="of the whole file: '0.5 bpp', '600 B', '2 KB'")
+    parser.add_argument("--budget", metavar="TEXT", help="of the whole file: '0.5 bpp', '600 B', '2 KB'")
     parser.add_argument("--out", metavar="FILE", required=True, help="the file to write, .inr")
     parser.add_argument(
         "--way", choices=("quantized", "coin", "l0onie"), default="quantized", help="how weights are stored"
@@ -29,7 +29,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rounding", choices=("nearest", "adaround", "trained", "both"), default="trained", help="of the weights"
     )
-    parser.add_argument("--start", metavar="FILE", help="a .inr file to begin with; the difference from it is stored")
+    parser.add_argument(
+        "--start", metavar="FILE", help="a file of learn-start, or .inr, to begin with; the difference is stored"
+    )
     parser.add_argument("--axes", type=positive, metavar="N", help="of an array: the grid; one more is of channels")
     parser.add_argument("--steps", type=positive, default=5000, metavar="N", help="of the fit (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the first weights")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,15 +11,21 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from automl.errors import ConfigError, DataError
+from automl.errors import ConfigError, DataError, ExportError
 from automl.signals.encoding import Effort, Encoded, Rounding, encode_shape
 from automl.signals.fitting import Tell
+from automl.signals.from_start import encode_from
 from automl.signals.gated import encode_gated
-from automl.signals.inr_reader import as_stored, drawn, read
+from automl.signals.inr_reader import Layout, as_stored, drawn, network_of
+from automl.signals.latent_reader import MAGIC as LATENTS
+from automl.signals.latent_reader import drawn as draw_latents
+from automl.signals.latents import EncodedLatents, decode_latents, encode_latents, layout_of_latents
 from automl.signals.rates import bytes_within
 from automl.signals.shapes import HALF_BITS, Shape, rule
-from automl.signals.signal import Signal
+from automl.signals.signal import Signal, Values
 from automl.signals.signal_files import read_signal, write_signal
+from automl.signals.start_file import SUFFIX as START_SUFFIX
+from automl.signals.start_file import Start, load_start
 from automl.types import Say, silent
 from automl.util.files import replacing
 
@@ -37,7 +44,7 @@ WAYS: dict[str, str] = {
 
 def encode(
     source: str | Path | npt.NDArray[Any],
-    budget: str,
+    budget: str | None = None,
     out: str | Path | None = None,
     *,
     way: Way = "quantized",
@@ -56,28 +63,31 @@ def encode(
     name: str | None = None,
     tell: Tell | None = None,
     say: Say = silent,
-) -> Encoded:
+) -> Encoded | EncodedLatents:
     """Store a signal as a network within a budget, and say how well it comes back from the file.
 
     `source`: a file (a picture, `.wav` or `.npy`), or a picture as an array [height, width, 1 or 3] of uint8. `budget`:
-    of the whole file, `0.5 bpp` or a size such as `2 KB`. `out`: the file to write. `way`: one of `WAYS`. `width` and
-    `depth` of the network are chosen by a rule where they are not given, for so many `bits` a weight; `frequencies`: of
-    Fourier features for each axis. `start`: a file `.inr` whose network is begun with, the difference from which is
-    stored, and which decoding needs again. `axes`: of an array, how many are the grid. `steps` and `rate`: of the fit.
+    of the whole file, `0.5 bpp` or a size such as `2 KB`; with a start of latents, which take what they take, it may be
+    left out. `out`: the file to write. `way`: one of `WAYS`. `width` and `depth` of the network are chosen by a rule
+    where they are not given, for so many `bits` a weight; `frequencies`: of Fourier features for each axis. `start`: a
+    file of `automl.learn_start`, or `.inr`, whose network is begun with; the difference from it is stored, or latents
+    are, and decoding needs it again. `axes`: of an array, how many are the grid. `steps` and `rate`: of the fit.
     `search`: in how many trials the shape is searched, short fits that are recorded as the study `name` (by default
     that of the file to write) in the database `storage`, and gone on with if it is there. `tell` is told of each step
     of the last fit, `say` of each trial. Errors: `DataError`, `ConfigError`, `ExportError`, `StudyError`,
     `NotFiniteError`.
     """
-    _check(out, bits, frequencies)
+    _check(out, way, bits, frequencies)
     signal = signal_of(source, axes)
     effort = Effort(steps=steps, rate=rate, seed=seed, rounding=rounding)
-    most = bytes_within(budget, signal)
-    if way not in WAYS:
-        raise ConfigError(f"expected a way of {', '.join(WAYS)}, got {way!r}")
-    if search and (way == "l0onie" or start is not None or width is not None or depth is not None):
+    learnt, given = _learnt(start), _given(width=width, depth=depth)
+    most = _most(budget, signal, learnt)
+    if search and (way == "l0onie" or start is not None or given):
         raise ConfigError("a search is of width and depth: it is for quantized and coin, without a shape or a start")
-    if way == "l0onie":
+    encoded: Encoded | EncodedLatents
+    if learnt is not None:
+        encoded = _by_start(signal, learnt, most, effort, tell, plain=way == "quantized" and not (given or frequencies))
+    elif way == "l0onie":
         if start is not None or width is not None or frequencies:
             raise ConfigError("l0onie chooses its width by the budget: leave width, Fourier features and start out")
         encoded = encode_gated(signal, most, effort, bits=bits, depth=depth or 3, tell=tell).encoded
@@ -86,9 +96,8 @@ def encode(
         if search:
             shape = _searched(signal, most, effort, search, way, frequencies, storage, name or _name(out, source), say)
         else:
-            shape = replace(rule(signal, most, bits, frequencies), **_given(width=width, depth=depth))
-        content = None if start is None else _content(Path(start))
-        encoded = encode_shape(signal, shape, most, effort, start=content, tell=tell)
+            shape = replace(rule(signal, most, bits, frequencies), **given)
+        encoded = encode_shape(signal, shape, most, effort, start=_content(start), tell=tell)
     if out is not None:
         write_encoded(encoded, Path(out))
     return encoded
@@ -108,13 +117,18 @@ def decode(
     one is a difference from. Errors: `DataError`.
     """
     try:
-        network = read(path, start)
-        values = drawn(network, size)
+        content = Path(path).read_bytes()
+        shared = None if start is None else Path(start).read_bytes()
+        if content[: len(LATENTS)] == LATENTS:
+            layout, values = _from_latents(content, shared, size)
+        else:
+            network = network_of(content, shared)
+            layout, values = network.layout, drawn(network, size)
     except (OSError, ValueError) as error:
         raise DataError(f"cannot decode {path}: {error}") from error
     if out is not None:
-        write_signal(values, network.layout, Path(out))
-    return as_stored(values, network.layout)
+        write_signal(values, layout, Path(out))
+    return as_stored(values, layout)
 
 
 def signal_of(source: str | Path | npt.NDArray[Any], axes: int | None = None) -> Signal:
@@ -129,14 +143,16 @@ def signal_of(source: str | Path | npt.NDArray[Any], axes: int | None = None) ->
     return read_signal(Path(source), axes)
 
 
-def write_encoded(encoded: Encoded, path: Path) -> None:
+def write_encoded(encoded: Encoded | EncodedLatents, path: Path) -> None:
     """Write the file of an encoded signal; errors: `DataError`."""
     with replacing(path, "the network of the signal", DataError) as partial:
         partial.write_bytes(encoded.content)
 
 
-def _check(out: str | Path | None, bits: float, frequencies: int) -> None:
+def _check(out: str | Path | None, way: str, bits: float, frequencies: int) -> None:
     """Refuse, before a long fit, what could not be written after it."""
+    if way not in WAYS:
+        raise ConfigError(f"expected a way of {', '.join(WAYS)}, got {way!r}")
     if out is not None and Path(out).suffix != SUFFIX:
         raise DataError(f"expected a file name with {SUFFIX}, got {Path(out).name}")
     if not 1 <= bits <= HALF_BITS:
@@ -145,9 +161,54 @@ def _check(out: str | Path | None, bits: float, frequencies: int) -> None:
         raise ConfigError(f"expected a number of Fourier features from 0 on, got {frequencies}")
 
 
-def _content(path: Path) -> bytes:
+def _most(budget: str | None, signal: Signal, learnt: tuple[Start, bytes] | None) -> int:
+    """The bytes that the file may take. Errors: `ConfigError`."""
+    if budget is not None:
+        return bytes_within(budget, signal)
+    if learnt is None or learnt[0].form != "latent":
+        raise ConfigError("expected a budget of the file, such as '0.5 bpp' or '2 KB'; only latents do without")
+    return sys.maxsize
+
+
+def _learnt(path: str | Path | None) -> tuple[Start, bytes] | None:
+    """The start in a file of `automl learn-start`, and the file's content; None for another. Errors: `DataError`."""
+    if path is None or Path(path).suffix != START_SUFFIX:
+        return None
+    return load_start(Path(path))
+
+
+def _by_start(
+    signal: Signal, learnt: tuple[Start, bytes], most: int, effort: Effort, tell: Tell | None, *, plain: bool
+) -> Encoded | EncodedLatents:
+    """The signal as a difference from a learnt start, or as latents; `plain`: nothing is asked of the network itself.
+
+    Errors: `ConfigError`, `DataError`, `ExportError`, `NotFiniteError`.
+    """
+    if not plain:
+        raise ConfigError("a learnt start has its own network: leave way, width, depth and Fourier features out")
+    start, content = learnt
+    if start.form != "latent":
+        return encode_from(signal, start, content, most, effort, tell=tell)
+    encoded = encode_latents(signal, start, content)
+    if len(encoded.content) > most:
+        raise ExportError(
+            f"expected a file of at most {most} bytes, got {len(encoded.content)}: its latents have as many numbers as "
+            f"the start says. Allow more, or learn a start with a shorter latent or fewer bits"
+        )
+    return encoded
+
+
+def _from_latents(content: bytes, shared: bytes | None, size: Sequence[int] | None) -> tuple[Layout, Values]:
+    """What a file of latents holds. Errors: `ValueError`."""
+    if shared is None:
+        raise ValueError("expected the start that it was encoded with, whose network it shares: --start FILE")
+    latents = decode_latents(content, shared)
+    return layout_of_latents(latents), draw_latents(latents, size)
+
+
+def _content(path: str | Path | None) -> bytes | None:
     try:
-        return path.read_bytes()
+        return None if path is None else Path(path).read_bytes()
     except OSError as error:
         raise DataError(f"cannot read the start {path}: {error}") from error
 

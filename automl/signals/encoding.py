@@ -138,15 +138,16 @@ def on_grid(
     effort: Effort,
     *,
     start: Sequence[Tensor] = (),
+    there: Sequence[Tensor | None] = (),
     methods: Sequence[Method] = (),
 ) -> bytes:
     """The content of a file of at most `most` bytes: weights are put on the finest grid that fits, as `effort` says.
 
     Training on a grid changes what the integers take, so that it goes on on another one. `start`: the tensors that a
-    difference is from; `methods`: of the training.
+    difference is from; `there`: where they may differ; `methods`: of the training.
     """
     relative, steps, one_in = relative_steps(network, signal), round(ON_GRID * effort.steps), effort.part_of(signal)
-    grid = grid_within(network, layout, relative, most, start)
+    grid = grid_within(network, layout, relative, most, start, there)
     if effort.rounding in ("adaround", "both"):
         tune_rounding(network, signal, grid, steps, one_in=one_in, seed=effort.seed)
     if effort.rounding in ("trained", "both"):
@@ -154,7 +155,7 @@ def on_grid(
             if number > 0:
                 if number > 1 and FULL * most <= len(file_of(network, layout, grid)) <= most:
                     break
-                grid = grid_within(network, layout, relative_steps(network, signal), int(CLOSER * most), start)
+                grid = grid_within(network, layout, relative_steps(network, signal), int(CLOSER * most), start, there)
             fit(
                 network,
                 signal,
@@ -167,7 +168,7 @@ def on_grid(
             )
     if len(content := file_of(network, layout, grid)) <= most:
         return content
-    return file_of(network, layout, grid_within(network, layout, relative, most, start))
+    return file_of(network, layout, grid_within(network, layout, relative, most, start, there))
 
 
 def _beginning(signal: Signal, shape: Shape, effort: Effort, start: bytes | None) -> tuple[Siren, list[Tensor]]:

@@ -11,9 +11,11 @@ float16, or as integers times a step for each tensor, in one stream of an adapti
 from __future__ import annotations
 
 import hashlib
+import io
 import math
 import struct
 import sys
+import zipfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -103,23 +105,48 @@ def read(path: str | Path, start: str | Path | None = None) -> Network:
 def network_of(data: bytes, start: bytes | None = None) -> Network:
     """The network of a file with the content `data`."""
     layout, body = opened(data)
+    first, there = _origin(layout, start)
     if not layout.coded:
         tensors = _plain(layout, body)
     else:
         number = len(layout.shapes)
         if len(body) < number or layout.parameters > MOST_PER_BYTE * (len(body) - number + SPARED):
             raise ValueError(f"{len(body)} bytes do not hold {layout.parameters} weights. Encode again")
-        tensors = _coded(layout, [step_of(byte) for byte in body[:number]], body[number:])
+        tensors = _coded(layout, [step_of(byte) for byte in body[:number]], body[number:], there)
+    return Network(layout, tuple(a + b for a, b in zip(first, tensors, strict=True)) if first else tensors)
+
+
+def start_of(content: bytes) -> tuple[tuple[Array, ...], tuple[Array | None, ...]]:
+    """Weight and bias of each layer of a start, and where a network may differ from it (None: everywhere). It is
+    another file of this kind, or an .npz file of `automl learn-start`."""
+    if content[:4] == MAGIC:
+        tensors = network_of(content).tensors
+        return tensors, (None,) * len(tensors)
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as parts:
+            if any(part.compress_type != zipfile.ZIP_STORED for part in parts.infolist()):
+                raise ValueError("it is compressed")
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            layers = sum(name.startswith("shared.layers.") for name in arrays) // 2
+            names = [f"layers.{number}.{part}" for number in range(layers) for part in ("weight", "bias")]
+            found = tuple(arrays[f"shared.{name}"].astype(np.float32) for name in names)
+            return found, tuple(arrays.get(f"mask.{name}") for name in names)
+    except (OSError, KeyError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"expected a start, a file .inr or of `automl learn-start`, got another ({error})") from error
+
+
+def _origin(layout: Layout, start: bytes | None) -> tuple[tuple[Array, ...], tuple[Array | None, ...]]:
+    """What the weights of a file are a difference from, nothing for none, and where they may differ."""
     if not layout.start:
-        return Network(layout, tensors)
+        return (), (None,) * len(layout.shapes)
     if start is None:
         raise ValueError(f"expected the start that this file is a difference from, SHA-256 {layout.start.hex()}...")
     if name_of(start) != layout.start:
         raise ValueError(f"expected a start of SHA-256 {layout.start.hex()}..., got {name_of(start).hex()}...")
-    other = network_of(start)
-    if other.layout.shapes != layout.shapes:
+    first, there = start_of(start)
+    if tuple(tensor.shape for tensor in first) != layout.shapes:
         raise ValueError("expected a start of the same architecture, got another. Give the one it was encoded from")
-    return Network(layout, tuple(a + b for a, b in zip(other.tensors, tensors, strict=True)))
+    return first, there
 
 
 def opened(data: bytes) -> tuple[Layout, bytes]:
@@ -278,12 +305,14 @@ class _Decoder:
             raise ValueError(f"expected a stream of {self._at} bytes at most, got {len(self._body)}. Encode again")
 
 
-def _coded(layout: Layout, steps: Sequence[float], body: bytes) -> tuple[Array, ...]:
-    """The tensors of a stream; weights and biases are told of by a model each."""
+def _coded(layout: Layout, steps: Sequence[float], body: bytes, there: Sequence[Array | None]) -> tuple[Array, ...]:
+    """The tensors of a stream; weights and biases are told of by a model each. Only what may differ is in it."""
     decoder, models, tensors = _Decoder(body), (Model(), Model()), []
-    for number, (shape, step) in enumerate(zip(layout.shapes, steps, strict=True)):
-        integers = [decoder.integer(models[number % 2]) for _ in range(math.prod(shape))]
-        tensors.append((np.array(integers, dtype=np.float32) * np.float32(step)).reshape(shape))
+    for number, (shape, step, mask) in enumerate(zip(layout.shapes, steps, there, strict=True)):
+        places = np.arange(math.prod(shape)) if mask is None else np.flatnonzero(mask)
+        integers = np.zeros(math.prod(shape), dtype=np.float32)
+        integers[places] = [decoder.integer(models[number % 2]) for _ in places]
+        tensors.append((integers * np.float32(step)).reshape(shape))
     decoder.end()
     return tuple(tensors)
 

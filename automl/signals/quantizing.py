@@ -37,6 +37,8 @@ class Grid:
     """A byte for each tensor, as a file has it (`step_of`)."""
     start: tuple[Tensor, ...] = ()
     """What is added to the steps; nothing for zeros."""
+    there: tuple[Tensor | None, ...] = ()
+    """Of each tensor where it may differ from the start, bool in its shape, None for everywhere; nothing for none."""
 
     def integers(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """The nearest numbers of steps, in the shapes of `tensors`."""
@@ -85,15 +87,23 @@ def relative_steps(network: Siren, signal: Signal, seed: int = 0) -> list[float]
     return steps
 
 
-def grid_within(network: Siren, layout: Layout, relative: Sequence[float], most: int, start: Sequence[Tensor]) -> Grid:
+def grid_within(
+    network: Siren,
+    layout: Layout,
+    relative: Sequence[float],
+    most: int,
+    start: Sequence[Tensor],
+    there: Sequence[Tensor | None] = (),
+) -> Grid:
     """The finest grid with steps in proportion to `relative` in which the file takes at most `most` bytes.
 
-    `start`: the tensors that a difference is from, or none. Raises `ExportError` if no grid is coarse enough.
+    `start`: the tensors that a difference is from, or none; `there`: where it may be one. Raises
+    `ExportError` if no grid is coarse enough.
     """
     low, high = FINEST * PARTS, COARSEST * PARTS
 
     def grid(place: int) -> Grid:
-        return Grid(step_bytes([step * 2 ** (place / PARTS) for step in relative]), tuple(start))
+        return Grid(step_bytes([step * 2 ** (place / PARTS) for step in relative]), tuple(start), tuple(there))
 
     if len(file_of(network, layout, grid(high))) > most:
         raise ExportError(f"expected room for the header and steps of a file, got {most} bytes. Allow more")
@@ -114,7 +124,10 @@ def too_large(network: Siren, grid: Grid, most: int) -> bool:
 
 def file_of(network: Siren, layout: Layout, grid: Grid) -> bytes:
     """The content of the file of `network` rounded to the grid."""
-    return integer_file(layout, grid.integers(tensors_of(network)), grid.steps)
+    integers = grid.integers(tensors_of(network))
+    masks = grid.there or [None] * len(integers)
+    stored = [whole if mask is None else whole[mask] for whole, mask in zip(integers, masks, strict=True)]
+    return integer_file(layout, stored, grid.steps)
 
 
 def load_file(network: Siren, content: bytes, start: bytes | None = None) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from automl.config.study import StudyConfig
 from tests.cli.conftest import DIGITS, ROOT, automl
@@ -121,7 +122,7 @@ def test_commands_of_the_readme_exist():
     from automl.cli import COMMANDS
 
     texts = [path.read_text() for path in (ROOT / "README.md", *PAGES)]
-    named = {word for text in texts for word in re.findall(r"^automl (\w+)|`automl (\w+)", text, re.MULTILINE)}
+    named = {word for text in texts for word in re.findall(r"^automl ([\w-]+)|`automl ([\w-]+)", text, re.MULTILINE)}
     flat = {word for pair in named for word in pair if word}
     known = {command.name for command in COMMANDS}
     assert flat <= known, "no such command"
@@ -138,3 +139,15 @@ def test_signals_become_networks(tmp_path, monkeypatch):
     assert {f"{name}.inr" for name in ("photo", "coin", "sparse", "rounded", "searched", "other", "volume")} <= {
         path.name for path in Path().iterdir()
     }
+
+
+def test_starts_are_learnt_from_many_signals(tmp_path, monkeypatch):
+    """With few steps and small pieces."""
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "guide" / "signals-meta.md").read_text()
+    quick = re.sub(r"^(automl learn-start .*)$", r"\1 --steps 8 --patch 32 --width 8", page, flags=re.MULTILINE)
+    Path("quick.md").write_text(quick.replace("--steps 1000", "--steps 30"))
+    follow_page(Path("quick.md"))
+    for form in ("latent", "sparse", "gated", "whole"):
+        assert Path(f"{form}.npz").exists()
+    assert Image.open("back.png").size == (64, 64)
