@@ -1,10 +1,10 @@
 """Draws made-up ground as a satellite sees it from above, and where its buildings stand.
 
-All of it is synthetic. A *block* is a square of ground of one kind: open land, a village, a town or sheds. Buildings are
-rectangles or L-shapes with pitched or flat roofs, and cast shadows away from the sun. What is easily taken for them is
-clutter: roads, paved yards and tarpaulins in the colours of roofs, cars, trees that cast shadows and hide roofs in part.
-The picture is blurred by the optics, dimmed by haze and has the sensor's noise. Buildings stand whole within their block, so
-that a scene is blocks side by side and is drawn one at a time, in any order.
+All of it is synthetic. A *block* is a square of ground of one kind: open land, a village, a town or sheds. Buildings
+are rectangles or L-shapes with pitched or flat roofs, and cast shadows away from the sun. What is easily taken for them
+is clutter: roads, paved yards and tarpaulins in the colours of roofs, cars, trees that cast shadows and hide roofs in
+part. The picture is blurred by the optics, dimmed by haze and has the sensor's noise. Buildings stand whole within their
+block, so that a scene is blocks side by side and is drawn one at a time, in any order.
 """
 
 from __future__ import annotations
@@ -51,14 +51,15 @@ class _Shape:
     def box(self, reach: float, side: int) -> tuple[slice, slice]:
         """The rows and columns within `reach` pixels beyond the shape."""
         radius = float(np.hypot(*self.half)) + reach
+        middle = np.array([self.y, self.x])
         low, high = (
-            np.clip([self.y - radius, self.x - radius], 0, side),
-            np.clip([self.y + radius, self.x + radius], 0, side),
+            np.clip(middle - radius, 0, side).astype(int),
+            np.ceil(np.clip(middle + radius, 0, side)).astype(int),
         )
-        return slice(int(low[0]), int(np.ceil(high[0]))), slice(int(low[1]), int(np.ceil(high[1])))
+        return slice(low[0], high[0]), slice(low[1], high[1])
 
     def inside(self, box: tuple[slice, slice], dy: float = 0.0, dx: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-        """Which pixels of the box are within the shape moved by (dy, dx), [h, w] bool, and how far across it: [h, w]."""
+        """Which pixels of a box are in the shape moved by (dy, dx), [h, w] bool, and how far across it they are."""
         rows = np.arange(box[0].start, box[0].stop)[:, None] + 0.5 - self.y - dy
         columns = np.arange(box[1].start, box[1].stop)[None] + 0.5 - self.x - dx
         along = columns * np.cos(self.angle) + rows * np.sin(self.angle)

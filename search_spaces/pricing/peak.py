@@ -1,8 +1,8 @@
 """The peak memory of activations as a cost: foretold for any widths from one run of the whole network.
 
-While the network runs once on one sample it is noted which storages are alive whenever a new one is made. Of each storage
-it is known which call made it and so, from the labels of what that call returns, how its size goes with the widths. The
-cost is the most that any of these moments adds up to, and never falls when a width rises.
+While the network runs once on one sample it is noted which storages are alive whenever a new one is made. Of each
+storage it is known which call made it and so, from the labels of what that call returns, how its size goes with the
+widths. The cost is the most that any of these moments adds up to, and never falls when a width rises.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from search_spaces.pricing.terms import Terms
 class PeakMemory:
     """The most bytes of activations alive at once for one sample, read off a price sheet.
 
-    Exact where the network's calls return tensors whose channels are known. What a call takes besides, and frees before it
-    returns, is taken to go with what it returns if it has its shape, and else as large as in the original; blocks that
-    are gone are priced as narrow as they can be. So it is never less than what the rebuilt network takes.
+    Exact where the network's calls return tensors whose channels are known. What a call takes besides, and frees before
+    it returns, is taken to go with what it returns if it has its shape, and else as large as in the original; blocks
+    that are gone are priced as narrow as they can be. So it is never less than what the rebuilt network takes.
     """
 
     constants: np.ndarray
@@ -55,8 +55,8 @@ class PeakMemory:
 def peak_memory(analysis: Analysis, terms: Terms, example_inputs: Sequence[Tensor]) -> PeakMemory:
     """The cost of a network's narrower forms, from one run on the first sample of `example_inputs`, [n, ...] each.
 
-    Factorised layers, skips and inputs that are rounded take memory that is not in it. A `SpaceError` if the network runs
-    on no single sample.
+    Factorised layers, skips and inputs that are rounded take memory that is not in it. A `SpaceError` if the network
+    runs on no single sample.
     """
     run = _recorded(analysis.network, tuple(x[:1] for x in example_inputs), analysis.values)
     numbers: dict[bytes, int] = {}
@@ -73,9 +73,9 @@ def peak_memory(analysis: Analysis, terms: Terms, example_inputs: Sequence[Tenso
         rows.append(row)
     width = max(map(len, rows))
     dims = np.array([row + [0] * (width - len(row)) for row in rows], dtype=np.int64)
-    constant, slope = np.array(constants), np.stack(slopes)
-    whole = np.maximum(constant + slope @ terms.whole, 1)
-    return PeakMemory(constant, slope, whole, dims, np.array(run.bytes, dtype=float), run.moments())
+    base, more = np.array(constants), np.stack(slopes)
+    whole = np.maximum(base + more @ terms.whole, 1)
+    return PeakMemory(base, more, whole, dims, np.array(run.bytes, dtype=float), run.moments())
 
 
 class _Run(fx.Interpreter):
@@ -113,7 +113,7 @@ class _Run(fx.Interpreter):
         self._moments.append(tuple(self._numbers[one] for one in self.liveness.alive))
 
     def moments(self) -> np.ndarray:
-        """What is alive at each moment, those left out during which no more is than at another: [n_moments, n_storages]."""
+        """What is alive at each moment, those left out that another has all of: [n_moments, n_storages]."""
         sets = sorted({frozenset(moment) for moment in self._moments}, key=len, reverse=True)
         kept: list[frozenset[int]] = []
         for one in sets:

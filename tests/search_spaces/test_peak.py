@@ -40,23 +40,24 @@ def test_of_a_u_net_it_is_exact_at_any_widths():
     x = torch.randn(3, 3, 16, 16)
     space, rng = priced(NetworkSpace(Cup(), (x,), {"channels": {}}), x), np.random.default_rng(0)
     assert space.original_cost(PEAK) == sample_peak(space.original, (x,))
-    for levels in (space.original_levels, space.lowest, *(random_levels(space, rng) for _ in range(20))):
+    for levels in (space.original_levels, space.lowest, *(random_levels(space, rng) for _ in range(3))):
         assert space.cost_of_levels(levels, PEAK) == counted(space, levels, x)
 
 
 @pytest.mark.parametrize("names", [("channels",), ("depth", "channels"), ("channels", "sparsity", "code")])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_no_rebuilt_network_takes_more_and_a_raise_lowers_nothing(names, seed):
     space, x = make_space(names, seed, depth={"skips": False}, sparsity={"pattern": "unstructured"})
     if space is None:
         return
     priced(space, x)
     rng = np.random.default_rng(seed)
-    for _ in range(6):
+    for _ in range(3):
         levels = space.canonical(random_levels(space, rng))
         cost = space.cost_of_levels(levels, PEAK)
         assert counted(space, levels, x) <= cost
-        raised = np.array([rng.choice([n for n in k.levels if n >= level]) for k, level in zip(space.knobs, levels)])
+        pairs = zip(space.knobs, levels, strict=True)
+        raised = np.array([rng.choice([n for n in knob.levels if n >= level]) for knob, level in pairs])
         assert space.cost_of_levels(space.canonical(raised), PEAK) >= cost
 
 
