@@ -16,16 +16,30 @@ check_packages()
 if TYPE_CHECKING:
     from automl.api import CompressionResult, compress
     from automl.designs.from_batches import design
+    from automl.export.tiled import tiled
+    from automl.export.update import apply_update, make_update
     from automl.report.html.from_python import write_report
     from automl.store import read_trials
 
-__all__ = ["CompressionResult", "compress", "design", "read_trials", "write_report"]
+__all__ = [
+    "CompressionResult",
+    "apply_update",
+    "compress",
+    "design",
+    "make_update",
+    "read_trials",
+    "tiled",
+    "write_report",
+]
 
 _HOMES = {
     "CompressionResult": "automl.api",
     "compress": "automl.api",
     "design": "automl.designs.from_batches",
+    "apply_update": "automl.export.update",
+    "make_update": "automl.export.update",
     "read_trials": "automl.store",
+    "tiled": "automl.export.tiled",
     "write_report": "automl.report.html.from_python",
 }
 

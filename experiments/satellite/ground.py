@@ -3,8 +3,8 @@
 All of it is synthetic. A *block* is a square of ground of one kind: open land, a village, a town or sheds. Buildings
 are rectangles or L-shapes with pitched or flat roofs, and cast shadows away from the sun. What is easily taken for them
 is clutter: roads, paved yards and tarpaulins in the colours of roofs, cars, trees that cast shadows and hide roofs in
-part. The picture is blurred by the optics, dimmed by haze and has the sensor's noise. Buildings stand whole within their
-block, so that a scene is blocks side by side and is drawn one at a time, in any order.
+part. The picture is blurred by the optics, dimmed by haze and has the sensor's noise. Buildings stand whole within
+their block, so that a scene is blocks side by side and is drawn one at a time, in any order.
 """
 
 from __future__ import annotations
