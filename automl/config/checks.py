@@ -191,7 +191,6 @@ def require_foreseen_memory(config: StudyConfig) -> None:
         return
     operators = config.space.operators
     reasons = {
-        "a space of cells": ("its networks are made from nothing", config.space.of_cells is not None),
         "rank": ("between the two layers that a layer becomes is one value more", "rank" in operators),
         "depth.skips": ("a skip keeps a value for longer", getattr(operators.get("depth"), "skips", False)),
         "code.inputs": (
