@@ -46,7 +46,9 @@ def main() -> None:
 
     drawn, mask = str(out / "scene"), str(out / "mask.npy")
     scene.draw(drawn, side)
-    ran = scene.run(drawn, str(out / "flies" / FORMATS["onnx"].file), mask)
+    network_file = str(out / "any_tile.onnx")
+    scene.free(str(out / "flies" / FORMATS["onnx"].file), network_file)
+    ran = scene.run(drawn, network_file, mask)
     told, picture = scene.judge(drawn, mask), scene.picture_bytes(drawn, quality=50)
     print(f"{side} x {side} pixels in {ran['processor_s']:.1f} s: mIoU {told['miou']:.1%}, F1 {told['f1']:.1%}")
     print(f"sent down: {told['polygons_bytes']:,} bytes of polygons (F1 {told['polygons_f1']:.1%}) or")

@@ -1,7 +1,8 @@
 """A whole scene through an exported network: streamed in bounded memory, judged, and sent down as few bytes.
 
     python -m experiments.satellite.scene draw SCENE --side 8000                 # SCENE.npy and SCENE.buildings.npy
-    python -m experiments.satellite.scene run SCENE NETWORK.onnx MASK.npy        # in a process of its own: time, memory
+    python -m experiments.satellite.scene free NETWORK.onnx FREE.onnx            # for tiles of any size
+    python -m experiments.satellite.scene run SCENE FREE.onnx    MASK.npy        # in a process of its own: time, memory
     python -m experiments.satellite.scene judge SCENE MASK.npy                   # mIoU, F1, bytes of the answer
     python -m experiments.satellite.scene picture SCENE GROUND.onnx --f1 0.9     # bytes of the picture at equal F1
 
@@ -18,12 +19,15 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 from PIL import Image
 
 import automl
+from automl.export.tiled import Predict
 from experiments.satellite import answers
 from experiments.satellite.ground import BLOCK, block
 from experiments.satellite.judged import Judged, judged
@@ -48,21 +52,37 @@ def draw(scene: str, side: int) -> dict[str, Any]:
     return {"side": side, "buildings": float((truth[:] > 0).mean())}
 
 
+def free(network: str, out: str) -> dict[str, Any]:
+    """Write an exported file again that takes tiles of any size: of a network of convolutions the size is a label."""
+    model = onnx.load(network)
+    del model.graph.value_info[:]
+    for value in (*model.graph.input, *model.graph.output):
+        for axis, name in ((2, "height"), (3, "width")):
+            value.type.tensor_type.shape.dim[axis].dim_param = name
+    onnx.save(model, out)
+    return {"nodes": sorted({node.op_type for node in model.graph.node})}
+
+
 def run(scene: str, network: str, mask: str, tile: int = TILE) -> dict[str, Any]:
     """Find the buildings of a scene; the time it takes and the most memory that this process had."""
     picture = np.load(f"{scene}.npy", mmap_mode="r")
     out = np.lib.format.open_memmap(mask, "w+", bool, picture.shape[1:])
-    before_mb, start, processor = _peak_mb(), time.perf_counter(), time.process_time()
-    automl.tiled(
-        network, picture, tile=tile, margin=MARGIN, multiple=MULTIPLE, before=scaled, after=is_building, out=out
-    )
+    own = [_own_mb()]
+
+    def told(scores: np.ndarray) -> np.ndarray:
+        own.append(_own_mb())
+        return is_building(scores)
+
+    start, processor = time.perf_counter(), time.process_time()
+    find(network, picture, tile=tile, out=out, after=told)
     return {
         "network": network,
         "tile": tile,
         "wall_s": time.perf_counter() - start,
         "processor_s": time.process_time() - processor,
-        "peak_mb": _peak_mb(),
-        "before_mb": before_mb,
+        "own_mb": max(own),
+        "before_mb": own[0],
+        "resident_mb": _peak_mb(),
         "scene_mb": picture.nbytes / 1e6,
     }
 
@@ -122,10 +142,17 @@ def picture_bytes(scene: str, quality: int) -> dict[str, int]:
     }
 
 
-def find(network: str, picture: np.ndarray, tile: int = TILE, out: Any = None) -> Any:
+def find(network: str, picture: np.ndarray, tile: int = TILE, out: Any = None, after: Predict | None = None) -> Any:
     """Where an exported network sees buildings in a picture [3, h, w] uint8: [h, w] bool."""
     return automl.tiled(
-        network, picture, tile=tile, margin=MARGIN, multiple=MULTIPLE, before=scaled, after=is_building, out=out
+        network,
+        picture,
+        tile=tile,
+        margin=MARGIN,
+        multiple=MULTIPLE,
+        before=scaled,
+        after=after or is_building,
+        out=out,
     )
 
 
@@ -169,8 +196,14 @@ def _decoded(content: bytes) -> np.ndarray:
     return np.ascontiguousarray(np.asarray(Image.open(io.BytesIO(content))).transpose(2, 0, 1))
 
 
+def _own_mb() -> float:
+    """The memory of this process but for mapped files, of which the system holds as much as it likes, in MB (Linux)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) * 1024 / 1e6
+
+
 def _peak_mb() -> float:
-    """The most memory that this process had, in MB."""
+    """The most memory that this process had, mapped files included, in MB."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
@@ -189,6 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         part.set_defaults(function=function)
 
     step(draw, "scene", side=int)
+    step(free, "network", "out")
     step(run, "scene", "network", "mask", tile=int)
     step(judge, "scene", "mask")
     step(picture, "scene", "network", f1=float, every=int)
