@@ -197,7 +197,7 @@ def _decoded(content: bytes) -> np.ndarray:
 
 
 def _own_mb() -> float:
-    """The memory of this process but for mapped files, of which the system holds as much as it likes, in MB (Linux)."""
+    """The memory of this process in MB but for mapped files, of which the system holds what it likes (Linux)."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) * 1024 / 1e6
 
