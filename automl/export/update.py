@@ -14,7 +14,7 @@ import json
 import struct
 import tempfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors.torch import save
 from torch import Tensor
 
 from automl.errors import ExportError
@@ -40,6 +41,8 @@ _UNREADABLE = (
 INTEGERS = "integers"
 _DTYPES = {name: getattr(torch, name) for name in ("float32", "int64", "int32", "uint8", "bool")}
 Rows = npt.NDArray[np.uint8]
+_FORMS: dict[str, Callable[[dict[str, Tensor]], bytes]] = {"packed": packing.pack, "plain": save}
+"""How the receiver writes the file."""
 LARGEST = 2**31
 """Bytes that the new file may have: an update that says more is refused."""
 
@@ -68,9 +71,11 @@ def make_update(old: str | Path, new: str | Path) -> bytes:
     before, after = _content(old), _content(new)
     whole = _framed({"from": _sha256(before), "to": _sha256(after)}, zlib.compress(after, 9))
     try:
-        small = _difference(before, after, _parts(unpack(Path(old))), unpack(Path(new)))
+        tensors = unpack(Path(new))
+        form = next(name for name, write in _FORMS.items() if write(tensors) == after)
+        small = _difference({"from": _sha256(before), "to": _sha256(after), "form": form}, unpack(Path(old)), tensors)
         right = len(small) < len(whole) and _made(small, before) == after
-    except (ValueError, KeyError):  # a type of number that stands in no update
+    except (ValueError, KeyError, StopIteration):  # numbers of a type that stands in no update, another way to write
         right = False
     return small if right else whole
 
@@ -97,9 +102,8 @@ def apply_update(old: str | Path, update: bytes) -> bytes:
     return after
 
 
-def _difference(before: bytes, after: bytes, old: Mapping[str, _Part], tensors: Mapping[str, Tensor]) -> bytes:
-    new = _parts(tensors)
-    header: dict[str, Any] = {"from": _sha256(before), "to": _sha256(after)}
+def _difference(header: dict[str, Any], before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> bytes:
+    old, new = _parts(before), _parts(after)
     if list(new) != list(old) or any(new[name].entry != old[name].entry for name in new):
         header["tensors"] = {name: part.entry for name, part in new.items()}
     changed, body = [], []
@@ -143,7 +147,7 @@ def _made(update: bytes, before: bytes) -> bytes:
             at = end
         found = np.stack(rows).reshape(size, count)
         new[name] = _Part(kind, shape, _from(found, kind, known, shape))
-    return packing.pack(_tensors(new))
+    return _FORMS[header["form"]](_tensors(new))
 
 
 def _against(part: _Part, known: _Part | None) -> Rows | None:

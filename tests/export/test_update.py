@@ -51,6 +51,14 @@ def test_other_shapes_and_formats_come_too(tmp_path, after):
     assert len(update) < 1.1 * len(new.read_bytes()) + 300
 
 
+def test_plain_files_have_short_updates_too(tmp_path):
+    tensors = {"w": torch.randn(40, 30), "b": torch.randn(40)}
+    save_file(tensors, tmp_path / "old")
+    save_file({**tensors, "b": tensors["b"] + 1}, tmp_path / "new")
+    update = make_update(tmp_path / "old", tmp_path / "new")
+    assert apply_update(tmp_path / "old", update) == (tmp_path / "new").read_bytes() and len(update) < 500
+
+
 def test_files_that_are_not_packed_and_odd_types_come_whole_at_worst(tmp_path):
     tensors = {"w": torch.randn(40, 30), "half": torch.randn(7).bfloat16()}
     save_file(tensors, tmp_path / "old")
