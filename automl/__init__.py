@@ -17,12 +17,26 @@ check_packages()
 if TYPE_CHECKING:
     from automl.api import CompressionResult, compress
     from automl.designs.from_batches import design
+    from automl.export.tiled import tiled
+    from automl.export.update import apply_update, make_update
     from automl.report.html.from_python import write_report
     from automl.signals.encode_file import decode, encode
     from automl.signals.learning import learn_start
     from automl.store import read_trials
 
-__all__ = ["CompressionResult", "compress", "decode", "design", "encode", "learn_start", "read_trials", "write_report"]
+__all__ = [
+    "CompressionResult",
+    "apply_update",
+    "compress",
+    "decode",
+    "design",
+    "encode",
+    "learn_start",
+    "make_update",
+    "read_trials",
+    "tiled",
+    "write_report",
+]
 
 _HOMES = {
     "CompressionResult": "automl.api",
@@ -31,7 +45,10 @@ _HOMES = {
     "design": "automl.designs.from_batches",
     "encode": "automl.signals.encode_file",
     "learn_start": "automl.signals.learning",
+    "apply_update": "automl.export.update",
+    "make_update": "automl.export.update",
     "read_trials": "automl.store",
+    "tiled": "automl.export.tiled",
     "write_report": "automl.report.html.from_python",
 }
 

@@ -104,8 +104,8 @@ def compress(
             networks are compared with `model`. `calibration_size` samples are used, and all of them if something is
             trained.
         validation_data: batches by which candidates are judged; not the test data.
-        budget: for example `"macs <= 50%"`, `["params <= 120k", "size <= 200 KB"]` or `"latency <= 3.5 ms"`; None
-            for no limit, with an objective that weighs the error with the cost.
+        budget: for example `"macs <= 50%"`, `["params <= 120k", "size <= 200 KB"]`, `"latency <= 3.5 ms"` or
+            `"preset: cubesat"`; None for no limit, with an objective that weighs the error with the cost.
         test_data: batches on which the original and the winners are measured once, at the end.
         agent: the search agent's name, or a mapping with `name` and its options; None: `amc_warm`, or `bo` in a space
             of depth.

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 from automl.commands.certify import told
 from automl.commands.options import add_artifacts, add_code, add_data_root, add_storage
 from automl.commands.search import overridden
-from automl.errors import StudyError
+from automl.errors import ExportError, StudyError
 
 if TYPE_CHECKING:
     from automl.store import TrialRecord
     from automl.study.study import Study
 
 FORMATS = "safetensors,pt2,onnx"
+UPDATE = "update.bin"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +29,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--format", default=FORMATS, metavar="LIST", help="comma-separated formats (default: %(default)s)"
     )
     parser.add_argument("--trial", metavar="AGENT/SEED/NUMBER", help="a trial to export instead of the winner")
+    parser.add_argument(
+        "--since",
+        metavar="OLD",
+        help=f"an earlier export or its file of weights: write {UPDATE}, what turns it into this",
+    )
     add_code(parser)
     add_data_root(parser)
     add_artifacts(parser)
@@ -38,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
     certified: 1 if they do not keep it here and now."""
     from automl.config.runner import RunnerConfig
     from automl.evaluation.certify import CERTIFICATE, certify
+    from automl.export.update import make_update
     from automl.measures.backends.registry import backend_of
     from automl.store import open_store
     from automl.study.certificates import write_certificate, write_export
@@ -46,6 +53,9 @@ def run(args: argparse.Namespace) -> int:
     from automl.study.trust import trusted_config
 
     formats = [part.strip() for part in args.format.split(",") if part.strip()]
+    old = None if args.since is None else _old_weights(args.since)
+    if old is not None and "safetensors" not in formats:
+        raise ExportError("--since is about the file of weights: name safetensors among the formats")
     with open_store(args.storage, create=False) as store:
         config = trusted_config(store, args.name, args.code, args.code_root)
         study = Study(store, replace(overridden(config, args), runner=RunnerConfig()))
@@ -64,11 +74,26 @@ def run(args: argparse.Namespace) -> int:
     print(f"trial {record.number} of {record.agent}, seed {record.seed}{within}:")
     for artifact in artifacts:
         print(f"  {artifact.path}  {artifact.bytes:,} bytes")
+    if old is not None:
+        weights = next(artifact.path for artifact in artifacts if artifact.kind == "safetensors")
+        update = make_update(old, weights)
+        (out / UPDATE).write_bytes(update)
+        print(f"  {out / UPDATE}  {len(update):,} bytes, which turn {old} into {weights.name}")
     if term is None:
         return 0
     certificate = certify(out)
     write_certificate(certificate, out / CERTIFICATE)
     return told(certificate)
+
+
+def _old_weights(since: str) -> Path:
+    """The file of weights that an update is to start from."""
+    from automl.export.formats import FORMATS as KNOWN
+
+    path = Path(since) / KNOWN["safetensors"].file if Path(since).is_dir() else Path(since)
+    if not path.is_file():
+        raise ExportError(f"--since expects the folder of an export or its file of weights, and there is no {path}")
+    return path
 
 
 def _trial(study: Study, text: str) -> TrialRecord:

@@ -10,12 +10,12 @@ from automl.errors import ConfigError
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What is listed, and in which form."""
-    parser.add_argument("what", metavar="WHAT", nargs="?", help="a section or an agent (default: the whole file)")
+    parser.add_argument("what", metavar="WHAT", nargs="?", help="a section, an agent or a preset (default: the file)")
     parser.add_argument("--schema", action="store_true", help="print the JSON schema of the whole file, for editors")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the keys of a study file, of one of its sections, or the options of an agent; or the schema."""
+    """Print the keys of a study file or a section, an agent's options, a preset's limits; or the schema."""
     if not args.schema:
         from automl.config.listing import listing
 

@@ -10,6 +10,8 @@ from automl.config.latency import EAGER, PREDICTED, known_backends
 from automl.errors import ConfigError
 from automl.util.names import nearest
 
+PEAK = "peak_activation_bytes"
+"""The cost that a limit on `peak_memory` is of, as `search_spaces.pricing.metrics` has it."""
 METRICS = {
     "macs": ("macs", 1.0),
     "flops": ("macs", 0.5),  # one multiply-accumulate is two floating-point operations
@@ -17,6 +19,7 @@ METRICS = {
     "bops": ("bops", 1.0),  # bit operations
     "size": ("size_bytes", 1.0),
     "size_bytes": ("size_bytes", 1.0),
+    "peak_memory": (PEAK, 1.0),  # of the activations of one sample
     "latency": (PREDICTED, 1.0),
 }
 """What a budget may name -> (cost metric, factor from the named unit to the metric's)."""
@@ -104,9 +107,10 @@ class Guarantee:
 def parse_budget(budget: str | Sequence[str]) -> Budget:
     """Read `"macs <= 50%"`, `"params <= 120k, size <= 200 KB"` or a list of such terms.
 
-    Metrics are `macs`, `flops` (2 a MAC), `params`, `bops`, `size` and `latency`; counts take k, M and G, sizes take B,
-    KB, MB, GB (powers of 1000) and KiB, MiB, GiB, latencies take us, ms and s, and may be `on` a backend:
-    `latency <= 40% on onnxruntime-int8`. A percentage is of the original network. Errors: `ConfigError`.
+    Metrics are `macs`, `flops` (2 a MAC), `params`, `bops`, `size`, `peak_memory` (of the activations of one sample, in
+    float32) and `latency`; counts take k, M and G, sizes and memory take B, KB, MB, GB (powers of 1000) and KiB, MiB,
+    GiB, latencies take us, ms and s, and may be `on` a backend: `latency <= 40% on onnxruntime-int8`. A percentage is
+    of the original network. Errors: `ConfigError`.
     """
     texts = [budget] if isinstance(budget, str) else list(budget)
     terms = [_parse_term(part) for text in texts for part in text.split(",")]
@@ -155,11 +159,17 @@ def _backend(match: re.Match[str], metric: str) -> str:
     return name
 
 
+def written_as(metric: str) -> str:
+    """What a budget calls a cost metric: `size` for `size_bytes`."""
+    names = {of: name for name, (of, factor) in reversed(METRICS.items()) if factor == 1}
+    return names.get(metric, metric)
+
+
 def _units(metric: str) -> tuple[Mapping[str, float], str]:
     """Unit -> factor to the metric's own, and the units in words."""
     if metric == PREDICTED:
         return _TIME_UNITS, "us, ms or s"
-    if metric == "size_bytes":
+    if metric in ("size_bytes", PEAK):
         return _BYTE_UNITS, "B, KB, MB, GB, KiB, MiB, GiB"
     return _COUNT_UNITS, "k, M, G or none"
 

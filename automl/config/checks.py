@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import agents
+from automl.config.budget import PEAK, written_as
 from automl.config.latency import PREDICTED
 from automl.errors import ConfigError
 from automl.tasks.objectives import COMPRESSION_REWARD, ERROR_TIMES_LOG, WEIGHED, known_objectives, maximized
@@ -67,9 +68,10 @@ def require_lowered_costs(config: StudyConfig) -> None:
                 "a budget on bops counts bits, which only the operator code changes: add it to the space, or limit macs"
             )
         if metric not in lowers:
-            limits = " or ".join(f"`{cost.removesuffix('_bytes')}`" for cost in sorted(lowers))
+            limits = " or ".join(f"`{written_as(cost)}`" for cost in sorted(lowers))
             raise ConfigError(
-                f"{names} does not lower {metric}: limit {limits}, or search an operator that does, such as channels"
+                f"{names} does not lower {written_as(metric)}: limit {limits}, or search an operator that does, such "
+                f"as channels"
             )
 
 
@@ -184,6 +186,26 @@ def require_priced_latency(config: StudyConfig) -> None:
         )
 
 
+def require_foreseen_memory(config: StudyConfig) -> None:
+    """A budget on peak memory needs operators whose effect on it is known before anything is built."""
+    if all(term.metric != PEAK for term in config.parsed_budget.terms):
+        return
+    operators = config.space.operators
+    reasons = {
+        "rank": ("between the two layers that a layer becomes is one value more", "rank" in operators),
+        "depth.skips": ("a skip keeps a value for longer", getattr(operators.get("depth"), "skips", False)),
+        "code.inputs": (
+            "what layers read is rounded in copies here, which take memory that integers do not",
+            getattr(operators.get("code"), "inputs", "float32") != "float32",
+        ),
+    }
+    for what, (why, is_so) in reasons.items():
+        if is_so:
+            raise ConfigError(
+                f"no peak memory is foretold with {what}: {why}. Limit `macs` or `size` instead, or leave it out"
+            )
+
+
 CHECKS = (
     require_an_end,
     require_direction,
@@ -194,6 +216,7 @@ CHECKS = (
     require_trained_stages,
     require_counted_zeros,
     require_priced_latency,
+    require_foreseen_memory,
     require_trained_cells,
     require_predicted_seconds,
 )

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import agents
 from automl.config.agent import DEPTH_AGENT, AgentConfig
+from automl.config.budget_presets import BUDGET_PRESETS, KEY
 from automl.config.choices import NAMES, Names
 from automl.config.space import CELLS, CHOICES, PRESETS, SpaceConfig
 from automl.config.study import StudyConfig
@@ -35,6 +36,19 @@ _OF_CELLS: Schema = {
 """The spaces that need no network."""
 _OWN = {"type": "string", "pattern": ":"}
 """`module:function` or `module:Class`, of the user's own."""
+_LIMIT: Schema = {
+    "anyOf": [
+        {"type": "string"},
+        {
+            "type": "object",
+            "properties": {KEY: {"enum": list(BUDGET_PRESETS)}},
+            "required": [KEY],
+            "additionalProperties": False,
+        },
+    ]
+}
+_BUDGET: Schema = {"anyOf": [*_LIMIT["anyOf"], {"type": "array", "items": _LIMIT}]}
+"""Limits and presets, one or several."""
 _TYPES = {str: "string", int: "integer", float: "number", bool: "boolean"}
 
 
@@ -61,7 +75,7 @@ def _section(cls: type, definitions: Schema) -> Schema:
     required = []
     for key, about in documented(cls):
         names = NAMES.get((cls, key.name))
-        schema = _value(key.hint, definitions, names)
+        schema = _BUDGET if (cls, key.name) == (StudyConfig, "budget") else _value(key.hint, definitions, names)
         if key.section is None and not key.required:
             schema["default"] = list(key.default) if isinstance(key.default, tuple) else key.default
         properties[key.name] = {"description": about, **schema} if about else schema

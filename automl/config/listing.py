@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args, get_origin
 import yaml
 
 import agents
+from automl.config.budget_presets import BUDGET_PRESETS, described
 from automl.config.choices import NAMES
 from automl.config.study import StudyConfig
 from automl.config.walk import Key, documented, keys_of, unless_none
@@ -22,7 +23,7 @@ WIDTH = 110
 
 
 def listing(what: str | None) -> str:
-    """The keys of the section or agent `what`, of the whole file for None. Errors: `ConfigError`."""
+    """The keys of the section or agent `what`, a preset's limits, the whole file for None. Errors: `ConfigError`."""
     sections = optional_sections(StudyConfig)
     if what is None:
         return "\n".join(
@@ -40,7 +41,10 @@ def listing(what: str | None) -> str:
         options = list(_lines(agents.options(what)))
         head = ["agent:"] if options else ["# It has no options.", "agent:"]
         return "\n".join([*head, *_indented([f"name: {what}", *options])])
-    raise ConfigError(f"no section or agent {what!r}{nearest(what, (*sections, *agents.names()))}")
+    if what in BUDGET_PRESETS:
+        return "\n".join(described(what))
+    known = (*sections, *agents.names(), *BUDGET_PRESETS)
+    raise ConfigError(f"no section, agent or preset {what!r}{nearest(what, known)}")
 
 
 def optional_sections(cls: type, path: str = "") -> dict[str, tuple[list[str], type]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from agents import Goal
 from automl.config import checks
 from automl.config.agent import CELLS_AGENT, DEPTH_AGENT, AgentConfig
 from automl.config.budget import NO_BUDGET, Budget, Guarantee, parse_budget, parse_guarantee
+from automl.config.budget_presets import with_presets
 from automl.config.evaluation import EvaluationOptions, sparse_settings
 from automl.config.finish import FinishConfig
 from automl.config.latency import LatencyOptions
@@ -40,9 +42,10 @@ class StudyConfig:
     data: DataConfig
     """What it is judged on, refitted and trained on."""
     budget: tuple[str, ...] = ()
-    """Upper limits on `macs`, `params`, `size`, `latency` and, where `code` is searched, `bops` (bit operations), one
-    or more: of the original's, `macs <= 50%`, or absolute, `params <= 120k`, `size <= 200 KB`, `latency <= 3.5 ms`. May
-    be missing where the objective weighs accuracy against cost: `error_log_macs`, `error_log_params`,
+    """Upper limits on `macs`, `params`, `size`, `peak_memory` (of the activations of one sample), `latency` and, where
+    `code` is searched, `bops` (bit operations), one or more: of the original's, `macs <= 50%`, or absolute, `params <=
+    120k`, `size <= 200 KB`, `latency <= 3.5 ms`. `preset: cubesat`, `microcontroller` or `phone` among them stands for
+    several. May be missing where the objective weighs accuracy against cost: `error_log_macs`, `error_log_params`,
     `compression_reward`."""
     space: SpaceConfig = CHANNELS
     """What may be chosen."""
@@ -192,6 +195,8 @@ class StudyConfig:
     @classmethod
     def _build(cls, raw: Mapping[str, Any], source: Source, folder: Path) -> StudyConfig:
         settings = dict(raw)
+        if "budget" in settings:
+            settings["budget"] = with_presets(settings["budget"], partial(source.error, ("budget",)))
         if "space" in settings:
             settings["space"], source = written_out(settings["space"], source)
             settings["space"] = convert(SpaceConfig, settings["space"], source, ("space",))

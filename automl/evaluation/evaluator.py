@@ -25,7 +25,7 @@ from automl.fast.precision import choose_dtype, fast, first, formatted
 from automl.fit.blockwise import STEPS
 from automl.fit.builder import Builder
 from automl.fit.building import Building
-from automl.measures.counts import COUNTED, excess
+from automl.measures.counts import PRICED, excess
 from automl.tasks.batches import Batch, compact
 from automl.tasks.objectives import COMPRESSION_REWARD, with_objective
 from automl.tasks.problem import Problem
@@ -95,7 +95,7 @@ class Evaluator:
         self.limits = dict(limits or {})
         self.threads = threads
         self.goal = goal
-        known = tuple(dict.fromkeys((*COUNTED, *space.metrics)))
+        known = tuple(dict.fromkeys((*PRICED, *space.metrics)))
         unknown = sorted(self.limits.keys() - set(known))
         if unknown:
             raise ConfigError(f"no limit on {unknown[0]!r} can be kept: expected {', '.join(known)}")

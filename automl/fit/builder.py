@@ -33,6 +33,7 @@ from automl.tasks.problem import Problem
 from automl.training.methods.base import Method
 from automl.types import Measurement, Say, silent
 from search_spaces import OPERATORS, Code, NetworkSpace, Plan, Point, Sparsity
+from search_spaces.pricing.metrics import PEAK
 
 RECALIBRATION_SEED = 0
 RECALIBRATION_SAMPLES = 128
@@ -172,9 +173,9 @@ class Builder:
 
     def counts(self, network: nn.Module, example_inputs: Sequence[Tensor]) -> list[Measurement]:
         """The costs counted on a built network."""
-        return counts(
-            network, example_inputs, Counting(self.space.packed, self.space.has(Sparsity), self.space.has(Code))
-        )
+        space = self.space
+        memory = PEAK in space.metrics
+        return counts(network, example_inputs, Counting(space.packed, space.has(Sparsity), space.has(Code), memory))
 
     def thorough(self, problem: Problem, *, blockwise: bool, steps: int = STEPS, say: Say = silent) -> Builder:
         """A builder that makes the same choices and fits them with care: layer after layer, or as trials are where that

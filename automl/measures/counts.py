@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from automl.measures.memory import sample_peak
 from automl.types import Measurement
 from automl.util.modes import evaluating
 from automl.util.quantities import shown
@@ -19,10 +20,12 @@ from search_spaces.codecs.packing import pack
 from search_spaces.graph.counting import counting_macs
 from search_spaces.graph.inputs import BITS, quantized_inputs
 from search_spaces.operators.code import SCALE
-from search_spaces.pricing.metrics import FLOAT_BITS
+from search_spaces.pricing.metrics import FLOAT_BITS, PEAK
 
-COUNTED = ("macs", "params", "size_bytes")
-"""The costs that are counted on a built network."""
+PRICED = ("macs", "params", "size_bytes")
+"""The costs that every network has."""
+COUNTED = (*PRICED, "bops", PEAK)
+"""The costs that are counted on a built network, the last two where a study has them."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class Counting:
     """Whether a parameter that is zero counts as gone."""
     coded: bool = False
     """Whether weights may be integers, so that bit operations are counted."""
+    memory: bool = False
+    """Whether the peak memory of the activations of one sample is counted."""
 
 
 PLAIN = Counting()
@@ -96,7 +101,7 @@ def size_bytes(network: nn.Module) -> int:
 
 
 def counts(network: nn.Module, example_inputs: Sequence[Tensor], counting: Counting = PLAIN) -> list[Measurement]:
-    """MACs per sample, parameters and bytes of the file of `network`, counted on it."""
+    """MACs per sample, parameters, bytes of the file and what else `counting` says of `network`, counted on it."""
     params = count_nonzero(network) if counting.sparse else count_params(network)
     size = len(pack(state_tensors(network)[0])) if counting.packed else size_bytes(network)
     return [
@@ -104,6 +109,7 @@ def counts(network: nn.Module, example_inputs: Sequence[Tensor], counting: Count
         Measurement("params", params),
         Measurement("size_bytes", size, "B"),
         *([Measurement("bops", count_bops(network, example_inputs))] if counting.coded else []),
+        *([Measurement(PEAK, sample_peak(network, example_inputs), "B")] if counting.memory else []),
     ]
 
 

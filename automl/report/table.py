@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from statistics import fmean, stdev
 
+from automl.config.budget import PEAK
 from automl.store import Rule, TrialRecord
 from automl.store.meanings import COSTS, QUALITIES
 from automl.study.selection import Recorded, Row, compared_with, final
@@ -16,7 +17,7 @@ from automl.util.quantities import in_bytes, in_unit, short, shown, with_error
 
 Column = tuple[str, Callable[[Row], str]]
 
-BUILT_IN = {*QUALITIES, *COSTS, "loss", "pixel_accuracy", "divergence"}
+BUILT_IN = {*QUALITIES, *COSTS, PEAK, "loss", "pixel_accuracy", "divergence"}
 """What this program measures itself; every other metric is the user's own, or an objective that weighs several."""
 RATES = {name for name, unit in QUALITIES.items() if unit == "0 to 1"} | {"pixel_accuracy"}
 """Metrics that were recorded without a unit before version 5, and are read in %."""
@@ -39,6 +40,7 @@ def table(found: Recorded, width: int | None = None) -> str:
         ("MACs", lambda row: _share(row, "macs", original)),
         ("params", lambda row: _share(row, "params", original)),
         ("size", lambda row: _size(row)),
+        ("memory", lambda row: _size(row, PEAK)),
         ("latency", lambda row: _latency(row.shown(goal))),
         ("trials", lambda row: str(row.trials)),
         ("time", lambda row: duration(row.wall_s)),
@@ -114,7 +116,7 @@ def _timed(found: Recorded, winner: TrialRecord, rule: Rule) -> str:
 
 def _measured(original: TrialRecord) -> list[str]:
     """The metrics of the original, the headline of its kind of task first, costs left out."""
-    names = [m.metric for m in original.measurements if m.phase is Phase.SEARCH and m.metric not in COSTS]
+    names = [m.metric for m in original.measurements if m.phase is Phase.SEARCH and m.metric not in (*COSTS, PEAK)]
     return list(dict.fromkeys(names)) or ["loss"]
 
 
@@ -156,8 +158,8 @@ def _share(row: Row, metric: str, original: TrialRecord) -> str:
     return f"{short(value)} {value / whole:6.1%}"
 
 
-def _size(row: Row) -> str:
-    value = _mean(row, "size_bytes")
+def _size(row: Row, metric: str = "size_bytes") -> str:
+    value = _mean(row, metric)
     return "-" if value is None else in_bytes(value)
 
 

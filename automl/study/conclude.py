@@ -24,6 +24,7 @@ from automl.study.study import Study
 from automl.types import BASE, Measurement, Phase, Say, in_phase, silent
 from automl.util.fingerprint import fingerprint
 from search_spaces import Plan
+from search_spaces.pricing.metrics import PEAK
 
 CANDIDATES = 10
 """How many of the best networks are timed in search of one that keeps a limit on latency."""
@@ -206,7 +207,7 @@ def _measure_speed(study: Study, records: Sequence[TrialRecord], say: Say) -> tu
     peaks = {key: peak_activation_bytes(network, inputs) for key, network in networks.items()}
     for record in records:
         key = record.point.key
-        peak = Measurement("peak_activation_bytes", peaks[key], "B")
+        peak = Measurement(PEAK, peaks[key], "B")
         measured = [comparison.latency(key), comparison.ratio(key), peak]
         study.store.add_measurements(record.id, in_phase(Phase.LATENCY, measured))
     return (comparison.times.unsteady,) if comparison.times.unsteady else ()

@@ -38,7 +38,9 @@ from automl.training.methods.registry import require_method
 from automl.util.extras import require
 from automl.util.fingerprint import fingerprint
 from automl.util.own_code import named_function
-from search_spaces import Channels, NetworkSpace, Searched, pyramid
+from search_spaces import Channels, NetworkSpace, OfSheet, Searched, pyramid
+from search_spaces.pricing.metrics import PEAK
+from search_spaces.pricing.peak import peak_memory
 
 SAME = 1e-3
 """How far outputs may differ, as a fraction of the largest, that are computed in another order."""
@@ -85,6 +87,10 @@ class Setup:
         self.latency_options = config.latency or LatencyOptions()
         self.latency_table: Predictor | None = None
         """What a budget on latency is kept by, if there is one."""
+        if self.network_space is not None and any(term.metric == PEAK for term in config.parsed_budget.terms):
+            basis = self.network_space.basis
+            memory = peak_memory(basis.analysis, basis.terms, self.problem.example_inputs)
+            self.network_space.add_cost(PEAK, OfSheet(memory))
         costs = {metric: self.space.original_cost(metric) for metric in self.space.metrics}
         if config.parsed_budget.latency is not None and self.network_space is not None:
             self.latency_table, cost = latency_cost(self.problem, self.network_space, config, recorded, tables, say)

@@ -57,7 +57,7 @@ class DepthOptions(Options):
 class ChannelsOptions(Options):
     """How many channels of each coupled group remain."""
 
-    lowers: ClassVar[frozenset[str]] = frozenset({"macs", "params", "size_bytes", "bops"})
+    lowers: ClassVar[frozenset[str]] = frozenset({"macs", "params", "size_bytes", "bops", "peak_activation_bytes"})
     structural: ClassVar[bool] = True
 
     min_keep: float = 0.1

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from search_spaces.pricing.sheet import Sheet
 
+PEAK = "peak_activation_bytes"
+"""The most bytes of activations alive at once for one sample: a cost of spaces that are given it
+(`search_spaces.pricing.peak`)."""
 FLOAT_BITS = 32
 """Of weights, and of what layers read, that no operator has given another number format."""
 

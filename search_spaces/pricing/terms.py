@@ -86,6 +86,10 @@ class Terms:
         counts = self._counts(outer) * len(inner)
         return int(counts[0]), counts[1:] / np.maximum(self.whole, 1)
 
+    def factors_of(self, dims: Sequence[np.ndarray]) -> list[tuple[float, np.ndarray]]:
+        """The dimensions the product of whose sizes is that of `dims`, each as `size_of` tells its size."""
+        return [self.size_of(labels) for labels in self._factors(dims)]
+
     def _factors(self, dims: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The dimensions the product of whose sizes is that of `dims`: a grid is one of its two sides."""
         out: list[np.ndarray] = []

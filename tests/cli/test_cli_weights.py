@@ -82,6 +82,18 @@ def test_the_winner_is_exported_packed_and_the_other_files_say_that_they_store_z
     assert torch.allclose(program(x), network(x), atol=1e-4)
 
 
+def test_an_update_turns_the_weights_of_one_export_into_those_of_the_next(searched, tmp_path):
+    asked = ("export", "weights-digits", "--storage", searched[0], "--format", "safetensors")
+    assert command(*asked, "--out", tmp_path / "old").code == 0
+    ran = command(*asked, "--out", tmp_path / "new", "--trial", "random/0/0", "--since", tmp_path / "old")
+    assert ran.code == 0 and "update.bin" in ran.out, ran.err
+    update = (tmp_path / "new" / "update.bin").read_bytes()
+    old, new = (tmp_path / folder / "model.safetensors" for folder in ("old", "new"))
+    assert automl.apply_update(old, update) == new.read_bytes() != old.read_bytes()
+    ran = command(*asked, "--out", tmp_path / "none", "--since", tmp_path / "nowhere")
+    assert ran.code != 0 and "--since expects" in ran.err
+
+
 def test_inspect_lists_the_tensors_and_what_stays_whole():
     ran = command("inspect", WEIGHTS, "--trials", "10")
     assert ran.code == 0, ran.err

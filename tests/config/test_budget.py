@@ -44,7 +44,7 @@ def test_a_budget_means_absolute_limits(text, limits):
         ("macs <= lots", "got 'macs <= lots'"),
         ("macs <= -5", "got 'macs <= -5'"),
         ("mac <= 50%", "did you mean 'macs'"),
-        ("joules <= 5", "Known: bops, flops, latency, macs, params, size"),
+        ("joules <= 5", "Known: bops, flops, latency, macs, params, peak_memory, size"),
         ("latency <= 5", "unit of latency to be %, us, ms or s"),
         ("latency <= 0 ms", "above 0"),
         ("latency <= 50%, latency <= 3 ms", "more than once"),

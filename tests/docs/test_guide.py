@@ -104,6 +104,11 @@ def test_an_agent_of_ones_own_works(tmp_path, monkeypatch):
         assert refused.code and why in refused.err, refused.err
 
 
+def test_scenes_work(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    follow("scenes")
+
+
 def test_a_design_works(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name, value in {"LEAST_S": 0.1, "FEWEST": 1, "MOST": 1}.items():

@@ -13,7 +13,7 @@ from automl.study.selection import final
 from automl.types import Phase
 from automl.util.duration import duration
 
-COSTS = ("macs", "params", "bops", "size_bytes", "predicted_latency_ms")
+COSTS = ("macs", "params", "bops", "size_bytes", "peak_activation_bytes", "predicted_latency_ms")
 """The costs that have a column, those of them that are on record."""
 
 

@@ -12,6 +12,7 @@ _COSTS = {
     "macs": ("MACs", "multiply-accumulates"),
     "params": ("params", "parameters"),
     "bops": ("bit ops", "bit operations"),
+    "peak_activation_bytes": ("memory", "peak memory of activations"),
     "size_bytes": ("size", "size of the file"),
     "predicted_latency_ms": ("latency", "predicted latency"),
     "latency_ms": ("latency", "latency"),
