@@ -74,7 +74,9 @@ def _part(index: np.ndarray, size: int) -> int | Tensor | None:
 @contextmanager
 def lent(slices: Sequence[Slice], whole: nn.Module, narrow: nn.Module) -> Iterator[nn.Module]:
     """`narrow` with its slices of the weights of `whole`, for the length of a block."""
-    places = [(narrow.get_submodule(path), attribute) for path, _, attribute in (s.name.rpartition(".") for s in slices)]
+    places = [
+        (narrow.get_submodule(path), attribute) for path, _, attribute in (s.name.rpartition(".") for s in slices)
+    ]
     try:
         for (module, attribute), one in zip(places, slices, strict=True):
             setattr(module, attribute, one.of(whole.get_parameter(one.name)))

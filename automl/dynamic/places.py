@@ -1,9 +1,10 @@
-"""Where a recorded network can be cut in two, and so can end early: places after which one value is all that goes on."""
+"""Where a recorded network can be cut in two, and so can end early: where one value is all that goes on."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from torch import fx
@@ -102,7 +103,7 @@ def parts(network: fx.GraphModule, ends: Sequence[str]) -> list[Part]:
     inputs = [node.name for node in nodes.values() if node.op == "placeholder"]
     stops = [None, *(nodes[name] for name in ends), output.args[0]]
     found = []
-    for start, end in zip(stops, stops[1:], strict=False):
+    for start, end in pairwise(stops):
         assert end is not None
         piece = segment(network, start, end)
         asked = [node for node in piece.given if node is not start]

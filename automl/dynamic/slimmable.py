@@ -1,8 +1,8 @@
 """Slimmable networks: one set of weights that computes at several widths.
 
-Yu et al. 2019, "Slimmable neural networks": at width w a layer has the first channels of the whole one, and a batch norm
-of its own. Here the channels are those of the coupled groups of any recorded network, so that a network at a width is
-exactly what the operator `channels` cuts out of it.
+Yu et al. 2019, "Slimmable neural networks": at width w a layer has the first channels of the whole one, and a batch
+norm of its own. Here the channels are those of the coupled groups of any recorded network, so that a network at a width
+is exactly what the operator `channels` cuts out of it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ class Slimmable(nn.Module):
         self.norms: Norms = norms
         self.width = 1.0
         if not self.plans or self.widths[-1] != 1.0 or self.widths[0] <= 0:
-            raise ConfigError(f"widths are parts of the whole, above 0 and up to 1, which is among them; got {plans.keys()}")
+            raise ConfigError(
+                f"widths are parts of the whole, above 0 and up to 1, which is among them; got {plans.keys()}"
+            )
         self.whole = recorded.build(Cut())
         self.narrow = nn.ModuleDict()
         self._slices: dict[str, list[Slice]] = {}
@@ -126,7 +128,9 @@ def slimmable(
         raise ConfigError(f"widths are parts of the whole, above 0 and at most 1, got {list(widths)}")
     # The least width is left to `widths` alone.
     space = channel_space(model, example_inputs, min_keep=1e-6, round_to=round_to, exclude=tuple(exclude))
-    plans = nested_plans(space, sorted({*widths, 1.0}), space.operator(Channels).magnitudes if order == "magnitude" else None)
+    plans = nested_plans(
+        space, sorted({*widths, 1.0}), space.operator(Channels).magnitudes if order == "magnitude" else None
+    )
     return Slimmable(space.basis.recorded, plans, norms)
 
 

@@ -35,8 +35,8 @@ class WidthLoss:
     training on, all but the widest learn what the widest says and no labels (section 3.2, in-place distillation).
 
     Both papers add the losses up; their mean has the same direction and leaves the learning rate what it is for one
-    network. A training that distils goes with `method`. Drawing takes PyTorch's default generator, so a training that was
-    killed draws the same.
+    network. A training that distils goes with `method`. Drawing takes PyTorch's default generator, so a training that
+    was killed draws the same.
     """
 
     def __init__(

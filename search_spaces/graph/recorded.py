@@ -126,7 +126,7 @@ class Recorded:
         return kept
 
     def kept_in_state(self, cut: Cut) -> dict[str, tuple[np.ndarray, ...]]:
-        """For every parameter and buffer whose channels are known, what `cut` keeps of it: indices along each dimension.
+        """For every parameter and buffer that is understood, what `cut` keeps of it: indices along each dimension.
 
         A tensor that several names share stands under its first.
         """
