@@ -52,10 +52,11 @@ class MultiExit(nn.Module):
         """`at`: where the exits are, in order."""
         super().__init__()
         self.places = tuple(at)
-        self.hidden = hidden
+        self.classes, self.hidden = classes, hidden
         cut = parts(recorded.build(recorded.whole), [place.node for place in at])
         self.parts = nn.ModuleList(part.network for part in cut)
-        self._inputs = [part.inputs for part in cut]
+        self.asked = [part.inputs for part in cut]
+        """Of each part, which of the network's inputs it reads."""
         self.heads = nn.ModuleList(ExitHead(place.dim, place.channels, classes, hidden) for place in at)
         self.train(recorded.network.training)
 
@@ -74,7 +75,7 @@ class MultiExit(nn.Module):
 
     def part(self, i: int, value: Tensor | None, inputs: Sequence[Tensor]) -> Tensor:
         """What part `i` makes of the `value` of the part before it."""
-        given = [inputs[j] for j in self._inputs[i]]
+        given = [inputs[j] for j in self.asked[i]]
         made: Tensor = self.parts[i](*given) if value is None else self.parts[i](value, *given)
         return made
 

@@ -100,6 +100,8 @@ def parts(network: fx.GraphModule, ends: Sequence[str]) -> list[Part]:
     (output,) = (node for node in nodes.values() if node.op == "output")
     if not isinstance(output.args[0], fx.Node):
         raise ConfigError(f"exits are for networks with one tensor as output, got {type(output.args[0]).__name__}")
+    if missing := [name for name in ends if name not in nodes]:
+        raise ConfigError(f"no exit can be at {missing[0]!r}: the network's graph has no such node")
     inputs = [node.name for node in nodes.values() if node.op == "placeholder"]
     stops = [None, *(nodes[name] for name in ends), output.args[0]]
     found = []

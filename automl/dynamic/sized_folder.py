@@ -1,0 +1,192 @@
+"""Networks of many sizes as folders that deploy: the weights once, and one ONNX file that takes its size as an input.
+
+`model.safetensors` and the manifest are those of any export; `sizes.onnx` takes a width, or a threshold an exit. What
+is written is loaded again and compared, at every size, before the manifest that counts it is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from automl.dynamic.multi_exit import MultiExit
+from automl.dynamic.places import Place
+from automl.dynamic.slimmable import Slimmable
+from automl.errors import ExportError, in_a_line
+from automl.export.bundle import Artifact, export
+from automl.export.choosing_onnx import PartOfOnnx, of_exits, of_widths
+from automl.export.formats import load_tensors
+from automl.export.manifest import read_manifest, rebuilding, sha256
+from automl.export.onnx_file import onnx_content
+from automl.export.subject import Subject, largest_difference, run_module
+from automl.measures.backends.exported import Exported
+from automl.measures.backends.onnx_runtime import session
+from automl.util.extras import require
+from search_spaces import Plan, Recorded, trace
+
+ONNX_FILE = "sizes.onnx"
+SIZES = "sizes"
+"""The manifest's key of what there is to choose."""
+TOLERANCE = 1e-4
+"""How far ONNX Runtime may be from the network, relative to the largest output."""
+REBUILT = 1e-3
+"""The same of a network rebuilt on another machine."""
+SURE, UNSURE = 0.0, 2.0
+"""Thresholds that every probability reaches, and none."""
+
+
+def write_folder(
+    network: Slimmable | MultiExit,
+    example_inputs: Sequence[Tensor],
+    out: str | Path,
+    *,
+    onnx: bool = True,
+    told: Mapping[str, Any] | None = None,
+) -> list[Artifact]:
+    """Write a network of many sizes to the folder `out`.
+
+    Args:
+        network: slimmable, or with exits; it is not changed.
+        example_inputs: the arguments of its forward for a batch.
+        out: the folder; made if it does not exist.
+        onnx: whether to write `sizes.onnx` too.
+        told: what else the manifest says of the sizes, plain data: what each is worth, thresholds of policies.
+
+    Raises:
+        ExportError: a network or a folder that cannot be written, or a file that differs from the network.
+        MissingPackageError: `onnx` needs packages that are not installed.
+    """
+    out, inputs = Path(out), tuple(example_inputs)
+    sizes = {**_described(network), **(told or {})}
+    (out / ONNX_FILE).unlink(missing_ok=True)
+    if onnx:
+        require("sizes.onnx", "onnx", "onnxscript", "onnxruntime")
+        subject = Subject(network, inputs)
+        content = _widths_onnx(network, subject) if isinstance(network, Slimmable) else _exits_onnx(network, subject)
+        difference = _difference(network, subject, content)
+        if not difference <= TOLERANCE:
+            raise ExportError(
+                f"{ONNX_FILE} does not compute what the network computes: the largest difference is {difference:.3g} "
+                f"of the largest output, allowed is {TOLERANCE:g}. Leave it out: `onnx=False`"
+            )
+        out.mkdir(parents=True, exist_ok=True)
+        (out / ONNX_FILE).write_bytes(content)
+        sizes["onnx"] = {"file": ONNX_FILE, "sha256": sha256(out / ONNX_FILE), "largest_difference": difference}
+    return export(network, inputs, Plan(), out, ["safetensors"], manifest={SIZES: sizes})
+
+
+def read_folder(out: str | Path, model: nn.Module) -> Slimmable | MultiExit:
+    """The network of many sizes in a folder, in eval mode; no pickle is read.
+
+    Args:
+        out: what `write_folder` wrote.
+        model: the network that it was made of; its weights do not matter, and it is not changed.
+
+    Raises:
+        ExportError: no such folder, files that are not those described, or another model.
+    """
+    out = Path(out)
+    told, manifest = rebuilding(out), read_manifest(out)
+    try:
+        sizes = manifest[SIZES]
+        inputs = tuple(torch.zeros(one.shape, dtype=one.dtype) for one in told.inputs)
+        network = _rebuilt(Recorded(trace(model, inputs)), sizes)
+        load_tensors(network, told.weights, told.aliases)
+    except ExportError:
+        raise
+    except KeyError as error:
+        raise ExportError(
+            f"{out} holds no network of many sizes, it says nothing of {error}: load it otherwise"
+        ) from None
+    except Exception as error:  # sizes of somebody else's lead the rebuilding to whatever they like
+        raise ExportError(
+            f"the export in {out} does not fit the model given: {in_a_line(error)}. Pass the network it was made of"
+        ) from error
+    exported = Exported(out)
+    made = tuple(torch.from_numpy(x) for x in exported.inputs(None))
+    difference = exported.difference([x.numpy() for x in run_module(network.eval(), made)])
+    if not difference <= REBUILT:
+        raise ExportError(
+            f"the network rebuilt from {out} does not compute what was exported: the largest difference is "
+            f"{difference:.3g} of the largest output. Pass the network that it was made of"
+        )
+    return network
+
+
+def _described(network: Slimmable | MultiExit) -> dict[str, Any]:
+    """What a network is rebuilt from beside its weights."""
+    if isinstance(network, Slimmable):
+        plans = [{"width": width, "plan": plan.to_record()} for width, plan in network.plans.items()]
+        return {"kind": "widths", "norms": network.norms, "widths": plans}
+    places = [{"node": p.node, "share": p.share, "dim": p.dim, "channels": p.channels} for p in network.places]
+    return {"kind": "exits", "places": places, "classes": network.classes, "hidden": network.hidden}
+
+
+def _rebuilt(recorded: Recorded, sizes: Mapping[str, Any]) -> Slimmable | MultiExit:
+    """The inverse of `_described`, with the weights of the recorded network."""
+    if sizes["kind"] == "widths":
+        plans = {float(one["width"]): Plan.from_record(one["plan"]) for one in sizes["widths"]}
+        return Slimmable(recorded, plans, "private" if sizes["norms"] == "private" else "shared")
+    return MultiExit(recorded, [Place(**one) for one in sizes["places"]], int(sizes["classes"]), int(sizes["hidden"]))
+
+
+def _widths_onnx(network: Slimmable, subject: Subject) -> bytes:
+    """The networks of all widths in one file."""
+    contents = [onnx_content(Subject(network.plain(width), subject.inputs)) for width in network.widths]
+    return of_widths(contents, network.widths)
+
+
+class _Until(nn.Module):
+    """A part of a network with exits, and the head after it."""
+
+    def __init__(self, network: MultiExit, i: int) -> None:
+        super().__init__()
+        self.part = network.parts[i]
+        self.head = network.heads[i] if i < len(network.heads) else None
+
+    def forward(self, *inputs: Tensor) -> Any:
+        """The value that goes on and the class scores, or of the last part the class scores alone."""
+        value = self.part(*inputs)
+        return value if self.head is None else (value, self.head(value))
+
+
+def _exits_onnx(network: MultiExit, subject: Subject) -> bytes:
+    """The parts of a network with exits in one file."""
+    names = [f"input_{i}" for i in range(len(subject.inputs))]
+    contents = []
+    value: list[Tensor] = []
+    for i in range(network.exits):
+        asked = network.asked[i]
+        given = [*value, *(subject.inputs[j] for j in asked)]
+        # Recorded, so that the exporter sees arguments with names.
+        piece = trace(_Until(network, i).cpu(), given)
+        contents.append(PartOfOnnx(onnx_content(Subject(piece, given)), tuple(names[j] for j in asked)))
+        value = run_module(piece, tuple(given))[:1]
+    return of_exits(contents, names)
+
+
+def _difference(network: Slimmable | MultiExit, subject: Subject, content: bytes) -> float:
+    """How far ONNX Runtime is from the network with the content of a file, at the worst of all sizes."""
+    opened = session(content, torch.get_num_threads())
+    names = [one.name for one in opened.get_inputs()]
+    own = subject.network
+    sizes: list[tuple[Any, Callable[[tuple[Tensor, ...]], list[Tensor]]]] = []
+    if isinstance(own, Slimmable):
+        sizes = [(width, lambda inputs, width=width: run_module(own.plain(width), inputs)) for width in own.widths]
+    elif isinstance(own, MultiExit):
+        sizes = [
+            ([UNSURE] * k + [SURE] * (own.exits - 1 - k), lambda inputs, k=k: run_module(own.until(k), inputs))
+            for k in range(own.exits)
+        ]
+    worst = 0.0
+    for inputs, _ in subject.expected:
+        for size, run in sizes:
+            given = [*(x.numpy() for x in inputs), np.array(size, dtype=np.float32)]
+            made = opened.run(None, dict(zip(names, given, strict=True)))
+            worst = max(worst, largest_difference([torch.from_numpy(made[0])], run(inputs)))
+    return worst
