@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from automl.dynamic.multi_exit import MultiExit
-from automl.dynamic.sized_folder import ONNX_FILE, SIZES, SURE, UNSURE
+from automl.dynamic.sized_folder import ONNX_FILE, SIZES, leaving_at
 from automl.dynamic.slimmable import Slimmable
 from automl.errors import BudgetError, ExportError
 from automl.export.manifest import read_manifest, sha256
@@ -77,7 +77,7 @@ def time_sizes(
         plain = {width: network.plain(width).eval() for width in network.widths}
         runs = {width: partial(one, *inputs) for width, one in plain.items()}
     else:
-        runs = {k: partial(network.early, _only(k, network.exits), *inputs) for k in range(network.exits)}
+        runs = {k: partial(network.early, leaving_at(k, network.exits), *inputs) for k in range(network.exits)}
     with torch.inference_mode(), pinned_threads(threads):
         return _timed(runs, "eager", threads, effort)
 
@@ -90,11 +90,12 @@ def time_folder(
     sizes = read_manifest(out).get(SIZES, {})
     opened = open_sizes(out, threads)
     names = [one.name for one in opened.get_inputs()]
+    asked: dict[float, float | list[float]]
     if sizes["kind"] == "widths":
         asked = {float(one["width"]): float(one["width"]) for one in sizes["widths"]}
     else:
         exits = len(sizes["places"]) + 1
-        asked = {float(k): _only(k, exits) for k in range(exits)}
+        asked = {float(k): leaving_at(k, exits) for k in range(exits)}
     runs = {}
     for size, value in asked.items():
         given = [*(x.numpy() for x in inputs), np.array(value, dtype=np.float32)]
@@ -112,11 +113,6 @@ def open_sizes(out: str | Path, threads: int = 1) -> Any:
     if sha256(path) != entry["sha256"]:
         raise ExportError(f"{path} is not the file the manifest describes: write the folder again")
     return session(str(path), threads)
-
-
-def _only(k: int, exits: int) -> list[float]:
-    """Thresholds with which every sample leaves at exit `k`."""
-    return [UNSURE] * k + [SURE] * (exits - 1 - k)
 
 
 def _timed(runs: Mapping[float, Run], backend: str, threads: int, effort: Effort | None) -> LatencyTable:

@@ -6,7 +6,7 @@ is written is loaded again and compared, at every size, before the manifest that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from automl.export.subject import Subject, largest_difference, run_module
 from automl.measures.backends.exported import Exported
 from automl.measures.backends.onnx_runtime import session
 from automl.util.extras import require
+from automl.util.modes import evaluating
 from search_spaces import Plan, Recorded, trace
 
 ONNX_FILE = "sizes.onnx"
@@ -174,19 +175,21 @@ def _difference(network: Slimmable | MultiExit, subject: Subject, content: bytes
     """How far ONNX Runtime is from the network with the content of a file, at the worst of all sizes."""
     opened = session(content, torch.get_num_threads())
     names = [one.name for one in opened.get_inputs()]
-    own = subject.network
-    sizes: list[tuple[Any, Callable[[tuple[Tensor, ...]], list[Tensor]]]] = []
-    if isinstance(own, Slimmable):
-        sizes = [(width, lambda inputs, width=width: run_module(own.plain(width), inputs)) for width in own.widths]
-    elif isinstance(own, MultiExit):
-        sizes = [
-            ([UNSURE] * k + [SURE] * (own.exits - 1 - k), lambda inputs, k=k: run_module(own.until(k), inputs))
-            for k in range(own.exits)
-        ]
+    own: list[tuple[float | list[float], nn.Module]]
+    if isinstance(network, Slimmable):
+        own = [(width, network.plain(width)) for width in network.widths]
+    else:
+        own = [(leaving_at(k, network.exits), network.until(k)) for k in range(network.exits)]
     worst = 0.0
-    for inputs, _ in subject.expected:
-        for size, run in sizes:
-            given = [*(x.numpy() for x in inputs), np.array(size, dtype=np.float32)]
-            made = opened.run(None, dict(zip(names, given, strict=True)))
-            worst = max(worst, largest_difference([torch.from_numpy(made[0])], run(inputs)))
+    for size, one in own:
+        with evaluating(one):
+            for inputs, _ in subject.expected:
+                given = [*(x.numpy() for x in inputs), np.array(size, dtype=np.float32)]
+                made = opened.run(None, dict(zip(names, given, strict=True)))
+                worst = max(worst, largest_difference([torch.from_numpy(made[0])], run_module(one, inputs)))
     return worst
+
+
+def leaving_at(k: int, exits: int) -> list[float]:
+    """The thresholds of `exits` exits with which every sample leaves at exit `k`."""
+    return [UNSURE] * k + [SURE] * (exits - 1 - k)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from automl.dynamic.slimmable import Slimmable
 from automl.errors import ConfigError
@@ -65,8 +65,9 @@ class WidthLoss:
         """What tells this loss of the course of its training."""
         return ToldOfCourse(self)
 
-    def __call__(self, network: Slimmable, inputs: tuple[Tensor, ...], targets: Tensor) -> Tensor:
-        """The mean loss of a batch, a scalar."""
+    def __call__(self, network: nn.Module, inputs: tuple[Tensor, ...], targets: Tensor) -> Tensor:
+        """The mean loss of a batch, a scalar; of a `Slimmable`."""
+        assert isinstance(network, Slimmable)
         narrow, widest = self._in_step(network.widths[:-1]), network.at(1.0, *inputs)
         losses = [self._loss(widest, targets).mean()]
         distilled, reference = self._distilling, widest.detach().float()

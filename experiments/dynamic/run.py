@@ -47,6 +47,7 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--samples", type=int)
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--rows", type=Path, default=HERE / "rows.jsonl")
     parser.add_argument("--checkpoints", type=Path, default=HERE / "checkpoints")
@@ -66,7 +67,7 @@ def main() -> None:
                 learning_rate=0.1,
                 schedule="one_cycle",
                 warmup=0.3,
-                precision="float32",
+                precision=args.precision,
                 channels_last=True,
                 device="cpu",
                 seed=seed,
