@@ -15,7 +15,7 @@ from automl.config.training import TrainingOptions
 from automl.dynamic.multi_exit import ExitsLoss, MultiExit, multi_exit
 from automl.dynamic.sized_folder import write_folder
 from automl.dynamic.slimmable import Norms, Slimmable, slimmable
-from automl.dynamic.thresholds import Answers, Outcome, answers, curve, dominated, fixed, outcome, thresholds_for
+from automl.dynamic.thresholds import Answers, Outcome, Rule, answers, chosen_by, curve, dominated, fixed, outcome
 from automl.dynamic.width_loss import WidthLoss
 from automl.errors import ConfigError
 from automl.export.bundle import Artifact
@@ -68,13 +68,13 @@ class ExitsResult:
     """What the exits say of the validation data, by which thresholds are chosen."""
     example_inputs: tuple[Tensor, ...] = field(repr=False)
 
-    def thresholds(self, macs: float) -> tuple[float, ...]:
+    def thresholds(self, macs: float, rule: Rule = "searched") -> tuple[float, ...]:
         """Those with which the validation samples take at most `macs` in the mean. Errors: `BudgetError`."""
-        return thresholds_for(self.validation.confidence, self.costs, macs)
+        return chosen_by(rule, self.validation, self.costs, [macs])[0]
 
-    def outcome(self, macs: float) -> Outcome:
+    def outcome(self, macs: float, rule: Rule = "searched") -> Outcome:
         """What these thresholds come to on the validation samples."""
-        return outcome(self.validation, self.costs, self.thresholds(macs))
+        return outcome(self.validation, self.costs, self.thresholds(macs, rule))
 
     def table(self) -> str:
         """A row a point of the curve, then one an exit."""
@@ -197,7 +197,7 @@ def exits(
     costs = made.costs(*problem.example_inputs)
     alone = [count_macs(made.until(k), problem.example_inputs) for k in range(made.exits)]
     said = answers(made, problem.validation)
-    course, ends = curve(said, said, costs), fixed(said, alone)
+    course, ends = curve(said, said, costs, rule="searched"), fixed(said, alone)
     return ExitsResult(made, costs, tuple(course), tuple(ends), said, problem.example_inputs)
 
 

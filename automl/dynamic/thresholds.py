@@ -1,7 +1,8 @@
 """Thresholds of a network with several exits: set so that the mean cost of a sample keeps a budget.
 
-Huang et al. 2018, "Multi-scale dense networks for resource efficient image classification", section 4.2, budgeted batch
-classification. What a cost is does not matter here: multiply-accumulates, or milliseconds measured on a backend.
+By the rule of Huang et al. 2018, "Multi-scale dense networks for resource efficient image classification", section 4.2,
+budgeted batch classification; or searched. What a cost is does not matter: multiply-accumulates, or milliseconds that
+were measured on a backend.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -22,6 +25,10 @@ NEVER = 2.0
 """A threshold that no probability reaches."""
 ALWAYS = 0.0
 """One that every probability reaches."""
+TRIED = 1024
+"""About how many sets of thresholds are tried in a search."""
+Rule = Literal["geometric", "searched"]
+"""How thresholds are chosen for a budget: by parts that leave proportional to q^k, or as those that do best."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +97,7 @@ def thresholds_for(confidence: Tensor, costs: Sequence[float], budget: float) ->
     Raises:
         BudgetError: a budget below the cost of the first exit.
     """
-    if budget < costs[0]:
-        raise BudgetError(f"a mean cost of {budget:g} is less than the first exit takes, {costs[0]:g}: allow more")
+    _require_possible(costs, budget)
     left = torch.ones(confidence.shape[1], dtype=torch.bool)
     found = []
     for exit_, part in enumerate(parts_leaving(costs, budget)[:-1]):
@@ -101,6 +107,36 @@ def thresholds_for(confidence: Tensor, costs: Sequence[float], budget: float) ->
         found.append(NEVER if not count else float(order[count - 1]) if count < len(order) else ALWAYS)
         left &= confidence[exit_] < found[-1]
     return tuple(found)
+
+
+def front(said: Answers, costs: Sequence[float]) -> list[Outcome]:
+    """The best of many thresholds on the samples of `said`: each does better than all that cost less in the mean.
+
+    Tried are quantiles of the confidence at each exit, evenly spaced, every set of them. From the cheapest to the best.
+    """
+    steps = max(3, round(TRIED ** (1 / max(said.exits - 1, 1))) - 1)
+    quantiles = torch.linspace(0, 1, steps, dtype=torch.float64)[1:]
+    levels = [[ALWAYS, *one.double().quantile(quantiles).tolist(), NEVER] for one in said.confidence[:-1]]
+    tried = sorted((outcome(said, costs, one) for one in product(*levels)), key=lambda o: (o.mean_cost, -o.right))
+    best: list[Outcome] = []
+    for one in tried:
+        if not best or one.right > best[-1].right:
+            best.append(one)
+    return best
+
+
+def chosen_by(rule: Rule, said: Answers, costs: Sequence[float], budgets: Sequence[float]) -> list[tuple[float, ...]]:
+    """The thresholds for each mean cost by a rule. Errors: `BudgetError`."""
+    if rule == "geometric":
+        return [thresholds_for(said.confidence, costs, budget) for budget in budgets]
+    _require_possible(costs, min(budgets))
+    best = front(said, costs)
+    return [[one for one in best if one.mean_cost <= budget][-1].thresholds for budget in budgets]
+
+
+def _require_possible(costs: Sequence[float], budget: float) -> None:
+    if budget < costs[0]:
+        raise BudgetError(f"a mean cost of {budget:g} is less than the first exit takes, {costs[0]:g}: allow more")
 
 
 def parts_leaving(costs: Sequence[float], budget: float) -> tuple[float, ...]:
@@ -137,11 +173,13 @@ def outcome(said: Answers, costs: Sequence[float], thresholds: Sequence[float]) 
     )
 
 
-def curve(chosen_on: Answers, said: Answers, costs: Sequence[float], points: int = 9) -> list[Outcome]:
+def curve(
+    chosen_on: Answers, said: Answers, costs: Sequence[float], points: int = 9, rule: Rule = "geometric"
+) -> list[Outcome]:
     """What thresholds chosen on one set of samples come to on another, for mean costs from the first exit's to the
     last's."""
     steps = [costs[0] + (costs[-1] - costs[0]) * i / (points - 1) for i in range(points)]
-    return [outcome(said, costs, thresholds_for(chosen_on.confidence, costs, budget)) for budget in steps]
+    return [outcome(said, costs, thresholds) for thresholds in chosen_by(rule, chosen_on, costs, steps)]
 
 
 def fixed(said: Answers, costs: Sequence[float]) -> list[Outcome]:

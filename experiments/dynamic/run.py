@@ -116,13 +116,14 @@ def of_exits(network: MultiExit, splits: Splits, test: list[Batch]) -> Row:
     costs = network.costs(*X)
     alone = [count_macs(network.until(k), X) for k in range(network.exits)]
     held, said = answers(network, splits.validation), answers(network, test)
-    course = curve(held, said, costs, points=13)
+    by_rule = {rule: curve(held, said, costs, points=13, rule=rule) for rule in ("geometric", "searched")}
+    course = [one for found in by_rule.values() for one in found]
     middle = outcome(said, costs, thresholds_for(held.confidence, costs, 2 / 3 * costs[-1]))
     exits = leaving(said.confidence, middle.thresholds)
     labels = torch.cat([targets for _, targets in test])
     return {
         "costs": list(costs),
-        "curve": [asdict(one) for one in course],
+        "curves": {rule: [asdict(one) for one in found] for rule, found in by_rule.items()},
         "fixed": [asdict(one) | {"dominated": dominated(one, course)} for one in fixed(said, alone)],
         "middle": asdict(middle),
         "early_by_class": [float((exits[labels == c] == 0).double().mean()) for c in range(10)],
@@ -185,19 +186,14 @@ def tables(rows: list[Row]) -> str:
         macs = next((one["macs"] for one in (own, *cells) if one), 0)
         shown = [f"{one['right']:.2%}" if one else "-" for one in (own, *cells)]
         lines.append(f"| {width:g} | {macs / 1e6:.2f} M | {' | '.join(shown)} |")
-    for row in (row for row in rows if "curve" in row):
-        lines += [
-            "",
-            f"{row['arm']}: thresholds",
-            "",
-            "| mean MACs | worst | test | leave at each exit |",
-            "| --- " * 4 + "|",
-        ]
-        for one in row["curve"]:
-            shares = " / ".join(f"{share:.0%}" for share in one["shares"])
-            lines.append(
-                f"| {one['mean_cost'] / 1e6:.2f} M | {one['worst_cost'] / 1e6:.2f} M | {one['right']:.2%} | {shares} |"
-            )
+    for row in (row for row in rows if "curves" in row):
+        for rule, course in row["curves"].items():
+            heading = "| mean MACs | worst | test | leave at each exit |"
+            lines += ["", f"{row['arm']}: thresholds, {rule}", "", heading, "| --- " * 4 + "|"]
+            for one in course:
+                shares = " / ".join(f"{share:.0%}" for share in one["shares"])
+                macs = " | ".join(f"{one[cost] / 1e6:.2f} M" for cost in ("mean_cost", "worst_cost"))
+                lines.append(f"| {macs} | {one['right']:.2%} | {shares} |")
         lines += ["", "| fixed exit | MACs | test | dominated by the curve |", "| --- " * 4 + "|"]
         for k, one in enumerate(row["fixed"]):
             lines.append(f"| {k + 1} | {one['mean_cost'] / 1e6:.2f} M | {one['right']:.2%} | {one['dominated']} |")

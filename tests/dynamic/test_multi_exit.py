@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -21,9 +22,11 @@ from automl.dynamic.thresholds import (
     NEVER,
     Answers,
     answers,
+    chosen_by,
     curve,
     dominated,
     fixed,
+    front,
     leaving,
     outcome,
     parts_leaving,
@@ -157,6 +160,25 @@ def test_the_budget_is_kept_on_the_samples_that_thresholds_are_chosen_on(numbers
     found = outcome(said, costs, thresholds_for(confidence, costs, budget))
     assert found.mean_cost <= budget + 1e-9
     assert math.isclose(sum(found.shares), 1.0)
+
+
+def test_searched_thresholds_are_the_best_of_those_tried_within_the_budget():
+    """On random answers: never worse than a fixed exit that the budget allows, nor than a set that was tried."""
+    generator = torch.Generator().manual_seed(0)
+    confidence = torch.rand(3, 200, generator=generator)
+    said = Answers(confidence, torch.rand(3, 200, generator=generator) < confidence)
+    costs = [1.0, 2.0, 4.0]
+    budgets = [1.0, 1.5, 2.0, 3.0, 4.0]
+    found = [outcome(said, costs, one) for one in chosen_by("searched", said, costs, budgets)]
+    assert all(one.mean_cost <= budget for one, budget in zip(found, budgets, strict=True))
+    assert [one.right for one in found] == sorted(one.right for one in found)
+    for one, budget in zip(found, budgets, strict=True):
+        allowed = [alone for alone in fixed(said, costs) if alone.mean_cost <= budget]
+        assert one.right >= max(alone.right for alone in allowed)
+    best = front(said, costs)
+    assert best[0].thresholds[0] == 0.0 and not any(dominated(a, [b]) for a, b in pairwise(best))
+    with pytest.raises(BudgetError, match="less than the first exit takes"):
+        chosen_by("searched", said, costs, [0.5])
 
 
 def test_the_parts_that_leave_fall_or_rise_by_one_factor():
