@@ -28,6 +28,8 @@ class Command(NamedTuple):
 COMMANDS = (
     Command("search", "search", "run a study, or go on with it, and show what it found"),
     Command("design", "design", "make a network for images, within a budget and a time"),
+    Command("slim", "slim", "train a network to run at several widths with one set of weights"),
+    Command("exits", "exits", "train a network at which easy samples leave early"),
     Command("resume", "resume", "go on with a recorded study; its file is not needed"),
     Command("finish", "finish_again", "finish the best trials of a study in another way; nothing is searched anew"),
     Command("inspect", "inspect_file", "show what a study can change and reach, and how long it takes"),

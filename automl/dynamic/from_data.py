@@ -29,6 +29,28 @@ from automl.types import Measurement, Say, silent
 
 
 @dataclass(frozen=True)
+class Widths:
+    """How a network is made slimmable; as the arguments of `slim`."""
+
+    widths: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
+    norms: Norms = "private"
+    drawn: int | None = None
+    distil_from: float | None = 0.5
+    order: Literal["first", "magnitude"] = "first"
+    round_to: int = 1
+    exclude: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Exits:
+    """Which exits a network gets; as the arguments of `exits`."""
+
+    at: int | tuple[float | str, ...] = 2
+    hidden: int = 0
+    weights: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
 class SlimResult:
     """A slimmable network, and what each of its widths is worth."""
 
@@ -136,25 +158,38 @@ def slim(
         AutomlError, TraceError, SpaceError: with what was expected, what came, the remedy.
     """
     problem = Problem.from_iterables(model, train_data, validation_data, loss=loss)
+    sizes = Widths(tuple(widths), norms, drawn, distil_from, order, round_to, tuple(exclude))
+    return slim_problem(problem, sizes, _options(training, "slim"), checkpoint=checkpoint, say=say)
+
+
+def slim_problem(
+    problem: Problem,
+    sizes: Widths,
+    options: TrainingOptions,
+    *,
+    checkpoint: str | Path | None = None,
+    say: Say = silent,
+) -> SlimResult:
+    """`slim` of a problem's network and data."""
+    _require_plain(options, "slim")
     made = slimmable(
         problem.model,
         problem.example_inputs,
-        widths,
-        norms=norms,
-        order=order,
-        round_to=round_to,
-        exclude=exclude,
+        sizes.widths,
+        norms=sizes.norms,
+        order=sizes.order,
+        round_to=sizes.round_to,
+        exclude=sizes.exclude,
     )
-    options = _options(training, "slim")
     softened = problem.kind.softened
     own = WidthLoss(
         smoothed(problem.loss, options.label_smoothing),
         softened,
-        drawn=drawn,
-        distil_from=distil_from if softened is not None else None,
+        drawn=sizes.drawn,
+        distil_from=sizes.distil_from if softened is not None else None,
     )
     _train(made, problem, own, options, checkpoint, say, own.method)
-    if norms == "shared":
+    if sizes.norms == "shared":
         made.recalibrate(problem.recalibration(options.seed) if problem.recalibration else problem.calibration)
     found = {width: _worth(made.plain(width), problem) for width in made.widths}
     return SlimResult(made, found, problem.kind.headline, problem.example_inputs)
@@ -188,28 +223,46 @@ def exits(
         AutomlError, TraceError: with what was expected, what came, the remedy.
     """
     problem = Problem.from_iterables(model, train_data, validation_data, loss=loss)
-    options = _options(training, "exits")
+    where = at if isinstance(at, int) else tuple(at)
+    ends = Exits(where, hidden, None if weights is None else tuple(weights))
+    return exits_of_problem(problem, ends, _options(training, "exits"), checkpoint=checkpoint, say=say)
+
+
+def exits_of_problem(
+    problem: Problem,
+    ends: Exits,
+    options: TrainingOptions,
+    *,
+    checkpoint: str | Path | None = None,
+    say: Say = silent,
+) -> ExitsResult:
+    """`exits` of a problem's network and data."""
+    _require_plain(options, "exits")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
-        made = multi_exit(problem.model, problem.example_inputs, at, hidden=hidden)
-    own = ExitsLoss(smoothed(problem.loss, options.label_smoothing), weights)
+        made = multi_exit(problem.model, problem.example_inputs, ends.at, hidden=ends.hidden)
+    own = ExitsLoss(smoothed(problem.loss, options.label_smoothing), ends.weights)
     _train(made, problem, own, options, checkpoint, say)
     costs = made.costs(*problem.example_inputs)
     alone = [count_macs(made.until(k), problem.example_inputs) for k in range(made.exits)]
     said = answers(made, problem.validation)
-    course, ends = curve(said, said, costs, rule="searched"), fixed(said, alone)
-    return ExitsResult(made, costs, tuple(course), tuple(ends), said, problem.example_inputs)
+    course = curve(said, said, costs, rule="searched")
+    return ExitsResult(made, costs, tuple(course), tuple(fixed(said, alone)), said, problem.example_inputs)
 
 
 def _options(training: Mapping[str, Any] | TrainingOptions | None, call: str) -> TrainingOptions:
-    """The options of a training, as far as they go with a network of many sizes. Errors: `ConfigError`."""
+    """The options of a training. Errors: `ConfigError`."""
     options: TrainingOptions = convert(TrainingOptions, training or {}, Source(call), ("training",))
+    return options
+
+
+def _require_plain(options: TrainingOptions, call: str) -> None:
+    """Raise `ConfigError` for options that do not go with a network of many sizes."""
     for name in ("distillation", "method", "seconds"):
         if getattr(options, name) is not None:
             raise ConfigError(f"training.{name} is for studies, and not for {call}: leave it out")
     if options.compile or options.keep != "last":
         raise ConfigError(f"{call} keeps the last weights and compiles nothing: leave training.keep and compile out")
-    return options
 
 
 def _train(
