@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from automl.dynamic.multi_exit import MultiExit
-from automl.dynamic.sized_folder import ONNX_FILE, SIZES, leaving_at
+from automl.dynamic.sized_folder import ONNX_FILE, choices, leaving_at, read_sizes
 from automl.dynamic.slimmable import Slimmable
 from automl.errors import BudgetError, ExportError
-from automl.export.manifest import read_manifest, sha256
+from automl.export.manifest import sha256
 from automl.measures.backends.intervals import Estimate
 from automl.measures.backends.onnx_runtime import session
 from automl.measures.backends.side_by_side import Effort, Run, side_by_side
@@ -86,16 +86,9 @@ def time_folder(
     out: str | Path, inputs: Sequence[Tensor], *, threads: int = 1, effort: Effort | None = None
 ) -> LatencyTable:
     """The same of the ONNX file in a folder, by ONNX Runtime. A file that is not the one described: `ExportError`."""
-    out = Path(out)
-    sizes = read_manifest(out).get(SIZES, {})
+    asked = choices(read_sizes(out))
     opened = open_sizes(out, threads)
     names = [one.name for one in opened.get_inputs()]
-    asked: dict[float, float | list[float]]
-    if sizes["kind"] == "widths":
-        asked = {float(one["width"]): float(one["width"]) for one in sizes["widths"]}
-    else:
-        exits = len(sizes["places"]) + 1
-        asked = {float(k): leaving_at(k, exits) for k in range(exits)}
     runs = {}
     for size, value in asked.items():
         given = [*(x.numpy() for x in inputs), np.array(value, dtype=np.float32)]
@@ -106,11 +99,11 @@ def time_folder(
 def open_sizes(out: str | Path, threads: int = 1) -> Any:
     """A session of ONNX Runtime for the file of all sizes in a folder. Errors: `ExportError`."""
     out = Path(out)
-    entry = read_manifest(out).get(SIZES, {}).get("onnx")
-    if entry is None:
+    entry = read_sizes(out).get("onnx")
+    if not isinstance(entry, dict):
         raise ExportError(f"{out} holds no {ONNX_FILE}: write the folder again, with `onnx=True`")
-    path = file_within(out, entry["file"], "the network", ExportError)
-    if sha256(path) != entry["sha256"]:
+    path = file_within(out, entry.get("file"), "the network", ExportError)
+    if sha256(path) != entry.get("sha256"):
         raise ExportError(f"{path} is not the file the manifest describes: write the folder again")
     return session(str(path), threads)
 

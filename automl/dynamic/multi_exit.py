@@ -103,7 +103,9 @@ class MultiExit(nn.Module):
             exits[left] = i
             if i < self.exits - 1:
                 stays = made.softmax(1).amax(1) < thresholds[i]
-                left, value, inputs = left[stays], value[stays], tuple(x[stays] for x in inputs)
+                samples = len(left)  # an input with another first dimension, such as a table, is the same for all
+                inputs = tuple(x[stays] if x.ndim and len(x) == samples else x for x in inputs)
+                left, value = left[stays], value[stays]
                 if not len(left):
                     break
         assert scores is not None

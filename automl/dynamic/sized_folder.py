@@ -27,6 +27,7 @@ from automl.export.subject import Subject, largest_difference, run_module
 from automl.measures.backends.exported import Exported
 from automl.measures.backends.onnx_runtime import session
 from automl.util.extras import require
+from automl.util.files import replacing
 from automl.util.modes import evaluating
 from search_spaces import Plan, Recorded, trace
 
@@ -64,7 +65,8 @@ def write_folder(
     """
     out, inputs = Path(out), tuple(example_inputs)
     sizes = {**_described(network), **(told or {})}
-    (out / ONNX_FILE).unlink(missing_ok=True)
+    if not onnx and (out / ONNX_FILE).exists():
+        raise ExportError(f"{out} still holds {ONNX_FILE} of an earlier export: write it too, or choose another folder")
     if onnx:
         require("sizes.onnx", "onnx", "onnxscript", "onnxruntime")
         subject = Subject(network, inputs)
@@ -75,8 +77,8 @@ def write_folder(
                 f"{ONNX_FILE} does not compute what the network computes: the largest difference is {difference:.3g} "
                 f"of the largest output, allowed is {TOLERANCE:g}. Leave it out: `onnx=False`"
             )
-        out.mkdir(parents=True, exist_ok=True)
-        (out / ONNX_FILE).write_bytes(content)
+        with replacing(out / ONNX_FILE, "the network", ExportError, make_folder=True) as partial:
+            partial.write_bytes(content)
         sizes["onnx"] = {"file": ONNX_FILE, "sha256": sha256(out / ONNX_FILE), "largest_difference": difference}
     return export(network, inputs, Plan(), out, ["safetensors"], manifest={SIZES: sizes})
 
@@ -92,18 +94,13 @@ def read_folder(out: str | Path, model: nn.Module) -> Slimmable | MultiExit:
         ExportError: no such folder, files that are not those described, or another model.
     """
     out = Path(out)
-    told, manifest = rebuilding(out), read_manifest(out)
+    told, sizes = rebuilding(out), read_sizes(out)
     try:
-        sizes = manifest[SIZES]
         inputs = tuple(torch.zeros(one.shape, dtype=one.dtype) for one in told.inputs)
         network = _rebuilt(Recorded(trace(model, inputs)), sizes)
         load_tensors(network, told.weights, told.aliases)
     except ExportError:
         raise
-    except KeyError as error:
-        raise ExportError(
-            f"{out} holds no network of many sizes, it says nothing of {error}: load it otherwise"
-        ) from None
     except Exception as error:  # sizes of somebody else's lead the rebuilding to whatever they like
         raise ExportError(
             f"the export in {out} does not fit the model given: {in_a_line(error)}. Pass the network it was made of"
@@ -117,6 +114,29 @@ def read_folder(out: str | Path, model: nn.Module) -> Slimmable | MultiExit:
             f"{difference:.3g} of the largest output. Pass the network that it was made of"
         )
     return network
+
+
+def read_sizes(out: str | Path) -> dict[str, Any]:
+    """What the manifest in a folder says of the sizes there; an `ExportError` if it says nothing that can be read."""
+    sizes = read_manifest(out).get(SIZES)
+    if not isinstance(sizes, dict) or sizes.get("kind") not in ("widths", "exits"):
+        raise ExportError(
+            f"{out} holds no network of many sizes: write it with `export` of what slim or exits returned"
+        )
+    return sizes
+
+
+def choices(sizes: Mapping[str, Any]) -> dict[float, float | list[float]]:
+    """Width, or number of the exit -> what `sizes.onnx` is given to compute it. Errors: `ExportError`."""
+    try:
+        if sizes["kind"] == "widths":
+            return {float(one["width"]): float(one["width"]) for one in sizes["widths"]}
+        exits = len(sizes["places"]) + 1
+        return {float(k): leaving_at(k, exits) for k in range(exits)}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ExportError(
+            f"the manifest does not say which sizes there are: {in_a_line(error)}. Write it again"
+        ) from error
 
 
 def _described(network: Slimmable | MultiExit) -> dict[str, Any]:

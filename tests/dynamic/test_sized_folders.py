@@ -124,12 +124,21 @@ def test_files_that_are_not_those_described_are_refused(widths, tmp_path):
     with pytest.raises(ExportError, match="is not the file the manifest describes"):
         open_sizes(tmp_path)
     manifest = json.loads((tmp_path / "manifest.json").read_text())
-    del manifest["sizes"]
-    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(ExportError, match="holds no network of many sizes"):
-        read_folder(tmp_path, small())
-    with pytest.raises(ExportError, match="holds no sizes"):
-        open_sizes(tmp_path)
+    for sizes in (None, [], {"kind": "others"}):
+        (tmp_path / "manifest.json").write_text(json.dumps({**manifest, "sizes": sizes}))
+        for read in (lambda: read_folder(tmp_path, small()), lambda: open_sizes(tmp_path)):
+            with pytest.raises(ExportError, match="holds no network of many sizes"):
+                read()
+    (tmp_path / "manifest.json").write_text(json.dumps({**manifest, "sizes": {"kind": "widths", "widths": 3}}))
+    for read in (lambda: read_folder(tmp_path, small()), lambda: time_folder(tmp_path, (X,))):
+        with pytest.raises(ExportError, match="does not"):
+            read()
+
+
+def test_a_folder_never_holds_two_networks(widths):
+    made, out = widths
+    with pytest.raises(ExportError, match="still holds sizes"):
+        write_folder(made, (X,), out, onnx=False)
 
 
 def test_every_size_is_timed_and_the_largest_that_fits_is_chosen(widths, exits):
