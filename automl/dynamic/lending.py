@@ -32,6 +32,16 @@ class Slice:
                 whole = whole.narrow(dim, 0, part)
         return whole
 
+    def add_to(self, counts: Tensor) -> None:
+        """Add 1 to every entry of `counts`, of the shape of the whole, that the slice has."""
+        masks = [torch.zeros(size, dtype=torch.bool) for size in counts.shape]
+        for mask, part in zip(masks, self.along, strict=True):
+            mask[slice(None) if part is None else part if isinstance(part, Tensor) else slice(part)] = True
+        grid = masks[0]
+        for mask in masks[1:]:
+            grid = grid[..., None] & mask
+        counts += grid.to(counts)
+
 
 def lendable(whole: nn.Module, narrow: nn.Module, kept: Mapping[str, Sequence[np.ndarray]], own: bool) -> list[Slice]:
     """Take from `narrow` each parameter that `whole` is to lend it; where the shapes are the same both get one object.

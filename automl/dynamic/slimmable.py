@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from automl.dynamic.lending import Slice, filled, lendable, lent
@@ -79,6 +80,22 @@ class Slimmable(nn.Module):
         narrow = copy.deepcopy(self.narrow[key])
         filled(self._slices[key], self.whole, narrow)
         return narrow.requires_grad_(True)
+
+    def uses(self, widths: Sequence[float]) -> dict[str, Tensor]:
+        """Parameter -> for how many of `widths` each of its entries counts, in its shape; by the names of this module.
+
+        Parameters that only widths elsewhere have are not among them.
+        """
+        found: dict[int, tuple[str, Tensor]] = {}
+        for key, network in (("", self.whole), *((_key(w), self.narrow[_key(w)]) for w in widths if w != 1.0)):
+            prefix = f"narrow.{key}." if key else "whole."
+            for name, parameter in network.named_parameters():
+                counts = found.setdefault(id(parameter), (f"{prefix}{name}", torch.zeros_like(parameter)))[1]
+                if key or 1.0 in widths:
+                    counts += 1
+            for one in self._slices.get(key, ()):
+                one.add_to(found[id(self.whole.get_parameter(one.name))][1])
+        return dict(found.values())
 
     def recalibrate(self, batches: Sequence[Batch]) -> None:
         """Estimate the running statistics of every width anew on `batches`, augmented as in training.

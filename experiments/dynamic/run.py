@@ -163,6 +163,7 @@ def with_exits(hidden: int) -> Made:
 ARMS: dict[str, Callable[[], Made]] = {
     **{f"separate {width:g}": (lambda width=width: plain(width)) for width in reversed(WIDTHS)},
     "slimmable, distilled late": lambda: slim(distil_from=0.5),
+    "slimmable, even": lambda: slim(distil_from=0.5, even=True),
     "exits": lambda: with_exits(64),
     "resnet14": lambda: plain(1.0, 2),
     "resnet8": lambda: plain(1.0, 1),

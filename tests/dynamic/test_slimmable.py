@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -15,6 +16,7 @@ from automl.dynamic.slimmable import slimmable
 from automl.dynamic.width_loss import WidthLoss
 from automl.errors import ConfigError
 from automl.tasks.classification import Classification
+from automl.training.methods.base import Course
 from automl.training.trainer import train
 from automl.zoo.resnet import ResNet
 from search_spaces import SpaceError, rebuild, trace
@@ -96,6 +98,30 @@ def test_gradients_are_those_of_the_widths_added_up():
     torch.testing.assert_close(made.whole.conv1.weight.grad, conv)
     torch.testing.assert_close(made.narrow["0_5"].bn1.weight.grad, alone[0.5].bn1.weight.grad / 2)
     assert len([n for n, _ in made.named_parameters() if "conv" in n]) == 7, "weights stand there once"
+
+
+@pytest.mark.parametrize("order", ["first", "magnitude"])
+def test_even_gradients_are_means_over_the_widths_that_have_the_weight(order):
+    made = slimmable(small(), (X,), (0.25, 0.5), order=order).double().train()
+    x, y = X.double(), torch.tensor([0, 1, 2, 3])
+    alone = {width: made.plain(width) for width in made.widths}
+    loss = WidthLoss(F.cross_entropy, even=True)
+    loss(made, (x,), y).backward()
+    loss.method.before_step(Course(made, torch.optim.SGD(made.parameters()), 1))
+    for network in alone.values():
+        F.cross_entropy(network.train()(x), y).backward()
+    kept = {width: np.ix_(*(plan.steps[0].kept[name] for name in ("layer1.0.conv1", "conv1")))
+            for width, plan in made.plans.items()}  # fmt: skip
+    name = "layer1.0.conv1.weight"
+    total, count = np.zeros((16, 16, 3, 3)), np.zeros((16, 16, 3, 3))
+    for width, network in alone.items():
+        total[kept[width]] += network.get_parameter(name).grad.numpy()
+        count[kept[width]] += 1
+    assert set(count.ravel()) == {1, 2, 3}
+    torch.testing.assert_close(made.whole.get_parameter(name).grad, torch.from_numpy(total / count))
+    for width, network in (("0_25", alone[0.25]), ("0_5", alone[0.5])):
+        torch.testing.assert_close(made.narrow[width].bn1.bias.grad, network.bn1.bias.grad)
+    torch.testing.assert_close(made.whole.bn1.bias.grad, alone[1.0].bn1.bias.grad)
 
 
 def test_norms_of_one_width_are_nobody_elses():
