@@ -34,6 +34,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--drawn", type=int, metavar="N", help="a step trains the narrowest, the widest and N between (default: all)"
     )
+    parser.add_argument(
+        "--even", action="store_true", help="each weight's gradient is the mean over the widths that have it"
+    )
     parser.add_argument("--round-to", type=positive, default=1, metavar="N", help="widths are multiples of N channels")
 
 
@@ -50,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     from automl.dynamic.from_data import Widths, slim_problem
 
     problem, options = asked(args)
-    sizes = Widths(numbers(args.widths, "--widths"), args.norms, args.drawn, round_to=args.round_to)
+    sizes = Widths(numbers(args.widths, "--widths"), args.norms, args.drawn, even=args.even, round_to=args.round_to)
     checkpoint = Path(args.out) / CHECKPOINT
     result = slim_problem(problem, sizes, options, checkpoint=checkpoint, say=print)
     print(f"\n{result.table()}\n")

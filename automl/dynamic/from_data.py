@@ -36,6 +36,7 @@ class Widths:
     norms: Norms = "private"
     drawn: int | None = None
     distil_from: float | None = 0.5
+    even: bool = False
     order: Literal["first", "magnitude"] = "first"
     round_to: int = 1
     exclude: tuple[str, ...] = ()
@@ -128,6 +129,7 @@ def slim(
     norms: Norms = "private",
     drawn: int | None = None,
     distil_from: float | None = 0.5,
+    even: bool = False,
     order: Literal["first", "magnitude"] = "first",
     round_to: int = 1,
     exclude: Sequence[str] = (),
@@ -148,6 +150,8 @@ def slim(
         drawn: in each step the narrowest, the widest and so many between; None: all widths.
         distil_from: from which part of the training on the narrow widths learn what the widest says, where outputs are
             class scores; None: all learn from targets to the end.
+        even: whether the gradient of each weight is the mean over the widths that have it, instead of over all of a
+            step; of our own, from no paper.
         order, round_to, exclude: which channels narrow widths have, in multiples of how many, and what stays whole.
         training: options of the training, as `training` of a study file; `{"learning_rate": 0.1}` suits a new network.
         loss: (outputs, targets) -> mean loss, if it is not the usual one.
@@ -158,7 +162,7 @@ def slim(
         AutomlError, TraceError, SpaceError: with what was expected, what came, the remedy.
     """
     problem = Problem.from_iterables(model, train_data, validation_data, loss=loss)
-    sizes = Widths(tuple(widths), norms, drawn, distil_from, order, round_to, tuple(exclude))
+    sizes = Widths(tuple(widths), norms, drawn, distil_from, even, order, round_to, tuple(exclude))
     return slim_problem(problem, sizes, _options(training, "slim"), checkpoint=checkpoint, say=say)
 
 
@@ -187,6 +191,7 @@ def slim_problem(
         softened,
         drawn=sizes.drawn,
         distil_from=sizes.distil_from if softened is not None else None,
+        even=sizes.even,
     )
     _train(made, problem, own, options, checkpoint, say, own.method)
     if sizes.norms == "shared":

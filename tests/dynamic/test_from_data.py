@@ -13,7 +13,7 @@ from automl.errors import BudgetError, ConfigError
 from automl.zoo.resnet import ResNet
 from tests.kits.digits import held_out, train_batches
 
-TRAINING = {"epochs": 4, "learning_rate": 0.1, "precision": "float32", "channels_last": True}
+TRAINING = {"epochs": 4, "samples": 600, "learning_rate": 0.1, "precision": "float32", "channels_last": True}
 
 
 def new() -> nn.Module:
@@ -22,20 +22,20 @@ def new() -> nn.Module:
         return ResNet(1, 10, 1)
 
 
-@pytest.mark.parametrize("how", [{}, {"norms": "shared", "drawn": 1, "distil_from": 0.5}])
+@pytest.mark.parametrize("how", [{}, {"norms": "shared", "drawn": 1, "distil_from": None, "even": True}])
 def test_every_width_of_a_slimmable_network_has_learnt(how, tmp_path):
     lines = []
-    result = slim(new(), train_batches(0), held_out(), (0.25, 0.5, 0.75), training=TRAINING, say=lines.append, **how)
+    result = slim(new(), train_batches(0), held_out(), (0.5, 0.75), training=TRAINING, say=lines.append, **how)
     ((inputs, targets),) = held_out()
     for width, found in result.measurements.items():
         with torch.no_grad():
             right = (result.network.eval().at(width, *inputs).argmax(1) == targets).double().mean()
         assert found["accuracy"].value == pytest.approx(float(right)) and right > 0.75, (width, right)
     macs = [found["macs"].value for found in result.measurements.values()]
-    assert macs == sorted(macs) and len(result.table().splitlines()) == 5 and len(lines) == 4
+    assert macs == sorted(macs) and len(result.table().splitlines()) == 4 and len(lines) == 4
     result.export(tmp_path, onnx=False)
     told = json.loads((tmp_path / "manifest.json").read_text())["sizes"]
-    assert told["measurements"]["0.25"]["macs"] == macs[0]
+    assert told["measurements"]["0.5"]["macs"] == macs[0]
 
 
 def test_a_network_with_exits_has_a_curve(tmp_path):

@@ -30,6 +30,22 @@ def small(seed: int = 0) -> nn.Module:
         return nn.Sequential(*layers, nn.Conv2d(8, 12, 2), nn.ReLU(), nn.Flatten(), nn.Linear(108, 10))
 
 
+class Two(nn.Module):
+    """Two inputs, of which the second is read late."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.third = nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 8)
+        self.last = nn.Linear(8, 3)
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        a = torch.relu(self.second(torch.relu(self.first(a))))
+        return self.last(torch.relu(self.third(a)) * b)
+
+
+PAIR = tuple(torch.randn(5, size, generator=torch.Generator().manual_seed(size)) for size in (6, 8))
+
+
 @pytest.fixture(scope="module")
 def widths(tmp_path_factory):
     made = slimmable(small(), (X,), (0.5, 0.75))
@@ -41,12 +57,15 @@ def widths(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def exits(tmp_path_factory):
-    made = multi_exit(small(), (X,), 2, hidden=6)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        made = multi_exit(Two(), PAIR, 2, hidden=6)
+    assert made.asked == [(0,), (), (1,)]
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.mul_(2)
     out = tmp_path_factory.mktemp("exits")
-    write_folder(made.eval(), (X,), out)
+    write_folder(made.eval(), PAIR, out)
     return made, out
 
 
@@ -65,23 +84,24 @@ def test_one_file_takes_its_thresholds(exits):
     made, out = exits
     session = open_sizes(out)
     with torch.no_grad():
-        confidence = torch.stack(made(X)).softmax(2).amax(2)
+        confidence = torch.stack(made(*PAIR)).softmax(2).amax(2)
     first = float(confidence[0].sort(descending=True).values[1]) - 1e-6
     thresholds = [first, float(confidence[1, confidence[0] < first].median()) - 1e-6]
-    scores, at = made.early(thresholds, X)
+    scores, at = made.early(thresholds, *PAIR)
     assert set(at.tolist()) == {0, 1, 2} and torch.equal(at, leaving(confidence, thresholds))
-    told = np.array(thresholds, dtype=np.float32)
-    for i, x in enumerate(X):
-        found, exit_ = session.run(None, {"input_0": x[None].numpy(), "thresholds": told})
+    told = {"thresholds": np.array(thresholds, dtype=np.float32)}
+    for i in range(5):
+        one = {f"input_{j}": x[i : i + 1].numpy() for j, x in enumerate(PAIR)}
+        found, exit_ = session.run(None, one | told)
         assert int(exit_) == at[i]
         torch.testing.assert_close(torch.from_numpy(found[0]), scores[i], atol=1e-4, rtol=1e-4)
-    assert int(session.run(None, {"input_0": X.numpy(), "thresholds": told})[1]) == 2
+    assert int(session.run(None, {f"input_{j}": x.numpy() for j, x in enumerate(PAIR)} | told)[1]) == 2
 
 
 @pytest.mark.parametrize("kind", ["widths", "exits"])
 def test_what_is_read_back_is_equal(kind, request):
     made, out = request.getfixturevalue(kind)
-    read = read_folder(out, small(3))
+    read = read_folder(out, small(3) if kind == "widths" else Two())
     for name, tensor in made.state_dict().items():
         assert torch.equal(tensor, read.state_dict()[name]), name
     with torch.no_grad():
@@ -90,30 +110,9 @@ def test_what_is_read_back_is_equal(kind, request):
             assert all(torch.equal(read.at(width, X), made.at(width, X)) for width in made.widths)
             assert json.loads((out / "manifest.json").read_text())["sizes"]["right"] == {"0.5": 0.8}
         else:
-            assert all(torch.equal(a, b) for a, b in zip(read(X), made(X), strict=True))
+            assert all(torch.equal(a, b) for a, b in zip(read(*PAIR), made(*PAIR), strict=True))
     with pytest.raises(ExportError, match="does not fit the model given"):
         read_folder(out, nn.Sequential(nn.Conv2d(1, 4, 3), nn.Sigmoid(), nn.Flatten(), nn.Linear(144, 10)))
-
-
-def test_a_network_of_several_inputs_with_exits(tmp_path):
-    """The second part reads an input that the first does not."""
-
-    class Two(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.first, self.second, self.last = nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 3)
-
-        def forward(self, a: Tensor, b: Tensor) -> Tensor:
-            return self.last(torch.relu(self.second(torch.relu(self.first(a)))) * b)
-
-    inputs = torch.randn(4, 6), torch.randn(4, 8)
-    made = multi_exit(Two(), inputs, 1).eval()
-    assert made.asked == [(0,), (1,)]
-    write_folder(made, inputs, tmp_path)
-    with torch.no_grad():
-        assert torch.equal(read_folder(tmp_path, Two())(*inputs)[1], made(*inputs)[1])
-    scores, at = made.early([2.0], *inputs)
-    assert at.tolist() == [1] * 4 and torch.equal(scores, made(*inputs)[1])
 
 
 def test_files_that_are_not_those_described_are_refused(widths, tmp_path):
@@ -142,8 +141,9 @@ def test_a_folder_never_holds_two_networks(widths):
 
 
 def test_every_size_is_timed_and_the_largest_that_fits_is_chosen(widths, exits):
-    for (made, out), sizes in ((widths, [0.5, 0.75, 1.0]), (exits, [0, 1, 2])):
-        for table in (time_sizes(made, (X[:1],), effort=QUICK), time_folder(out, (X[:1],), effort=QUICK)):
+    for (made, out), given, sizes in ((widths, (X,), [0.5, 0.75, 1.0]), (exits, PAIR, [0, 1, 2])):
+        one = [x[:1] for x in given]
+        for table in (time_sizes(made, one, effort=QUICK), time_folder(out, one, effort=QUICK)):
             assert list(table.times) == sizes and all(one.value > 0 for one in table.times.values())
             assert LatencyTable.from_record(json.loads(json.dumps(table.to_record()))) == table
             assert table.costs == tuple(sorted(table.costs)) and table.choose(1e9) == sizes[-1]

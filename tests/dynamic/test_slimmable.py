@@ -42,8 +42,7 @@ def moved(network: nn.Module, seed: int = 1) -> None:
                 tensor.add_(torch.rand(tensor.shape, generator=generator, dtype=tensor.dtype) * 0.1)
 
 
-@pytest.mark.parametrize("norms", ["private", "shared"])
-@pytest.mark.parametrize("order", ["first", "magnitude"])
+@pytest.mark.parametrize(("norms", "order"), [("private", "magnitude"), ("shared", "first")])
 def test_each_width_is_what_surgery_cuts_out_of_the_whole(norms, order):
     """Of the weights as they are now; norms, where private, are the width's own."""
     made = slimmable(small(), (X,), WIDTHS, norms=norms, order=order)
@@ -64,7 +63,7 @@ def test_each_width_is_what_surgery_cuts_out_of_the_whole(norms, order):
     assert sizes == [(16, 8), (32, 16), (48, 24), (64, 32)]
 
 
-@pytest.mark.parametrize("seed", range(16))
+@pytest.mark.parametrize("seed", range(10))
 def test_any_network_is_slimmable(seed):
     """Random joints: what is lent computes what the surgery makes, and the channels of widths are nested."""
     network = RandomNetwork(seed, EVERY).double()
@@ -135,7 +134,7 @@ def test_norms_of_one_width_are_nobody_elses():
 def trained(until: int | None = None, checkpoint=None, **loss):
     made = slimmable(small(), (X,), (0.25, 0.5, 0.75), norms="shared")
     own = WidthLoss(F.cross_entropy, Classification.softened, **loss)
-    options = TrainingOptions(epochs=2, samples=320, learning_rate=0.1, precision="float32", channels_last=True)
+    options = TrainingOptions(epochs=2, samples=192, learning_rate=0.1, precision="float32", channels_last=True)
     train(made, train_batches, own, options, methods=[own.method], until=until, checkpoint=checkpoint)
     return made
 
