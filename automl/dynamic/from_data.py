@@ -221,7 +221,7 @@ def exits(
         validation_data: batches by which thresholds are chosen.
         at: how many exits beside the network's own output, or where: parts of the multiply-accumulates, or nodes.
         hidden: channels of a layer in each exit's head; 0: one linear layer.
-        weights: of the exits' losses; None: equal.
+        weights: of the exits' losses, which are added up; None: 1 each.
         training, loss, checkpoint, say: as of `slim`.
 
     Raises:

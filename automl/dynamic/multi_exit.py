@@ -167,8 +167,8 @@ class ExitsLoss:
     """The weighted sum of the losses of all exits (Teerapittayanon et al. 2016, section 3.2)."""
 
     def __init__(self, loss: Any, weights: Sequence[float] | None = None) -> None:
-        """`loss`: (outputs, targets) -> mean loss. `weights`: of each exit; None: equal, and 1 together, so that the
-        learning rate is the one of a network with a single exit. All 1 is the plain sum."""
+        """`loss`: (outputs, targets) -> mean loss. `weights`: of each exit; None: 1 each, so that what only one
+        exit has, its head and the last part, learns as fast as in a network without others."""
         if weights is not None and not (all(weight >= 0 for weight in weights) and sum(weights) > 0):
             raise ConfigError(f"weights of exits are at least 0, and not all 0, got {list(weights)}")
         self._loss = loss
@@ -177,7 +177,7 @@ class ExitsLoss:
     def __call__(self, network: nn.Module, inputs: tuple[Tensor, ...], targets: Tensor) -> Tensor:
         """The loss of a batch, a scalar."""
         outputs = network(*inputs)
-        weights = self._weights or (1 / len(outputs),) * len(outputs)
+        weights = self._weights or (1.0,) * len(outputs)
         if len(weights) != len(outputs):
             raise ConfigError(f"expected a weight for each of {len(outputs)} exits, got {len(weights)}")
         losses = [weight * self._loss(out, targets).mean() for weight, out in zip(weights, outputs, strict=True)]

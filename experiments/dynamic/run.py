@@ -155,9 +155,9 @@ def slim(norms: str = "private", **options: Any) -> Made:
     return slimmable(ResNet(3, 10, 3), X, WIDTHS, norms=norms), loss, [loss.method]
 
 
-def with_exits(hidden: int) -> Made:
+def with_exits(hidden: int, weights: tuple[float, ...] | None = None) -> Made:
     """A network with exits at about 36 % and 68 % of its cost."""
-    return multi_exit(ResNet(3, 10, 3), X, 2, hidden=hidden), ExitsLoss(F.cross_entropy), []
+    return multi_exit(ResNet(3, 10, 3), X, 2, hidden=hidden), ExitsLoss(F.cross_entropy, weights), []
 
 
 ARMS: dict[str, Callable[[], Made]] = {
@@ -165,6 +165,7 @@ ARMS: dict[str, Callable[[], Made]] = {
     "slimmable, distilled late": lambda: slim(distil_from=0.5),
     "slimmable, even": lambda: slim(distil_from=0.5, even=True),
     "exits": lambda: with_exits(64),
+    "exits, mean of losses": lambda: with_exits(64, (1 / 3, 1 / 3, 1 / 3)),
     "resnet14": lambda: plain(1.0, 2),
     "resnet8": lambda: plain(1.0, 1),
     "slimmable, labels": slim,

@@ -118,8 +118,8 @@ def test_costs_count_every_head_that_is_passed():
 def test_the_loss_is_the_weighted_sum_of_the_exits():
     made, y = with_exits().eval(), torch.arange(6)
     each = torch.stack([F.cross_entropy(out, y) for out in made(X)])
-    torch.testing.assert_close(ExitsLoss(F.cross_entropy)(made, (X,), y), each.mean())
-    torch.testing.assert_close(ExitsLoss(F.cross_entropy, (1, 1, 1))(made, (X,), y), each.sum())
+    torch.testing.assert_close(ExitsLoss(F.cross_entropy)(made, (X,), y), each.sum())
+    torch.testing.assert_close(ExitsLoss(F.cross_entropy, (0.5, 0.5, 0.5))(made, (X,), y), each.sum() / 2)
     torch.testing.assert_close(ExitsLoss(F.cross_entropy, (0, 2, 1))(made, (X,), y), 2 * each[1] + each[2])
     for wrong in ((-1, 1, 1), (0, 0, 0)):
         with pytest.raises(ConfigError):
