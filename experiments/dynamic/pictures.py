@@ -42,7 +42,8 @@ def draw_trade_off(rows: dict[str, Row]) -> None:
     for name in ("separate", "resnet"):
         alone = sorted((row for arm, row in rows.items() if arm.startswith(name)), key=lambda row: row["macs"])
         label = "widths trained separately" if name == "separate" else "ResNet-8 and -14"
-        axes.plot(*_points(alone, "macs"), "o", label=label)
+        if alone:
+            axes.plot(*_points(alone, "macs"), "o", label=label)
     axes.set(xlabel="mean multiply-accumulates, millions", ylabel="test accuracy, %")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
