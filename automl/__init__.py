@@ -2,7 +2,8 @@
 
 `automl.compress(model, train_data, validation_data, budget="macs <= 50%")` is the whole program in one call,
 `automl.design(train_data, budget="params <= 60k", time="30m")` where there is no network yet, and
-`automl.encode("photo.png", "0.5 bpp", "photo.inr")` where a signal is to become one.
+`automl.encode("photo.png", "0.5 bpp", "photo.inr")` where a signal is to become one. `automl.slim` and `automl.exits`
+make one network of many sizes.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ check_packages()
 if TYPE_CHECKING:
     from automl.api import CompressionResult, compress
     from automl.designs.from_batches import design
+    from automl.dynamic.from_data import exits, slim
     from automl.export.tiled import tiled
     from automl.export.update import apply_update, make_update
     from automl.report.html.from_python import write_report
@@ -31,23 +33,27 @@ __all__ = [
     "decode",
     "design",
     "encode",
+    "exits",
     "learn_start",
     "make_update",
     "read_trials",
+    "slim",
     "tiled",
     "write_report",
 ]
 
 _HOMES = {
     "CompressionResult": "automl.api",
+    "apply_update": "automl.export.update",
     "compress": "automl.api",
     "decode": "automl.signals.encode_file",
     "design": "automl.designs.from_batches",
     "encode": "automl.signals.encode_file",
+    "exits": "automl.dynamic.from_data",
     "learn_start": "automl.signals.learning",
-    "apply_update": "automl.export.update",
     "make_update": "automl.export.update",
     "read_trials": "automl.store",
+    "slim": "automl.dynamic.from_data",
     "tiled": "automl.export.tiled",
     "write_report": "automl.report.html.from_python",
 }

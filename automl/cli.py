@@ -31,6 +31,8 @@ COMMANDS = (
     Command("encode", "encode", "store a picture, a sound or an array as a small network"),
     Command("learn-start", "learn_start", "learn from a folder of signals what encode begins with"),
     Command("decode", "decode", "write the signal that such a file holds, at any resolution"),
+    Command("slim", "slim", "train a network to run at several widths with one set of weights"),
+    Command("exits", "exits", "train a network at which easy samples leave early"),
     Command("resume", "resume", "go on with a recorded study; its file is not needed"),
     Command("finish", "finish_again", "finish the best trials of a study in another way; nothing is searched anew"),
     Command("inspect", "inspect_file", "show what a study can change and reach, and how long it takes"),

@@ -82,6 +82,10 @@ PYTHON = """# Python
 
 ::: automl.api.CompressionResult
 
+::: automl.dynamic.from_data.slim
+
+::: automl.dynamic.from_data.exits
+
 ::: automl.report.html.from_python.write_report
 
 ::: automl.export.bundle.load

@@ -19,12 +19,12 @@ from search_spaces.graph.inputs import quantized_inputs
 def write_onnx(subject: Subject, path: Path) -> None:
     """Write the network in float32 as one file, whose checksum covers the weights."""
     if subject.onnx is None:
-        subject.onnx = _onnx(subject)
+        subject.onnx = onnx_content(subject)
     path.write_bytes(subject.onnx)
 
 
-def _onnx(subject: Subject) -> bytes:
-    """The content of the file, which takes seconds to make and is the start of others."""
+def onnx_content(subject: Subject) -> bytes:
+    """The content of the file, which takes seconds to make and is the start of others. Errors: `ExportError`."""
     with_one_batch(subject.program)
     # The exporter decomposes twice; attention has the same order of memory both times by this kernel alone.
     with quiet(), sdpa_kernel(SDPBackend.MATH), tempfile.TemporaryDirectory() as folder:

@@ -125,6 +125,14 @@ class Recorded:
                 raise self._refused(groups[name], indices)
         return kept
 
+    def kept_in_state(self, cut: Cut) -> dict[str, tuple[np.ndarray, ...]]:
+        """For every parameter and buffer that is understood, what `cut` keeps of it: indices along each dimension.
+
+        A tensor that several names share stands under its first.
+        """
+        kept = self.kept(cut)
+        return {name: tuple(map(kept.indices, along)) for name, along in self.analysis.state.items()}
+
     @staticmethod
     def _refused(group: Group, indices: tuple[int, ...]) -> SpaceError:
         return SpaceError(f"the plan keeps channels {indices} of {group.name!r}, expected some of 0..{group.size - 1}")

@@ -173,7 +173,7 @@ def is_layer(module: nn.Module) -> bool:
     Everything else is looked into, so that the shapes written into it can be edited: modules of the user's, and
     those of torch.nn that are made of others, such as a transformer's layer.
     """
-    if not type(module).forward.__module__.startswith("torch.nn.modules"):
+    if not str(type(module).forward.__module__).startswith("torch.nn.modules"):  # None of a GraphModule
         return False
     if any(True for _ in module.children()):
         return isinstance(module, nn.MultiheadAttention)  # calls its own child's weight as a function

@@ -212,10 +212,12 @@ class NetworkSpace(ConditionalSpace):
         """
         levels = self.levels(self.point(self.levels(point).tolist()))  # illegal levels are refused
         steps: list[Step] = []
+        changed = not np.array_equal(levels, self.original_levels)
         stages = zip(self.operators, self._places, self._sheets(levels), strict=True)
         for operator, places, sheet in stages:
             step = operator.step(sheet, levels[places], scores)
-            if step != operator.step_type():
+            # An empty one says in which form the file is that was priced, unless it is the original's.
+            if step != operator.step_type() or (step.packed and changed):
                 steps.append(step)
         return Plan(tuple(steps))
 

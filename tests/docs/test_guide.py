@@ -122,6 +122,19 @@ def test_a_design_works(tmp_path, monkeypatch):
     assert torch.equal(network(x[:8]), result.network(x[:8]))
 
 
+def test_networks_of_many_sizes_work(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for block in blocks(ROOT / "docs" / "guide" / "many-sizes.md"):
+        if block.run:
+            exec(compile(block.text, "many-sizes.md", "exec"), names)
+    slimmed, early, x = names["slimmed"], names["early"], names["x"]
+    right = [found["accuracy"].value for found in slimmed.measurements.values()]
+    assert right[0] > 0.6 and right[-1] > 0.85, right
+    assert torch.equal(names["alone"].eval()(x[:8]), slimmed.network.eval().at(0.5, x[:8]))
+    assert early.outcome(0.6 * early.costs[-1]).mean_cost <= 0.6 * early.costs[-1] and len(names["left_at"]) == 8
+
+
 def test_commands_of_the_readme_exist():
     """Each command that README and guide name is one, and each command is named somewhere."""
     from automl.cli import COMMANDS

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from automl.export import export, load
-from search_spaces import RankStep
+from automl.measures.counts import Counting, counts
+from search_spaces import Code, RankStep, Sparsity
 from tests.kits.joint_spaces import SETS, make_network, make_space, random_levels
 
 NETWORKS = 1
@@ -49,3 +50,18 @@ def test_factors_of_every_scheme_and_codebooks_run_elsewhere(scheme, tmp_path):
     export(network, (x,), plan, tmp_path, ["safetensors", "onnx"], manifest={})
     with torch.no_grad():
         assert torch.equal(load(tmp_path, make_network(names, seed).eval())(x), network(x))
+
+
+@pytest.mark.parametrize("names", [("channels", "sparsity"), ("channels", "code")], ids="+".join)
+def test_a_file_takes_what_was_counted_where_weights_were_left_alone(names, tmp_path):
+    """Only channels go; the space prices packed files all the same, and that is the file that is written."""
+    seed = next(seed for seed in range(20) if make_space(names, seed)[0] is not None)
+    space, x = make_space(names, seed)
+    levels = [knob.levels[0] if knob.operator == "channels" else knob.original for knob in space.knobs]
+    point = space.point(levels)
+    plan = space.plan(point)
+    network = space.build(plan).eval()
+    counting = Counting(space.packed, space.has(Sparsity), space.has(Code))
+    counted = next(m.value for m in counts(network, (x,), counting) if m.metric == "size_bytes")
+    (file, _) = export(network, (x,), plan, tmp_path, ["safetensors"], manifest={})
+    assert file.bytes == counted <= space.cost(point, "size_bytes")

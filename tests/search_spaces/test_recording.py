@@ -238,3 +238,23 @@ def test_a_channel_that_stands_alone_stays():
     assert [group.size for group in space.groups] == [8]
     assert "only channel" in next(f.reason for f in space.operator(Channels).fixed if f.name == "a")
     assert space.build(space.plan(space.point([1])))(X).shape == (2, 4)
+
+
+def test_a_network_with_recorded_parts_is_recorded():
+    """A GraphModule within a network is looked into like any module of the user's."""
+    part = trace(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()), (X,))
+    whole = nn.Sequential(part, nn.Conv2d(8, 4, 3)).eval()
+    recorded = trace(whole, (X,))
+    assert torch.equal(recorded(X), whole(X)) and "0.0.weight" in recorded.state_dict()
+    assert [group.size for group in channel_space(whole, (X,)).groups] == [8]
+
+
+def test_what_a_cut_keeps_of_the_state_is_what_the_surgery_leaves():
+    space = channel_space(Dropped().eval(), (X,))
+    plan = space.plan(space.point([5]))
+    kept, recorded = space.basis.recorded.kept_in_state(space.cut(plan)), space.original.state_dict()
+    for name, tensor in space.surgery(plan).state_dict().items():
+        expected = recorded[name]
+        for dim, indices in enumerate(kept[name]):
+            expected = expected.index_select(dim, torch.from_numpy(indices))
+        assert torch.equal(tensor, expected), name

@@ -1,0 +1,1 @@
+"""One network, many sizes: slimmable networks and networks with several exits."""
