@@ -82,7 +82,7 @@ def folded(content: bytes) -> bytes:
 
 
 def unpack(path: Path) -> dict[str, Tensor]:
-    """The tensors in a safetensors file, packed or not.
+    """The tensors in a safetensors file, packed or not, in the order of their names.
 
     Raises what reading raises, and a `ValueError` for a file that does not hold what its metadata say.
     """
@@ -95,7 +95,8 @@ def unpack(path: Path) -> dict[str, Tensor]:
     told = told_of(text) if text is not None else Told({})
     parts = {name + suffix for name, how in told.packed.items() for suffix in suffixes(how, coded=told.coded)}
     tensors = {name: tensor for name, tensor in content.items() if name not in parts}
-    return tensors | {name: _unpacked(name, how, content, told.coded) for name, how in told.packed.items()}
+    tensors |= {name: _unpacked(name, how, content, told.coded) for name, how in told.packed.items()}
+    return {name: tensors[name] for name in sorted(tensors)}  # safetensors gives those of bytes in any order
 
 
 @dataclass(frozen=True)

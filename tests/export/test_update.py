@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from automl.errors import ExportError
+from automl.export.packed import unpack
 from automl.export.update import apply_update, make_update
 from search_spaces.codecs.packing import pack
 
@@ -81,3 +82,9 @@ def test_it_is_refused_on_another_file_and_when_it_is_damaged(tmp_path):
             apply_update(old, update[:end])
     with pytest.raises(ExportError, match="cannot read"):
         make_update(tmp_path / "none", new)
+
+
+def test_tensors_come_in_one_order(tmp_path):
+    """What is sent is told apart by its place; safetensors hands out what is in bytes in another order each time."""
+    path = written(tmp_path, "old", network(0))
+    assert {tuple(unpack(path)) for _ in range(20)} == {tuple(sorted(network(0)))}
