@@ -35,9 +35,11 @@ from automl.training.methods.channel_gates import ChannelGates
 from automl.training.methods.expected_cost import ExpectedCost
 from automl.training.trainer import train
 from automl.zoo.resnet import ResNet
-from search_spaces import NetworkSpace, channel_space
+from search_spaces import NetworkSpace, OfSheet, channel_space
+from search_spaces.pricing.metrics import PEAK
+from search_spaces.pricing.peak import peak_memory
 
-COSTS = ("macs", "params", "size_bytes")
+COSTS = ("macs", "params", "size_bytes", PEAK)
 RULES = ("gates", "uniform", "allocation")
 
 
@@ -51,6 +53,7 @@ def main() -> None:
     torch.set_num_threads(1)
     problem = trained_problem()
     space = channel_space(problem.model, problem.example_inputs)
+    space.add_cost(PEAK, OfSheet(peak_memory(space.basis.analysis, space.basis.terms, problem.example_inputs)))
     rng = np.random.default_rng(0)
     drawn = [(COSTS[i % len(COSTS)], float(rng.uniform(0.2, 0.8))) for i in range(args.budgets)]
     done = len(args.out.read_text(encoding="utf-8").splitlines()) if args.out.exists() else 0
