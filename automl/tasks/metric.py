@@ -133,8 +133,9 @@ def directed(metrics: Mapping[str, Any], objective: str | None, direction: Direc
 
 def direction_of(name: str | None, metrics: Mapping[str, Any] | None) -> Direction | None:
     """The better direction of a metric of the user's, if it says so itself; None: it must be told."""
-    name = name or ""
-    given = (metrics or {}).get(name)
+    if not isinstance(name, str) or not isinstance(metrics, Mapping):  # what is neither is refused where it is read
+        return None
+    given = metrics.get(name)
     if isinstance(given, Metric) or getattr(given, "higher_is_better", None) is not None:
         return as_metric(name, given).direction
     return None

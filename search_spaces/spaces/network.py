@@ -204,11 +204,9 @@ class NetworkSpace(ConditionalSpace):
     # What a choice means
 
     def plan(self, point: Point, scores: Scores | None = None) -> Plan:
-        """What each operator does to the network at `point`.
+        """What each operator does to the network at `point`, which is legal.
 
-        Args:
-            point: a legal Point of this space.
-            scores: site -> what each of its parts matters, as each operator has it; by default the weights decide.
+        `scores`: site -> what each of its parts matters, as each operator has it; by default the weights decide.
         """
         levels = self.levels(self.point(self.levels(point).tolist()))  # illegal levels are refused
         steps: list[Step] = []

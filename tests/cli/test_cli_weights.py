@@ -85,7 +85,7 @@ def test_the_winner_is_exported_packed_and_the_other_files_say_that_they_store_z
 def test_an_update_turns_the_weights_of_one_export_into_those_of_the_next(searched, tmp_path):
     asked = ("export", "weights-digits", "--storage", searched[0], "--format", "safetensors")
     assert command(*asked, "--out", tmp_path / "old").code == 0
-    ran = command(*asked, "--out", tmp_path / "new", "--trial", "random/0/0", "--since", tmp_path / "old")
+    ran = command(*asked, "--out", tmp_path / "new", "--trial", "uniform/0/0", "--since", tmp_path / "old")
     assert ran.code == 0 and "update.bin" in ran.out, ran.err
     update = (tmp_path / "new" / "update.bin").read_bytes()
     old, new = (tmp_path / folder / "model.safetensors" for folder in ("old", "new"))

@@ -48,7 +48,7 @@ def test_what_weighs_nothing_is_measured_as_it_is():
 
 
 def test_more_is_better_of_what_the_kinds_of_task_say_so_and_of_the_reward():
-    assert maximized() == ("accuracy", "miou", "pixel_accuracy", "cosine", "compression_reward")
+    assert maximized() == ("accuracy", "miou", "pixel_accuracy", "psnr", "cosine", "compression_reward")
 
 
 def test_another_rate_than_accuracy_can_be_weighed():

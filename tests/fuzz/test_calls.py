@@ -93,6 +93,7 @@ def figures(network: torch.nn.Module, data: list[Any]) -> tuple[float, float]:
 @given(CALLS.filter(lambda call: all(short(v) for k, v in call.items() if k not in ("train_data", "validation_data"))))
 @example({"budget": "macs <= 1%"})
 @example({"calibration_size": []})
+@example({"objective": [None]})
 @example({"space": ["channels", "code"], "budget": "size <= 700 B"})
 def test_a_call_is_refused_in_a_sentence_or_is_right(call):
     model = small()

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 LEASE_S = 2.0
 """How long a driver may be silent in a study that is harmed."""
 
+MOST_ATTEMPTS = 1_000_000
+"""Memory is short for a second or two, in which a fast machine tries a trial again a thousand times."""
+
 TRIAL_MB = 128
 """What a trial allocates, so that there is something to be denied."""
 
@@ -59,7 +62,7 @@ class Scene:
     def start(self) -> DriverProcess:
         """Another driver, beside those that are there."""
         address = ("--address", self.nodes.address) if self.nodes else ()
-        options = (*self.options, *address, "--lease-s", LEASE_S, "--mb", TRIAL_MB, "--attempts", 1000)
+        options = (*self.options, *address, "--lease-s", LEASE_S, "--mb", TRIAL_MB, "--attempts", MOST_ATTEMPTS)
         return DriverProcess(self.url, *options, folder=self.folder, clock_s=self.clock_s)
 
     @property

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save
 
 from search_spaces.codecs.header import KEY, Packed, Told, frame_bytes, metadata, told_bytes, told_of
 from search_spaces.codecs.integers import bound, format_of, holds, integers_of, symbols_of
-from search_spaces.codecs.number_formats import BY_LEVEL, CODED, FORMATS, twos_complement
+from search_spaces.codecs.number_formats import BY_LEVEL, CODED, FORMATS, SHARED, twos_complement
 from search_spaces.codecs.packing import pack, pack_open, unpack
 from search_spaces.codecs.reader import GAPS, INTEGERS, MASK, SCALE
 from search_spaces.pricing.metrics import FLOAT_BITS
@@ -60,11 +60,12 @@ def test_what_is_packed_comes_back_bit_for_bit(tmp_path_factory, case):
 
 def test_formats_stand_in_the_order_of_what_they_take():
     forms = list(FORMATS.values())
-    assert list(BY_LEVEL) == sorted(BY_LEVEL) == [*range(9), *(form.level for form in CODED.values())]
+    families = (forms, list(CODED.values()), list(SHARED.values()))
+    assert list(BY_LEVEL) == [form.level for family in families for form in family], "no two have one level"
     assert max(BY_LEVEL) < FLOAT_BITS
-    for family in (forms, list(CODED.values())):
+    for family in families:
         for few, more in pairwise(family):
-            assert few.bits <= more.bits and few.stored_bits <= more.stored_bits
+            assert few.level < more.level and few.bits <= more.bits and few.stored_bits <= more.stored_bits
             assert few.with_zero.bits <= more.with_zero.bits and few.with_zero.stored_bits <= more.with_zero.stored_bits
     for form in forms:
         assert len(set(form.grid)) == len(form.grid) <= 2**form.stored_bits + 1e-9 or form.name == "ternary"
