@@ -127,7 +127,12 @@ def as_metric(name: str, given: Any, direction: Direction | None = None) -> Metr
 
 
 def directed(metrics: Mapping[str, Any], objective: str | None, direction: Direction | None) -> dict[str, Metric]:
-    """A user's `metrics` as such, the one that is the objective with the direction that is said to be better."""
+    """A user's `metrics` as such, the one that is the objective with the direction that is said to be better.
+
+    `ConfigError` for what is no mapping, or no metric.
+    """
+    if not isinstance(metrics, Mapping):
+        raise ConfigError(f"metrics must map names to functions of (outputs, targets), got {metrics!r:.80}")
     return {name: as_metric(name, given, direction if name == objective else None) for name, given in metrics.items()}
 
 

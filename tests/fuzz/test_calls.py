@@ -61,6 +61,7 @@ ARGUMENTS: Mapping[str, st.SearchStrategy[Any]] = {
     "calibration_size": rarely(ANYTHING, st.integers(-1, 64), 12),
     "task": rarely(section("task"), st.sampled_from(["classification", "embedding", "regression"]), 3),
     "name": ANYTHING,
+    "metrics": ANYTHING,
 }
 USUAL = {"train_data": images(32, 0), "validation_data": images(24, 1), "trials": 2, "progress": False}
 LONGEST = 20
@@ -94,6 +95,7 @@ def figures(network: torch.nn.Module, data: list[Any]) -> tuple[float, float]:
 @example({"budget": "macs <= 1%"})
 @example({"calibration_size": []})
 @example({"objective": [None]})
+@example({"metrics": [1]})
 @example({"space": ["channels", "code"], "budget": "size <= 700 B"})
 def test_a_call_is_refused_in_a_sentence_or_is_right(call):
     model = small()
