@@ -107,15 +107,15 @@ def header(layout: Layout) -> bytes:
     flags = KINDS.index(layout.kind) | FEATURES * bool(features) | DIFFERENCE * bool(layout.start)
     flags |= CODED * layout.coded
     numbers = [flags, len(layout.shape), *layout.shape, layout.channels, layout.width, layout.depth, layout.w0]
-    content = b"".join(_number(value) for value in (*numbers, *features))
+    content = b"".join(number_bytes(value) for value in (*numbers, *features))
     if layout.kind == "audio":
-        content += _number(int(layout.facts[0]))
+        content += number_bytes(int(layout.facts[0]))
     elif layout.kind == "array":
-        content += _number(int(layout.facts[0])) + struct.pack("<2f", *layout.facts[1:])
+        content += number_bytes(int(layout.facts[0])) + struct.pack("<2f", *layout.facts[1:])
     return content + layout.start
 
 
-def _number(value: int) -> bytes:
+def number_bytes(value: int) -> bytes:
     """Seven bits a byte, the lowest first; the highest bit of all bytes but the last is set."""
     out = bytearray()
     while value > 127:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from automl.errors import DataError, ExportError
+from automl.signals.inr_file import number_bytes
 from automl.signals.inr_reader import Layout
 from automl.signals.latent_code import LatentCode
 from automl.signals.latent_reader import (
@@ -152,11 +153,13 @@ def encode_latents(signal: Signal, start: Start, start_content: bytes) -> Encode
     if len(patches) * start.shared[MAP].shape[1] > MOST_LATENTS:
         raise ExportError(f"expected at most {MOST_LATENTS} numbers in all latents, got more. Cut the signal")
     symbols = start.code.symbols(fitted(start, patches)).reshape(-1)
-    header = bytes([KINDS.index(signal.kind), len(signal.shape)]) + b"".join(map(_number, signal.shape))
+    header = bytes([KINDS.index(signal.kind), len(signal.shape)]) + b"".join(map(number_bytes, signal.shape))
     if signal.kind == "audio":
-        header += _number(int(signal.facts["rate"]))
+        header += number_bytes(int(signal.facts["rate"]))
     elif signal.kind == "array":
-        header += _number(int(signal.facts["type"])) + struct.pack("<2f", signal.facts["low"], signal.facts["high"])
+        header += number_bytes(int(signal.facts["type"])) + struct.pack(
+            "<2f", signal.facts["low"], signal.facts["high"]
+        )
     rest = header + name_of(start_content) + start.code.encode(symbols)
     whole, bits = MAGIC + checksum(rest) + rest, start.code.bits_of(symbols) * len(symbols)
     back, seconds = decode_latents(whole, start_content), time.perf_counter() - began
@@ -187,12 +190,3 @@ def network_of_patch(latents: Latents, number: int) -> Siren:
     state |= {f"layers.{n}.bias": torch.from_numpy(biases[number]) for n, biases in enumerate(latents.biases)}
     network.load_state_dict(state)
     return network
-
-
-def _number(value: int) -> bytes:
-    """Seven bits a byte, the lowest first; the highest bit of all bytes but the last is set."""
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*out, value])

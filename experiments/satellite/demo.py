@@ -23,7 +23,8 @@ from automl.export import FORMATS
 from automl.training.loss import SupervisedLoss
 from automl.training.trainer import train
 from experiments.satellite import scene
-from experiments.satellite.footprints import UNet, tiles
+from experiments.satellite.footprints import tiles
+from experiments.shapes.unet import UNet
 
 BUDGET = ["size <= 14 KB", "peak_memory <= 60%", "macs <= 40%"]
 TRAINING = TrainingOptions(epochs=4, batch_size=8, optimizer="adamw", learning_rate=3e-3, weight_decay=1e-2)
@@ -37,7 +38,7 @@ def main() -> None:
     out, side = parser.parse_args().out, parser.parse_args().side
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
-    network, data = UNet((12, 24, 48)), tiles(192, seed=1, noisy=True)
+    network, data = UNet((12, 24, 48), classes=2), tiles(192, seed=1, noisy=True)
     loss = SupervisedLoss(nn.CrossEntropyLoss())
     train(network, lambda seed: [((x,), y) for x, y in data], loss, TRAINING, say=print)
     found = compressed(network, data)

@@ -9,19 +9,18 @@ missing. Those that networks are judged by are exact.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from automl.config.training import TrainingOptions
 from automl.training.loss import SupervisedLoss
 from automl.training.trainer import train
 from experiments.satellite.ground import KINDS, Ground, block
+from experiments.shapes.unet import UNet
 
 SIDE, BATCH, TILES = 128, 8, 4
 """Pixels along a tile, tiles a batch, and tiles cut from a block."""
@@ -35,44 +34,14 @@ WEIGHTS = Path(__file__).with_name("footprints.safetensors")
 TRAINING = TrainingOptions(epochs=6, batch_size=BATCH, optimizer="adamw", learning_rate=3e-3, weight_decay=1e-2)
 
 
-class Twice(nn.Sequential):
-    """Two convolutions of 3 x 3, each with batch norm and ReLU."""
-
-    def __init__(self, read: int, made: int) -> None:
-        layers: list[nn.Module] = []
-        for width in (read, made):
-            layers += [nn.Conv2d(width, made, 3, padding=1, bias=False), nn.BatchNorm2d(made), nn.ReLU()]
-        super().__init__(*layers)
-
-
-class UNet(nn.Module):
-    """The network of Ronneberger et al. 2015 (arXiv 1505.04597), padded, narrower, three levels deep."""
-
-    def __init__(self, widths: Sequence[int] = (24, 48, 96, 192)) -> None:
-        super().__init__()
-        self.down = nn.ModuleList(Twice(*pair) for pair in zip((3, *widths[:-2]), widths[:-1], strict=True))
-        self.bottom = Twice(*widths[-2:])
-        pairs = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
-        self.widen = nn.ModuleList(nn.ConvTranspose2d(below, here, 2, stride=2) for below, here in pairs)
-        self.up = nn.ModuleList(Twice(2 * here, here) for _, here in pairs)
-        self.head = nn.Conv2d(widths[0], 2, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[n, 3, h, w], from -1 to 1, to scores of ground and building [n, 2, h, w]; h and w are multiples of 8."""
-        skips = []
-        for twice in self.down:
-            x = twice(x)
-            skips.append(x)
-            x = F.max_pool2d(x, 2)
-        x = self.bottom(x)
-        for widen, twice, skip in zip(self.widen, self.up, reversed(skips), strict=True):
-            x = twice(torch.cat([skip, widen(x)], 1))
-        return self.head(x)
+def new_unet() -> UNet:
+    """[n, 3, h, w], from -1 to 1, to scores of ground and building [n, 2, h, w]; with random weights."""
+    return UNet((24, 48, 96, 192), classes=2)
 
 
 def unet() -> nn.Module:
     """The trained network."""
-    network = UNet()
+    network = new_unet()
     network.load_state_dict(load_file(WEIGHTS))
     return network.eval()
 
@@ -117,7 +86,7 @@ def training_tiles() -> list[tuple[Tensor, Tensor]]:
 def main() -> None:
     """Train the network and write its weights."""
     torch.manual_seed(0)
-    network, data = UNet(), [((x,), y) for x, y in training_tiles()]
+    network, data = new_unet(), [((x,), y) for x, y in training_tiles()]
     train(network, lambda seed: data, SupervisedLoss(nn.CrossEntropyLoss()), TRAINING, say=print)
     save_file(network.state_dict(), WEIGHTS)
 

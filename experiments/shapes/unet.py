@@ -8,6 +8,7 @@ the ground or 1 to 3 for the shape, and 255, which does not count, along the edg
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,16 +35,16 @@ class Twice(nn.Sequential):
 
 
 class UNet(nn.Module):
-    """The network of Ronneberger et al. 2015 (arXiv 1505.04597), padded, a quarter as wide, three levels deep."""
+    """The network of Ronneberger et al. 2015 (arXiv 1505.04597), padded, narrower, three levels deep."""
 
-    def __init__(self, widths: tuple[int, ...] = (16, 32, 64, 128)) -> None:
+    def __init__(self, widths: Sequence[int] = (16, 32, 64, 128), classes: int = CLASSES) -> None:
         super().__init__()
         self.down = nn.ModuleList(Twice(*pair) for pair in zip((3, *widths[:-2]), widths[:-1], strict=True))
         self.bottom = Twice(*widths[-2:])
         pairs = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
         self.widen = nn.ModuleList(nn.ConvTranspose2d(below, here, 2, stride=2) for below, here in pairs)
         self.up = nn.ModuleList(Twice(2 * here, here) for _, here in pairs)
-        self.head = nn.Conv2d(widths[0], CLASSES, 1)
+        self.head = nn.Conv2d(widths[0], classes, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """[n, 3, h, w] to class scores [n, classes, h, w]; h and w are multiples of 8."""
