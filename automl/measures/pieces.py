@@ -23,7 +23,7 @@ import numpy as np
 
 from automl.config.latency import LatencyOptions
 from automl.errors import StudyError
-from search_spaces import NetworkSpace
+from search_spaces import NetworkSpace, Rank
 from search_spaces.graph.tensors import WeightTensor
 from search_spaces.pricing.sheet import Sheet
 
@@ -199,6 +199,25 @@ def layers_of(shapes: Sequence[Shape], sheet: Sheet) -> list[Layer]:
 def shapes_of(space: NetworkSpace) -> tuple[Shape, ...]:
     """The shapes of the whole layers, a site each."""
     return tuple(_shape(space, tensor) for tensor in space.basis.terms.tensors)
+
+
+def slower_as_factors(space: NetworkSpace, model: PieceModel) -> list[str]:
+    """The layers of the operator `rank` that are faster whole than as factors of any rank, all others being whole."""
+    if not space.has(Rank):
+        return []
+    rank, shapes, names = space.operator(Rank), shapes_of(space), [knob.name for knob in space.knobs]
+    found = []
+    for knob, site in zip(rank.knobs, rank.sites.tolist(), strict=True):
+        levels, place = space.original_levels, names.index(knob.name)
+        ratios = []
+        for level in knob.levels[:-1]:
+            levels[place] = level
+            layer = layers_of(shapes, space.sheet(levels))[site]
+            whole = model.grids[layer.whole[0]](*layer.whole[1:])
+            ratios.append(sum(model.grids[shape](read, made) for shape, read, made in layer.pieces) / whole)
+        if min(ratios, default=0.0) >= 1:
+            found.append(knob.name.removeprefix("rank:"))
+    return found
 
 
 def _shape(space: NetworkSpace, tensor: WeightTensor) -> Shape:

@@ -13,7 +13,7 @@ from automl.measures.backends.side_by_side import Effort
 from automl.measures.latency import batch_of
 from automl.measures.latency_model import LatencyTable, measure_latency_table
 from automl.measures.piece_times import measure_pieces
-from automl.measures.pieces import PieceCost, PieceModel, shapes_of
+from automl.measures.pieces import PieceCost, PieceModel, shapes_of, slower_as_factors
 from automl.study.known_pieces import Tables, known_grids
 from automl.tasks.problem import Problem
 from automl.types import Say
@@ -55,6 +55,11 @@ def latency_cost(
         known = known_grids(tables(), place(term.backend, options.threads), options.batch)
         predictor = measure_pieces(space, options, make, compare, say, known)
         say(f"predicted latencies of networks that were held out are off by {predictor.held_out:.1%} on average")
+    if told is None and isinstance(predictor, PieceModel) and (slower := slower_as_factors(space, predictor)):
+        say(
+            f"{len(slower)} layers are slower on {term.backend} as factors of any rank than they are whole: leave them "
+            f"whole by `rank: {{exclude: [{', '.join(slower)}]}}`, or leave out rank"
+        )
     if told is None and predictor.unsteady:
         say(predictor.unsteady)
     if isinstance(predictor, LatencyTable):
