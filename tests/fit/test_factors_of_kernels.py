@@ -13,6 +13,7 @@ from automl.fit.through_factors import costs_between, moments_between
 from automl.fit.tucker import Tucker
 from search_spaces.operators.factors import in_a_row, plain_split
 from search_spaces.operators.schemes import most
+from tests.kits.correlated_layers import correlated_layer
 
 MADE, READ, HEIGHT, WIDTH = 6, 5, 3, 2
 RANKS = {"tucker": [(2, 3), (4, 5)], "cp": [(3,), (7,)]}
@@ -22,14 +23,8 @@ CASES = [(scheme, ranks) for scheme, all_ranks in RANKS.items() for ranks in all
 @pytest.fixture(scope="module")
 def problem():
     """(weight [made, read, kh, kw], second moments, mean, importance [made]), float64."""
-    generator = torch.Generator().manual_seed(0)
-    features = READ * HEIGHT * WIDTH
-    rows = torch.randn(400, 8, generator=generator, dtype=torch.float64)
-    rows = rows @ torch.randn(8, features, generator=generator, dtype=torch.float64)
-    rows = rows + 0.5 * torch.randn(400, features, generator=generator, dtype=torch.float64) + 1
-    weight = torch.randn(MADE, READ, HEIGHT, WIDTH, generator=generator, dtype=torch.float64)
+    weight, rows, importance = correlated_layer(MADE, READ, HEIGHT, WIDTH)
     centred = rows - rows.mean(0)
-    importance = torch.rand(MADE, generator=generator, dtype=torch.float64) + 0.1
     return weight, centred.T @ centred / len(rows), rows.mean(0), importance
 
 

@@ -11,6 +11,7 @@ from automl.fit.gram import gram_of
 from automl.fit.moments import moments_of
 from automl.fit.separable import Separable
 from search_spaces.operators.factors import in_a_row, plain_split
+from tests.kits.correlated_layers import correlated_layer
 
 MADE, READ, HEIGHT, WIDTH = 6, 4, 3, 2
 
@@ -18,13 +19,7 @@ MADE, READ, HEIGHT, WIDTH = 6, 4, 3, 2
 @pytest.fixture(scope="module")
 def problem():
     """(weight [made, read, kh, kw], rows [n, features], importance [made]), float64."""
-    generator = torch.Generator().manual_seed(0)
-    features = READ * HEIGHT * WIDTH
-    rows = torch.randn(400, 8, generator=generator, dtype=torch.float64)
-    rows = rows @ torch.randn(8, features, generator=generator, dtype=torch.float64)
-    rows = rows + 0.5 * torch.randn(400, features, generator=generator, dtype=torch.float64) + 1
-    weight = torch.randn(MADE, READ, HEIGHT, WIDTH, generator=generator, dtype=torch.float64)
-    return weight, rows, torch.rand(MADE, generator=generator, dtype=torch.float64) + 0.1
+    return correlated_layer(MADE, READ, HEIGHT, WIDTH)
 
 
 def covariance(rows):

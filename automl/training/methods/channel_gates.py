@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from automl.training.methods.base import Closure, Course, Method
+from automl.training.methods.coupled import CoupledChannels, owner_of
 from automl.training.methods.expected_cost import ExpectedCost
-from automl.training.methods.hard_concrete import LEAST, MOST, initial, open_probability, sampled, settled
+from automl.training.methods.hard_concrete import LEAST, MOST, drawn, initial, open_probability, settled
 from automl.training.methods.multiplied import multiplied
-from search_spaces import Group, NetworkSpace
+from search_spaces import NetworkSpace
 
 PRICED_EVERY = 10
 """Steps between two looks at what channels cost at the expected widths; in between that is taken to be linear."""
@@ -39,10 +40,9 @@ class ChannelGates(Method):
         `dropout`: how probably a gate is shut at first."""
         self._groups = space.groups
         self._cost, self._gate_rate, self._dual_rate, self._dropout = cost, gate_rate, dual_rate, dropout
-        self._group_of = torch.arange(len(self._groups)).repeat_interleave(
-            torch.tensor([group.size for group in self._groups])
-        )
-        self._owners = _owners(space.original, self._groups)
+        channels = CoupledChannels(space)
+        self._group_of = channels.group_of()
+        self._owners = _owners(space.original, channels)
         self._gates = torch.empty(0)
         self.multipliers = np.zeros(len(cost.metrics))
         """Lambda of each limit."""
@@ -59,7 +59,7 @@ class ChannelGates(Method):
 
     def gradients(self, course: Course, closure: Closure) -> Tensor:
         """Forward and backward with every channel times its gate, drawn anew; a step of ascent."""
-        z = sampled(self._gates, torch.empty_like(self._gates).uniform_(1e-6, 1 - 1e-6))
+        z = drawn(self._gates)
         of_gates = self._factors(course.network, z.detach())
         names, weights = list(of_gates), [course.network.get_parameter(name) for name in of_gates]
         with multiplied(weights, [_product(factors) for factors in of_gates.values()]) as before:
@@ -144,23 +144,19 @@ class ChannelGates(Method):
         return found
 
 
-def _owners(network: nn.Module, groups: tuple[Group, ...]) -> dict[str, list[tuple[int, Tensor]]]:
+def _owners(network: nn.Module, channels: CoupledChannels) -> dict[str, list[tuple[int, Tensor]]]:
     """Parameter -> dimensions that gates multiply, with the number of the channel that each entry along it belongs to.
 
     Channels are numbered through, group by group; what belongs to none has the number that follows the last.
     """
     shapes = {name: parameter.shape for name, parameter in network.named_parameters(remove_duplicate=False)}
-    count = sum(group.size for group in groups)
     owners: dict[tuple[str, int], Tensor] = {}
-    start = 0
-    for group in groups:
+    for group, start in zip(channels.groups, channels.starts.tolist(), strict=False):
         members = [member for member in group.members if member.parameter in shapes]
-        read = [member for member in members if member.role == "in"]
-        for member in read or members:
+        for member in [member for member in members if member.role == "in"] or members:
             place = member.parameter, member.dim
-            owner = owners.setdefault(place, torch.full((shapes[member.parameter][member.dim],), count))
-            owner[torch.from_numpy(member.indices)] = torch.arange(start, start + group.size)[:, None]
-        start += group.size
+            owner = owner_of(member, shapes[member.parameter][member.dim], start, channels.count)
+            owners[place] = torch.minimum(owners.get(place, owner), owner)  # several groups may share a dimension
     found: dict[str, list[tuple[int, Tensor]]] = defaultdict(list)
     for (name, dim), owner in owners.items():
         found[name].append((dim, owner))

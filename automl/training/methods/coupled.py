@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from automl.errors import ConfigError
 from automl.training.methods.base import Course, Method
-from search_spaces import ChannelsStep, Group, NetworkSpace, Plan
+from search_spaces import ChannelsStep, Group, Member, NetworkSpace, Plan
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class CoupledChannels:
             for member in group.members:
                 weight = member.role != "along" or (norms and not member.parameter.endswith("bias"))
                 if weight and member.parameter in parameters:
-                    owner = torch.full((parameters[member.parameter].shape[member.dim],), self.count)
-                    owner[torch.from_numpy(member.indices)] = torch.arange(start, start + group.size)[:, None]
+                    entries = parameters[member.parameter].shape[member.dim]
+                    owner = owner_of(member, entries, int(start), self.count)
                     left = np.setdiff1d(np.arange(len(owner)), gone.get((member.parameter, member.dim), []))
                     self._shares.append(_Share(member.parameter, member.dim, owner[torch.from_numpy(left)]))
 
@@ -95,6 +95,16 @@ class CoupledChannels:
         if self._shares[0].owner.device != device:
             self._shares = [_Share(s.parameter, s.dim, s.owner.to(device)) for s in self._shares]
         return self._shares
+
+
+def owner_of(member: Member, entries: int, start: int, none: int) -> Tensor:
+    """The number of the channel that each entry along a member's dimension belongs to, or `none`: [entries].
+
+    `start`: the number of its group's first channel.
+    """
+    owner = torch.full((entries,), none)
+    owner[torch.from_numpy(member.indices)] = torch.arange(start, start + len(member.indices))[:, None]
+    return owner
 
 
 def kept_of(group: Group, plan: Plan) -> np.ndarray:

@@ -29,6 +29,11 @@ def sampled(log_alpha: Tensor, uniform: Tensor) -> Tensor:
     return (concrete * (HIGH - LOW) + LOW).clamp(0, 1)
 
 
+def drawn(log_alpha: Tensor) -> Tensor:
+    """Gates drawn anew, by PyTorch's default generator; differentiable in `log_alpha`."""
+    return sampled(log_alpha, torch.empty_like(log_alpha).uniform_(1e-6, 1 - 1e-6))
+
+
 def open_probability(log_alpha: Tensor) -> Tensor:
     """How probably each gate is not 0 (equation 12)."""
     return torch.sigmoid(log_alpha - TEMPERATURE * math.log(-LOW / HIGH))

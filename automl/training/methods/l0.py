@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from automl.training.methods.base import Closure, Course
-from automl.training.methods.hard_concrete import LEAST, MOST, initial, open_probability, sampled, settled
+from automl.training.methods.hard_concrete import LEAST, MOST, drawn, initial, open_probability, settled
 from automl.training.methods.masked import Masked
 from automl.training.methods.multiplied import multiplied
 from automl.training.methods.target import Masks, Target, highest
@@ -165,4 +165,4 @@ class L0Gates(Masked):
     @staticmethod
     def _drawn(gate: Tensor) -> Tensor:
         """Gates drawn anew."""
-        return sampled(gate, torch.empty_like(gate).uniform_(1e-6, 1 - 1e-6))
+        return drawn(gate)
