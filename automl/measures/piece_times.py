@@ -46,12 +46,7 @@ def measure_pieces(
     machine since then is in the networks that are measured whole, to which the model is fitted.
     """
     rng = np.random.default_rng(0)
-    widths = _widths(space, rng)
-    old = {shape: grid for shape, grid in (known or {}).items() if shape in widths and grid.covers(*widths[shape])}
-    if old:
-        say(f"{len(old)} of {len(widths)} shapes of layers have been measured for an earlier study")
-    new = {shape: both for shape, both in widths.items() if shape not in old}
-    grids = old | _grids(new, make, options.threads, say)
+    grids = measured_grids(space, options, make, say, known)
     say(f"measuring {NETWORKS} networks of the space beside the original")
     chosen = [space.original_levels, space.lowest, *(drawn(space, rng) for _ in range(NETWORKS - 1))]
     networks = {str(i): space.build(space.plan(space.point(levels.tolist()))).eval() for i, levels in enumerate(chosen)}
@@ -71,6 +66,22 @@ def measure_pieces(
         options=options,
         busy=busy,
     )
+
+
+def measured_grids(
+    space: NetworkSpace,
+    options: LatencyOptions,
+    make: Maker,
+    say: Say = silent,
+    known: Mapping[Shape, Grid] | None = None,
+) -> dict[Shape, Grid]:
+    """Measure the shapes of layers in the networks of `space` but for those that `known` has at all their widths."""
+    widths = _widths(space, np.random.default_rng(0))
+    old = {shape: grid for shape, grid in (known or {}).items() if shape in widths and grid.covers(*widths[shape])}
+    if old:
+        say(f"{len(old)} of {len(widths)} shapes of layers have been measured before")
+    new = {shape: both for shape, both in widths.items() if shape not in old}
+    return old | _grids(new, make, options.threads, say)
 
 
 def _widths(space: NetworkSpace, rng: np.random.Generator) -> dict[Shape, Widths]:

@@ -23,7 +23,7 @@ import numpy as np
 
 from automl.config.latency import LatencyOptions
 from automl.errors import StudyError
-from search_spaces import NetworkSpace, Rank
+from search_spaces import NetworkSpace
 from search_spaces.graph.tensors import WeightTensor
 from search_spaces.pricing.sheet import Sheet
 
@@ -140,6 +140,8 @@ class PieceModel:
 class Layer:
     """A layer of a network, whole or as its factors."""
 
+    site: int
+    """Its row in a price sheet."""
     pieces: tuple[tuple[Shape, float, float], ...]
     """Shape, read, made of each."""
     whole: tuple[Shape, float, float]
@@ -149,6 +151,11 @@ class Layer:
         """How many values a sample it makes."""
         shape, _, made = self.whole
         return made * max(shape.height, 1) * shape.width
+
+    def times_ms(self, grids: Mapping[Shape, Grid]) -> tuple[float, float]:
+        """How long it takes as its pieces, and how long whole."""
+        first, *rest = (grids[shape](read, made) for shape, read, made in (self.whole, *self.pieces))
+        return sum(rest), first
 
 
 @dataclass(frozen=True)
@@ -167,12 +174,7 @@ class PieceCost:
 
 def features_of(layers: Sequence[Layer], grids: Mapping[Shape, Grid]) -> np.ndarray:
     """The sum of the pieces' times, how many layers there are, and the values that they make in millions: [3]."""
-
-    def taken(piece: tuple[Shape, float, float]) -> float:
-        shape, read, made = piece
-        return grids[shape](read, made)
-
-    times = [min(sum(map(taken, layer.pieces)), taken(layer.whole)) for layer in layers]
+    times = [min(layer.times_ms(grids)) for layer in layers]
     return np.array([sum(times), len(layers), sum(layer.values for layer in layers) * 1e-6])
 
 
@@ -189,35 +191,16 @@ def layers_of(shapes: Sequence[Shape], sheet: Sheet) -> list[Layer]:
         read, made, taps, spread = (column[site, :count].tolist() for column in columns)
         whole = (shape, read[0], made[-1])
         if count == 1:
-            found.append(Layer((whole,), whole))
+            found.append(Layer(site, (whole,), whole))
             continue
         parts = _factors(shape, [int(t) for t in taps], spread)
-        found.append(Layer(tuple(zip(parts, read, made, strict=True)), whole))
+        found.append(Layer(site, tuple(zip(parts, read, made, strict=True)), whole))
     return found
 
 
 def shapes_of(space: NetworkSpace) -> tuple[Shape, ...]:
     """The shapes of the whole layers, a site each."""
     return tuple(_shape(space, tensor) for tensor in space.basis.terms.tensors)
-
-
-def slower_as_factors(space: NetworkSpace, model: PieceModel) -> list[str]:
-    """The layers of the operator `rank` that are faster whole than as factors of any rank, all others being whole."""
-    if not space.has(Rank):
-        return []
-    rank, shapes, names = space.operator(Rank), shapes_of(space), [knob.name for knob in space.knobs]
-    found = []
-    for knob, site in zip(rank.knobs, rank.sites.tolist(), strict=True):
-        levels, place = space.original_levels, names.index(knob.name)
-        ratios = []
-        for level in knob.levels[:-1]:
-            levels[place] = level
-            layer = layers_of(shapes, space.sheet(levels))[site]
-            whole = model.grids[layer.whole[0]](*layer.whole[1:])
-            ratios.append(sum(model.grids[shape](read, made) for shape, read, made in layer.pieces) / whole)
-        if min(ratios, default=0.0) >= 1:
-            found.append(knob.name.removeprefix("rank:"))
-    return found
 
 
 def _shape(space: NetworkSpace, tensor: WeightTensor) -> Shape:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from automl.config.latency import EAGER, LatencyOptions
@@ -10,10 +11,11 @@ from automl.config.study import StudyConfig
 from automl.export.chains import chain_runner
 from automl.export.timing import ComparerOnBackend, place
 from automl.measures.backends.side_by_side import Effort
+from automl.measures.fast_ranks import EVERY, fast_shares
 from automl.measures.latency import batch_of
 from automl.measures.latency_model import LatencyTable, measure_latency_table
 from automl.measures.piece_times import measure_pieces
-from automl.measures.pieces import PieceCost, PieceModel, shapes_of, slower_as_factors
+from automl.measures.pieces import Grid, PieceCost, PieceModel, Shape, shapes_of
 from automl.study.known_pieces import Tables, known_grids
 from automl.tasks.problem import Problem
 from automl.types import Say
@@ -30,14 +32,15 @@ def latency_cost(
     config: StudyConfig,
     recorded: Mapping[str, Any] | None,
     tables: Tables,
+    timed: Mapping[Shape, Grid],
     say: Say,
 ) -> tuple[Predictor, LatencyTable | OfSheet]:
     """What predicts the latency of the networks of `space`, and what it makes of levels, [n_knobs].
 
     Widths alone in eager PyTorch have a table, in which the network itself is timed with each group narrowed. All else,
     other operators and other backends, has a model of pieces. What is on record is used again: agents that are told of
-    their trials anew must meet the same wall. Of shapes that the models of other studies, `tables`, know on this device
-    nothing is measured again.
+    their trials anew must meet the same wall. Of shapes that have just been `timed`, or that the models of other
+    studies, `tables`, know on this device, nothing is measured again.
     """
     term, options = config.parsed_budget.latency, config.latency or LatencyOptions()
     assert term is not None
@@ -53,15 +56,25 @@ def latency_cost(
         inputs = batch_of(problem.example_inputs, options.batch)
         compare = ComparerOnBackend(term.backend, inputs, options.threads, EFFORT)
         known = known_grids(tables(), place(term.backend, options.threads), options.batch)
-        predictor = measure_pieces(space, options, make, compare, say, known)
+        model = measure_pieces(space, options, make, compare, say, {**known, **timed})
+        predictor = replace(model, grids={**timed, **model.grids})  # others may want what this one does not
         say(f"predicted latencies of networks that were held out are off by {predictor.held_out:.1%} on average")
-    if told is None and isinstance(predictor, PieceModel) and (slower := slower_as_factors(space, predictor)):
-        say(
-            f"{len(slower)} layers are slower on {term.backend} as factors of any rank than they are whole: leave them "
-            f"whole by `rank: {{exclude: [{', '.join(slower)}]}}`, or leave out rank"
-        )
+        if len(config.parsed_budget.terms) > 1:
+            _name_slower(space, predictor.grids, term.backend, say)
     if told is None and predictor.unsteady:
         say(predictor.unsteady)
     if isinstance(predictor, LatencyTable):
         return predictor, predictor
     return predictor, OfSheet(PieceCost(shapes_of(space), predictor))
+
+
+def _name_slower(space: NetworkSpace, grids: Mapping[Shape, Grid], backend: str, say: Say) -> None:
+    """Name the layers of which factors save no time, where other limits may want them all the same."""
+    slower = [name for name, share in fast_shares(space, grids).items() if not share]
+    if EVERY in slower:
+        say(f"no layer is faster on {backend} as factors than whole: leave out rank, if the other limits allow it")
+    elif slower:
+        say(
+            f"{len(slower)} layers are slower on {backend} as factors of any rank than whole: leave them whole by "
+            f"`rank: {{exclude: [{', '.join(slower)}]}}`, if the other limits allow it"
+        )

@@ -24,12 +24,12 @@ from automl.export.subject import largest_difference, run_module
 from automl.fit.cell_builder import CellBuilder
 from automl.measures.backends.registry import backend_of
 from automl.measures.counts import COUNTED
-from automl.measures.fast_widths import FastStep
+from automl.study.fast_shapes import FastShapes, fast_operators
 from automl.study.known_pieces import Tables
 from automl.study.latency_cost import Predictor, latency_cost
 from automl.study.loading import load_early, load_problem
 from automl.study.shares import shares
-from automl.study.space_of_study import FAST_STEP, measured_training_time, operators_of
+from automl.study.space_of_study import measured_training_time
 from automl.tasks.base import DIVERGENCE
 from automl.tasks.objectives import WEIGHED
 from automl.tasks.problem import Problem
@@ -81,9 +81,9 @@ class Setup:
         self.threads = _threads(config.runner)
         self.network_space: NetworkSpace | None = None
         """The space, if it is of a network that was given."""
-        self.step: FastStep | None = None
-        """The step of widths that was measured, if `latency.fast_widths` asks for it."""
-        self.space: Searched = self._made_space(recorded, say)
+        self.fast = FastShapes()
+        """The widths and ranks that were measured to be fast, if latency is limited."""
+        self.space: Searched = self._made_space(recorded, tables, say)
         self.latency_options = config.latency or LatencyOptions()
         self.latency_table: Predictor | None = None
         """What a budget on latency is kept by, if there is one."""
@@ -93,7 +93,9 @@ class Setup:
             self.network_space.add_cost(PEAK, OfSheet(memory))
         costs = {metric: self.space.original_cost(metric) for metric in self.space.metrics}
         if config.parsed_budget.latency is not None and self.network_space is not None:
-            self.latency_table, cost = latency_cost(self.problem, self.network_space, config, recorded, tables, say)
+            self.latency_table, cost = latency_cost(
+                self.problem, self.network_space, config, recorded, tables, self.fast.grids, say
+            )
             self.network_space.add_cost(PREDICTED, cost)
             costs[PREDICTED] = self.latency_table.original_ms  # in float32, whatever the backend
         self.limits = config.parsed_budget.limits(costs)
@@ -113,14 +115,14 @@ class Setup:
         if config.timed is not None:
             self._predict_time(config.timed, recorded, say)
 
-    def _made_space(self, recorded: Mapping[str, Any] | None, say: Callable[[str], None]) -> Searched:
+    def _made_space(self, recorded: Mapping[str, Any] | None, tables: Tables, say: Callable[[str], None]) -> Searched:
         """The space that the study searches."""
         made = getattr(self.problem.model, "architecture", None)
         if self.config.space.of_cells is not None:
             assert made is not None  # the network was made by this space
             frame = made.frame
             return pyramid(self.config.space.of_cells, frame.channels, frame.size, frame.classes)
-        operators, self.step = operators_of(self.config, self.problem, recorded, say)
+        operators, self.fast = fast_operators(self.config, self.problem, recorded, tables, say)
         self.network_space = NetworkSpace(self.problem.model, self.problem.example_inputs, operators)
         return self.network_space
 
@@ -252,7 +254,7 @@ class Setup:
             "goal": asdict(self.config.goal),
             "limits": self.limits,
             "shares": shares(self.space),
-            **({FAST_STEP: asdict(self.step)} if self.step else {}),
+            **self.fast.to_record(),
             **({"training_time": predicted.to_record()} if predicted is not None else {}),
             **({"latency_table": self.latency_table.to_record()} if self.latency_table else {}),
         }

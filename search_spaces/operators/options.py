@@ -6,7 +6,7 @@ Nothing here loads torch, so that study files and their keys can be read at once
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from search_spaces.codecs.number_formats import (
@@ -95,8 +95,13 @@ class RankOptions(Options):
     """So many shares of that rank, evenly spaced; the last is the whole layer."""
     exclude: tuple[str, ...] = ()
     """Layers that stay whole; `*` and `?` match as in file names."""
+    at_most: Mapping[str, float] = field(default_factory=dict)
+    """Layer -> the largest of those shares that it is offered; one below `min_keep` leaves it whole. A study whose only
+    limit is one on latency adds the layers of which larger shares are no faster than the whole on its backend."""
 
     def __post_init__(self) -> None:
+        if wrong := {name: share for name, share in self.at_most.items() if not 0 <= share < 1}:
+            raise SpaceError(f"at_most gives layers shares in [0, 1), got {wrong}")
         if self.scheme not in ("auto", "svd", "tucker", "cp"):
             raise SpaceError(f"scheme is auto, svd, tucker or cp, got {self.scheme!r}")
         if not 0 < self.min_keep <= 1:

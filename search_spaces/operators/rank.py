@@ -5,7 +5,7 @@ Which layers those are is its scheme (`search_spaces.operators.schemes`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
@@ -19,7 +19,7 @@ from search_spaces.operators.base import Basis, Scores
 from search_spaces.operators.factors import Ranks, Split, call_all, in_a_row, plain_split
 from search_spaces.operators.options import RankOptions
 from search_spaces.operators.schemes import SCHEMES, fits, most, row_of
-from search_spaces.operators.sites import SiteOperator, layer_of
+from search_spaces.operators.sites import SiteOperator, layer_of, matches, require_matches
 from search_spaces.operators.step import Step
 from search_spaces.pricing.parts import WHOLE, Parts, Row
 from search_spaces.pricing.sheet import Sheet
@@ -77,7 +77,10 @@ class Rank(SiteOperator):
 
     def __init__(self, basis: Basis, options: RankOptions) -> None:
         self.basis = basis
+        self._steps = options.steps
         levels = tuple(i for i in range(1, options.steps + 1) if i / options.steps >= options.min_keep - 1e-9)
+        tops = _shares_at_most(options.at_most, basis.terms.tensors)
+        offered = [(*(i for i in levels[:-1] if i / options.steps <= top + 1e-9), options.steps) for top in tops]
         rows = self._find_rows(options.scheme)
         self._parts = Parts.of(rows, levels[-2] / options.steps if len(levels) > 1 else 1.0)
         dearer = self._parts.is_dearer(basis.least.pieces)
@@ -85,25 +88,20 @@ class Rank(SiteOperator):
         reasons = [
             _reason(basis.recorded.network, tensor, called)
             or ("costs more at rank 1 where it is narrowest" if d else None)
-            for tensor, d in zip(basis.terms.tensors, dearer, strict=True)
+            or ("is offered no rank that is small enough" if len(own) == 1 < len(levels) else None)
+            for tensor, d, own in zip(basis.terms.tensors, dearer, offered, strict=True)
         ]
         self.choose(reasons, options.exclude, "layers can be factorised:")
-        labels = (*(f"{level / options.steps:.0%}" for level in levels[:-1]), "whole")
-        self.knobs = tuple(
-            Knob(
-                f"rank:{t.layers[0]}",
-                levels,
-                "of break-even",
-                options.steps,
-                labels=labels,
-                operator="rank",
-                site=t.name,
-            )
-            for t in self.tensors
-        )
-        self._steps = options.steps
+        self.knobs = tuple(self._knob(t, offered[site]) for t, site in zip(self.tensors, self.sites, strict=True))
+        self._legal = np.array(levels[:-1], dtype=np.int64)[:, None]
+        self._tops = np.array([[0, *knob.levels][-2] for knob in self.knobs])
         self._parts = Parts.of([row if i in self.sites else WHOLE for i, row in enumerate(rows)], self._parts.top)
         self.basis = basis.changed(parts=self._parts)
+
+    def _knob(self, tensor: WeightTensor, levels: tuple[int, ...]) -> Knob:
+        labels = (*(f"{level / self._steps:.0%}" for level in levels[:-1]), "whole")
+        name, unit = f"rank:{tensor.layers[0]}", "of break-even"
+        return Knob(name, levels, unit, self._steps, labels=labels, operator="rank", site=tensor.name)
 
     def _find_rows(self, wanted: str) -> list[Row]:
         """Find by which scheme each site's layer would be factorised, and into what."""
@@ -146,14 +144,10 @@ class Rank(SiteOperator):
 
     def canonical(self, before: Sheet, levels: np.ndarray) -> np.ndarray:
         """The highest share that comes to the same ranks."""
-        legal = np.array(self.knobs[0].levels[:-1], dtype=np.int64)[:, None]
-        pairs = zip(
-            self._ranks(before, np.broadcast_to(legal, (len(legal), len(levels)))),
-            self._ranks(before, levels),
-            strict=True,
-        )
+        legal = np.broadcast_to(self._legal, (len(self._legal), len(levels)))
+        pairs = zip(self._ranks(before, legal), self._ranks(before, levels), strict=True)
         same = np.logical_and(*(at_each == at_these for at_each, at_these in pairs))  # [n_levels, n_knobs]
-        found = np.where(same, legal, levels).max(axis=0, initial=0)
+        found = np.where(same & (legal <= self._tops), legal, levels).max(axis=0, initial=0)
         return super().canonical(before, np.where(levels < self._steps, np.maximum(found, levels), levels))
 
     def step(self, sheet: Sheet, levels: np.ndarray, scores: Scores | None) -> RankStep:
@@ -189,6 +183,12 @@ class Rank(SiteOperator):
             call_all(network.graph, name, scheme)
         network.recompile()
         return network
+
+
+def _shares_at_most(at_most: Mapping[str, float], tensors: Sequence[WeightTensor]) -> list[float]:
+    """The largest share that each tensor's layer may be offered, the least of those that name it: [n_tensors]."""
+    require_matches("at_most", list(at_most), tensors)
+    return [min((s for name, s in at_most.items() if matches(t, [name])), default=1.0) for t in tensors]
 
 
 def _reason(network: nn.Module, tensor: WeightTensor, called: set[str]) -> str | None:

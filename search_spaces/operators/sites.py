@@ -41,8 +41,8 @@ class SiteOperator(Operator):
         `reasons`: for each site of the price sheet; those of `exclude`, by the name of tensor or layer, stay too.
         """
         found = self.basis.terms.tensors
-        _require_matches(exclude, found)
-        excluded = [_matches(tensor, exclude) for tensor in found]
+        require_matches("exclude", exclude, found)
+        excluded = [matches(tensor, exclude) for tensor in found]
         told = [
             reason or ("is excluded by the study" if out else None)
             for reason, out in zip(reasons, excluded, strict=True)
@@ -120,14 +120,16 @@ def is_depthwise(network: fx.GraphModule, tensor: WeightTensor) -> bool:
     return any(isinstance(x, _ConvNd) and x.groups == x.in_channels > 1 for x in layers)
 
 
-def _matches(tensor: WeightTensor, patterns: Sequence[str]) -> bool:
+def matches(tensor: WeightTensor, patterns: Sequence[str]) -> bool:
+    """Whether the tensor or a layer of it has a name that one of the patterns means."""
     return any(fnmatch(name, pattern) for name in (tensor.name, *tensor.layers) for pattern in patterns)
 
 
-def _require_matches(patterns: Sequence[str], tensors: Sequence[WeightTensor]) -> None:
+def require_matches(option: str, patterns: Sequence[str], tensors: Sequence[WeightTensor]) -> None:
+    """Raise `SpaceError` unless each of the patterns of an option means a layer."""
     for pattern in patterns:
-        if not any(_matches(tensor, [pattern]) for tensor in tensors):
+        if not any(matches(tensor, [pattern]) for tensor in tensors):
             names = ", ".join(tensor.layers[0] for tensor in tensors[:5])
             raise SpaceError(
-                f"exclude pattern {pattern!r} matches no convolution or linear layer; there are {names}, ..."
+                f"{option} pattern {pattern!r} matches no convolution or linear layer; there are {names}, ..."
             )

@@ -5,9 +5,9 @@ import math
 import pytest
 
 from automl.config.study import StudyConfig
-from automl.measures.fast_widths import STEPS, chosen
-from automl.study import space_of_study
-from automl.study.space_of_study import operators_of
+from automl.measures.fast_widths import STEPS, FastStep, chosen
+from automl.study import fast_shapes
+from automl.study.fast_shapes import FastShapes, fast_operators
 from tests.kits.digits import problem
 
 
@@ -45,12 +45,14 @@ def config(**changes):
 def test_a_study_measures_the_step_once(monkeypatch):
     said: list[str] = []
     trained = problem("small_cnn")
-    operators, step = operators_of(config(), trained, None, said.append)
+    operators, found = fast_operators(config(), trained, None, tuple, said.append)
+    step = found.step
     assert step.step in STEPS
     assert operators["channels"].round_to == math.lcm(6, step.step)
     assert said == [] or f"multiples of {step.step}" in said[0]
-    monkeypatch.setattr(space_of_study, "fast_step", lambda *_: pytest.fail("measured again"))
-    again, known = operators_of(config(), trained, {"fast_step": {"step": 4, "ratio": 0.7}}, said.append)
+    monkeypatch.setattr(fast_shapes, "fast_step", lambda *_: pytest.fail("measured again"))
+    known = FastShapes(FastStep(4, 0.7)).to_record()
+    again, found = fast_operators(config(), trained, known, tuple, said.append)
     assert again["channels"].round_to == 12
-    assert known.step == 4
+    assert found.step.step == 4
     assert len(said) == 1

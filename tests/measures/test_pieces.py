@@ -17,7 +17,7 @@ from automl.export.chains import PAIRS, chain_runner
 from automl.measures.backends.side_by_side import Effort
 from automl.measures.latency import compare_latency
 from automl.measures.piece_times import measure_pieces
-from automl.measures.pieces import Grid, PieceCost, PieceModel, Shape, layers_of, shapes_of, slower_as_factors
+from automl.measures.pieces import Grid, PieceCost, PieceModel, Shape, layers_of, shapes_of
 from automl.study.known_pieces import known_grids
 from search_spaces import NetworkSpace, OfSheet
 
@@ -106,14 +106,6 @@ def test_factors_that_are_slower_save_nothing():
     levels = space.original_levels.copy()
     levels[[knob.name for knob in space.knobs].index("rank:first")] = 1
     assert cost(space.sheet(levels)) == cost(space.sheet(space.original_levels))
-
-
-def test_layers_that_no_rank_makes_faster_are_named():
-    space = joint()
-    assert slower_as_factors(space, model(space)) == []
-    slow = model(space)
-    columns = {s: Grid(g.reads, g.mades, ((9.0, 9.0), (9.0, 9.0))) for s, g in slow.grids.items() if s.kernel == (3, 1)}
-    assert slower_as_factors(space, replace(slow, grids=slow.grids | columns)) == ["stem", "first"]
 
 
 def test_a_measured_model_knows_the_original_and_what_is_smaller():
