@@ -96,7 +96,9 @@ def _value(hint: Any, definitions: Schema, names: Names | None = None) -> Schema
         item = _value(get_args(hint)[0], definitions, names)
         return {"anyOf": [item, {"type": "array", "items": item}]}  # one item stands for a list of one
     if origin is not None and issubclass(origin, Mapping):
-        return {"type": "object"}
+        _, of_values = get_args(hint)
+        more = {} if of_values is Any else {"additionalProperties": _value(of_values, definitions)}
+        return {"type": "object", **more}
     if is_dataclass(hint):
         assert isinstance(hint, type)
         return _reference(hint, definitions)

@@ -31,8 +31,9 @@ class LatencyOptions:
     widths: int = 7
     """Widths of a group that are timed, the smallest and the whole one among them; between them is interpolated."""
 
-    fast_widths: bool = False
-    """Whether only such widths are searched as are multiples of what is measured to be fast on the budget's backend."""
+    fast_widths: bool | None = None
+    """Whether only such widths are searched as are measured to be faster on the budget's backend than any greater one.
+    By default where latency is the only limit, but for widths alone in eager PyTorch, which has a table."""
     processes: int = 3
     """Fresh processes that the winner is timed in, for its certificate."""
 

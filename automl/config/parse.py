@@ -99,7 +99,10 @@ def convert(hint: Any, value: Any, source: Source, path: tuple[str, ...]) -> Any
     if origin is not None and issubclass(origin, Mapping):
         if not isinstance(value, Mapping):
             raise source.error(path, f"expected a mapping, got {_describe(value)}")
-        return dict(value)
+        _, of_values = get_args(hint)
+        if of_values is Any:
+            return dict(value)
+        return {name: convert(of_values, one, source, (*path, str(name))) for name, one in value.items()}
     if is_dataclass(hint):
         assert isinstance(hint, type)
         return value if isinstance(value, hint) else build(hint, _written_out(hint, value), source, path)

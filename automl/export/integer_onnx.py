@@ -72,7 +72,8 @@ SCHEMES = tuple(
 
 
 def write_integer_onnx(subject: Subject, path: Path) -> dict[str, Any]:
-    """Write the network with integers, in the scheme that is fastest here; what the manifest says of it.
+    """Write the network with integers, in the scheme of `subject` or that which is fastest here, and tell of it what
+    the manifest says.
 
     Errors: `ExportError` if there is nothing to quantize; whatever the quantizer raises.
     """
@@ -93,11 +94,13 @@ def write_integer_onnx(subject: Subject, path: Path) -> dict[str, Any]:
         ranges = _ranges(subject.calibration, source, Path(folder))
     # Only signed weights with a scale a channel can be those that `code` has chosen.
     schemes = [s for s in SCHEMES if not kept or (s.per_channel and s.weights == "QInt8")]
+    schemes = [s for s in schemes if s.name == subject.scheme] or schemes
     files = {scheme.name: _quantized(model, ranges, scheme, kept) for scheme in schemes}
     if not any(node.op_type == "QuantizeLinear" for node in onnx.load_from_string(files[schemes[0].name]).graph.node):
         raise ExportError("nothing in this network can be computed with integers: leave onnx-int8 out of the formats")
-    times, errors = _times(subject, files), {name: _error(subject, content) for name, content in files.items()}
-    name = _chosen(times, {name: error for name, (error, _) in errors.items()})
+    times = _times(subject, files) if len(files) > 1 else {}
+    errors = {name: _error(subject, content) for name, content in files.items()}
+    name = _chosen(times, {name: error for name, (error, _) in errors.items()}) if times else schemes[0].name
     path.write_bytes(files[name])
     return {"scheme": name, "times_ms": times, **_worth(errors[name], subject, kept, files[name])}
 

@@ -31,9 +31,11 @@ class Subject:
         network: nn.Module,
         example_inputs: Sequence[Tensor],
         calibration: Sequence[Sequence[Tensor]] | None = None,
+        scheme: str | None = None,
     ) -> None:
         """`example_inputs`: one tensor for each argument of forward, the first of shape [batch, ...]. `calibration`:
-        batches of such inputs that show what values there are; None: the example."""
+        batches of such inputs that show what values there are; None: the example. `scheme`: that of 8-bit integers, if
+        it is known which is fastest here."""
         inputs = tuple(example_inputs)
         tensors = bool(inputs) and all(isinstance(x, Tensor) for x in inputs)
         if not tensors or inputs[0].ndim == 0 or len(inputs[0]) == 0:
@@ -46,6 +48,7 @@ class Subject:
         self.inputs = tuple(_plain(x) for x in inputs)
         self.batch = len(self.inputs[0])
         self.calibration = [tuple(map(_plain, batch)) for batch in calibration] if calibration else [self.inputs]
+        self.scheme = scheme
         self.onnx: bytes | None = None
         """The network as ONNX, once a format has made it."""
         # An input with another first dimension (a table, a scalar) is the same for every batch.

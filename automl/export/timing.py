@@ -53,7 +53,8 @@ def _place(processor: str, threads: int, backend: str, libraries: Mapping[str, s
 class ComparerOnBackend:
     """Times networks in memory on a backend: each is exported and loaded by it. The first is timed as it is in float.
 
-    A network that comes again, as the original does, is exported once.
+    A network that comes again, as the original does, is exported once, and the scheme of 8-bit integers that is fastest
+    for the first is that of all.
     """
 
     backend: str
@@ -62,6 +63,7 @@ class ComparerOnBackend:
     threads: int
     effort: Effort
     _loaded: dict[int, tuple[nn.Module, Run]] = field(default_factory=dict)
+    _scheme: str | None = None
 
     def __call__(self, networks: Mapping[str, nn.Module]) -> LatencyComparison:
         """The comparison with the first of `networks`. Errors: `BackendError`, `ExportError`."""
@@ -80,11 +82,12 @@ class ComparerOnBackend:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / form.file
             try:
-                form.write(Subject(network, self.inputs), path)
+                told = form.write(Subject(network, self.inputs, scheme=self._scheme), path)
             except ExportError:
                 raise
             except Exception as error:  # the exporters raise whatever they like
                 raise ExportError(f"{backend.format} cannot hold this network: {error}") from error
+            self._scheme = self._scheme or (told or {}).get("scheme")
             run = partial(backend.loaded(path, self.threads), [x.numpy() for x in self.inputs])
             run()
         if first:

@@ -10,12 +10,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from automl.measures.fast_widths import EVERY
 from automl.measures.piece_times import drawn
 from automl.measures.pieces import Grid, Shape, layers_of, shapes_of
 from search_spaces import NetworkSpace, Rank
 
-EVERY = "*"
-"""Stands for all layers, as in the option `at_most` of `rank`."""
 DRAWN = 20
 """Random networks of the space over which a layer's times are averaged, as its widths differ, beside the original."""
 
@@ -41,9 +40,8 @@ def fast_shares(space: NetworkSpace, grids: Mapping[Shape, Grid]) -> dict[str, f
                 row[layer.site] += whole - factors
     found = {}
     for knob, gains in zip(rank.knobs, saved[:, rank.sites].T, strict=True):
-        levels = knob.levels[:-1]
-        fast = [gains[shares.index(level)] > 0 for level in levels]
-        if levels and not all(fast):
+        fast = [gains[shares.index(level)] > 0 for level in knob.levels[:-1]]
+        if not all(fast):
             count = fast.index(False)
-            found[knob.name.removeprefix("rank:")] = levels[count - 1] / knob.size if count else 0.0
+            found[knob.name.removeprefix("rank:")] = knob.levels[count - 1] / knob.size if count else 0.0
     return {EVERY: 0.0} if len(found) == len(rank.knobs) and not any(found.values()) else found

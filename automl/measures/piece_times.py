@@ -10,7 +10,8 @@ from scipy.optimize import nnls
 from torch import nn
 
 from automl.config.latency import LatencyOptions
-from automl.measures.backends.side_by_side import Effort, Run, side_by_side
+from automl.measures.backends.side_by_side import Effort, side_by_side
+from automl.measures.fast_widths import Maker
 from automl.measures.latency import LatencyComparison
 from automl.measures.pieces import Grid, PieceModel, Shape, features_of, layers_of, shapes_of
 from automl.types import Say, silent
@@ -20,7 +21,7 @@ GRID = 5
 """Widths at which a shape is measured, of what it reads and of what it makes."""
 DRAWN = 200
 """Random choices that tell which widths there are."""
-NETWORKS = 8
+NETWORKS = 12
 """Random networks that are measured whole."""
 EFFORT = Effort(rounds=20, seconds=1.0, half_width=0.05, repeats=1)
 """For a piece."""
@@ -28,8 +29,6 @@ Widths = tuple[set[int], set[int]]
 """What layers of a shape read, and what they make."""
 Comparer = Callable[[Mapping[str, nn.Module]], LatencyComparison]
 """Times networks side by side; the first is the reference."""
-Maker = Callable[[Shape, int, int], tuple[Run, int]]
-"""Shape, read, made -> a run of several such layers, and how many they are."""
 
 
 def measure_pieces(
@@ -59,7 +58,7 @@ def measure_pieces(
     return PieceModel(
         original_ms=round(original_ms, 6),
         grids=grids,
-        weights=(float(weights[0]), float(weights[1]), float(weights[2])),
+        weights=tuple(weights.tolist()),
         scale=float(times[0] / (features[0] @ weights)),
         held_out=_held_out(features, times),
         device=comparison.device,
@@ -148,7 +147,7 @@ def _rising(table: np.ndarray) -> np.ndarray:
 
 
 def _fitted(features: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """The weights of the features, [n, 3], for relative errors of `times`, [n]; the original counts three times."""
+    """The weights of the features, [n, 4], for relative errors of `times`, [n]; the original counts three times."""
     rows = np.array([0, 0, *range(len(times))])
     weights: np.ndarray = nnls(features[rows] / times[rows, None], np.ones(len(rows)))[0]
     return weights

@@ -6,7 +6,7 @@ steps of the library among them, and interpolated between. Layers in a row are n
 sums, padding and what the library fuses are missing. So some random networks of the space are measured whole, beside
 the original, and
 
-    time = a * sum of pieces + b * number of layers + c * values made        a, b, c >= 0
+    time = a * sum of pieces + b * number of layers + c * values made + d        a, b, c, d >= 0
 
 is fitted to them (non-negative least squares), and scaled to the original. Factors never take more than the layer
 that they stand for, so that time never falls when a level rises: where they are slower they save nothing.
@@ -91,8 +91,8 @@ class PieceModel:
     original_ms: float
     """Of the original in float32, measured."""
     grids: Mapping[Shape, Grid]
-    weights: tuple[float, float, float]
-    """Of the sum of pieces, the layers, and the values made."""
+    weights: tuple[float, ...]
+    """Of the sum of pieces, the layers, the values made, and what every network takes: [4]."""
     scale: float
     held_out: float
     """The mean relative error on a measured network, predicted from the others."""
@@ -129,9 +129,9 @@ class PieceModel:
                 )
                 for shape, grid in told.pop("grids")
             }
-            return cls(
-                **{**told, "weights": tuple(told["weights"]), "options": LatencyOptions(**told["options"])}, grids=grids
-            )
+            weights = (*told.pop("weights"), 0.0)[:4]  # models of earlier versions have no constant
+            options = LatencyOptions(**told.pop("options"))
+            return cls(**told, options=options, weights=weights, grids=grids)
         except (TypeError, KeyError, ValueError) as error:
             raise StudyError(f"the latency model on record cannot be read: {error}. Start a new study") from error
 
@@ -173,9 +173,9 @@ class PieceCost:
 
 
 def features_of(layers: Sequence[Layer], grids: Mapping[Shape, Grid]) -> np.ndarray:
-    """The sum of the pieces' times, how many layers there are, and the values that they make in millions: [3]."""
+    """The sum of the pieces' times, how many layers there are, the values that they make in millions, and 1: [4]."""
     times = [min(layer.times_ms(grids)) for layer in layers]
-    return np.array([sum(times), len(layers), sum(layer.values for layer in layers) * 1e-6])
+    return np.array([sum(times), len(layers), sum(layer.values for layer in layers) * 1e-6, 1.0])
 
 
 def layers_of(shapes: Sequence[Shape], sheet: Sheet) -> list[Layer]:

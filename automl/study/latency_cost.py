@@ -11,7 +11,8 @@ from automl.config.study import StudyConfig
 from automl.export.chains import chain_runner
 from automl.export.timing import ComparerOnBackend, place
 from automl.measures.backends.side_by_side import Effort
-from automl.measures.fast_ranks import EVERY, fast_shares
+from automl.measures.fast_ranks import fast_shares
+from automl.measures.fast_widths import EVERY
 from automl.measures.latency import batch_of
 from automl.measures.latency_model import LatencyTable, measure_latency_table
 from automl.measures.piece_times import measure_pieces

@@ -2,8 +2,8 @@
 
 python -m experiments.latency.predictor CHECKPOINTS [--network resnet20] [--backend onnxruntime] [--unseen 20]
 
-A model is measured for the space of channels, depth and rank, of which only shares of rank remain that save time, as in
-a study; then random networks of it are exported and timed beside the original. Mean relative error, and Kendall's tau.
+A model is measured for the space of channels, depth and rank, of which only widths and ranks remain that save time, as
+in a study; then random networks of it are exported and timed beside the original. Mean relative error, Kendall's tau.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from scipy.stats import kendalltau
 from automl.config.latency import LatencyOptions
 from automl.export.chains import chain_runner
 from automl.export.timing import ComparerOnBackend
-from automl.measures.fast_ranks import EVERY, fast_shares
+from automl.measures.fast_ranks import fast_shares
 from automl.measures.piece_times import drawn as random_levels
 from automl.measures.piece_times import measure_pieces, measured_grids
 from automl.measures.pieces import PieceCost, shapes_of
-from automl.study.fast_shapes import measured_step
+from automl.study.fast_shapes import held_to_shares, held_to_widths, measured_widths
 from automl.study.latency_cost import EFFORT
 from automl.zoo import create
 from search_spaces import NetworkSpace, Plan
+from search_spaces.operators.options import OPTIONS, Options
 
 
 def main() -> None:
@@ -36,7 +37,6 @@ def main() -> None:
     parser.add_argument("--network", default="resnet20")
     parser.add_argument("--backend", default="onnxruntime")
     parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--round-to", type=int, help="by default what `fast_widths` measures")
     parser.add_argument("--unseen", type=int, default=20)
     parser.add_argument("--operators", nargs="+", default=["channels", "depth", "rank"])
     args = parser.parse_args()
@@ -46,20 +46,18 @@ def main() -> None:
     if weights.exists():
         network.load_state_dict(load_file(weights))
     inputs, options = (torch.randn(2, 3, 32, 32),), LatencyOptions(batch=args.batch)
-    step = args.round_to or measured_step(network.eval(), inputs, options, args.backend, print).step
-    operators = {name: {"round_to": step} if name == "channels" else None for name in args.operators}
-    space = NetworkSpace(network.eval(), inputs, operators)
+    operators: dict[str, Options] = {name: OPTIONS[name]() for name in args.operators}
     compare = ComparerOnBackend(args.backend, (torch.randn(args.batch, 3, 32, 32),), 1, EFFORT)
     start = time.perf_counter()
     make = chain_runner(args.backend, args.batch, 1)
+    widths = measured_widths(network.eval(), inputs, operators, options, args.backend, print)
+    operators = held_to_widths(operators, widths, args.backend)
+    space = NetworkSpace(network, inputs, operators)
     grids = measured_grids(space, options, make, print)
     shares = fast_shares(space, grids)
-    print(f"largest shares of rank that save time: {shares or 'all'}")
-    if EVERY in shares:
-        del operators["rank"]
-    elif shares:
-        operators["rank"] = {"at_most": shares}
-    space = NetworkSpace(network, inputs, operators)
+    print(f"widths {widths}, largest shares of rank that save time {shares or 'all'}")
+    if "rank" in operators:
+        space = NetworkSpace(network, inputs, held_to_shares(operators, shares, args.backend))
     model = measure_pieces(space, options, make, compare, print, grids)
     spent, cost, rng = time.perf_counter() - start, PieceCost(shapes_of(space), model), np.random.default_rng(1)
     drawn = [random_levels(space, rng) for _ in range(args.unseen)]

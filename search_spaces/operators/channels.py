@@ -55,11 +55,12 @@ class Channels(Operator):
     def __init__(self, basis: Basis, options: ChannelsOptions) -> None:
         analysis = basis.analysis
         found = find_groups(analysis)
-        _require_matches(options.exclude, found, basis.passed_over)
-        left_out = [group for group in found if _matches(group, options.exclude)]
-        self.groups: tuple[Group, ...] = tuple(group for group in found if group not in left_out)
-        excluded = [Fixed(group.name, group.size, "is excluded by the study") for group in left_out]
-        self.fixed: tuple[Fixed, ...] = (*find_fixed(analysis, found), *excluded)
+        _require_matches("exclude", options.exclude, found, basis.passed_over)
+        _require_matches("widths", list(options.widths), found, basis.passed_over)
+        left_out = [Fixed(g.name, g.size, reason) for g in found if (reason := _reason(g, options)) is not None]
+        names = {item.name for item in left_out}
+        self.groups: tuple[Group, ...] = tuple(group for group in found if group.name not in names)
+        self.fixed: tuple[Fixed, ...] = (*find_fixed(analysis, found), *left_out)
         """What cannot change, and why."""
         self.not_understood: Mapping[str, str] = dict(analysis.opaque)
         """Layer or call -> its function, where the effect on channels is not known."""
@@ -191,12 +192,15 @@ def best(scores: np.ndarray, count: int) -> tuple[int, ...]:
 def _knob(group: Group, options: ChannelsOptions) -> Knob:
     """Legal widths: multiples of `round_to` channels of the first layer, from `min_keep` on, and the full width.
 
-    With `steps`, of these the ones nearest to multiples of size / steps, from `min_keep` on.
+    Of these those that `widths` allows. With `steps`, of these the ones nearest to multiples of size / steps, from
+    `min_keep` on.
     """
     made = next(member for member in group.members if member.role == "out")
     per_channel = made.indices.shape[1]
     lowest = max(1, math.ceil(options.min_keep * group.size - 1e-9))
     levels = [k for k in range(lowest, group.size) if k * per_channel % options.round_to == 0]
+    for pattern, widths in options.widths.items():
+        levels = [k for k in levels if k in widths or not _matches(group, [pattern])]
     knob = Knob(group.name, (*levels, group.size), operator="channels", site=group.name)
     if options.steps is None:
         return knob
@@ -205,14 +209,22 @@ def _knob(group: Group, options: ChannelsOptions) -> Knob:
     return replace(knob, levels=tuple(sorted(nearest)))
 
 
+def _reason(group: Group, options: ChannelsOptions) -> str | None:
+    """Why a group stays whole though it could be narrower, or None."""
+    if _matches(group, options.exclude):
+        return "is excluded by the study"
+    none = any(not widths and _matches(group, [pattern]) for pattern, widths in options.widths.items())
+    return "is offered no narrower width" if none else None
+
+
 def _matches(group: Group, patterns: Sequence[str]) -> bool:
     return any(fnmatch(name, pattern) for name in (group.name, *group.layers) for pattern in patterns)
 
 
-def _require_matches(patterns: Sequence[str], groups: Sequence[Group], others: Sequence[str]) -> None:
-    """Raise a `SpaceError` for a pattern that matches neither a group nor one of the `others`."""
+def _require_matches(option: str, patterns: Sequence[str], groups: Sequence[Group], others: Sequence[str]) -> None:
+    """Raise a `SpaceError` for a pattern of an option that matches neither a group nor one of the `others`."""
     for pattern in patterns:
         elsewhere = any(fnmatch(name, pattern) for name in others)
         if not elsewhere and not any(_matches(group, [pattern]) for group in groups):
             names = ", ".join(group.name for group in groups[:5])
-            raise SpaceError(f"exclude pattern {pattern!r} matches no group; there are {names}, ...")
+            raise SpaceError(f"{option} pattern {pattern!r} matches no group; there are {names}, ...")

@@ -68,8 +68,13 @@ class ChannelsOptions(Options):
     """Only this many widths of each group, evenly spaced up to the full one: a coarse grid. None for all."""
     exclude: tuple[str, ...] = ()
     """Groups or layers whose channels all stay; `*` and `?` match as in file names."""
+    widths: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Group -> the only widths that it is offered beside the whole one, of those that these options leave; none: it
+    stays whole. A study whose only limit is one on latency names those that are faster than any greater one."""
 
     def __post_init__(self) -> None:
+        if wrong := {name: widths for name, widths in self.widths.items() if min(widths, default=1) < 1}:
+            raise SpaceError(f"widths gives groups numbers of channels, at least 1, got {wrong}")
         if not 0 < self.min_keep <= 1:
             raise SpaceError(f"min_keep is a fraction in (0, 1], got {self.min_keep}")
         if self.round_to < 1:

@@ -8,14 +8,15 @@ from torch import nn
 
 from automl.config.study import StudyConfig
 from automl.errors import ConfigError
-from automl.measures.fast_ranks import EVERY, fast_shares
+from automl.measures.fast_ranks import fast_shares
+from automl.measures.fast_widths import EVERY
 from automl.measures.pieces import Grid, layers_of, shapes_of
 from automl.study import fast_shapes
 from automl.study.fast_shapes import fast_operators
 from search_spaces import NetworkSpace, Rank
 from search_spaces.errors import SpaceError
 from tests.kits.digits import problem
-from tests.measures.test_pieces import Blocks, X
+from tests.kits.timed_blocks import Blocks, X
 
 
 def space_of(**rank) -> NetworkSpace:
@@ -88,6 +89,7 @@ def test_what_at_most_cannot_mean_is_told():
 
 def config(**changes) -> StudyConfig:
     told = {"name": "s", "model": "x:y", "data": "x:z", "space": {"channels": {}, "rank": {}}}
+    told["latency"] = {"fast_widths": False}
     return StudyConfig.from_dict(told | {"budget": "latency <= 50% on eager"} | changes)
 
 

@@ -9,7 +9,6 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from automl.config.latency import PREDICTED, LatencyOptions
 from automl.errors import BackendError, StudyError
@@ -20,26 +19,7 @@ from automl.measures.piece_times import measure_pieces
 from automl.measures.pieces import Grid, PieceCost, PieceModel, Shape, layers_of, shapes_of
 from automl.study.known_pieces import known_grids
 from search_spaces import NetworkSpace, OfSheet
-
-X = torch.zeros(2, 3, 16, 16)
-
-
-class Blocks(nn.Module):
-    """A stem, two residual blocks of which one has a depthwise layer, and a linear layer."""
-
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.stem = nn.Conv2d(3, 32, 3, 2, 1)
-        self.first = nn.Conv2d(32, 32, 3, padding=1)
-        self.second = nn.Sequential(nn.Conv2d(32, 32, 3, padding=1, groups=32), nn.ReLU(), nn.Conv2d(32, 32, 1))
-        self.linear = nn.Linear(32, 4)
-
-    def forward(self, x):
-        x = torch.relu(self.stem(x))
-        x = torch.relu(x + self.first(x))
-        x = torch.relu(x + self.second(x))
-        return self.linear(x.mean((2, 3)))
+from tests.kits.timed_blocks import Blocks, X
 
 
 def joint() -> NetworkSpace:
@@ -63,7 +43,7 @@ def model(space: NetworkSpace) -> PieceModel:
     for shape in shapes:
         ends = (0.01 * shape.kernel[0], 0.1 * shape.kernel[0] * shape.kernel[1])
         grids[shape] = Grid((1.0, 32.0), (1.0, 32.0), ((0.001, ends[0]), (ends[0], ends[1])))
-    return PieceModel(9.0, grids, (1.0, 0.01, 0.5), 2.0, 0.05, "a processor", LatencyOptions())
+    return PieceModel(9.0, grids, (1.0, 0.01, 0.5, 0.0), 2.0, 0.05, "a processor", LatencyOptions())
 
 
 def test_the_predicted_latency_never_falls_when_a_level_rises_and_goes_with_the_space():
@@ -102,7 +82,7 @@ def test_factors_that_are_slower_save_nothing():
     space = joint()
     slow = model(space)
     grids = {s: Grid(g.reads, g.mades, ((9.0, 9.0), (9.0, 9.0))) if 1 in s.kernel else g for s, g in slow.grids.items()}
-    cost = PieceCost(shapes_of(space), PieceModel(9.0, grids, (1.0, 0.0, 0.0), 1.0, 0.0, "", LatencyOptions()))
+    cost = PieceCost(shapes_of(space), PieceModel(9.0, grids, (1.0, 0.0, 0.0, 0.0), 1.0, 0.0, "", LatencyOptions()))
     levels = space.original_levels.copy()
     levels[[knob.name for knob in space.knobs].index("rank:first")] = 1
     assert cost(space.sheet(levels)) == cost(space.sheet(space.original_levels))
@@ -113,7 +93,7 @@ def test_a_measured_model_knows_the_original_and_what_is_smaller():
     compare = partial(compare_latency, inputs=(torch.zeros(4, 3, 16, 16),), effort=Effort(rounds=20, seconds=1.0))
     make = chain_runner("eager", 4, 1)
     measured = measure_pieces(space, LatencyOptions(batch=4), make, compare, told.append)
-    assert told[0].startswith("measuring ") and told[1] == "measuring 8 networks of the space beside the original"
+    assert told[0].startswith("measuring ") and told[1] == "measuring 12 networks of the space beside the original"
     cost = PieceCost(shapes_of(space), measured)
     assert cost(space.sheet(space.lowest)) < cost(space.sheet(space.original_levels))
     assert (
