@@ -99,3 +99,18 @@ def test_pruned_weights_stay_zero_and_layers_of_groups_are_rounded_too():
         found = round_layer(weight, form, gram, intercept=True, pruned=True)
         assert not found.integers[weight == 0].any() and fits(found.integers, form, weight != 0)
         assert found.integers.dtype == torch.int8 and found.integers.shape == weight.shape
+
+
+def test_bits_go_to_the_outputs_that_matter():
+    generator = torch.Generator().manual_seed(5)
+    weight, gram, form = torch.randn(48, 60, generator=generator), correlated(60), CODED["coded1.5"]
+    importance = torch.rand(48, generator=generator).double() ** 6
+    moments = gram[0, :-1, :-1] / gram[0, -1, -1]
+    alike, shared = (round_layer(weight, form, gram, intercept=False, importance=f) for f in (None, importance))
+    assert fits(shared.integers, form)
+    before, after = (
+        float(squared_errors(found.weight - weight.double(), moments) @ importance) for found in (alike, shared)
+    )
+    assert after < 0.7 * before
+    again = round_layer(weight, form, gram, intercept=False, importance=importance * 0)
+    assert fits(again.integers, form) and again.scale.isfinite().all(), "of no importance at all"
