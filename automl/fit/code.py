@@ -21,7 +21,7 @@ from automl.fit.ranges import set_ranges
 from automl.fit.round_layer import Rounded, round_coded, round_layer
 from automl.fit.rounding import error
 from automl.fit.shared_weights import SharedWeights, share_layer
-from automl.fit.shift import add_shift, takes_up_shift
+from automl.fit.shift import add_shift, gain_after, takes_up_shift
 from automl.fit.statistics import Moments, Statistics
 from automl.tasks.batches import Batch
 from automl.tasks.problem import Problem
@@ -31,7 +31,7 @@ from search_spaces.graph.tensors import Layer
 from search_spaces.pricing.metrics import FLOAT_BITS
 
 Given = tuple[Tensor, Tensor | None, Tensor | None]
-"""A weight, the moments of its inputs and the importance of its outputs, where they are known."""
+"""A weight, the moments of its inputs, if they are known, and what its outputs are multiplied by, if they are."""
 
 
 class CodeFitter(Fitter[Code]):
@@ -110,7 +110,7 @@ class CodeFitter(Fitter[Code]):
     ) -> list[Rounded | SharedWeights]:
         """The weight of a layer in each of `forms`, worked out where it is not known."""
         weight = network.get_parameter(f"{name}.weight").detach()
-        given = (weight, moments.inputs.get(name), moments.importance.get(name))
+        given = (weight, moments.inputs.get(name), gain_after(network, name, norms))
         new = [form for form in forms if not self._knows(name, form, given)]
         if new:
             intercept, kept = takes_up_shift(network, name, norms), (weight.clone(), *given[1:])
@@ -126,10 +126,10 @@ class CodeFitter(Fitter[Code]):
         self, forms: Sequence[NumberFormat], given: Given, *, intercept: bool
     ) -> Sequence[Rounded | SharedWeights]:
         """A weight in each of `forms`, which are of one family."""
-        weight, matrix, importance = given
+        weight, matrix, gain = given
         pruned = self.operator.pruned
         if all(form.coded for form in forms):
-            return round_coded(weight, forms, matrix, intercept=intercept, pruned=pruned, importance=importance)
+            return round_coded(weight, forms, matrix, intercept=intercept, pruned=pruned, gain=gain)
         return [
             share_layer(weight, form, matrix, intercept=intercept)
             if form.centroids

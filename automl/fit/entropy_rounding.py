@@ -13,11 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from automl.fit.low_rank import LEAST_IMPORTANCE
 from automl.fit.rounding import DAMPING, compensated, descended, inverse_factor
 from search_spaces.codecs.entropy import coded_bits, counts_of, fits
 from search_spaces.codecs.number_formats import NumberFormat
-from search_spaces.operators.code import channel_spread, counted, within_bits
+from search_spaces.operators.code import counted, within_bits
 
 PRICE = 0.13
 """Of a bit, in squared steps between two integers: near 2 ln 2 / 12, at which a finer step costs as many bits as it
@@ -33,6 +32,8 @@ ROUNDS = 2
 """Of coordinate descent each time."""
 
 
+LEAST_GAIN = 1e-3
+"""Channels that a norm multiplies by less than this, relative to the mean, have steps as if it were so much."""
 MOST_NUMBERS = 2**23
 """Weights of all formats that are tried at once, at most, unless one has more."""
 
@@ -52,8 +53,7 @@ class Priced:
         widest = max(2 * form.highest + 1 for form in forms)
         self._bits = torch.zeros(len(forms), widest, dtype=torch.float64)
         """Of each integer of each format, from the least: to be learnt before anything is chosen."""
-        first = torch.arange(len(forms)).repeat_interleave(out) * widest
-        self._zero = (first + self._highest).long()
+        self._zero = torch.arange(len(forms)).repeat_interleave(out) * widest + self._highest
         """Where the bits of 0 stand for each row: [formats * out]."""
 
     def __call__(self, ratio: Tensor, curvature: Tensor) -> Tensor:
@@ -61,11 +61,13 @@ class Priced:
 
         `curvature`: what a squared error of each of these weights costs, a number.
         """
-        price = PRICE * self._power / curvature
+        price, bits = PRICE * self._power / curvature, self._bits.view(-1)
         nearest = ratio.round().clamp(-self._highest, self._highest)
-        candidates = torch.stack([nearest, nearest - nearest.sign(), torch.zeros_like(nearest)])  # [3, rows]
-        costs = (candidates - ratio).square() + price * self._bits.view(-1)[candidates.long() + self._zero]
-        return candidates.gather(0, costs.argmin(0, keepdim=True))[0]
+        lower = nearest - nearest.sign()
+        cost, less = ((one - ratio).square() + price * bits[(one + self._zero).long()] for one in (nearest, lower))
+        nothing = ratio.square() + price * bits[self._zero.long()]
+        best = torch.where(less < cost, lower, nearest)
+        return torch.where(nothing < torch.minimum(cost, less), 0.0, best)
 
     def learn(self, integers: Tensor) -> None:
         """Take the bits of symbols from how often they occur among `integers`, [formats * out, features], as often with
@@ -107,7 +109,7 @@ def round_within_bits(
     forms: Sequence[NumberFormat],
     *,
     pruned: bool,
-    importance: Tensor | None = None,
+    gain: Tensor | None = None,
 ) -> list[Found]:
     """Integers and a scale for each of `forms`, in whose bits they are coded.
 
@@ -115,9 +117,9 @@ def round_within_bits(
     bits are used up. Weights that are 0 stay 0, and do not count if weights were `pruned`.
 
     `weight`: [out, features]; `moments`: second moments of the features, [features, features]; None: to nearest.
-    `importance`: what a squared error of each output costs, [out]; None: all alike, in relation to what they are.
+    `gain`: what a norm after the layer multiplies each output by, [out]; None: no norm.
     """
-    there, sizes = counted(weight, pruned=pruned), step_sizes(weight, importance)
+    there, sizes = counted(weight, pruned=pruned), step_sizes(torch.ones(len(weight)) if gain is None else gain)
     searches = []
     for form in forms:
         plain, scale = within_bits(weight, form, pruned=pruned)
@@ -145,20 +147,15 @@ def _try_steps(weight: Tensor, moments: Tensor, searches: Sequence[_Search], siz
             search.learn((parts[0], parts[1]), there)
 
 
-def step_sizes(weight: Tensor, importance: Tensor | None) -> Tensor:
+def step_sizes(gain: Tensor) -> Tensor:
     """In which proportions the steps of output channels are: [out], float32, above 0.
 
-    Were each channel coded by itself, a bit would save as much loss in each where steps are as importance^-1/2, however
-    large the weights (reverse water-filling: Cover & Thomas 2006, "Elements of information theory", section 10.3.3).
-    One code for all is shortest where symbols are distributed alike, with steps as the spread of the weights. The
-    geometric mean of both had less weighted error at equal bits than either on eight layers of ResNet-56.
+    They are alike in what the norm after the layer makes, so that a bit saves as much squared error in each channel,
+    however large its weights (reverse water-filling: Cover & Thomas 2006, "Elements of information theory", section
+    10.3.3). `gain`: what each output is multiplied by there, [out].
     """
-    spread = channel_spread(weight)
-    if importance is None:
-        return spread
-    costs = importance.double().clamp_min(LEAST_IMPORTANCE * float(importance.double().mean()) + 1e-30)
-    sizes = (spread.double() / costs.sqrt()).sqrt()
-    return sizes.float().clamp_min(torch.finfo(torch.float32).tiny)
+    least = LEAST_GAIN * float(gain.abs().mean()) + torch.finfo(torch.float32).tiny
+    return (1 / gain.double().abs().clamp_min(least)).float()
 
 
 def _rounded(weight: Tensor, moments: Tensor, scale: Tensor, choose: Priced, form: NumberFormat) -> Found:

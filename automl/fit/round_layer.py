@@ -43,18 +43,18 @@ def round_layer(
     *,
     intercept: bool,
     pruned: bool = False,
-    importance: Tensor | None = None,
+    gain: Tensor | None = None,
 ) -> Rounded:
     """A layer's weight, [out, ...], rounded with compensation; to nearest where `grams` is None.
 
     `grams`: what `Gram.matrix` is, one augmented matrix a group: [groups, features + 1, features + 1]. `intercept` says
     whether something after the layer can take up the shift; else the error counts the mean too, and the shift is 0.
-    Weights that are 0 stay 0, also where `form` has no 0 if they are `pruned`. `importance`: what a squared error of
-    each output costs, [out], which formats for an entropy code share out their bits by.
+    Weights that are 0 stay 0, also where `form` has no 0 if they are `pruned`. `gain`: what a norm
+    after the layer multiplies each output by, [out], which formats for an entropy code share out their bits by.
     """
     flat = weight.detach().flatten(1)  # [out, features]
     if form.coded:
-        return round_coded(weight, [form], grams, intercept=intercept, pruned=pruned, importance=importance)[0]
+        return round_coded(weight, [form], grams, intercept=intercept, pruned=pruned, gain=gain)[0]
     if grams is None:
         scale = scales(flat, form)
         integers = nearest(flat, scale, form, pruned=pruned)
@@ -77,7 +77,7 @@ def round_coded(
     *,
     intercept: bool,
     pruned: bool = False,
-    importance: Tensor | None = None,
+    gain: Tensor | None = None,
 ) -> list[Rounded]:
     """The same in each of several formats for an entropy code, which takes hardly longer than one.
 
@@ -87,7 +87,7 @@ def round_coded(
     known = [] if grams is None else [moments_of(gram, intercept=intercept) for gram in grams]
     moments = known[0][0] if len(known) == 1 else None
     made = []
-    for integers, scale in round_within_bits(flat, moments, forms, pruned=pruned, importance=importance):
+    for integers, scale in round_within_bits(flat, moments, forms, pruned=pruned, gain=gain):
         shift = torch.zeros(len(flat), dtype=torch.float64)
         if known:
             parts = (dequantized(integers, scale) - flat.double()).chunk(len(known))
