@@ -39,8 +39,9 @@ QUANTIZED = (
 """The operations of which ONNX Runtime has integer kernels, or which only move values. Norms and softmax stay float."""
 SAMPLES = 256
 """Calibration samples that the ranges are found on."""
-AS_EXACT = 1.5
-"""A scheme whose error is within this factor of the least may be chosen for its speed."""
+AS_EXACT, NEGLIGIBLE = 1.5, 0.02
+"""A scheme whose error is within the first factor of the least may be chosen for its speed, or of at most the second:
+what is below that is the calibration samples' own, of which a slow scheme may have the least by chance."""
 AS_FAST = 1.05
 """Of schemes within this factor of the fastest the first in `SCHEMES` is chosen."""
 AS_JUDGED = "U8S8 per channel, as judged"
@@ -135,7 +136,8 @@ def mean_error(got: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
 
 def _chosen(times: Mapping[str, float], errors: Mapping[str, float]) -> str:
     """The first of those that are as good as the fastest, of those that are about as exact as the best."""
-    exact = [name for name, error in errors.items() if error <= AS_EXACT * min(errors.values())]
+    most = max(NEGLIGIBLE, AS_EXACT * min(errors.values()))
+    exact = [name for name, error in errors.items() if error <= most]
     fastest = min(times[name] for name in exact)
     return next(name for name in exact if times[name] <= AS_FAST * fastest)
 
