@@ -18,10 +18,10 @@ from automl.fit.base import Fitter
 from automl.fit.held import in_book, on_grid
 from automl.fit.moments import moments_of, same
 from automl.fit.ranges import set_ranges
-from automl.fit.round_layer import Rounded, round_layer
+from automl.fit.round_layer import Rounded, round_coded, round_layer
 from automl.fit.rounding import error
 from automl.fit.shared_weights import SharedWeights, share_layer
-from automl.fit.shift import add_shift, takes_up_shift
+from automl.fit.shift import add_shift, gain_after, takes_up_shift
 from automl.fit.statistics import Moments, Statistics
 from automl.tasks.batches import Batch
 from automl.tasks.problem import Problem
@@ -30,6 +30,9 @@ from search_spaces.codecs.number_formats import ALL_FORMATS, BY_LEVEL, NumberFor
 from search_spaces.graph.tensors import Layer
 from search_spaces.pricing.metrics import FLOAT_BITS
 
+Given = tuple[Tensor, Tensor | None, Tensor | None]
+"""A weight, the moments of its inputs, if they are known, and what its outputs are multiplied by, if they are."""
+
 
 class CodeFitter(Fitter[Code]):
     """Rounds weights with compensation from the Gram matrix of the layer's inputs (`automl.fit.rounding`), or has them
@@ -37,8 +40,8 @@ class CodeFitter(Fitter[Code]):
 
     def __init__(self, operator: Code, options: EvaluationOptions) -> None:
         super().__init__(operator, options)
-        self._known: dict[tuple[str, str], tuple[Tensor, Tensor | None, Rounded | SharedWeights]] = {}
-        """Layer and format -> the weight rounded last, the moments of its inputs, and what came of it."""
+        self._known: dict[tuple[str, str], tuple[Given, Rounded | SharedWeights]] = {}
+        """Layer and format -> from what it was rounded last, and what came of it."""
 
     @property
     def fits(self) -> bool:
@@ -60,12 +63,10 @@ class CodeFitter(Fitter[Code]):
         curves = {}
         for knob, name in zip(self.operator.knobs, self.layers(), strict=True):
             weight = network.get_parameter(f"{name}.weight").detach()
-            errors = [
-                0.0
-                if level == FLOAT_BITS
-                else _error(weight, self._rounded(network, name, BY_LEVEL[level], moments, norms), moments, name)
-                for level in knob.levels
-            ]
+            forms = [BY_LEVEL[level] for level in knob.levels if level != FLOAT_BITS]
+            rounded = zip(forms, self._rounded(network, name, forms, moments, norms), strict=True)
+            costs = {form.level: _error(weight, found, moments, name) for form, found in rounded}
+            errors = [costs.get(level, 0.0) for level in knob.levels]
             curves[knob.name] = np.maximum.accumulate(np.array(errors)[::-1])[::-1]
         return curves
 
@@ -73,7 +74,8 @@ class CodeFitter(Fitter[Code]):
         """Round the weights, and let biases and norms take up what that does to mean outputs."""
         norms = lone_norms(network)
         found = {
-            name: self._rounded(network, name, ALL_FORMATS[form], moments, norms) for name, form in step.formats.items()
+            name: self._rounded(network, name, [ALL_FORMATS[form]], moments, norms)[0]
+            for name, form in step.formats.items()
         }
         for name, rounded in found.items():
             add_shift(network, name, rounded.shift, norms)
@@ -99,20 +101,41 @@ class CodeFitter(Fitter[Code]):
         return on_grid(network, formats, pruned=self.operator.pruned)
 
     def _rounded(
-        self, network: fx.GraphModule, name: str, form: NumberFormat, moments: Moments, norms: Mapping[str, str]
-    ) -> Rounded | SharedWeights:
+        self,
+        network: fx.GraphModule,
+        name: str,
+        forms: Sequence[NumberFormat],
+        moments: Moments,
+        norms: Mapping[str, str],
+    ) -> list[Rounded | SharedWeights]:
+        """The weight of a layer in each of `forms`, worked out where it is not known."""
         weight = network.get_parameter(f"{name}.weight").detach()
-        known, matrix = self._known.get((name, form.name)), moments.inputs.get(name)
-        if known is not None and same(known[0], weight) and same(known[1], matrix):
-            return known[2]
-        intercept = takes_up_shift(network, name, norms)
-        rounded: Rounded | SharedWeights
-        if form.centroids:
-            rounded = share_layer(weight, form, matrix, intercept=intercept)
-        else:
-            rounded = round_layer(weight, form, matrix, intercept=intercept, pruned=self.operator.pruned)
-        self._known[name, form.name] = (weight.clone(), matrix, rounded)
-        return rounded
+        given = (weight, moments.inputs.get(name), gain_after(network, name, norms))
+        new = [form for form in forms if not self._knows(name, form, given)]
+        if new:
+            intercept, kept = takes_up_shift(network, name, norms), (weight.clone(), *given[1:])
+            for form, rounded in zip(new, self._made(new, given, intercept=intercept), strict=True):
+                self._known[name, form.name] = (kept, rounded)
+        return [self._known[name, form.name][1] for form in forms]
+
+    def _knows(self, name: str, form: NumberFormat, given: Given) -> bool:
+        known = self._known.get((name, form.name))
+        return known is not None and all(map(same, known[0], given))
+
+    def _made(
+        self, forms: Sequence[NumberFormat], given: Given, *, intercept: bool
+    ) -> Sequence[Rounded | SharedWeights]:
+        """A weight in each of `forms`, which are of one family."""
+        weight, matrix, gain = given
+        pruned = self.operator.pruned
+        if all(form.coded for form in forms):
+            return round_coded(weight, forms, matrix, intercept=intercept, pruned=pruned, gain=gain)
+        return [
+            share_layer(weight, form, matrix, intercept=intercept)
+            if form.centroids
+            else round_layer(weight, form, matrix, intercept=intercept, pruned=pruned)
+            for form in forms
+        ]
 
 
 def _quantize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -36,17 +37,24 @@ class Rounded:
 
 
 def round_layer(
-    weight: Tensor, form: NumberFormat, grams: Tensor | None, *, intercept: bool, pruned: bool = False
+    weight: Tensor,
+    form: NumberFormat,
+    grams: Tensor | None,
+    *,
+    intercept: bool,
+    pruned: bool = False,
+    gain: Tensor | None = None,
 ) -> Rounded:
     """A layer's weight, [out, ...], rounded with compensation; to nearest where `grams` is None.
 
     `grams`: what `Gram.matrix` is, one augmented matrix a group: [groups, features + 1, features + 1]. `intercept` says
     whether something after the layer can take up the shift; else the error counts the mean too, and the shift is 0.
-    Weights that are 0 stay 0, also where `form` has no 0 if they are `pruned`.
+    Weights that are 0 stay 0, also where `form` has no 0 if they are `pruned`. `gain`: what a norm
+    after the layer multiplies each output by, [out], which formats for an entropy code share out their bits by.
     """
     flat = weight.detach().flatten(1)  # [out, features]
     if form.coded:
-        return _round_coded(weight, form, grams, intercept=intercept, pruned=pruned)
+        return round_coded(weight, [form], grams, intercept=intercept, pruned=pruned, gain=gain)[0]
     if grams is None:
         scale = scales(flat, form)
         integers = nearest(flat, scale, form, pruned=pruned)
@@ -62,16 +70,27 @@ def round_layer(
     return Rounded(integers.view(weight.shape), scale, shift)
 
 
-def _round_coded(weight: Tensor, form: NumberFormat, grams: Tensor | None, *, intercept: bool, pruned: bool) -> Rounded:
-    """The same in a format for an entropy code, which is one of the whole tensor: layers of several groups are rounded
-    to nearest."""
+def round_coded(
+    weight: Tensor,
+    forms: Sequence[NumberFormat],
+    grams: Tensor | None,
+    *,
+    intercept: bool,
+    pruned: bool = False,
+    gain: Tensor | None = None,
+) -> list[Rounded]:
+    """The same in each of several formats for an entropy code, which takes hardly longer than one.
+
+    The code is one of the whole tensor: layers of several groups are rounded to nearest.
+    """
     flat = weight.detach().flatten(1)
-    moments = None if grams is None or len(grams) > 1 else moments_of(grams[0], intercept=intercept)[0]
-    integers, scale = round_within_bits(flat, moments, form, pruned=pruned)
-    shift = torch.zeros(len(flat), dtype=torch.float64)
-    if grams is not None:
-        change = dequantized(integers, scale) - flat.double()
-        means = [moments_of(gram, intercept=intercept)[1] for gram in grams]
-        parts = zip(change.chunk(len(grams)), means, strict=True)
-        shift = torch.cat([shift_of(part, mean) for part, mean in parts])
-    return Rounded(integers.view(weight.shape), scale, shift)
+    known = [] if grams is None else [moments_of(gram, intercept=intercept) for gram in grams]
+    moments = known[0][0] if len(known) == 1 else None
+    made = []
+    for integers, scale in round_within_bits(flat, moments, forms, pruned=pruned, gain=gain):
+        shift = torch.zeros(len(flat), dtype=torch.float64)
+        if known:
+            parts = (dequantized(integers, scale) - flat.double()).chunk(len(known))
+            shift = torch.cat([shift_of(part, mean) for part, (_, mean) in zip(parts, known, strict=True)])
+        made.append(Rounded(integers.view(weight.shape), scale, shift))
+    return made

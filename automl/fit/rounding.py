@@ -150,20 +150,23 @@ def descended(
     now, along = integers.double(), scale.clone()
     stays = _stays(weight, form, pruned=True) & (integers == 0)
     choose_one = choose or _nearest_of(form)
-    curvature = moments.diagonal()
+    curvature, some = moments.diagonal(), bool(stays.any())
     for _ in range(rounds):
-        before = now.clone()
-        slope = (now * along.double()[:, None] - target) @ moments  # half the gradient: [out, features]
+        before, step = now.clone(), along.double()
+        slope = (now * step[:, None] - target) @ moments  # half the gradient: [out, features]
         for start in range(0, now.shape[1], BLOCK):
-            block = slice(start, start + BLOCK)
+            end = min(start + BLOCK, now.shape[1])
+            block = slice(start, end)
             inner, began = slope[:, block].clone(), now[:, block].clone()
             for j in range(inner.shape[1]):
                 i = start + j
-                wanted = now[:, i] * along.double() - inner[:, j] / curvature[i]
-                chosen = choose_one(wanted / along.double(), curvature[i]).masked_fill(stays[:, i], 0)
-                inner += torch.outer((chosen - now[:, i]) * along.double(), moments[i, block])
+                wanted = now[:, i] - inner[:, j] / (step * curvature[i])
+                chosen = choose_one(wanted, curvature[i])
+                if some:
+                    chosen = chosen.masked_fill(stays[:, i], 0)
+                inner[:, j:].addr_((chosen - now[:, i]) * step, moments[i, i:end])  # what is before is not read again
                 now[:, i] = chosen
-            slope += ((now[:, block] - began) * along.double()[:, None]) @ moments[block]
+            slope += ((now[:, block] - began) * step[:, None]) @ moments[block]
         refit = _best_scale(target, now, moments, along)
         if torch.equal(before, now) and torch.equal(refit, along):
             break

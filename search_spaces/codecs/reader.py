@@ -29,6 +29,11 @@ HEADER, DATA, DATA_ZLIB = "header", "data", "data.zlib"
 """The tensors of a file that holds another: its header, compressed, and its data as they are or compressed."""
 FOLDED = "header: that of a safetensors file by zlib; data or data.zlib: what follows it; read_packed.py reads both"
 """What the metadata of such a file say."""
+HEADER_LZMA, DATA_LZMA = "header.lzma", "data.lzma"
+FOLDED_LZMA = "a safetensors file by lzma: its header, and what follows it; read_packed.py reads both"
+"""The same of one by lzma, which is shorter, and slow where there is much to compress."""
+MOST_OF_A_BYTE = 1100
+"""Bytes that one of compressed data may stand for: deflate makes at most 1032 of one."""
 MOST_OF_A_HEADER = 2**26
 """Bytes of a header that was compressed: more are refused."""
 FIXED, HUFFMAN, RANS = 0, 1, 2
@@ -70,7 +75,7 @@ class How(NamedTuple):
 def read(path: str | Path) -> dict[str, npt.NDArray[Any]]:
     """The tensors of a file of weights, packed or not, by name; bfloat16 comes as float32, which holds it."""
     content, told = _content(Path(path).read_bytes())
-    if told == FOLDED:
+    if told in (FOLDED, FOLDED_LZMA):
         content, told = _content(unfolded(content))
     if told is None:
         return content
@@ -85,24 +90,49 @@ def read(path: str | Path) -> dict[str, npt.NDArray[Any]]:
 
 def unfolded(parts: Parts) -> bytes:
     """The file that the two parts of another stand for, as it was before its header was compressed."""
+    if HEADER_LZMA in parts:
+        header = _inflated(parts[HEADER_LZMA], MOST_OF_A_HEADER, lzma=True)
+        data = _inflated(_part(parts, DATA_LZMA), MOST_OF_A_BYTE * len(parts[DATA_LZMA]), lzma=True)
+        return struct.pack("<Q", len(header)) + header + data
     header = _inflated(_part(parts, HEADER), MOST_OF_A_HEADER)
-    if DATA_ZLIB in parts:  # deflate makes at most 1032 bytes of one, so that nothing is out of proportion
-        data = _inflated(parts[DATA_ZLIB], 1100 * len(parts[DATA_ZLIB]) + 1)
+    if DATA_ZLIB in parts:
+        data = _inflated(parts[DATA_ZLIB], MOST_OF_A_BYTE * len(parts[DATA_ZLIB]) + 1)
     else:
         data = parts[DATA].tobytes() if DATA in parts else b""
     return struct.pack("<Q", len(header)) + header + data
 
 
-def _inflated(part: npt.NDArray[Any], most: int) -> bytes:
-    """What zlib made `part` of, if that is whole and has at most so many bytes."""
-    packer = zlib.decompressobj()
+def _inflated(part: npt.NDArray[Any], most: int, *, lzma: bool = False) -> bytes:
+    """What zlib, or `lzma`, made `part` of, if that is whole and has at most so many bytes."""
+    kind = "lzma" if lzma else "zlib"
     try:
-        content = packer.decompress(part.tobytes(), most)
-    except zlib.error as error:
-        raise ValueError(f"expected bytes compressed by zlib, got others ({error}). Export again") from error
-    if not packer.eof:
-        raise ValueError(f"expected a whole stream of zlib, of at most {most:,} bytes, got another. Export again")
+        content, whole = (_by_lzma if lzma else _by_zlib)(part.tobytes(), most)
+    except (zlib.error, _ForeignError) as error:
+        raise ValueError(f"expected bytes compressed by {kind}, got others ({error}). Export again") from error
+    if not whole:
+        raise ValueError(f"expected a whole stream of {kind}, of at most {most:,} bytes, got another. Export again")
     return content
+
+
+class _ForeignError(Exception):
+    """Bytes that lzma did not make."""
+
+
+def _by_zlib(packed: bytes, most: int) -> tuple[bytes, bool]:
+    packer = zlib.decompressobj()
+    content = packer.decompress(packed, most)
+    return content, packer.eof
+
+
+def _by_lzma(packed: bytes, most: int) -> tuple[bytes, bool]:
+    import lzma  # which some builds of Python lack, and most files do without
+
+    try:
+        packer = lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=2 * MOST_OF_A_HEADER)
+        content = packer.decompress(packed, most)
+    except lzma.LZMAError as error:
+        raise _ForeignError(str(error)) from error
+    return content, packer.eof
 
 
 def metadata_of(data: bytes) -> str | None:

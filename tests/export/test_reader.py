@@ -1,6 +1,7 @@
 """The reader that lies beside a packed file: NumPy alone, every form bit for bit, foreign files one clear error."""
 
 import json
+import lzma
 import shutil
 import subprocess
 import sys
@@ -56,8 +57,11 @@ def same_bits(a, b):
 
 def test_every_form_is_read_bit_for_bit_where_there_is_no_torch(tmp_path):
     tensors = state()
-    layouts = {"folded": packing.pack(tensors), "coded": packing.pack_open(tensors), "plain": save(tensors)}
-    assert set(load(layouts["folded"])) == {"header", "data.zlib"} and len(layouts["folded"]) < len(layouts["coded"])
+    layouts = {"by_lzma": packing.pack(tensors), "coded": packing.pack_open(tensors), "plain": save(tensors)}
+    layouts["folded"] = packing.folded(layouts["coded"])
+    assert set(load(layouts["by_lzma"])) == {"header.lzma", "data.lzma"}
+    assert set(load(layouts["folded"])) == {"header", "data.zlib"}
+    assert len(layouts["by_lzma"]) < len(layouts["folded"]) < len(layouts["coded"])
     for name, content in layouts.items():
         (tmp_path / f"{name}.safetensors").write_bytes(content)
         shutil.copyfile(reader.__file__, tmp_path / "read_packed.py")
@@ -131,19 +135,39 @@ def test_what_is_no_safetensors_file_is_a_value_error_or_empty(content, tmp_path
             reader.read(path)
 
 
+def lzma_of(content):
+    return lzma.compress(content, lzma.FORMAT_ALONE)
+
+
 @pytest.mark.parametrize(
-    ("header", "told"),
+    ("name", "header", "told"),
     [
-        (zlib.compress(b" " * 2**27), "at most"),
-        (b"no zlib", "compressed by zlib"),
-        (zlib.compress(b"{" * 99)[:-9], "whole"),
+        ("header", zlib.compress(b" " * 2**27), "at most"),
+        ("header", b"no zlib", "compressed by zlib"),
+        ("header", zlib.compress(b"{" * 99)[:-9], "whole"),
+        ("header.lzma", lzma_of(b" " * 2**27), "at most"),
+        ("header.lzma", b"no lzma, and long enough to be told", "compressed by lzma"),
+        ("header.lzma", lzma_of(b"{" * 99)[:-9], "whole"),
+        ("header.lzma", b"\x5d\xff\xff\xff\x7f" + lzma_of(b"{" * 99)[5:], "compressed by lzma"),
     ],
-    ids=["bomb", "foreign", "cut"],
+    ids=["bomb", "foreign", "cut", "lzma bomb", "no lzma", "lzma cut", "memory"],
 )
-def test_a_compressed_header_that_is_none_is_refused(header, told, tmp_path):
-    parts = {"header": torch.frombuffer(bytearray(header), dtype=torch.uint8)}
+def test_a_compressed_header_that_is_none_is_refused(name, header, told, tmp_path):
+    parts = {name: torch.frombuffer(bytearray(header), dtype=torch.uint8)}
     path = tmp_path / "packed.safetensors"
-    path.write_bytes(save(parts, {"packing": reader.FOLDED}))
+    path.write_bytes(save(parts, {"packing": reader.FOLDED_LZMA if "lzma" in name else reader.FOLDED}))
     for read in (reader.read, packing.unpack):
         with pytest.raises(ValueError, match=told):
             read(path)
+
+
+def test_data_of_which_a_byte_stands_for_too_many_are_refused_and_not_written(tmp_path):
+    zeros = bytes(10**7)
+    parts = {"header.lzma": lzma_of(b"{}"), "data.lzma": lzma_of(zeros)}
+    tensors = {name: torch.frombuffer(bytearray(part), dtype=torch.uint8) for name, part in parts.items()}
+    (tmp_path / "x").write_bytes(save(tensors, {"packing": reader.FOLDED_LZMA}))
+    with pytest.raises(ValueError, match="at most"):
+        reader.read(tmp_path / "x")
+    header = b'{"x":{"dtype":"U8","shape":[%d],"data_offsets":[0,%d]}}' % (len(zeros), len(zeros))
+    content = len(header).to_bytes(8, "little") + header + zeros
+    assert packing.folded_by_lzma(content) == content

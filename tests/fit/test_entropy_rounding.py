@@ -4,10 +4,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from automl.fit.moments import squared_errors
 from automl.fit.round_layer import round_layer
 from automl.fit.rounding import compensated, dequantized, descended, scales
+from automl.fit.shift import gain_after
 from search_spaces.codecs.entropy import fits, stream_bytes
 from search_spaces.codecs.integers import format_of, symbols_of
 from search_spaces.codecs.number_formats import CODED, FORMATS
@@ -99,3 +101,29 @@ def test_pruned_weights_stay_zero_and_layers_of_groups_are_rounded_too():
         found = round_layer(weight, form, gram, intercept=True, pruned=True)
         assert not found.integers[weight == 0].any() and fits(found.integers, form, weight != 0)
         assert found.integers.dtype == torch.int8 and found.integers.shape == weight.shape
+
+
+def test_bits_go_to_the_outputs_that_a_norm_multiplies_by_much():
+    generator = torch.Generator().manual_seed(5)
+    weight, gram, form = torch.randn(48, 60, generator=generator), correlated(60), CODED["coded1.5"]
+    gain = 3 * torch.rand(48, generator=generator).double() ** 3
+    gain[0] = 0
+    moments = gram[0, :-1, :-1] / gram[0, -1, -1]
+    alike, shared = (round_layer(weight, form, gram, intercept=False, gain=g) for g in (None, -gain))
+    assert fits(shared.integers, form) and not shared.integers[0].any()
+    before, after = (
+        float(squared_errors(found.weight - weight.double(), moments) @ gain**2) for found in (alike, shared)
+    )
+    assert after < 0.7 * before
+    none = round_layer(weight, form, gram, intercept=False, gain=0 * gain)
+    assert fits(none.integers, form) and none.scale.isfinite().all()
+
+
+def test_the_gain_is_what_the_norm_after_a_layer_multiplies_by():
+    network = nn.Sequential(nn.Conv2d(2, 3, 1), nn.BatchNorm2d(3), nn.BatchNorm2d(3, affine=False)).eval()
+    nn.init.uniform_(network[1].weight)
+    nn.init.uniform_(network[1].running_var, 1, 2)
+    x = torch.randn(2, 3, 4, 4)
+    gain = gain_after(network, "0", {"0": "1"})
+    torch.testing.assert_close(network[1](x) - network[1](0 * x), gain.float()[:, None, None] * x)
+    assert gain_after(network, "0", {}) is None and len(gain_after(network, "1", {"1": "2"})) == 3

@@ -42,7 +42,9 @@ def test_the_network_computes_the_same_in_fewer_bytes(coded):
         before = network(*inputs)
         settle_norms(network)
         after = network(*inputs)
-    torch.testing.assert_close(after, before, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(after, before, rtol=1e-2, atol=0.05)  # scales have 8 bits then
+    told = [scale for weight, scale in scales(network).values() if weight.ndim == 4]  # with a norm
+    assert all(torch.equal(scale, scale.bfloat16().float()) for scale in told)
     assert len(scales(network)) > 4
     assert all(integers_of(*pair) is not None for pair in scales(network).values())
     short, whole = (len(pack(state_tensors(n)[0])) for n in (network, coded[0]))
