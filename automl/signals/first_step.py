@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, jacrev, vmap
 
+from automl.signals.meta import Tensors
 from automl.signals.modulations import LATENT, MAP, hidden_biases, shifted
 from automl.signals.signal import coordinates
 from automl.signals.start_file import Start
@@ -32,7 +33,8 @@ class FirstStep:
     def of(cls, start: Start) -> FirstStep:
         """That of a start of form `latent`."""
         network, points, latent_to_shifts = start.network(), coordinates(start.patch), start.shared[MAP]
-        own, names = dict(network.named_parameters()), list(hidden_biases(network))
+        own: Tensors = dict(network.named_parameters())
+        names = list(hidden_biases(network))
 
         def at(shifts: Tensor, point: Tensor) -> Tensor:
             found: Tensor = functional_call(network, shifted(own, names, shifts), (point[None],))[0]
