@@ -92,14 +92,19 @@ def trained(
     first = nn.Sequential(nn.Linear(64, 100), nn.ReLU(), nn.Linear(100, 100), nn.ReLU(), nn.Linear(100, 10))
     space = channel_space(first, (seen[0][:2],), min_keep=0.01)
     network = copy.deepcopy(space.original)
+    methods = [make(space, strength)] if make is not None else []
+    train(network, batches_of(seen, seed), SupervisedLoss(F.cross_entropy), OPTIONS, methods=methods)
+    return space, network
+
+
+def batches_of(seen: Data, seed: int) -> Callable[[int], list[Batch]]:
+    """Epoch -> its batches of 50."""
 
     def batches(epoch: int) -> list[Batch]:
         order = torch.randperm(len(seen[0]), generator=torch.Generator().manual_seed(100 * seed + epoch))
         return [((seen[0][part],), seen[1][part]) for part in order.split(50)]
 
-    methods = [make(space, strength)] if make is not None else []
-    train(network, batches, SupervisedLoss(F.cross_entropy), OPTIONS, methods=methods)
-    return space, network
+    return batches
 
 
 def accuracies(space: NetworkSpace, network: nn.Module, data: Data) -> list[float]:
