@@ -22,6 +22,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--width", type=positive, default=32, metavar="N", help="sines of a layer (default: 32)")
     parser.add_argument("--depth", type=positive, default=3, metavar="N", help="layers of sines (default: 3)")
     parser.add_argument("--steps", type=positive, default=2000, metavar="N", help="outer steps (default: 2000)")
+    parser.add_argument(
+        "--inner-steps", type=positive, metavar="N", help="steps that fit one signal (default: 3; of sparse starts 2)"
+    )
     parser.add_argument("--latent", type=positive, default=32, metavar="N", help="numbers of a latent (default: 32)")
     parser.add_argument("--bits", type=positive, default=5, metavar="N", help="of a number of a latent (default: 5)")
     parser.add_argument("--rounds", type=positive, default=7, metavar="N", help="of pruning a fifth (default: 7)")
@@ -46,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
         steps=args.steps,
         latent=args.latent,
         bits=args.bits,
+        inner_steps=args.inner_steps,
         rounds=args.rounds,
         density=args.density,
         axes=args.axes,

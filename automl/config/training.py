@@ -224,11 +224,13 @@ class StageOptions:
 class SparsifyOptions:
     """How a network is trained before the search to need fewer channels; what makes no sense is a `ConfigError`."""
 
-    method: Literal["group_lasso", "group_decay"] = "group_lasso"
+    method: Literal["group_lasso", "group_decay", "growl"] = "group_lasso"
     """What presses whole channels, all weights that make or read them, towards zero: a penalty on their norms (OICSR,
-    Li et al. 2019), or decay that is stronger the weaker a channel is in its group (DepGraph, Fang et al. 2023)."""
+    Li et al. 2019), or decay that is stronger the weaker a channel is in its group (DepGraph, Fang et al. 2023). growl:
+    the weights that read a channel become exactly zero, or of one norm with others, by the ordered weighted l1 norm of
+    norms (GrOWL, Zhang et al. 2018)."""
     strength: float | None = None
-    """What the penalty is multiplied by; none: 1e-4 for group_lasso, 5e-4 for group_decay."""
+    """What the penalty is multiplied by; none: 1e-4 for group_lasso, 5e-4 for group_decay, 1e-3 for growl."""
     training: TrainingOptions = TrainingOptions()
     """How the network is trained meanwhile."""
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from automl.signals.latent_reader import PRECISION, symbols_of
+from automl.signals.latent_reader import BLOCK_BITS, PRECISION, symbols_of
 from search_spaces.codecs.rans import frequencies_of
 
 Latents = npt.NDArray[np.float32]
@@ -52,17 +52,22 @@ class LatentCode:
         return self.levels[symbols]
 
     def encode(self, symbols: Symbols) -> bytes:
-        """The symbols, [n], as the bytes of one whole number: at most 20 bits more than `bits_of` says.
+        """The symbols, [n], as bytes: at most 20 bits more than `bits_of` says.
 
-        It is the state of rANS (Duda 2013, arXiv 1311.2540, section 3), from which nothing is taken out on the way:
-        a stream would end with a state of 4 bytes, and some hundred symbols are a number of some hundred bytes.
+        rANS (Duda 2013, arXiv 1311.2540, section 3) with a state of up to two blocks of `BLOCK_BITS`, the lower of
+        which is taken out when it would grow beyond. The state of some hundred symbols is the whole file, so that no
+        bytes of it are empty, as they are where bytes are taken out one by one; and time is linear in the symbols.
         """
-        before = np.cumsum(self.frequencies) - self.frequencies
-        state = 1
+        frequencies = self.frequencies.tolist()  # Python's numbers: the state outgrows all others
+        before = (np.cumsum(self.frequencies) - self.frequencies).tolist()
+        state, blocks = 1, []
         for symbol in reversed(symbols.tolist()):  # what is read last is written first
-            whole, rest = divmod(state, int(self.frequencies[symbol]))
-            state = (whole << PRECISION) + rest + int(before[symbol])
-        return state.to_bytes(-(-state.bit_length() // 8), "little")
+            if state >> (2 * BLOCK_BITS - PRECISION) >= frequencies[symbol]:
+                blocks.append((state & ((1 << BLOCK_BITS) - 1)).to_bytes(BLOCK_BITS // 8, "little"))
+                state >>= BLOCK_BITS
+            whole, rest = divmod(state, frequencies[symbol])
+            state = (whole << PRECISION) + rest + before[symbol]
+        return b"".join(blocks) + state.to_bytes(-(-state.bit_length() // 8), "little")
 
     def decode(self, body: bytes, count: int) -> Symbols:
         """The `count` symbols that `encode` wrote. Errors: `ValueError` if those are not what `body` holds."""

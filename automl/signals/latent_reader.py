@@ -5,7 +5,7 @@ This file imports nothing of the program that wrote the signal, so that it can b
 allocated that is out of proportion to the bytes that are there.
 
 A file is `inrl`, two bytes of a checksum, a header of small numbers, the first bytes of the SHA-256 of the file of the
-shared network, and one whole number, the latents of all patches in the code that stands with that network. A patch is
+shared network, and the latents of all patches in the code that stands with that network. A patch is
 drawn by the shared network with other biases: those of its hidden layers and a linear map of the patch's latent.
 """
 
@@ -38,8 +38,10 @@ PRECISION = 12
 """The frequencies of levels add up to 2^12."""
 MOST_BYTES = 2**28
 """Bytes of a grid: more are refused."""
-MOST_LATENTS = 2**16
-"""Numbers in all latents of a file: more are refused, as reading takes the square of their number."""
+BLOCK_BITS = 2048
+"""What is taken out of the state of the code when it would have more than two such blocks."""
+MOST_LATENTS = 2**20
+"""Numbers in all latents of a file: more are refused, as reading takes a second for so many."""
 ABOUT, SHARED, MAP, LEVELS, FREQUENCIES = "about", "shared.", "latent_to_shifts", "levels", "frequencies"
 """Names of what stands in the file of a shared network."""
 
@@ -124,16 +126,22 @@ def checksum(content: bytes) -> bytes:
 
 
 def symbols_of(body: bytes, frequencies: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
-    """The `count` symbols of a whole number, the state of rANS (Duda 2013, arXiv 1311.2540), lowest byte first."""
-    before = np.cumsum(frequencies) - frequencies
-    symbol_of = np.repeat(np.arange(len(frequencies)), frequencies)
-    state, out = int.from_bytes(body, "little"), np.zeros(count, dtype=np.int64)
+    """The `count` symbols of a stream of rANS (Duda 2013, arXiv 1311.2540): blocks, and at the end its state."""
+    before = (np.cumsum(frequencies) - frequencies).tolist()
+    symbol_of = np.repeat(np.arange(len(frequencies)), frequencies).tolist()
+    times = frequencies.tolist()
+    block = BLOCK_BITS // 8
+    end = block * max(-(-len(body) // block) - 2, 0)  # of the blocks; the state has more than one, two at most
+    state, out = int.from_bytes(body[end:], "little"), np.zeros(count, dtype=np.int64)
     for place in range(count):
         slot = state & ((1 << PRECISION) - 1)
         symbol = symbol_of[slot]
         out[place] = symbol
-        state = int(frequencies[symbol]) * (state >> PRECISION) + slot - int(before[symbol])
-    if state != 1:
+        state = times[symbol] * (state >> PRECISION) + slot - before[symbol]
+        if end and state >> BLOCK_BITS == 0:
+            state = (state << BLOCK_BITS) + int.from_bytes(body[end - block : end], "little")
+            end -= block
+    if state != 1 or end:
         raise ValueError(f"{len(body)} bytes are not those of {count} symbols in this code")
     return out
 

@@ -101,18 +101,20 @@ def adapted_to(
     *,
     noises: list[Tensors] | None = None,
     second_order: bool = True,
+    begun: Tensors | None = None,
 ) -> Tensors:
     """What the inner loop adapts to each signal of a batch; its first dimension is that of the signals.
 
     `points`: [n, axes], those of every signal; `values`: [signals, n, channels]. `noises`: what is drawn for each
-    step; None draws nothing, so that the same signal gives the same numbers.
+    step; None draws nothing, so that the same signal gives the same numbers. `begun`: what was adapted to each signal
+    before; None begins as the form does.
     """
     steps = len(next(iter(learnt.rates.values())))
     noises = [{}] * steps if noises is None else noises
     slope = grad(loss, argnums=2)
 
-    def one(values: Tensor, noises: list[Tensors]) -> Tensors:
-        adapted = form.begin(learnt.shared)
+    def one(values: Tensor, noises: list[Tensors], begun: Tensors) -> Tensors:
+        adapted = begun or form.begin(learnt.shared)
         for step in range(steps):
             slopes = slope(form, learnt.shared, adapted, noises[step], points, values)
             if not second_order:
@@ -120,7 +122,8 @@ def adapted_to(
             adapted = {name: now - learnt.rates[name][step] * slopes[name] for name, now in adapted.items()}
         return adapted
 
-    return vmap(one)(values, noises)
+    found: Tensors = vmap(one)(values, noises, begun or {})
+    return found
 
 
 def learn(

@@ -14,11 +14,13 @@ from automl.store import ArtifactRecord, Store, StudyRecord
 from automl.study.artifacts import artifacts_folder, file_of, read_weights, write_weights
 from automl.training.methods.group_decay import GroupSparseDecay
 from automl.training.methods.group_lasso import OutInGroupLasso
+from automl.training.methods.growl import OrderedGroupLasso
 from automl.types import Say, silent
 from search_spaces import NetworkSpace
 
 SPARSE = "sparse weights"
 """The kind of artifact that the network is which a search starts from."""
+_PENALTIES = {"group_lasso": OutInGroupLasso, "group_decay": GroupSparseDecay, "growl": OrderedGroupLasso}
 
 
 def starting_network(
@@ -70,7 +72,7 @@ def _sparsified(
     problem = evaluator.problem
     network = copy.deepcopy(space.original)
     whole = space.original_point
-    kind = {"group_lasso": OutInGroupLasso, "group_decay": GroupSparseDecay}[options.method]
+    kind = _PENALTIES[options.method]
     judged = evaluator.judged.metric
     before = next(m.value for m in evaluator.measure(network, problem.validation) if m.metric == judged)
     penalty = kind(space) if options.strength is None else kind(space, options.strength)

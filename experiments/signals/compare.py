@@ -1,22 +1,24 @@
 """Rate against quality: networks that draw pictures beside JPEG, WebP and PNG at the same bytes.
 
-    python -m experiments.signals.compare run NAME... --sides 128 256 --bpp 0.25 [--way quantized --steps 5000]
+    python -m experiments.signals.compare run NAME... --sides 128 256 --bpp 0.25 --seeds 0 1 2 [--way quantized]
     python -m experiments.signals.compare codecs NAME... --sides 128 256 --bpp 0.25
     python -m experiments.signals.compare show
 
-Every result is a line of `found.jsonl`; one that is there is not made again.
+Every result is a line of `found.jsonl`, with the commit it was made at; one that is there is not made again.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from automl.signals.encode_file import encode
@@ -35,15 +37,18 @@ def main() -> None:
     parser.add_argument("--bpp", type=float, default=0.25)
     parser.add_argument("--way", default="quantized")
     parser.add_argument("--steps", type=int, default=5000)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of networks")
     args = parser.parse_args()
     if args.what == "show":
         show()
         return
     torch.set_num_threads(1)
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     made = codecs if args.what == "codecs" else networks
-    for name, side in product(args.names or FILES, args.sides):
-        for row in made(name, side, args):
+    seeds = [0] if args.what == "codecs" else args.seeds
+    for seed, side, name in product(seeds, args.sides, args.names or FILES):
+        for row in made(name, side, seed, args):
+            row["commit"] = commit
             with FOUND.open("a") as file:
                 file.write(json.dumps(row) + "\n")
             print(row, flush=True)
@@ -53,18 +58,18 @@ def rows() -> list[dict]:
     return [json.loads(line) for line in FOUND.read_text().splitlines()] if FOUND.exists() else []
 
 
-def asked(name: str, side: int, args: argparse.Namespace, by: str) -> dict | None:
+def asked(name: str, side: int, bpp: float, by: str, seed: int = 0) -> dict | None:
     """What a result is of; None if it is there."""
-    what = {"picture": name, "side": side, "bpp": args.bpp, "by": by, "seed": args.seed if by not in CODECS else 0}
+    what = {"picture": name, "side": side, "bpp": bpp, "by": by, "seed": seed}
     return None if any(what.items() <= row.items() for row in rows()) else what
 
 
-def networks(name: str, side: int, args: argparse.Namespace) -> Iterator[dict]:
-    what = asked(name, side, args, args.way)
+def networks(name: str, side: int, seed: int, args: argparse.Namespace) -> Iterator[dict]:
+    what = asked(name, side, args.bpp, args.way, seed)
     if what is None:
         return
     began = time.process_time()
-    encoded = encode(picture(name, side), f"{args.bpp} bpp", way=args.way, steps=args.steps, seed=args.seed)
+    encoded = encode(picture(name, side), f"{args.bpp} bpp", way=args.way, steps=args.steps, seed=seed)
     layout = encoded.network.layout
     yield what | {
         "bytes": len(encoded.content),
@@ -77,10 +82,10 @@ def networks(name: str, side: int, args: argparse.Namespace) -> Iterator[dict]:
     }
 
 
-def codecs(name: str, side: int, args: argparse.Namespace) -> Iterator[dict]:
+def codecs(name: str, side: int, seed: int, args: argparse.Namespace) -> Iterator[dict]:
     pixels = picture(name, side)
     for codec in CODECS:
-        what = asked(name, side, args, codec)
+        what = asked(name, side, args.bpp, codec, seed)
         if what is None:
             continue
         found = getattr(codecs_of_pillow, codec)(pixels, int(args.bpp * side**2 / 8))
@@ -93,7 +98,7 @@ def _rounded(told: dict) -> dict:
 
 
 def show() -> None:
-    """A table for each size and rate, PSNR (dB) and SSIM of every picture."""
+    """A table for each size and rate, PSNR (dB) and SSIM of every picture, means over seeds; then wins of each seed."""
     found = rows()
     for side, bpp in sorted({(row["side"], row["bpp"]) for row in found}):
         here = [row for row in found if (row["side"], row["bpp"]) == (side, bpp)]
@@ -101,12 +106,35 @@ def show() -> None:
         print(f"\n### {side} px, {bpp:g} bpp ({int(bpp * side**2 / 8)} bytes)\n")
         print("| picture | " + " | ".join(ways) + " |\n| --- |" + " --- |" * len(ways))
         for name in FILES:
-            cells = []
-            for way in ways:
-                mine = [row for row in here if (row["picture"], row["by"]) == (name, way)]
-                told = [f"{row['psnr']:.2f}, {row['ssim']:.3f}" if "psnr" in row else "none fits" for row in mine[:1]]
-                cells.append("".join(told))
+            cells = (cell([row for row in here if (row["picture"], row["by"]) == (name, way)]) for way in ways)
             print(f"| {name} | " + " | ".join(cells) + " |")
+        for way in (way for way in ways if way not in CODECS):
+            print(*wins(here, way), sep="\n")
+
+
+def cell(same: list[dict]) -> str:
+    """The mean PSNR of the seeds of one result, its spread, and the mean SSIM."""
+    if not same:
+        return ""
+    if "psnr" not in same[0]:
+        return "none fits"
+    psnrs = [row["psnr"] for row in same]
+    spread = f" ± {np.std(psnrs, ddof=1):.2f}" if len(psnrs) > 1 else ""
+    return f"{np.mean(psnrs):.2f}{spread}, {np.mean([row['ssim'] for row in same]):.3f}"
+
+
+def wins(here: list[dict], way: str) -> Iterator[str]:
+    """Over how many pictures networks of each seed are ahead of each codec; one that no file fits is behind."""
+    codec = {(row["by"], row["picture"]): row for row in here if row["by"] in CODECS}
+    mine = [row for row in here if row["by"] == way]
+    for measure, seed in product(("psnr", "ssim"), sorted({row["seed"] for row in mine})):
+        own = {row["picture"]: row[measure] for row in mine if row["seed"] == seed}
+        ahead = [
+            sum(value > codec[by, name].get(measure, -1) for name, value in own.items() if (by, name) in codec)
+            for by in CODECS
+        ]
+        told = ", ".join(f"{by} {count}" for by, count in zip(CODECS, ahead, strict=True))
+        yield f"{way}, {measure}, seed {seed}, of {len(own)}: ahead of {told}"
 
 
 if __name__ == "__main__":

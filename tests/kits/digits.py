@@ -68,6 +68,8 @@ def train(
                 course.done = step
                 method.before_step(course)
             optimizer.step()
+            if method is not None:
+                method.after_step(course)
             schedule.step()
             total, step = total + float(value.detach()), step + 1
     network.eval()

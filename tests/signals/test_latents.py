@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,12 @@ from hypothesis import strategies as st
 
 from automl.errors import DataError, ExportError
 from automl.signals import latent_reader
+from automl.signals.first_step import FirstStep
 from automl.signals.latent_code import LatentCode
 from automl.signals.latent_reader import drawn, latents_of
 from automl.signals.latents import decode_latents, encode_latents, fitted, learn_latents, network_of_patch, patches_of
-from automl.signals.meta import MetaOptions
+from automl.signals.meta import Learnt, MetaOptions, adapted_to
+from automl.signals.modulations import LATENT, Modulated
 from automl.signals.signal import Signal, coordinates, psnr
 from automl.signals.start_file import Shape, Start, content, load_start, save_start
 
@@ -186,3 +189,31 @@ def test_the_reader_works_by_itself(start, tmp_path):
 
 def source() -> bytes:
     return Path(latent_reader.__file__).read_bytes()
+
+
+@pytest.mark.parametrize("learnt_rates", [True, False])
+def test_the_first_step_is_one_linear_map_of_the_values(start, learnt_rates):
+    rates = torch.rand(3, 6) if learnt_rates else torch.tensor([0.1, 0.2, 0.05])
+    start = replace(start, rates={LATENT: rates})
+    patches = torch.cat([patches_of(picture(24, 20, seed), PATCH) for seed in range(2)])
+    form = Modulated(start.shape.network(), 6)
+    one = adapted_to(form, Learnt(start.shared, {LATENT: rates[:1]}), coordinates(PATCH), patches)[LATENT]
+    torch.testing.assert_close(FirstStep.of(start)(patches), one, rtol=1e-4, atol=1e-5)
+    every = adapted_to(form, Learnt(start.shared, {LATENT: rates}), coordinates(PATCH), patches)[LATENT]
+    np.testing.assert_allclose(fitted(start, patches), every, rtol=1e-3, atol=1e-4)
+    alone = np.concatenate([fitted(start, patch[None]) for patch in patches])  # few: one by one
+    np.testing.assert_allclose(alone, every, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("count", [600, 900, 5000, 20_000])
+@pytest.mark.parametrize("bits", [1, 7])
+def test_long_streams_come_back_and_waste_no_bytes(count, bits):
+    random = np.random.default_rng(count)
+    code = LatentCode.of(random.normal(size=(50, 40)).astype(np.float32), bits)
+    symbols = code.symbols(random.normal(size=count).astype(np.float32))
+    body = code.encode(symbols)
+    assert (code.decode(body, count) == symbols).all()
+    assert len(body) <= code.bits_of(symbols) * count / 8 + 4
+    for wrong in (body[:-1], body[1:], body + b"\1", body[:256] + body, body[256:]):
+        with pytest.raises(ValueError, match="not those of"):
+            code.decode(wrong, count)

@@ -107,11 +107,13 @@ def test_latents_need_no_budget_and_the_start_draws_them_at_any_size(folder, tmp
 def test_from_the_command_line(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     options = ("--form", "latent", "--patch", "8", "--width", "8", "--depth", "2", "--steps", "5", "--latent", "4")
+    options += ("--inner-steps", "1")
     done = command("learn-start", str(folder / "seen"), "--out", "s.npz", *options)
     assert done.code == 0 and "24 signals of 8 x 8 points" in done.err and "SHA-256" in done.err, done.err
     done = command("encode", str(folder / "new.png"), "--start", "s.npz", "--out", "new.inr")
     assert done.code == 0 and "latents" in done.out, done.err
     assert command("decode", "new.inr", "--start", "s.npz", "--out", "back.png").code == 0
+    assert load_start(Path("s.npz"))[0].rates["latent"].shape == (1, 4)  # learnt for each number
     Path("s.npz").write_bytes(Path("s.npz").read_bytes()[:-9])
     for words in (("encode", str(folder / "new.png"), "--out", "n.inr"), ("decode", "new.inr", "--out", "b.png")):
         done = command(*words, "--start", "s.npz")

@@ -354,7 +354,7 @@ def test_what_starts_a_search_is_forgotten_with_its_study(compressed):
         ({"finish": {"stages": {"growing_decay": 0.5, "rewind_to": "f"}, "training": {}}}, "leave out one"),
         ({"sparsify": {}, "space": "weights", "budget": "params <= 50%"}, "sparsify presses whole channels"),
         ({"sparsify": {"strength": 0.0}}, "strength must be above 0"),
-        ({"sparsify": {"method": "greg"}}, "expected one of group_lasso, group_decay, got 'greg'"),
+        ({"sparsify": {"method": "greg"}}, "expected one of group_lasso, group_decay, growl, got 'greg'"),
         ({"finish": {"training": {"rewind": 2.0}}}, "rewind is a part of the schedule, above 0 and at most 1"),
     ],
 )

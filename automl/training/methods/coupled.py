@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,8 +37,15 @@ class CoupledChannels:
     channels belongs to both.
     """
 
-    def __init__(self, space: NetworkSpace, *, norms: bool = False, plan: Plan | None = None) -> None:
-        """The weights that make and read each channel; with `norms` also all others but biases: norms' scales.
+    def __init__(
+        self,
+        space: NetworkSpace,
+        *,
+        roles: Collection[str] = ("out", "in"),
+        norms: bool = False,
+        plan: Plan | None = None,
+    ) -> None:
+        """The weights that make ("out") and read ("in") each channel; with `norms` also norms' scales, but no biases.
 
         `plan`: what the network was built from whose weights are meant; None: one of the shape of `space.original`.
         Channels have the numbers of the original either way, and one that is gone has no weights.
@@ -51,8 +58,8 @@ class CoupledChannels:
         self._shares: list[_Share] = []
         for group, start in zip(self.groups, self.starts, strict=False):
             for member in group.members:
-                weight = member.role != "along" or (norms and not member.parameter.endswith("bias"))
-                if weight and member.parameter in parameters:
+                scale = member.role == "along" and norms and not member.parameter.endswith("bias")
+                if (member.role in roles or scale) and member.parameter in parameters:
                     entries = parameters[member.parameter].shape[member.dim]
                     owner = owner_of(member, entries, int(start), self.count)
                     left = np.setdiff1d(np.arange(len(owner)), gone.get((member.parameter, member.dim), []))
@@ -82,6 +89,15 @@ class CoupledChannels:
             if weight.grad is not None:
                 shape = [-1 if dim == share.dim else 1 for dim in range(weight.ndim)]
                 weight.grad.addcmul_(weight, factors[share.owner].view(shape))
+
+    @torch.no_grad()
+    def scale(self, network: nn.Module, factors: Tensor) -> None:
+        """Multiply each channel's weights by its factor, [count]."""
+        factors = torch.cat([factors, factors.new_ones(1)])
+        for share in self._on(network):
+            weight = network.get_parameter(share.parameter)
+            shape = [-1 if dim == share.dim else 1 for dim in range(weight.ndim)]
+            weight.mul_(factors.to(weight)[share.owner].view(shape))
 
     def by_group(self, values: Tensor) -> dict[str, np.ndarray]:
         """Values of each channel, [count], as the scores that `NetworkSpace.plan` takes: group -> [size]."""
