@@ -27,7 +27,7 @@ from search_spaces.operators.options import ChannelsOptions, Options
 
 if TYPE_CHECKING:
     from automl.evaluation import Evaluator
-    from automl.tasks.image_classes import ImageClasses
+    from automl.tasks.sample_form import SampleForm
 
 FAST_STEP = "fast_step"
 """Under what a study records the step of widths that was measured."""
@@ -65,10 +65,10 @@ def _measured_step(options: LatencyOptions, backend: str, problem: Problem) -> F
     return fast_step(make, shape, max(group.size for group in space.groups), options.threads)
 
 
-def cells_for(config: SpaceConfig, images: ImageClasses) -> Searched:
-    """The space of networks for such images."""
+def cells_for(config: SpaceConfig, form: SampleForm) -> Searched:
+    """The space of networks for such samples."""
     assert config.of_cells is not None
-    return pyramid(config.of_cells, images.channels, images.size, images.classes)
+    return pyramid(config.of_cells, form.frame, form.scales)
 
 
 def example_network(space: Searched) -> nn.Module:

@@ -41,6 +41,8 @@ Validate = Callable[[nn.Module], Mapping[str, float]]
 
 CHECK_EVERY = 20
 """Steps between two looks at whether the loss is finite: each look waits for the device."""
+TELL_EVERY_S = 1.0
+"""Seconds between two lines: small data have a hundred epochs in some seconds, which nobody reads."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def train(
             weights as without a break.
         until: go no further than to the end of this epoch, of those that `options` plan; None: of the last.
         methods: what is done beside following gradients, which are clipped first. Each serves one training.
-        say: told of each epoch in a line.
+        say: told of epochs in a line, of the first, the last, and between them one in `TELL_EVERY_S`.
 
     Raises:
         NotFiniteError: the loss became NaN or infinite.
@@ -171,13 +173,15 @@ class _Training:
             method.begin(self.course)
         if found is not None:
             self._restore(found, checkpoint)
-        start = time.monotonic()
+        start, told = time.monotonic(), -math.inf
         for number in range(before, until):
             self._judge(self._epoch(number, per_epoch), validate, goal)
             if checkpoint is not None:
                 write_checkpoint(checkpoint, self._state())
             left = (time.monotonic() - start) / (number + 1 - before) * (self.options.epochs - number - 1)
-            say(_line(self.epochs, self.options.epochs, left))
+            if time.monotonic() - told >= TELL_EVERY_S or number == until - 1:
+                say(_line(self.epochs, self.options.epochs, left))
+                told = time.monotonic()
         if self.best:
             say(f"the weights of epoch {self.kept} are kept")
             put(self.best, self.network)

@@ -29,31 +29,26 @@ from search_spaces.cells.architecture import (
     stage_price,
     stem_price,
 )
-from search_spaces.cells.block_kinds import ACTIVATIONS, KINDS, REDUCTIONS, USES
+from search_spaces.cells.block_kinds import USES
 from search_spaces.cells.block_layers import Size
 from search_spaces.cells.cells_step import CellsStep
 from search_spaces.cells.price import METRICS
+from search_spaces.cells.scales import Scales
 from search_spaces.errors import SpaceError
 from search_spaces.plan import Plan
 from search_spaces.replay import from_nothing
 from search_spaces.spaces.choices import ChoiceSpace, Costs, State
 from search_spaces.types import Kind, Knob, Point
 
-NAMED: dict[str, tuple[str, ...]] = {
-    "kind": tuple(KINDS),
-    "reduce": REDUCTIONS,
-    "activation": ACTIVATIONS,
-    "excite": ("no", "yes"),
-    "bypass": ("no", "yes"),
-}
-"""Fields whose values are words; a level is the place of the word here."""
+PLACED = frozenset({"kind", "reduce", "activation", "dropout", "bare", "excite", "bypass"})
+"""Fields of which a level is the place of the value among those to choose from; of others it is the value."""
 
-CHOICES = ("kind", "reduce", "kernel", "expand", "squeeze", "groups", "excite", "activation")
+CHOICES = ("kind", "reduce", "kernel", "expand", "squeeze", "groups", "excite", "activation", "bare", "dropout")
 """In the order in which they are decided."""
 AMOUNTS = ("depth", "width")
 FREE = ("bypass",)
 ORDER: tuple[tuple[Kind, tuple[str, ...]], ...] = (("choice", CHOICES), ("amount", AMOUNTS), ("free", FREE))
-ALWAYS = frozenset({"kind", "reduce", "kernel", "activation", *AMOUNTS})
+ALWAYS = frozenset({"kind", "reduce", "kernel", "activation", "bare", *AMOUNTS})
 """What every kind of block heeds."""
 TRIED = ("kind", "reduce")
 """The choices none of whose levels is the cheapest whatever the rest is."""
@@ -74,19 +69,21 @@ class StageOptions:
     excite: tuple[bool, ...] = (False, True)
     bypass: tuple[bool, ...] = (False, True)
     activation: tuple[str, ...] = ("relu",)
+    bare: tuple[bool, ...] = (False,)
+    dropout: tuple[float, ...] = (0.0,)
 
     def levels(self, name: str) -> tuple[int, ...]:
-        """The levels of a field in ascending order; of words their places among all, the reference's first."""
+        """The levels of a field in ascending order; of what is `PLACED` the places, the reference's first."""
         values: tuple[Any, ...] = getattr(self, name)
         if not isinstance(values, tuple) or not values or len(set(values)) != len(values):
             raise SpaceError(f"stage option {name!r}: expected a tuple of different values, got {values!r}")
-        if name not in NAMED:
+        if name not in PLACED:
             return tuple(sorted(values))
         return tuple(range(len(values)))
 
     def value(self, name: str, level: int) -> Any:
         """What a level of a field stands for."""
-        return getattr(self, name)[level] if name in NAMED else level
+        return getattr(self, name)[level] if name in PLACED else level
 
 
 class CellSpace(ChoiceSpace):
@@ -97,9 +94,12 @@ class CellSpace(ChoiceSpace):
     packed = False
     any_batch = True
 
-    def __init__(self, frame: Frame, stem_width: Sequence[int], stages: Sequence[StageOptions]) -> None:
-        """`stem_width`: the channels to choose from. `SpaceError` where some architecture could not be built."""
-        self.frame, self.stages = frame, tuple(stages)
+    def __init__(
+        self, frame: Frame, stem_width: Sequence[int], stages: Sequence[StageOptions], scales: Scales | None = None
+    ) -> None:
+        """`stem_width`: the channels to choose from; `scales`: what networks standardise by, if the frame says that
+        they do. `SpaceError` where some architecture could not be built."""
+        self.frame, self.stages, self.scales = frame, tuple(stages), scales or Scales()
         if not self.stages or not stem_width:
             raise SpaceError("expected at least one stage and one width of the stem")
         self.stem_widths = tuple(sorted(set(stem_width)))
@@ -127,7 +127,7 @@ class CellSpace(ChoiceSpace):
     @staticmethod
     def _knob(i: int, options: StageOptions, name: str, kind: Kind) -> Knob:
         levels = options.levels(name)
-        words = tuple(str(value) for value in getattr(options, name)) if name in NAMED else ()
+        words = tuple(str(value) for value in getattr(options, name)) if name in PLACED else ()
         unit = {"width": "channels", "depth": "blocks"}.get(name, "choice")
         return Knob(f"stage{i}:{name}", levels, unit, kind=kind, labels=words)
 
@@ -137,10 +137,11 @@ class CellSpace(ChoiceSpace):
         for i, options in enumerate(self.stages):
             after = []
             for kind, by, activation in product(options.kind, options.reduce, options.activation):
-                stage = Stage(kind, options.width[0], reduce=by, activation=activation)
+                stage = Stage(kind, options.width[0], reduce=by, activation=activation, excite=any(options.excite))
+                stage.require_fitting(self.frame.size)
                 after.append(stage_price(self.frame, 0, stage, options.width[0], size)[1])
-            size = min(height for height, _ in after), min(width for _, width in after)
-            if min(size) < 1:
+            size = tuple(min(sides) for sides in zip(*after, strict=True))
+            if min(size, default=1) < 1:
                 raise SpaceError(f"stage {i} leaves nothing of a map of {self.frame.size}: reduce less often")
             if "shuffle" in options.kind:
                 before = self.stem_widths if i == 0 else self.stages[i - 1].width
@@ -199,7 +200,7 @@ class CellSpace(ChoiceSpace):
             of = architecture.stem_width if i < 0 else getattr(architecture.stages[i], name)
             known = self.stem_widths if i < 0 else getattr(self.stages[i], name)
             if of in known:
-                levels[t] = known.index(of) if name in NAMED else of
+                levels[t] = known.index(of) if name in PLACED else of
         levels = self.canonical(levels)
         if self.architecture(levels) != architecture:
             raise SpaceError(
@@ -252,11 +253,14 @@ class CellSpace(ChoiceSpace):
             level = standing.get(name)
             cheapest = options.levels(name)[-1 if name == "groups" else 0]
             fixed[name] = options.value(name, cheapest if level is None else level)
-        fixed["excite"] = fixed["excite"] if standing.get("excite") is not None else all(options.excite)
+        if standing.get("excite") is None:
+            fixed["excite"] = all(options.excite)
+        if standing.get("bare") is None:
+            fixed["bare"] = any(options.bare)  # a bias costs less than a norm
         tried = [getattr(options, name) if standing.get(name) is None else (fixed[name],) for name in TRIED]
         for kind, reduce in product(*tried):
             heeded = {name: value for name, value in fixed.items() if name in ALWAYS or name in USES[kind]}
-            stage = Stage(**(heeded | {"kind": kind, "reduce": reduce}))
+            stage = Stage(**(heeded | {"kind": kind, "reduce": reduce, "dropout": 0.0}))
             price, after = stage_price(self.frame, i, stage, read, size)
             yield price, (stage.width, after)
 
@@ -274,10 +278,11 @@ class CellSpace(ChoiceSpace):
         return Plan((CellsStep(self.architecture(self.levels(point))),))
 
     def build(self, plan: Plan) -> nn.Module:
-        """A new network of the plan's architecture."""
+        """A new network of the plan's architecture, which standardises as all of this space do."""
         network = from_nothing(plan)
         if network is None:
             raise SpaceError(
                 "the plan names no architecture, which a space of cells does not have: make one with `plan`"
             )
+        self.scales.put(network)
         return network
