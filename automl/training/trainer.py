@@ -41,8 +41,6 @@ Validate = Callable[[nn.Module], Mapping[str, float]]
 
 CHECK_EVERY = 20
 """Steps between two looks at whether the loss is finite: each look waits for the device."""
-TELL_EVERY_S = 1.0
-"""Seconds between two lines: small data have a hundred epochs in some seconds, which nobody reads."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +84,7 @@ def train(
     until: int | None = None,
     methods: Sequence[Method] = (),
     say: Say = silent,
+    tell_every_s: float = 0.0,
 ) -> History:
     """Train `network` in place; it comes back on the CPU in eval mode, with the weights that `options` keep.
 
@@ -102,7 +101,8 @@ def train(
             weights as without a break.
         until: go no further than to the end of this epoch, of those that `options` plan; None: of the last.
         methods: what is done beside following gradients, which are clipped first. Each serves one training.
-        say: told of epochs in a line, of the first, the last, and between them one in `TELL_EVERY_S`.
+        say: told of each epoch in a line.
+        tell_every_s: or of the first and the last, and of those between that end so many seconds after one told of.
 
     Raises:
         NotFiniteError: the loss became NaN or infinite.
@@ -114,7 +114,7 @@ def train(
     with _own_randomness(device):
         try:
             training = _Training(network, ending_after(data, options.samples), loss, options, device, methods)
-            return training.run(validate, goal, checkpoint, until or options.epochs, say)
+            return training.run(validate, goal, checkpoint, until or options.epochs, say, tell_every_s)
         finally:
             laid_out(network.cpu().eval(), channels_last=False)
 
@@ -157,6 +157,7 @@ class _Training:
         checkpoint: Path | None,
         until: int,
         say: Say,
+        tell_every_s: float,
     ) -> History:
         if self.options.keep == "best" and (validate is None or goal is None):
             raise ConfigError("keep is best, and nothing is validated to tell by: set `keep: last`")
@@ -179,7 +180,7 @@ class _Training:
             if checkpoint is not None:
                 write_checkpoint(checkpoint, self._state())
             left = (time.monotonic() - start) / (number + 1 - before) * (self.options.epochs - number - 1)
-            if time.monotonic() - told >= TELL_EVERY_S or number == until - 1:
+            if time.monotonic() - told >= tell_every_s or number == until - 1:
                 say(_line(self.epochs, self.options.epochs, left))
                 told = time.monotonic()
         if self.best:

@@ -52,6 +52,8 @@ ALWAYS = frozenset({"kind", "reduce", "kernel", "activation", "bare", *AMOUNTS})
 """What every kind of block heeds."""
 TRIED = ("kind", "reduce")
 """The choices none of whose levels is the cheapest whatever the rest is."""
+FINEST = 64
+"""Into how many parts the way from the smallest network to the largest is divided, to find where a budget ends."""
 
 
 @dataclass(frozen=True)
@@ -222,6 +224,46 @@ class CellSpace(ChoiceSpace):
         part = 1.0 if limits else 0.5
         wanted = [knob.keep(knob.original) if knob.kind == "choice" else part for knob in self.knobs]
         return self.project(np.array(wanted), limits)
+
+    @property
+    def spends(self) -> bool:
+        """Whether amounts rise until a budget is used up. Of networks for rows of a table smaller ones are tried too:
+        rows are often so few that the largest network that is allowed is not the best."""
+        return bool(self.frame.size)
+
+    def bounds(self, prefix: Sequence[int], limits: Mapping[str, float]) -> tuple[int, int]:
+        """As for any space of choices; where the budget need not be spent, from the lowest level."""
+        low, high = super().bounds(prefix, limits)
+        return (low if self.spends else self.knobs[len(prefix)].levels[0]), high
+
+    def fill(self, levels: Sequence[int], wanted: np.ndarray, limits: Mapping[str, float]) -> Point:
+        """As for any space of choices; where the budget need not be spent, `levels` as they are."""
+        return super().fill(levels, wanted, limits) if self.spends else self.point(levels)
+
+    def project(self, wanted: np.ndarray, limits: Mapping[str, float]) -> Point:
+        """As for any space of choices. Where the budget need not be spent, each fraction is one of the places of levels
+        up to that of the largest even network within the budget: all at 1 are that, with what rounding left used up,
+        and lower ones are smaller networks.
+        """
+        if self.spends or not limits:
+            return super().project(wanted, limits)
+        self.require_feasible(limits)
+        levels = self._decided(np.asarray(wanted, dtype=float), limits)
+        amounts, even = np.flatnonzero(self._amounts(levels)).tolist(), np.ones(len(self.knobs))
+        parts = np.linspace(1.0, 0.0, 1 + FINEST)
+        part = next(p for p in parts if self.within(self._at_places(levels, amounts, p * even), limits))
+        parted = self._at_places(levels, amounts, part * np.clip(wanted, 0.0, 1.0))
+        if min(wanted[amounts], default=0.0) < 1:
+            return self.point(parted.tolist())
+        return super().fill(parted.tolist(), even, limits)
+
+    def _at_places(self, levels: np.ndarray, amounts: Sequence[int], parts: np.ndarray) -> np.ndarray:
+        """`levels` with `amounts` at these parts, [n_knobs], of the places of their levels."""
+        placed = levels.copy()
+        for t in amounts:
+            legal = self.knobs[t].levels
+            placed[t] = legal[round(float(parts[t]) * (len(legal) - 1))]
+        return placed
 
     def ways(self, part: int, state: State, levels: np.ndarray, settled: np.ndarray) -> Iterable[tuple[Costs, State]]:
         """What stem, a stage or the head can cost; a state is the channels and the size of the map."""
