@@ -25,6 +25,8 @@ MOST_TEXTS = 20
 """How many different texts a column may have to become columns of numbers."""
 MOST_CLASSES = 20
 """Up to so many different whole numbers to be predicted are taken for classes, unless the task is named."""
+MISSING = ["", "?", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null"]
+"""What stands where a value is missing. `None` is a text: it says that there is no pool, rather than nothing of it."""
 FEWEST = 12
 """Rows, of which a sixth is held out to judge networks by, and a sixth for the end."""
 
@@ -66,7 +68,13 @@ def _read(path: Path) -> pd.DataFrame:
     import pandas as pd  # takes a second to load
 
     try:
-        table = pd.read_csv(path, sep="\t" if ".tsv" in path.name else ",", skipinitialspace=True)
+        table = pd.read_csv(
+            path,
+            sep="\t" if ".tsv" in path.name else ",",
+            skipinitialspace=True,
+            keep_default_na=False,
+            na_values=MISSING,
+        )
     except (OSError, ValueError, UnicodeDecodeError) as error:  # the errors of pandas are ValueErrors
         raise DataError(f"{path} cannot be read as a table: {error}. Write one with commas and a line of names") from error
     table.columns = [str(name) for name in table.columns]
@@ -93,7 +101,7 @@ def _inputs(path: Path, table: pd.DataFrame) -> tuple[np.ndarray, list[Mapping[s
     columns, names = [], []
     for name, column in table.items():
         if _is_numeric(column):
-            columns.append(column.to_numpy(np.float32))
+            columns.append(_float32(column))
             names.append({"column": str(name)})
             continue
         texts = sorted(column.astype(str).unique())
@@ -110,6 +118,11 @@ def _inputs(path: Path, table: pd.DataFrame) -> tuple[np.ndarray, list[Mapping[s
         worst = names[int(np.flatnonzero(~np.isfinite(x).all(axis=0))[0])]["column"]
         raise DataError(f"{path}: column {worst!r} has numbers that are not finite in float32: mend or drop them")
     return x, names
+
+
+def _float32(column: pd.Series) -> np.ndarray:
+    with np.errstate(over="ignore"):  # infinity is refused
+        return column.to_numpy(np.float32)
 
 
 def _are_classes(column: pd.Series) -> bool:

@@ -16,7 +16,7 @@ from automl.config.finish import FinishConfig
 from automl.config.study import StudyConfig
 from automl.config.task import TaskConfig
 from automl.config.training import TrainingOptions, of_new_weights
-from automl.designs.time_plan import LONG, SHORT, TimePlan, batch_size, plan_time
+from automl.designs.time_plan import LONGER, SHORT, TimePlan, batch_size, plan_time, short_epochs
 from automl.errors import StudyError
 from automl.fit.cell_builder import with_first_weights
 from automl.store import Store, StudyNotFoundError
@@ -57,7 +57,7 @@ def design_study(
         return Study(store, replace(asked, **planned), problem, say=say)
     problem = problem or load_problem(asked)
     form = SampleForm.of_batches(problem.epochs(TrainingOptions.batch_size)(0))
-    say(f"the data: {form.told}")
+    say(f"the data: {form.told}; {sum(len(y) for _, y in problem.validation):,} more to judge networks by")
     for line in form.cautions:
         say(f"note: {line}")
     asked = suited(asked, form)
@@ -72,7 +72,14 @@ def design_study(
     for _ in range(2):  # the size of batches by the plan, and the plan by that
         each_s = predicted.each_s(reference, setup.problem.example_inputs, size)
         epoch_s = predicted.samples * each_s
-        plan = plan_time(left_s, epoch_s, validation_s, searches=max(searches, 1), workers=asked.runner.workers)
+        plan = plan_time(
+            left_s,
+            epoch_s,
+            validation_s,
+            epochs=short_epochs(predicted.samples),
+            searches=max(searches, 1),
+            workers=asked.runner.workers,
+        )
         size = batch_size(predicted.samples, plan.trial_s / each_s)
     say(plan.told)
     known = {"training_time": predicted.to_record()}
@@ -109,12 +116,15 @@ def _validated(setup: Setup, network: nn.Module) -> float:
 
 
 def _with_plan(asked: StudyConfig, plan: TimePlan, size: int) -> StudyConfig:
-    """The study with its plan. The learning rate goes with the size of batches (Goyal et al. 2017, 1706.02677)."""
+    """The study with its plan. The learning rate goes with the size of batches (Goyal et al. 2017, 1706.02677), under
+    Adam with its root (Malladi et al. 2022, arXiv 2205.10287)."""
     training = asked.evaluation.training
     assert training is not None
-    rate = training.highest_rate * size / training.batch_size
-    short: TrainingOptions = replace(training, seconds=plan.trial_s, batch_size=size, learning_rate=rate)
-    long = replace(short, epochs=LONG, seconds=plan.final_s)
+    rate = training.highest_rate * (size / training.batch_size) ** (0.5 if training.optimizer == "adamw" else 1.0)
+    short: TrainingOptions = replace(
+        training, epochs=plan.epochs, seconds=plan.trial_s, batch_size=size, learning_rate=round(rate, 6)
+    )
+    long = replace(short, epochs=LONGER * plan.epochs, seconds=plan.final_s)
     return replace(
         asked,
         trials=plan.trials,

@@ -46,6 +46,6 @@ def _particulars(stage: Stage, dims: int) -> str:
         said.append(stage.activation)
     if stage.dropout:
         said.append(f"dropout {stage.dropout:g}")
-    if stage.bare:
+    if stage.norm == "none":
         said.append("without norms")
     return ", ".join(said)

@@ -37,6 +37,8 @@ class SampleForm:
     """What networks standardise by: signals and tables come in any unit, as do numbers that are to be told."""
     constant: tuple[int, ...] = ()
     """The channels that never change."""
+    samples: int = 0
+    """How many there are."""
 
     @property
     def numbers(self) -> int:
@@ -88,7 +90,7 @@ class SampleForm:
                     f"targets of shape {list(targets.shape)} and type {targets.dtype}: give `y[:, None]` if each "
                     f"{NAMES[len(size)]} has one number, `y.long()` if it is a class"
                 )
-            return cls(inputs.shape[1], size, (), Scales(standard, _pair(targets)[0]), constant)
+            return cls(inputs.shape[1], size, (), Scales(standard, _pair(targets)[0]), constant, len(targets))
         if targets.ndim != 1 or (len(targets) and int(targets.min()) < 0):
             raise DataError(
                 f"to tell classes, networks need one label a sample, whole numbers from 0, [n], got targets of shape "
@@ -97,7 +99,7 @@ class SampleForm:
         counts = torch.bincount(targets.long(), minlength=classes or 0)
         if len(counts) < 2:
             raise DataError("there is one class only, and nothing to tell apart: give samples of two classes or more")
-        return cls(inputs.shape[1], size, tuple(counts.tolist()), Scales(standard), constant)
+        return cls(inputs.shape[1], size, tuple(counts.tolist()), Scales(standard), constant, len(targets))
 
     @classmethod
     def of_batches(cls, batches: Iterable[Batch]) -> SampleForm:
@@ -126,7 +128,7 @@ class SampleForm:
         else:
             what = f"rows of {self.channels} columns"
         sought = f"{self.numbers} number{'s' * (self.numbers > 1)}" if self.numbers else f"{len(self.counts)} classes"
-        return f"{what}, {sought} to tell"
+        return f"{self.samples:,} {what} to learn from, {sought} to tell"
 
     @property
     def cautions(self) -> list[str]:

@@ -8,7 +8,7 @@ from functools import lru_cache
 from math import prod
 from typing import Any
 
-from search_spaces.cells.block_kinds import ACTIVATIONS, KINDS, OF_ROWS, REDUCTIONS, Asked
+from search_spaces.cells.block_kinds import ACTIVATIONS, KINDS, NORMS, OF_ROWS, REDUCTIONS, Asked
 from search_spaces.cells.block_layers import Block, Conv, Pool, Size
 from search_spaces.cells.price import FRAME, Price, block_price, scale_tensors, tensors_price, total
 from search_spaces.errors import SpaceError
@@ -34,11 +34,11 @@ class Stage:
     activation: str = "relu"
     dropout: float = 0.0
     """Which part of the values inside its blocks is zero in training."""
-    bare: bool = False
-    """Whether its layers have biases in place of norms, if the network has norms."""
+    norm: str = "batch"
+    """What follows its layers, if the network has norms: batch (norms), or none, and they have biases instead."""
 
     def __post_init__(self) -> None:
-        for name, known in (("kind", KINDS), ("reduce", REDUCTIONS), ("activation", ACTIVATIONS)):
+        for name, known in (("kind", KINDS), ("reduce", REDUCTIONS), ("activation", ACTIVATIONS), ("norm", NORMS)):
             value = getattr(self, name)
             if value not in known:
                 raise SpaceError(f"unknown {name} {value!r} of a stage: expected one of {', '.join(known)}")
@@ -191,7 +191,7 @@ def stage_price(frame: Frame, index: int, stage: Stage, read: int, size: Size) -
     stage = replace(stage, activation="relu", dropout=0.0)
     prices = []
     for prefix, block in blocks(frame, index, stage, read):
-        own, size = block_price(block, size, frame.norm and not stage.bare, prefix)
+        own, size = block_price(block, size, frame.norm and stage.norm == "batch", prefix)
         prices.append(own)
     return total(*prices), size
 

@@ -12,6 +12,9 @@ REDUCTIONS = ("none", "stride", "max", "average")
 
 ACTIVATIONS = ("relu", "relu6", "hardswish", "silu")
 
+NORMS = ("batch", "none")
+"""What follows a layer."""
+
 
 @dataclass(frozen=True)
 class Asked:

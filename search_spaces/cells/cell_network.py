@@ -26,7 +26,7 @@ class CellNetwork(nn.Module):
         stages = []
         for i, stage in enumerate(architecture.stages):
             stage.require_fitting(frame.size)
-            norm = frame.norm and not stage.bare
+            norm = frame.norm and stage.norm == "batch"
             own: OrderedDict[str, nn.Module] = OrderedDict(
                 (name.split(".")[-2], Cell(block, dims, norm, stage.activation))
                 for name, block in blocks(frame, i, stage, read)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from search_spaces.cells.block_kinds import ACTIVATIONS, KINDS, REDUCTIONS
+from search_spaces.cells.block_kinds import ACTIVATIONS, KINDS, NORMS, REDUCTIONS
 from search_spaces.errors import SpaceError
 from search_spaces.operators.options import OPTIONS, Options
 
@@ -14,7 +14,7 @@ _WORDS = {
     "kinds": tuple(KINDS),
     "first_reduce": REDUCTIONS,
     "activations": ACTIVATIONS,
-    "norms": ("batch", "none"),
+    "norms": NORMS,
 }
 _NUMBERS = ("widths", "depths", "kernels", "expand")
 _CHANNELS = (4, 8, 12, 16, 24, 32, 48, 64)
@@ -26,7 +26,7 @@ _USUAL: Mapping[int, Mapping[str, Any]] = {
         "widths": (4, 8, 16, 32, 64, 128, 256),
         "kernels": (1,),
         "activations": ("relu", "silu"),
-        "norms": ("batch", "none"),
+        "norms": NORMS,
         "dropouts": (0.0, 0.1, 0.3),
     },
 }

@@ -40,15 +40,15 @@ from search_spaces.replay import from_nothing
 from search_spaces.spaces.choices import ChoiceSpace, Costs, State
 from search_spaces.types import Kind, Knob, Point
 
-PLACED = frozenset({"kind", "reduce", "activation", "dropout", "bare", "excite", "bypass"})
+PLACED = frozenset({"kind", "reduce", "activation", "dropout", "norm", "excite", "bypass"})
 """Fields of which a level is the place of the value among those to choose from; of others it is the value."""
 
-CHOICES = ("kind", "reduce", "kernel", "expand", "squeeze", "groups", "excite", "activation", "bare", "dropout")
+CHOICES = ("kind", "reduce", "kernel", "expand", "squeeze", "groups", "excite", "activation", "norm", "dropout")
 """In the order in which they are decided."""
 AMOUNTS = ("depth", "width")
 FREE = ("bypass",)
 ORDER: tuple[tuple[Kind, tuple[str, ...]], ...] = (("choice", CHOICES), ("amount", AMOUNTS), ("free", FREE))
-ALWAYS = frozenset({"kind", "reduce", "kernel", "activation", "bare", *AMOUNTS})
+ALWAYS = frozenset({"kind", "reduce", "kernel", "activation", "norm", *AMOUNTS})
 """What every kind of block heeds."""
 TRIED = ("kind", "reduce")
 """The choices none of whose levels is the cheapest whatever the rest is."""
@@ -71,7 +71,7 @@ class StageOptions:
     excite: tuple[bool, ...] = (False, True)
     bypass: tuple[bool, ...] = (False, True)
     activation: tuple[str, ...] = ("relu",)
-    bare: tuple[bool, ...] = (False,)
+    norm: tuple[str, ...] = ("batch",)
     dropout: tuple[float, ...] = (0.0,)
 
     def levels(self, name: str) -> tuple[int, ...]:
@@ -114,7 +114,8 @@ class CellSpace(ChoiceSpace):
                 self._add(knobs, -1, "width", Knob("stem:width", self.stem_widths, "channels"))
             for i, options in enumerate(self.stages):
                 for name in names:
-                    self._add(knobs, i, name, self._knob(i, options, name, kind))
+                    if name in ALWAYS or any(name in USES[of] for of in options.kind if of in USES):
+                        self._add(knobs, i, name, self._knob(i, options, name, kind))
         self.knobs = tuple(knobs)
         self._place = {field: t for t, field in enumerate(self._fields)}
         self._require_buildable()
@@ -297,8 +298,8 @@ class CellSpace(ChoiceSpace):
             fixed[name] = options.value(name, cheapest if level is None else level)
         if standing.get("excite") is None:
             fixed["excite"] = all(options.excite)
-        if standing.get("bare") is None:
-            fixed["bare"] = any(options.bare)  # a bias costs less than a norm
+        if standing.get("norm") is None:
+            fixed["norm"] = "none" if "none" in options.norm else "batch"  # a bias costs less than a norm
         tried = [getattr(options, name) if standing.get(name) is None else (fixed[name],) for name in TRIED]
         for kind, reduce in product(*tried):
             heeded = {name: value for name, value in fixed.items() if name in ALWAYS or name in USES[kind]}

@@ -55,6 +55,6 @@ def _stage(options: CellsOptions, i: int, dims: int) -> StageOptions:
         expand=options.expand,
         excite=(False, True) if options.excite else (False,),
         activation=options.activations,
-        bare=tuple(norm == "none" for norm in options.norms),
+        norm=options.norms,
         dropout=options.dropouts,
     )

@@ -65,7 +65,7 @@ def padded():
 def signals():
     """Every kind of block on maps of one dimension, norms or biases, dropout; an odd length."""
     frame = Frame(3, (41,), 4, stem_kernel=7, stem_stride=2, stem_pool=True, standardized=True)
-    options = stage(kernel=(3, 9), bare=(False, True), dropout=(0.0, 0.2))
+    options = stage(kernel=(3, 9), norm=("batch", "none"), dropout=(0.0, 0.2))
     return CellSpace(frame, (8, 16), [options, options], Scales(inputs=((1.0, -3e4, 0.0), (2.0, 1e3, 1e-3))))
 
 
@@ -74,7 +74,7 @@ def rows():
     """Linear layers, numbers put out in their own units."""
     frame = Frame(7, (), 3, standardized=True, numbers=True)
     own = {"kind": ("residual", "plain"), "reduce": ("none",), "kernel": (1,), "excite": (False,), "depth": (1, 2, 3)}
-    own |= {"width": (4, 8, 16, 32), "bare": (False, True), "dropout": (0.0, 0.1, 0.3)}
+    own |= {"width": (4, 8, 16, 32), "norm": ("batch", "none"), "dropout": (0.0, 0.1, 0.3)}
     scales = Scales(((1.0,) * 7, (0.1,) * 7), ((100.0, 0.0, -5.0), (30.0, 1.0, 0.01)))
     return CellSpace(frame, (4, 8, 16, 32), [stage(**own)] * 2, scales)
 

@@ -173,8 +173,10 @@ def test_a_budget_that_no_network_keeps_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("images", "labels", "words"),
     [
-        (torch.zeros(2, 3), torch.tensor([0, 1]), "made for images"),
-        (torch.zeros(2, 1, 8, 8), torch.tensor([0.5, 1.0]), "one label an image"),
+        (torch.zeros(2, 1, 8, 8, 8), torch.tensor([0, 1]), "made for images"),
+        (torch.zeros(2, 1, 8, 8), torch.tensor([0.5, 1.0]), "if each image has one number"),
+        (torch.zeros(2, 3), torch.tensor([[0], [1]]), "one label a sample"),
+        (torch.full((2, 3), float("nan")), torch.tensor([0, 1]), "finite numbers"),
         (torch.zeros(2, 1, 8, 8), torch.tensor([0, 0]), "one class only"),
     ],
 )
