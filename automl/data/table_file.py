@@ -6,7 +6,6 @@ there are few. What is missing is an error: what to put there is for those to sa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +46,9 @@ def read_table(path: Path, target: str, task: str | None, split_seed: int) -> Ow
     named: dict[str, Any] = {"inputs": inputs, "target": target}
     if task == "regression" or (task is None and not _are_classes(column)):
         if not _is_numeric(column):
-            raise DataError(f"{path}: column {target!r} has texts, which are classes and no numbers: set the other task")
+            raise DataError(
+                f"{path}: column {target!r} has texts, which are classes and no numbers: set the other task"
+            )
         y = torch.from_numpy(column.to_numpy(np.float32)[:, None])
         classes = None
     else:
@@ -76,7 +77,9 @@ def _read(path: Path) -> pd.DataFrame:
             na_values=MISSING,
         )
     except (OSError, ValueError, UnicodeDecodeError) as error:  # the errors of pandas are ValueErrors
-        raise DataError(f"{path} cannot be read as a table: {error}. Write one with commas and a line of names") from error
+        raise DataError(
+            f"{path} cannot be read as a table: {error}. Write one with commas and a line of names"
+        ) from error
     table.columns = [str(name) for name in table.columns]
     if len(table.columns) < 2 or not len(table):
         raise DataError(
@@ -96,7 +99,7 @@ def _require_complete(path: Path, table: pd.DataFrame) -> None:
         )
 
 
-def _inputs(path: Path, table: pd.DataFrame) -> tuple[np.ndarray, list[Mapping[str, str]]]:
+def _inputs(path: Path, table: pd.DataFrame) -> tuple[np.ndarray, list[dict[str, str]]]:
     """The inputs, float32 [n, columns], and what each column is: the file's column, and the text that it stands for."""
     columns, names = [], []
     for name, column in table.items():
@@ -122,7 +125,8 @@ def _inputs(path: Path, table: pd.DataFrame) -> tuple[np.ndarray, list[Mapping[s
 
 def _float32(column: pd.Series) -> np.ndarray:
     with np.errstate(over="ignore"):  # infinity is refused
-        return column.to_numpy(np.float32)
+        values: np.ndarray = column.to_numpy(np.float32)
+        return values
 
 
 def _are_classes(column: pd.Series) -> bool:

@@ -97,9 +97,9 @@ def suited(asked: StudyConfig, form: SampleForm) -> StudyConfig:
     are kept, as is usual for tables (Gorishniy et al. 2021, section 4.3).
     """
     if form.numbers and asked.task is None:
-        asked = replace(asked, task=TaskConfig(form.judged["task"]))
-        if asked.objective == StudyConfig.objective:
-            asked = replace(asked, objective=usual_objective(asked.task_name))
+        task = form.judged["task"]
+        objective = usual_objective(task) if asked.objective == StudyConfig.objective else asked.objective
+        asked = replace(asked, task=TaskConfig(task), objective=objective)
     training = asked.evaluation.training
     assert training is not None
     if form.size == () and training.optimizer == TrainingOptions.optimizer:

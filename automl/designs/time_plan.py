@@ -68,8 +68,9 @@ def plan_time(
 ) -> TimePlan:
     """The plan for so much time, if the reference takes `epoch_s` for an epoch, and `validation_s` to be validated.
 
-    `epochs`: the most of a short training. `searches`: agents and seeds that search. Each has the same time, and its best network is trained as long as the
-    reference; these trainings are one after the other. `workers`: how many short ones there are at a time.
+    `epochs`: the most of a short training. `searches`: agents and seeds that search. Each has the same time, and its
+    best network is trained as long as the reference; these trainings are one after the other. `workers`: how many short
+    ones there are at a time.
     """
     seconds -= min(LAST_S, LAST * seconds)
     final_s = FINAL * seconds / (1 + searches) * epoch_s / (epoch_s + validation_s)

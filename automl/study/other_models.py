@@ -1,8 +1,8 @@
 """Models of other kinds on the rows of a table: what a network for them should be compared with.
 
-On tables boosted trees are hard to beat (Grinsztajn et al. 2022, arXiv 2207.08815), and where rows are few a linear model
-is. Both are scikit-learn's with their defaults, learn from the rows that networks are trained on, and are judged on the
-same others. They need not keep a budget, and nothing of them is searched or exported.
+On tables boosted trees are hard to beat (Grinsztajn et al. 2022, arXiv 2207.08815), and where rows are few a linear
+model is. Both are scikit-learn's with their defaults, learn from the rows that networks are trained on, and are judged
+on the same others. They need not keep a budget, and nothing of them is searched or exported.
 """
 
 from __future__ import annotations

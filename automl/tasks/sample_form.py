@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -33,7 +33,7 @@ class SampleForm:
     """Height and width of images, (length,) of signals, () of rows of a table."""
     counts: tuple[int, ...] = ()
     """How many samples there are of each class, counted from class 0; none where targets are numbers."""
-    scales: Scales = Scales()
+    scales: Scales = field(default_factory=Scales)
     """What networks standardise by: signals and tables come in any unit, as do numbers that are to be told."""
     constant: tuple[int, ...] = ()
     """The channels that never change."""

@@ -13,8 +13,7 @@ from search_spaces.errors import SpaceError
 
 
 class CellNetwork(nn.Module):
-    """Stem, stages, head. Its weights are new, and what it standardises by is still to be set: `standard`, `numbers`.
-    """
+    """Stem, stages, head. Its weights are new, and by what `standard` and `numbers` scale is still to be put there."""
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()

@@ -44,7 +44,14 @@ def pyramid(options: CellsOptions, given: Frame, scales: Scales | None = None) -
 
 
 def _stage(options: CellsOptions, i: int, dims: int) -> StageOptions:
-    assert options.kinds and options.widths and options.kernels and options.dropouts and options.norms and options.activations
+    assert (
+        options.kinds
+        and options.widths
+        and options.kernels
+        and options.dropouts
+        and options.norms
+        and options.activations
+    )
     reduce = ("none",) if dims == 0 else options.first_reduce if i == 0 else ("stride",)
     return StageOptions(
         kind=options.kinds,

@@ -145,7 +145,7 @@ def test_of_rows_of_a_table_smaller_networks_are_tried_and_the_reference_uses_th
     point = drawn[0]
     assert rows.fill(rows.levels(point).tolist(), np.ones(len(rows.knobs)), limits) == point
     prefix = []
-    for knob in rows.knobs:
+    for _ in rows.knobs:
         prefix.append(min(rows.allowed(prefix, limits)))
     assert prefix == rows.lowest.tolist()
 

@@ -11,7 +11,7 @@ from sklearn.datasets import load_diabetes
 from automl.config.model import DataConfig
 from automl.data.own_rows import rows_of
 from automl.data.row_arrays import read_rows
-from automl.data.rows import OwnRows, RowSplits, Rows
+from automl.data.rows import OwnRows, Rows, RowSplits
 from automl.data.table_file import read_table
 from automl.errors import ConfigError, DataError
 from automl.tasks.regression import SquaresInVariances
