@@ -51,8 +51,7 @@ def design(
     Args:
         train_data: batches `(x, y)`, x float images [n, channels, height, width], signals [n, channels, length] or rows
             of a table [n, columns], y whole numbers of classes [n], or numbers in floating point [n, how many]. They
-            are read once an epoch. Signals, tables and numbers may be in any unit: the network standardises by the
-            training data, in its first layer and its last.
+            are read once an epoch. Signals, tables and numbers may be in any unit: the network standardises them.
         validation_data: batches by which networks are judged; None: a sixth of the training data, at most 5,000, which
             are then held in memory.
         budget: such as `["params <= 60k", "macs <= 5M"]`; `"size <= 200 KB"` is of the file. A percentage is of the
@@ -69,8 +68,7 @@ def design(
         name: the study's name in it.
         progress: whether to tell on standard error how far it is.
 
-    Raises:
-        AutomlError, SpaceError, InfeasibleBudgetError, AgentError: with what was expected, what came, the remedy.
+    Raises: AutomlError, SpaceError, InfeasibleBudgetError, AgentError.
     """
     seconds = seconds_of(time) if isinstance(time, str) else float(time)
     require_enough(seconds)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from automl.tasks.batches import Batch
+from automl.tasks.classification import Classification
 from automl.tasks.problem import Problem
 from automl.types import Say
 from automl.util.quantities import in_unit
@@ -32,7 +33,7 @@ def other_models(problem: Problem, say: Say) -> tuple[str, ...]:
     judged_by = {name: _arrays(batches) for name, batches in parts.items()}
     metric = problem.kind.headline
     lines = []
-    for name, make in _models(metric == "accuracy").items():
+    for name, make in _models(isinstance(problem.kind, Classification)).items():
         model = make().fit(x, y)
         told = [
             f"{in_unit(_worth(metric, model.predict(inputs), targets), problem.unit(metric))} on {part}"
@@ -63,8 +64,8 @@ def _models(classes: bool) -> Mapping[str, Callable[[], Any]]:
 
 
 def _worth(metric: str, predicted: np.ndarray, targets: np.ndarray) -> float:
-    """The accuracy, or the root of the mean squared error."""
-    if metric == "accuracy":
+    """The part of right classes, or the root of the mean squared error."""
+    if metric == Classification.headline:
         return float((predicted == targets).mean())
     return float(np.sqrt(np.square(predicted.reshape(targets.shape) - targets).mean()))
 
