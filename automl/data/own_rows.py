@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from automl.data.held_rows import OwnRows
 from automl.data.own_images import ARRAYS, TABLE
 from automl.data.row_arrays import read_rows
-from automl.data.rows import OwnRows
 from automl.data.table_file import read_table
 from automl.errors import DataError
 

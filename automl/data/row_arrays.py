@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from automl.data.held_rows import OwnRows, Rows
 from automl.data.own_images import NAMES, open_arrays, require_pair
-from automl.data.rows import OwnRows, Rows
 from automl.errors import DataError
 
 

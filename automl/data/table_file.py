@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from automl.data.rows import OwnRows, Rows, with_test
+from automl.data.held_rows import OwnRows, Rows, with_test
 from automl.errors import DataError
 from automl.util.names import nearest
 

@@ -17,8 +17,8 @@ from automl.config.model import EXPORTED, IN_MEMORY, DataConfig
 from automl.config.study import StudyConfig
 from automl.config.task import TaskConfig
 from automl.data import load, names
+from automl.data.held_rows import RowSplits
 from automl.data.own_rows import rows_of
-from automl.data.rows import RowSplits
 from automl.data.sources import OWN
 from automl.data.splits import usual_validation
 from automl.errors import ConfigError, DataError, ModelError, StudyError

@@ -9,9 +9,9 @@ import torch
 from sklearn.datasets import load_diabetes
 
 from automl.config.model import DataConfig
+from automl.data.held_rows import OwnRows, Rows, RowSplits
 from automl.data.own_rows import rows_of
 from automl.data.row_arrays import read_rows
-from automl.data.rows import OwnRows, Rows, RowSplits
 from automl.data.table_file import read_table
 from automl.errors import ConfigError, DataError
 from automl.tasks.regression import SquaresInVariances
