@@ -195,6 +195,7 @@ def searched(begin: Callable[[Store, Say], Study], storage: str | Path | None, p
     ):
         with progress as told:
             study = begin(store, told.say)
+            told.goal = study.config.goal  # a design learns from the data what is sought
             with study.drive():
                 study.run(told)
                 results = conclude(study, told.say)

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from search_spaces.cells.cell_network import network_of
     from search_spaces.cells.cells_step import CellsStep
     from search_spaces.cells.references import REFERENCES
+    from search_spaces.cells.scales import Scales
     from search_spaces.errors import InfeasibleBudgetError, SpaceError, TraceError
     from search_spaces.graph.groups import Fixed, Group, Member
     from search_spaces.graph.recorded import Cut, LayerSlice, Recorded
@@ -44,6 +45,7 @@ _HOMES = {
     "network_of": "cells.cell_network",
     "REFERENCES": "cells.references",
     "CellsStep": "cells.cells_step",
+    "Scales": "cells.scales",
     "InfeasibleBudgetError": "errors",
     "SpaceError": "errors",
     "TraceError": "errors",
@@ -127,6 +129,7 @@ __all__ = [
     "Rank",
     "RankStep",
     "Recorded",
+    "Scales",
     "Searched",
     "Space",
     "SpaceError",

@@ -1,4 +1,4 @@
-"""`automl design`: images and a budget in, a trained network within it out, in a given time."""
+"""`automl design`: data and a budget in, a trained network within it out, in a given time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--data",
         metavar="DATA",
         required=True,
-        help="folder of class folders, .npz file (x_train, y_train), built-in name, or module:function",
+        help="folder of class folders, CSV file, .npz file (x_train, y_train), built-in name, or module:function",
+    )
+    parser.add_argument("--target", metavar="COLUMN", help="of a CSV file: the column to predict")
+    parser.add_argument(
+        "--task", choices=("classification", "regression"), help="what is predicted (default: as the targets look)"
     )
     parser.add_argument(
         "--budget", metavar="TEXT", required=True, action="append", help="such as 'params <= 60k'; one an option"
@@ -80,19 +84,30 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
         "seeds": [args.seed],
         "runner": {"workers": args.workers},
         "artifacts": args.artifacts,
+        **({} if args.task is None else {"task": args.task}),
     }
 
 
 def _data(args: argparse.Namespace) -> dict[str, Any]:
-    """The section `data` of what `--data` names. Errors: `ConfigError`."""
+    """The section `data` of what `--data` names. Errors: `ConfigError`, `DataError`."""
+    from automl.data.table_file import columns_of
     from automl.errors import ConfigError
 
     path = Path(args.data).expanduser()
-    own = "folder" if path.is_dir() else "arrays" if path.suffix == ".npz" else None
+    ending = "".join(path.suffixes[-2:])
+    table = ending.endswith((".csv", ".tsv", ".csv.gz", ".tsv.gz"))
+    own = "folder" if path.is_dir() else "table" if table else "arrays" if path.suffix == ".npz" else None
+    if table and args.target is None:
+        raise ConfigError(f"{args.data} needs --target, the column to predict: {columns_of(path)}")
     if own is not None and args.data_root is not None:
         raise ConfigError(f"--data-root is for built-in data, and {args.data} is where data lie: leave it out")
     root = path if own is not None else args.data_root and Path(args.data_root)
-    found = {"name": own or args.data, "root": root and str(root.resolve()), "image_size": args.image_size}
+    found = {
+        "name": own or args.data,
+        "root": root and str(root.resolve()),
+        "image_size": args.image_size,
+        "target": args.target,
+    }
     return {key: value for key, value in found.items() if value is not None}
 
 

@@ -85,6 +85,7 @@ def run_study(
     with Progress(config.goal, form=form) as progress, ends_on_ctrl_c(farewell, tell=form != "json"):
         try:
             study = begin(store, config, progress.say) if begin else Study(store, config, say=progress.say)
+            progress.goal = study.config.goal  # a design learns from the data what is sought
             with study.drive():
                 study.run(progress)
                 results = conclude(study, progress.say)

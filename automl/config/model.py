@@ -44,13 +44,17 @@ class DataConfig:
 
     name: str
     """One that is built in; `folder`, a folder with a folder of images for each class; `arrays`, an .npz file with
-    `x_train`, `y_train` and perhaps `x_test`, `y_test`; or `module:function` of your own, which returns batches."""
+    `x_train`, `y_train` and perhaps `x_test`, `y_test` (uint8 images, rows of a table [n, columns], or signals [n,
+    channels, length]); `table`, a CSV file; or `module:function` of your own, which returns batches."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments of the function, for `module:function` only. If it has an argument `preprocessing`, it is given
     how the model's hub makes inputs (`automl.zoo.Preprocessing`), or None."""
     root: str | None = None
-    """The folder that holds the published files, or the images of your own, or the .npz file; relative to the study
-    file. Of `folder` it has CLASS folders, or train/CLASS and test/CLASS."""
+    """The folder that holds the published files, or the images of your own, or the .npz or CSV file; relative to the
+    study file. Of `folder` it has CLASS folders, or train/CLASS and test/CLASS."""
+    target: str | None = None
+    """Of `table`: the column to predict. Texts and few whole numbers are classes, unless the task is `regression`. The
+    others are inputs, texts among them a column for each. A sixth of the rows is held out for the test."""
     validation_size: int | None = None
     """Images held out of training on which trials are judged; None: 1,000; of your own, and in a space of cells,
     a sixth of them, at most 5,000."""
@@ -77,6 +81,11 @@ class DataConfig:
                 raise ConfigError(f"{name} must be at least 1, got {value}")
         if self.image_size is not None and self.name != "folder":
             raise ConfigError(f"image_size is of images in a folder, and {self.name!r} has a size: leave it out")
+        if (self.name == "table") != (self.target is not None):
+            raise ConfigError(
+                "a target is the column of a table that is predicted: name it for data `table`, and leave it out of "
+                "others"
+            )
         if self.options and ":" not in self.name:
             raise ConfigError(f"options belong to data named as module:function, got the built-in {self.name!r}")
         if self.preprocessing == "model" and ":" in self.name:

@@ -49,7 +49,7 @@ class ImageSet:
         are `self.size`, where that is not None.
         """
         index = self._index(indices)
-        return [self._batch(self.images[part], self.labels[part]) for part in _parts(index, size)]
+        return [self._batch(self.images[part], self.labels[part]) for part in parts(index, size)]
 
     def augmented(
         self, size: int, indices: Sequence[int] | Tensor | None = None, generator: torch.Generator | None = None
@@ -59,7 +59,7 @@ class ImageSet:
         For CIFAR this is the usual training augmentation (He et al. 2016, section 4.2): 4 pixels of padding, a
         random crop, a random flip; then a square blanked, if there is `cutout`. `generator` makes it reproducible.
         """
-        for part in _parts(self._index(indices), size):
+        for part in parts(self._index(indices), size):
             images = self.images[part]
             n, _, height, width = images.shape
             padded = F.pad(images, (self.shift,) * 4)
@@ -95,6 +95,6 @@ class ImageSet:
         return (pixels.sub_(mean).div_(std),), labels
 
 
-def _parts(index: Tensor, size: int) -> Sequence[Tensor]:
+def parts(index: Tensor, size: int) -> Sequence[Tensor]:
     """`index` cut into the fewest parts of at most `size`, as equal as can be."""
     return torch.tensor_split(index, math.ceil(len(index) / size)) if len(index) else ()

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TENTHS = 10
 
 
 def stratified_order(labels: np.ndarray, seed: int) -> np.ndarray:
@@ -17,3 +24,13 @@ def stratified_order(labels: np.ndarray, seed: int) -> np.ndarray:
         ranks = np.arange(len(members)) + rng.random(len(members))  # the class's samples spread evenly over [0, 1)
         position[rng.permutation(members)] = ranks / len(members)
     return np.argsort(position, kind="stable")
+
+
+def strata(targets: Tensor) -> np.ndarray:
+    """Of what each part of the samples is to have its share: classes [n], or of numbers [n, k] the tenth of the samples
+    in which the first lies."""
+    values: np.ndarray = targets.numpy()
+    if values.ndim == 1:
+        return values
+    edges = np.quantile(values[:, 0], np.arange(1, TENTHS) / TENTHS)
+    return np.searchsorted(edges, values[:, 0])

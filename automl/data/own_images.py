@@ -20,12 +20,12 @@ from automl.errors import DataError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-FOLDER, ARRAYS = OWN
+FOLDER, ARRAYS, TABLE = OWN
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 EIGHTH = 8
 """Training images are moved by up to the side divided by so much, in pixels."""
-_NAMES = {"train": (("x_train", "y_train"), ("x", "y"), ("images", "labels")), "test": (("x_test", "y_test"),)}
-"""What images and labels are called in a file of arrays."""
+NAMES = {"train": (("x_train", "y_train"), ("x", "y"), ("images", "labels")), "test": (("x_test", "y_test"),)}
+"""What samples and their targets are called in a file of arrays."""
 
 
 def source_of(name: str, root: str | None, image_size: int | None = None) -> Source:
@@ -33,7 +33,7 @@ def source_of(name: str, root: str | None, image_size: int | None = None) -> Sou
 
     `image_size`: the side in pixels that images of a folder are brought to; None: they must be of one size.
     """
-    if name not in OWN:
+    if name not in (FOLDER, ARRAYS):
         return source(name, OWN)
     if root is None:
         what = "the folder that has a folder of images for each class" if name == FOLDER else "the .npz file"
@@ -100,15 +100,10 @@ def _brought(image: Image, side: int | None) -> Image:
 
 
 def _of_arrays(path: Path) -> Source:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} cannot be read as a file of arrays: {error}. Write one with numpy.savez") from error
+    arrays = open_arrays(path)
+    require_pair(path, arrays)
     train = _pair(path, arrays, "train")
-    if train is None:
-        names = " or ".join(" and ".join(pair) for pair in _NAMES["train"])
-        raise DataError(f"{path} must hold {names}, got {', '.join(arrays) or 'nothing'}")
+    assert train is not None
     test = _pair(path, arrays, "test")
     if test is not None and test[0].shape[1:] != train[0].shape[1:]:
         raise DataError(
@@ -118,9 +113,27 @@ def _of_arrays(path: Path) -> Source:
     return _source(ARRAYS, train, None if test is None else lambda: test, classes)
 
 
+def open_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file by name. `DataError`."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} cannot be read as a file of arrays: {error}. Write one with numpy.savez") from error
+
+
+def require_pair(path: Path, arrays: Mapping[str, np.ndarray]) -> tuple[str, str]:
+    """What samples to learn from and their targets are called in a file of arrays; a `DataError` if there are none."""
+    names = next((pair for pair in NAMES["train"] if set(pair) <= arrays.keys()), None)
+    if names is None:
+        known = " or ".join(" and ".join(pair) for pair in NAMES["train"])
+        raise DataError(f"{path} must hold {known}, got {', '.join(arrays) or 'nothing'}")
+    return names
+
+
 def _pair(path: Path, arrays: Mapping[str, np.ndarray], split: Split) -> Arrays | None:
     """The images [n, c, h, w] and labels of a split, if the file has it."""
-    names = next((pair for pair in _NAMES[split] if set(pair) <= arrays.keys()), None)
+    names = next((pair for pair in NAMES[split] if set(pair) <= arrays.keys()), None)
     if names is None:
         return None
     images, labels = arrays[names[0]], arrays[names[1]]

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from automl.zoo import Preprocessing
 
 Split = Literal["train", "test"]
-OWN = ("folder", "arrays")
-"""The names of data that are the user's own, which `automl.data.own_images` reads."""
+OWN = ("folder", "arrays", "table")
+"""The names of data that are the user's own: `automl.data.own_images` and `automl.data.own_rows` read them."""
 Arrays = tuple[np.ndarray, np.ndarray]
 """Images uint8 [n, c, h, w], labels int64 [n]."""
 

@@ -82,7 +82,7 @@ def load(
     files = chosen.locate(root)
     images = chosen.image_set(files, "train")
     if validation_size is None:
-        validation_size = max(1, min(len(images) // SIXTH, MOST_VALIDATION))
+        validation_size = usual_validation(len(images))
     if validation_size + calibration_size > len(images):
         raise DataError(
             f"validation_size {validation_size} and calibration_size {calibration_size} together exceed the "
@@ -100,6 +100,11 @@ def load(
         train=train,
         classes=chosen.classes,
     )
+
+
+def usual_validation(samples: int) -> int:
+    """How many of so many samples are held out to judge networks by if nobody says."""
+    return max(1, min(samples // SIXTH, MOST_VALIDATION))
 
 
 def _recalibration(calibration: ImageSet, batch_size: int, augment: bool, seed: int) -> list[Batch]:

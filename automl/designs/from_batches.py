@@ -1,4 +1,4 @@
-"""`design`: images and a budget in, a trained network out."""
+"""`design`: data and a budget in, a trained network out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from automl.api import CompressionResult, searched
 from automl.config.model import IN_MEMORY
 from automl.config.study import StudyConfig
-from automl.data.order import stratified_order
+from automl.data.order import strata, stratified_order
 from automl.data.splits import MOST_VALIDATION, SIXTH
 from automl.designs.planned import design_config, design_study
 from automl.designs.time_plan import require_enough
@@ -20,13 +20,13 @@ from automl.errors import ConfigError, DataError
 from automl.lanes.progress import Progress
 from automl.study.space_of_study import cells_for, example_network
 from automl.tasks.batches import Batch, checked
-from automl.tasks.image_classes import ImageClasses
 from automl.tasks.problem import Problem
+from automl.tasks.sample_form import SampleForm
 from automl.util.duration import seconds_of
 from automl.util.no_exit import no_exit
 
 CALIBRATION = 128
-"""Images on which the ranges of 8-bit activations are found."""
+"""Samples on which the ranges of 8-bit activations are found."""
 
 
 @no_exit()
@@ -46,11 +46,12 @@ def design(
     name: str = "design",
     progress: bool = True,
 ) -> CompressionResult:
-    """Search a network for images of classes within `budget`, train it, and return it, all within `time`.
+    """Search a network for `train_data` within `budget`, train it, and return it, all within `time`.
 
     Args:
-        train_data: batches `(x, y)`, x float images [n, channels, height, width], y whole numbers of classes [n]. They
-            are read once an epoch.
+        train_data: batches `(x, y)`, x float images [n, channels, height, width], signals [n, channels, length] or rows
+            of a table [n, columns], y whole numbers of classes [n], or numbers in floating point [n, how many]. They
+            are read once an epoch. Signals, tables and numbers may be in any unit: the network standardises them.
         validation_data: batches by which networks are judged; None: a sixth of the training data, at most 5,000, which
             are then held in memory.
         budget: such as `["params <= 60k", "macs <= 5M"]`; `"size <= 200 KB"` is of the file. A percentage is of the
@@ -67,8 +68,7 @@ def design(
         name: the study's name in it.
         progress: whether to tell on standard error how far it is.
 
-    Raises:
-        AutomlError, SpaceError, InfeasibleBudgetError, AgentError: with what was expected, what came, the remedy.
+    Raises: AutomlError, SpaceError, InfeasibleBudgetError, AgentError.
     """
     seconds = seconds_of(time) if isinstance(time, str) else float(time)
     require_enough(seconds)
@@ -102,10 +102,10 @@ def _problem(
         train, validation = held_out(checked(train, "training"))
     elif not isinstance(train, Sequence) and iter(train) is train:
         raise DataError("the training data must be read once an epoch: give a list of batches or a DataLoader")
-    images = ImageClasses.of_batches(checked(train, "training") if isinstance(train, Sequence) else _read(train))
-    network = example_network(cells_for(asked.space, images))
+    form = SampleForm.of_batches(checked(train, "training") if isinstance(train, Sequence) else _read(train))
+    network = example_network(cells_for(asked.space, form))
     return Problem.from_iterables(
-        network, train, validation, test, calibration_size=CALIBRATION, task="classification", name="the data given"
+        network, train, validation, test, calibration_size=CALIBRATION, name="the data given", **form.judged
     )
 
 
@@ -120,12 +120,12 @@ def held_out(batches: Sequence[Batch]) -> tuple[list[Batch], list[Batch]]:
     inputs = [torch.cat(parts) for parts in zip(*(inputs for inputs, _ in batches), strict=True)]
     targets = torch.cat([targets for _, targets in batches])
     count = min(len(targets) // SIXTH, MOST_VALIDATION)
-    if targets.ndim != 1 or not count:
+    if targets.ndim not in (1, 2) or not count:
         raise DataError(
-            f"validation data can be held out of 6 images or more with one label each, got targets of shape "
-            f"{list(targets.shape)}: give validation_data"
+            f"validation data can be held out of 6 samples or more with one label each, or numbers [n, how many], got "
+            f"targets of shape {list(targets.shape)}: give validation_data"
         )
-    order = torch.from_numpy(stratified_order(targets.numpy(), 0))
+    order = torch.from_numpy(stratified_order(strata(targets), 0))
     size = max(len(part) for _, part in batches)
 
     def taken(index: Tensor) -> list[Batch]:

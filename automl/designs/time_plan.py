@@ -18,12 +18,16 @@ FINAL, SEARCH = 0.5, 0.4
 """The shares of the last trainings and of the short ones."""
 LEAST_S = 20.0
 """Less time is no use."""
+LEAST_EACH_S = 0.01
+"""What a training may take at least: above 0, however slow the machine is."""
 USUAL_S = 15.0
 """What a short training takes, if there is time for enough of them."""
 FEWEST, MOST = 8, 200
 """How many short trainings there are."""
-SHORT, LONG = 20, 100
-"""The most epochs of a short and of a last training."""
+SHORT = 20
+"""The most epochs of a short training, unless these have fewer than `STEPS` steps."""
+LONGER = 5
+"""How many times as many epochs a last training may have."""
 SMALLEST, STEPS_EPOCH, STEPS = 32, 20, 400
 """The smallest batch; how many steps an epoch and a short training are to have."""
 LAST, LAST_S = 0.15, 15.0
@@ -41,6 +45,8 @@ class TimePlan:
     """What those of an agent take all together."""
     final_s: float
     """What each of the last trainings takes."""
+    epochs: int
+    """The most of a short training."""
 
     @property
     def told(self) -> str:
@@ -57,21 +63,30 @@ def require_enough(seconds: float) -> None:
         raise ConfigError(f"expected a time of at least {duration(LEAST_S)}, got {duration(seconds)}")
 
 
-def plan_time(seconds: float, epoch_s: float, validation_s: float, *, searches: int = 1, workers: int = 1) -> TimePlan:
+def plan_time(
+    seconds: float, epoch_s: float, validation_s: float, *, epochs: int = SHORT, searches: int = 1, workers: int = 1
+) -> TimePlan:
     """The plan for so much time, if the reference takes `epoch_s` for an epoch, and `validation_s` to be validated.
 
-    `searches`: agents and seeds that search. Each has the same time, and its best network is trained as long as the
-    reference; these trainings are one after the other. `workers`: how many short ones there are at a time.
+    `epochs`: the most of a short training. `searches`: agents and seeds that search. Each has the same time, and its
+    best network is trained as long as the reference; these trainings are one after the other. `workers`: how many short
+    ones there are at a time.
     """
     seconds -= min(LAST_S, LAST * seconds)
     final_s = FINAL * seconds / (1 + searches) * epoch_s / (epoch_s + validation_s)
     search_s = SEARCH * seconds / searches * workers
     trials = min(max(round(search_s / USUAL_S), FEWEST), MOST)
     trial_s = search_s / trials
-    if SHORT * epoch_s < trial_s:  # few images: what is left is for more networks
-        trial_s = SHORT * epoch_s
+    if epochs * epoch_s < trial_s:  # few samples: what is left is for more networks
+        trial_s = epochs * epoch_s
         trials = min(max(round(search_s / (trial_s + validation_s)), FEWEST), MOST)
-    return TimePlan(trials, round(trial_s, 2), round(search_s, 1), round(final_s, 1))
+    trial_s, search_s, final_s = (max(round(each, 2), LEAST_EACH_S) for each in (trial_s, search_s, final_s))
+    return TimePlan(trials, trial_s, search_s, final_s, epochs)
+
+
+def short_epochs(samples: int) -> int:
+    """Of a short training at most: so many that even a few `samples` make `STEPS` of the smallest batch."""
+    return max(SHORT, -(-STEPS * SMALLEST // samples))
 
 
 def batch_size(samples: int, short: float) -> int:

@@ -95,7 +95,7 @@ def features(network: nn.Module, inputs: Sequence[Tensor], batch_size: int) -> n
             return
         found[3] += output.numel() / n
         found[4] += 1 / batch_size
-        if isinstance(layer, nn.Conv2d):
+        if isinstance(layer, nn.Conv1d | nn.Conv2d):
             kernel = layer.in_channels // layer.groups * math.prod(layer.kernel_size)
             kind = 0 if layer.groups == 1 else 1 if max(layer.stride) == 1 else 2
             found[kind] += output.numel() / n * kernel

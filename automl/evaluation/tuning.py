@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 Validate = Callable[[nn.Module], Mapping[str, float]]
 """A network -> what it is worth on the validation data, by metric."""
 
+TELL_EVERY_S = 1.0
+"""Seconds between two lines of a training: a hundred epochs of small data take some seconds."""
+
 
 class Tuner:
     """Trains networks built from one space on a problem's training data, by its loss or by distillation."""
@@ -70,6 +73,7 @@ class Tuner:
             until=until,
             methods=methods,
             say=say,
+            tell_every_s=TELL_EVERY_S,
         )
 
     def _loss(self, plan: Plan, options: TrainingOptions) -> Loss:

@@ -18,6 +18,7 @@ from automl.store import OptunaProjection, TrialRecord, conclude_study
 from automl.study.cautions import cautions
 from automl.study.certificates import certified_measurements
 from automl.study.finishing import finish, reported_network, reported_plan, reported_point, was_trained
+from automl.study.other_models import other_models
 from automl.study.rules import rules_kept
 from automl.study.selection import Row, table_rows
 from automl.study.study import Study
@@ -61,11 +62,19 @@ def conclude(study: Study, say: Say = silent) -> Results:
         notes = (*notes, table.unsteady)
     rows = _rows(study)
     winner = next(record for row in rows for record in row.best if record.id == winner.id)
+    if _of_rows(study):
+        notes = (*other_models(study.setup.problem, say), *notes)
     notes = (*cautions(study, winner, rows[0].best[0]), *notes)
     concluded = conclude_study(study.store, winner.id, rules_kept(study, winner), notes)
     with closing(OptunaProjection.of(study.store, study.record)) as projection:
         projection.conclude()
     return Results(rows, winner, network, reported_plan(study, winner.point), concluded.notes)
+
+
+def _of_rows(study: Study) -> bool:
+    """Whether networks were made for the rows of a table."""
+    made = getattr(study.setup.problem.model, "architecture", None)
+    return study.config.space.of_cells is not None and made is not None and made.frame.size == ()
 
 
 def certified_winner(study: Study, say: Say = silent) -> tuple[TrialRecord, nn.Module]:
@@ -146,6 +155,7 @@ def manifest(study: Study, record: TrialRecord) -> dict[str, Any]:
         "training": _training(study, record),
         "measurements": reported(record),
         "base": reported(study.base()),
+        **({"columns": dict(study.setup.problem.names)} if study.setup.problem.names else {}),
     }
 
 

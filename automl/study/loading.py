@@ -7,7 +7,7 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +17,28 @@ from automl.config.model import EXPORTED, IN_MEMORY, DataConfig
 from automl.config.study import StudyConfig
 from automl.config.task import TaskConfig
 from automl.data import load, names
+from automl.data.held_rows import RowSplits
+from automl.data.own_rows import rows_of
 from automl.data.sources import OWN
+from automl.data.splits import usual_validation
 from automl.errors import ConfigError, DataError, ModelError, StudyError
 from automl.export import load as load_export
 from automl.study.space_of_study import cells_for, example_network
 from automl.tasks.batches import TrainingBatches
-from automl.tasks.image_classes import ImageClasses
 from automl.tasks.metric import directed
 from automl.tasks.problem import Problem
+from automl.tasks.sample_form import SampleForm
 from automl.util.names import nearest
 from automl.util.own_code import named_function
 from automl.zoo import Preprocessing, load_model, load_weights, preprocessing
 
 DEFAULT_VALIDATION_SIZE = 1000
 
-Network = Callable[[Callable[[], ImageClasses]], nn.Module]
+Network = Callable[[Callable[[], SampleForm]], nn.Module]
 """What tells what the data are, asked only if it must be known -> the network."""
+
+Judged = dict[str, Any]
+"""Task, loss and metrics that a study names, as arguments of a `Problem`."""
 
 Hub = Callable[[], Preprocessing | None]
 """What the model's hub says of its inputs, asked only if somebody wants to know."""
@@ -55,9 +61,11 @@ def load_problem(config: StudyConfig) -> Problem:
         sys.path.insert(0, config.folder)  # where `module:function` lies
     judged = _judged(config)
     network, hub = _made(config) if config.space.of_cells is not None else _given(config)
-    if ":" in config.data.name:
-        return _own_data(config.data, network, judged, hub)
     data = config.data
+    if ":" in data.name:
+        return _own_data(data, network, judged, hub, made=config.space.of_cells is not None)
+    if (problem := _of_rows(data, network, judged)) is not None:
+        return problem
     if data.validation_size is None and data.name not in OWN and config.space.of_cells is None:
         data = replace(data, validation_size=DEFAULT_VALIDATION_SIZE)
     return _built_in(data, network, judged, hub)
@@ -69,20 +77,20 @@ def _given(config: StudyConfig) -> tuple[Network, Hub]:
     if name == EXPORTED:
         assert config.model.weights is not None
         exported = load_export(config.model.weights)
-        return lambda images: exported, lambda: None
+        return lambda form: exported, lambda: None
     model = load_model(name, options, config.model.weights, folder)
-    return lambda images: model, partial(preprocessing, name, model, options, folder)
+    return lambda form: model, partial(preprocessing, name, model, options, folder)
 
 
 def _made(config: StudyConfig) -> tuple[Network, Hub]:
     """A network that is made for the data, and no hub."""
-    return lambda images: example_network(cells_for(config.space, images())), lambda: None
+    return lambda form: example_network(cells_for(config.space, form())), lambda: None
 
 
-def _judged(config: StudyConfig) -> dict[str, Any]:
+def _judged(config: StudyConfig) -> Judged:
     """What the study says of task, loss and metrics, as arguments of a problem."""
     task = config.task or TaskConfig()
-    judged: dict[str, Any] = {"task": task.name, "void": task.ignore_index}
+    judged: Judged = {"task": task.name, "void": task.ignore_index}
     if task.metrics is not None:
         made = _call(task.metrics, {}, "task.metrics")
         if not isinstance(made, Mapping):
@@ -107,7 +115,40 @@ def load_early(config: StudyConfig, model: nn.Module) -> nn.Module | None:
     return early
 
 
-def _built_in(data: DataConfig, network: Network, judged: Mapping[str, Any], hub: Hub) -> Problem:
+def _with_usual(judged: Judged, form: SampleForm) -> Judged:
+    """What a study says of task and loss, and where it says nothing what the targets tell."""
+    if judged["task"] in (None, form.judged["task"]):
+        return {**form.judged, **{key: value for key, value in judged.items() if value is not None}}
+    return judged
+
+
+def _of_rows(data: DataConfig, network: Network, judged: Judged) -> Problem | None:
+    """The problem of rows or signals in a file of the user's own; None: the data are no such file."""
+    own = rows_of(data.name, data.root, data.target, judged["task"], data.split_seed)
+    if own is None:
+        return None
+    splits = RowSplits.of(
+        own,
+        validation_size=data.validation_size or usual_validation(len(own.train)),
+        calibration_size=data.calibration_size,
+        batch_size=data.batch_size,
+        split_seed=data.split_seed,
+    )
+    form = SampleForm.of(splits.train.x, splits.train.y, splits.classes)
+    return Problem(
+        network(lambda: form),
+        splits.calibration,
+        splits.validation,
+        test=None if splits.test is None else splits.read_test,
+        training=splits.training,
+        repeats=True,
+        name=f"{data.name} data",
+        names=splits.names,
+        **_with_usual(judged, form),
+    )
+
+
+def _built_in(data: DataConfig, network: Network, judged: Judged, hub: Hub) -> Problem:
     if data.name not in names():
         raise DataError(
             f"unknown data set {data.name!r}{nearest(data.name, names())}, or your own as 'module:function'"
@@ -131,7 +172,7 @@ def _built_in(data: DataConfig, network: Network, judged: Mapping[str, Any], hub
         image_size=data.image_size,
     )
     return Problem(
-        network(lambda: ImageClasses.of(splits.calibration[0][0][0], splits.train.labels, splits.classes)),
+        network(lambda: SampleForm.of(splits.calibration[0][0][0], splits.train.labels, splits.classes)),
         splits.calibration,
         splits.validation,
         splits.recalibration,
@@ -143,25 +184,27 @@ def _built_in(data: DataConfig, network: Network, judged: Mapping[str, Any], hub
     )
 
 
-def _own_data(data: DataConfig, network: Network, judged: Mapping[str, Any], hub: Hub) -> Problem:
+def _own_data(data: DataConfig, network: Network, judged: Judged, hub: Hub, *, made: bool) -> Problem:
+    """The problem of what the user's function returns; `made`: the network is made for it, and so is the loss."""
     options = dict(data.options)
     asked = inspect.signature(named_function(data.name, "data")).parameters
     if "preprocessing" in asked and "preprocessing" not in options:
         options["preprocessing"] = hub()
-    made = _call(data.name, options, "data")
+    given = _call(data.name, options, "data")
     expected = "a mapping with `train` and `validation` (and perhaps `test`), each an iterable of batches (x, y)"
-    if not isinstance(made, Mapping) or not {"train", "validation"} <= made.keys():
-        got = f"a mapping with {', '.join(map(str, made))}" if isinstance(made, Mapping) else type(made).__name__
+    if not isinstance(given, Mapping) or not {"train", "validation"} <= given.keys():
+        got = f"a mapping with {', '.join(map(str, given))}" if isinstance(given, Mapping) else type(given).__name__
         raise DataError(f"{data.name} must return {expected}, got {got}")
+    form = cache(lambda: SampleForm.of_batches(TrainingBatches(given["train"])(0, data.batch_size)))
     return Problem.from_iterables(
-        network(lambda: ImageClasses.of_batches(TrainingBatches(made["train"])(0, data.batch_size))),
-        made["train"],
-        made["validation"],
-        made.get("test"),
+        network(form),
+        given["train"],
+        given["validation"],
+        given.get("test"),
         calibration_size=data.calibration_size,
         validation_size=data.validation_size,
         name=data.name,
-        **judged,
+        **(_with_usual(judged, form()) if made else judged),
     )
 
 

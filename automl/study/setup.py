@@ -38,7 +38,7 @@ from automl.training.methods.registry import require_method
 from automl.util.extras import require
 from automl.util.fingerprint import fingerprint
 from automl.util.own_code import named_function
-from search_spaces import Channels, NetworkSpace, OfSheet, Searched, pyramid
+from search_spaces import Channels, NetworkSpace, OfSheet, Scales, Searched, pyramid
 from search_spaces.pricing.metrics import PEAK
 from search_spaces.pricing.peak import peak_memory
 
@@ -120,8 +120,7 @@ class Setup:
         made = getattr(self.problem.model, "architecture", None)
         if self.config.space.of_cells is not None:
             assert made is not None  # the network was made by this space
-            frame = made.frame
-            return pyramid(self.config.space.of_cells, frame.channels, frame.size, frame.classes)
+            return pyramid(self.config.space.of_cells, made.frame, Scales.of(self.problem.model))
         operators, self.fast = fast_operators(self.config, self.problem, recorded, tables, say)
         self.network_space = NetworkSpace(self.problem.model, self.problem.example_inputs, operators)
         return self.network_space

@@ -17,7 +17,7 @@ from search_spaces import Searched, pyramid
 
 if TYPE_CHECKING:
     from automl.evaluation import Evaluator
-    from automl.tasks.image_classes import ImageClasses
+    from automl.tasks.sample_form import SampleForm
 
 PROBES = 9
 """How many networks are trained for some batches to learn how long training takes, beside the reference."""
@@ -25,10 +25,10 @@ BATCHES = 2
 """Of an epoch; of three such epochs the faster of the last two counts, which others on the machine disturb least."""
 
 
-def cells_for(config: SpaceConfig, images: ImageClasses) -> Searched:
-    """The space of networks for such images."""
+def cells_for(config: SpaceConfig, form: SampleForm) -> Searched:
+    """The space of networks for such samples."""
     assert config.of_cells is not None
-    return pyramid(config.of_cells, images.channels, images.size, images.classes)
+    return pyramid(config.of_cells, form.frame, form.scales)
 
 
 def example_network(space: Searched) -> nn.Module:

@@ -58,6 +58,8 @@ class Problem:
     """The kind of task, by name or itself; None: as outputs, targets and loss tell (`kind_of`)."""
     void: int | None = None
     """The label that does not count, for a kind that is named; None: what the loss leaves out."""
+    names: Mapping[str, Any] = field(default_factory=dict)
+    """What inputs and targets are called: plain data, which goes with what is exported."""
     kind: Kind = field(init=False)
     """What the network's outputs mean."""
 

@@ -74,3 +74,24 @@ def require_numbers(outputs: Any, targets: Tensor) -> None:
             f"regression needs targets of the shape of the outputs, got targets {list(targets.shape)} and outputs "
             f"{shape}. Reshape the targets, for example by `unsqueeze(1)`"
         )
+
+
+@dataclass(frozen=True)
+class SquaresInVariances:
+    """The mean squared error in variances of the targets, 1 less the coefficient of determination: numbers of any unit
+    are learnt alike, and no one of several outweighs the others."""
+
+    spreads: tuple[float, ...]
+    """The standard deviation of each number, [k], in the training data."""
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The mean over samples and numbers, [n, k] each: a scalar."""
+        return self._errors(outputs, targets).square().mean()
+
+    def statistics(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """What `squares` has, of errors in standard deviations: [n, 2]."""
+        errors = self._errors(outputs.double(), targets.double())
+        return squares(errors, torch.zeros_like(errors))
+
+    def _errors(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return (outputs - targets) / torch.tensor(self.spreads, dtype=outputs.dtype, device=outputs.device)

@@ -84,6 +84,7 @@ def train(
     until: int | None = None,
     methods: Sequence[Method] = (),
     say: Say = silent,
+    tell_every_s: float = 0.0,
 ) -> History:
     """Train `network` in place; it comes back on the CPU in eval mode, with the weights that `options` keep.
 
@@ -101,6 +102,7 @@ def train(
         until: go no further than to the end of this epoch, of those that `options` plan; None: of the last.
         methods: what is done beside following gradients, which are clipped first. Each serves one training.
         say: told of each epoch in a line.
+        tell_every_s: or of the first and the last, and of those between that end so many seconds after one told of.
 
     Raises:
         NotFiniteError: the loss became NaN or infinite.
@@ -112,7 +114,7 @@ def train(
     with _own_randomness(device):
         try:
             training = _Training(network, ending_after(data, options.samples), loss, options, device, methods)
-            return training.run(validate, goal, checkpoint, until or options.epochs, say)
+            return training.run(validate, goal, checkpoint, until or options.epochs, say, tell_every_s)
         finally:
             laid_out(network.cpu().eval(), channels_last=False)
 
@@ -155,6 +157,7 @@ class _Training:
         checkpoint: Path | None,
         until: int,
         say: Say,
+        tell_every_s: float,
     ) -> History:
         if self.options.keep == "best" and (validate is None or goal is None):
             raise ConfigError("keep is best, and nothing is validated to tell by: set `keep: last`")
@@ -171,13 +174,15 @@ class _Training:
             method.begin(self.course)
         if found is not None:
             self._restore(found, checkpoint)
-        start = time.monotonic()
+        start, told = time.monotonic(), -math.inf
         for number in range(before, until):
             self._judge(self._epoch(number, per_epoch), validate, goal)
             if checkpoint is not None:
                 write_checkpoint(checkpoint, self._state())
             left = (time.monotonic() - start) / (number + 1 - before) * (self.options.epochs - number - 1)
-            say(_line(self.epochs, self.options.epochs, left))
+            if time.monotonic() - told >= tell_every_s or number == until - 1:
+                say(_line(self.epochs, self.options.epochs, left))
+                told = time.monotonic()
         if self.best:
             say(f"the weights of epoch {self.kept} are kept")
             put(self.best, self.network)

@@ -8,9 +8,9 @@ from functools import lru_cache
 from math import prod
 from typing import Any
 
-from search_spaces.cells.block_kinds import ACTIVATIONS, KINDS, REDUCTIONS, Asked
+from search_spaces.cells.block_kinds import ACTIVATIONS, KINDS, NORMS, OF_ROWS, REDUCTIONS, Asked
 from search_spaces.cells.block_layers import Block, Conv, Pool, Size
-from search_spaces.cells.price import FRAME, Price, block_price, tensors_price, total
+from search_spaces.cells.price import FRAME, Price, block_price, scale_tensors, tensors_price, total
 from search_spaces.errors import SpaceError
 
 
@@ -32,9 +32,13 @@ class Stage:
     excite: bool = False
     bypass: bool = False
     activation: str = "relu"
+    dropout: float = 0.0
+    """Which part of the values inside its blocks is zero in training."""
+    norm: str = "batch"
+    """What follows its layers, if the network has norms: batch (norms), or none, and they have biases instead."""
 
     def __post_init__(self) -> None:
-        for name, known in (("kind", KINDS), ("reduce", REDUCTIONS), ("activation", ACTIVATIONS)):
+        for name, known in (("kind", KINDS), ("reduce", REDUCTIONS), ("activation", ACTIVATIONS), ("norm", NORMS)):
             value = getattr(self, name)
             if value not in known:
                 raise SpaceError(f"unknown {name} {value!r} of a stage: expected one of {', '.join(known)}")
@@ -44,13 +48,34 @@ class Stage:
                 raise SpaceError(f"{name} of a stage: expected an integer >= 1, got {value!r}")
         if self.kernel % 2 == 0:
             raise SpaceError(f"kernel of a stage: expected an odd number, got {self.kernel}")
+        if not 0 <= self.dropout < 1:
+            raise SpaceError(f"dropout of a stage: expected a part of at least 0 and below 1, got {self.dropout!r}")
+
+    def require_fitting(self, size: Size) -> None:
+        """Raise `SpaceError` if its blocks cannot be made for a map of `size`."""
+        if size:
+            return
+        wrong = [
+            name
+            for name, is_so in (
+                (f"kind {self.kind}", self.kind not in OF_ROWS),
+                (f"reduce {self.reduce}", self.reduce != "none"),
+                ("excite", self.excite),
+            )
+            if is_so
+        ]
+        if wrong:
+            raise SpaceError(
+                f"rows of a table have no map, and {wrong[0]} needs one: expected kinds {', '.join(OF_ROWS)}, reduce "
+                f"none, and no squeeze and excitation"
+            )
 
     def asked(self, frame: Frame, index: int, read: int, first: bool) -> Asked:
         """What its first block is asked to be, or any other, when it reads so many channels."""
         stride = 2 if first and self.reduce == "stride" else 1
         return Asked(
             read, self.width, stride, self.kernel, self.expand, self.squeeze, self.groups, self.excite, self.bypass,
-            projected=frame.projected, after_stem=first and index == 0,
+            projected=frame.projected, after_stem=first and index == 0, dropout=self.dropout,
         )  # fmt: skip
 
 
@@ -59,10 +84,11 @@ class Frame:
     """What a network is built into, and what all its stages share."""
 
     channels: int = 3
-    """Of an image."""
+    """Of an image or a signal; of a table the columns."""
     size: Size = (32, 32)
-    """Height and width of an image."""
+    """Height and width of an image, (length,) of a signal, () of a row of a table."""
     classes: int = 10
+    """How many scores are put out, or numbers."""
     stem_kernel: int = 3
     stem_stride: int = 1
     stem_pool: bool = False
@@ -79,8 +105,17 @@ class Frame:
     """Whether strided stem and pools count the border as the middle of a window, as most networks do."""
     projected: bool = True
     """Whether the strided shortcut of a residual block is a 1 x 1 convolution; if not, channels are padded."""
+    standardized: bool = False
+    """Whether the first layer takes the mean of each channel away and divides by its standard deviation."""
+    numbers: bool = False
+    """Whether numbers are put out: the last layer multiplies by the targets' standard deviation and adds their mean."""
 
     def __post_init__(self) -> None:
+        if len(self.size) > 2 or min(self.size, default=1) < 1:
+            raise SpaceError(
+                f"size: expected (height, width) of an image, (length,) of a signal, or () of a row of a table, got "
+                f"{self.size}"
+            )
         if self.head not in ("linear", "convolution"):
             raise SpaceError(f"unknown head {self.head!r}: expected linear or convolution")
         if self.activation not in ACTIVATIONS:
@@ -126,8 +161,7 @@ class Architecture:
         try:
             own = {key: value for key, value in record.items() if key not in ("stem_width", "stages", "operator")}
             if "size" in own:
-                height, width = own["size"]
-                own["size"] = (int(height), int(width))
+                own["size"] = tuple(int(side) for side in own["size"])
             return cls(Frame(**own), int(record["stem_width"]), tuple(Stage(**stage) for stage in record["stages"]))
         except (TypeError, KeyError, ValueError, AttributeError) as error:
             if isinstance(error, SpaceError):
@@ -154,10 +188,10 @@ def blocks(frame: Frame, index: int, stage: Stage, read: int) -> Iterator[tuple[
 @lru_cache(maxsize=50_000)
 def stage_price(frame: Frame, index: int, stage: Stage, read: int, size: Size) -> tuple[Price, Size]:
     """What a stage costs that reads `read` channels on a map of `size`, and the size of what it makes."""
-    stage = replace(stage, activation="relu")
+    stage = replace(stage, activation="relu", dropout=0.0)
     prices = []
     for prefix, block in blocks(frame, index, stage, read):
-        own, size = block_price(block, size, frame.norm, prefix)
+        own, size = block_price(block, size, frame.norm and stage.norm == "batch", prefix)
         prices.append(own)
     return total(*prices), size
 
@@ -165,14 +199,19 @@ def stage_price(frame: Frame, index: int, stage: Stage, read: int, size: Size) -
 def stem_price(frame: Frame, width: int) -> tuple[Price, Size]:
     """What the stem costs, with what belongs to no block, and the size of what it makes."""
     own, size = block_price(frame.stem(width), frame.size, frame.norm, "stem.")
-    return total(own, (0.0, 0.0, float(FRAME))), size
+    scales = [*scale_tensors("standard.", (frame.channels, *(1 for _ in frame.size)))] if frame.standardized else []
+    return total(own, tensors_price(0, scales), (0.0, 0.0, float(FRAME))), size
 
 
 def head_price(frame: Frame, read: int, size: Size) -> Price:
     """What the head costs."""
     neck = frame.neck(read)
     own, _ = block_price(neck, size, frame.norm, "neck.")
-    shape = (frame.classes, neck.made) if frame.head == "linear" else (frame.classes, neck.made, 1, 1)
+    ones = () if frame.head == "linear" else tuple(1 for _ in size)
     positions = 1 if frame.head == "linear" else prod(size)
-    weights = [("classes.weight", "F32", shape), ("classes.bias", "F32", (frame.classes,))]
+    weights = [
+        ("classes.weight", "F32", (frame.classes, neck.made, *ones)),
+        ("classes.bias", "F32", (frame.classes,)),
+        *(scale_tensors("numbers.", (frame.classes,)) if frame.numbers else []),
+    ]
     return total(own, tensors_price(frame.classes * neck.made * positions, weights))

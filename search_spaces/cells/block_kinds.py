@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from search_spaces.cells.block_layers import Block, Conv, Excite, Layer, Pad, Pool, Shuffle
+from search_spaces.cells.block_layers import Block, Conv, Drop, Excite, Layer, Pad, Pool, Shuffle
 
 REDUCTIONS = ("none", "stride", "max", "average")
 """How a stage makes the map smaller: not, by the stride of its first block, or by a pool before that."""
 
 ACTIVATIONS = ("relu", "relu6", "hardswish", "silu")
+
+NORMS = ("batch", "none")
+"""What follows a layer."""
 
 
 @dataclass(frozen=True)
@@ -37,18 +40,22 @@ class Asked:
     """Of a residual block: whether a strided shortcut is a 1 x 1 convolution; if not, channels are padded."""
     after_stem: bool = False
     """Whether the stem is what it reads."""
+    dropout: float = 0.0
+    """Which part of the values inside it is zero in training."""
 
 
 def plain(asked: Asked) -> Block:
-    """One convolution."""
+    """One convolution; dropout follows it."""
     conv = Conv(asked.read, asked.width, asked.kernel, asked.stride)
-    return Block((conv, *_excited(asked, asked.width)), made=asked.width)
+    return Block((conv, *_excited(asked, asked.width), *_dropped(asked)), made=asked.width)
 
 
 def residual(asked: Asked) -> Block:
     """Two convolutions and a shortcut (He et al. 2016, arXiv 1512.03385).
 
     Where the map stays and the channels do not, the shortcut pads or cuts them, so that more channels never cost less.
+    Dropout is between the two (Zagoruyko & Komodakis 2016, arXiv 1605.07146, section 2.4). With linear layers it is the
+    residual network for tables of Gorishniy et al. 2021 (arXiv 2106.11959, section 3.2), the norm after each layer.
     """
     first = Conv(asked.read, asked.width, asked.kernel, asked.stride)
     second = Conv(asked.width, asked.width, asked.kernel, activated=False)
@@ -57,14 +64,15 @@ def residual(asked: Asked) -> Block:
         shortcut = (Conv(asked.read, asked.width, 1, asked.stride, activated=False),)
     elif asked.stride > 1 or asked.read != asked.width:
         shortcut = (Pad(asked.read, asked.width, asked.stride),)
-    body = (first, second, *_excited(asked, asked.width))
+    body = (first, *_dropped(asked), second, *_excited(asked, asked.width))
     return Block(body, (), "add", shortcut, activated=True, made=asked.width)
 
 
 def separable(asked: Asked) -> Block:
     """A depthwise convolution and a 1 x 1 one (MobileNet, Howard et al. 2017, arXiv 1704.04861)."""
     depthwise = Conv(asked.read, asked.read, asked.kernel, asked.stride, asked.read)
-    return Block((depthwise, *_excited(asked, asked.read), Conv(asked.read, asked.width)), made=asked.width)
+    body = (depthwise, *_excited(asked, asked.read), *_dropped(asked), Conv(asked.read, asked.width))
+    return Block(body, made=asked.width)
 
 
 def mobile(asked: Asked) -> Block:
@@ -117,6 +125,10 @@ def _excited(asked: Asked, channels: int) -> tuple[Layer, ...]:
     return (Excite(channels, max(channels // 4, 1)),) if asked.excite else ()
 
 
+def _dropped(asked: Asked) -> tuple[Layer, ...]:
+    return (Drop(asked.dropout),) if asked.dropout else ()
+
+
 KINDS: dict[str, Callable[[Asked], Block]] = {
     "plain": plain,
     "residual": residual,
@@ -128,12 +140,16 @@ KINDS: dict[str, Callable[[Asked], Block]] = {
 }
 
 USES: dict[str, frozenset[str]] = {
-    "plain": frozenset({"excite"}),
-    "residual": frozenset({"excite"}),
-    "separable": frozenset({"excite"}),
+    "plain": frozenset({"excite", "dropout"}),
+    "residual": frozenset({"excite", "dropout"}),
+    "separable": frozenset({"excite", "dropout"}),
     "mobile": frozenset({"excite", "expand"}),
     "fire": frozenset({"squeeze", "bypass"}),
     "shuffle": frozenset({"groups"}),
     "nin": frozenset(),
 }
 """What of `Asked` each kind heeds, beside what all do."""
+
+OF_ROWS = ("plain", "residual")
+"""The kinds that can be made of linear layers, for rows of a table: others have a depthwise convolution, or one after
+the other layers that without a map do the same."""

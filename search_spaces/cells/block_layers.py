@@ -1,13 +1,15 @@
 """The layers of a block as data: one description from which the module is built and its price computed.
 
-Sizes are (height, width) of a map. A convolution has its norm and activation with it, as it has in every block.
+Sizes are those of a map: (height, width) of an image, (length,) of a signal, () of a row of a table, of which each
+column is a channel. There a convolution is a linear layer: a kernel over no dimension has one place. A convolution has
+its norm and activation with it, as it has in every block.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-Size = tuple[int, int]
+Size = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,7 @@ class Conv:
     def after(self, size: Size) -> Size:
         """The map that it makes of one of `size`."""
         padding = self.kernel // 2 if self.padded else 0
-        height, width = ((side + 2 * padding - self.kernel) // self.stride + 1 for side in size)
-        return height, width
+        return tuple((side + 2 * padding - self.kernel) // self.stride + 1 for side in size)
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Excite:
 
 @dataclass(frozen=True)
 class Pool:
-    """A pool over 3 x 3 of every other place."""
+    """A pool over three places, of every other one, in each dimension."""
 
     average: bool = False
     padded: bool = True
@@ -54,8 +55,7 @@ class Pool:
 
     def after(self, size: Size) -> Size:
         """The map that it makes of one of `size`."""
-        height, width = ((side - 1) // 2 + 1 if self.padded else -(-(side - 3) // 2) + 1 for side in size)
-        return height, width
+        return tuple((side - 1) // 2 + 1 if self.padded else -(-(side - 3) // 2) + 1 for side in size)
 
 
 @dataclass(frozen=True)
@@ -79,11 +79,21 @@ class Pad:
 
     def after(self, size: Size) -> Size:
         """The map that it makes of one of `size`."""
-        height, width = ((side - 1) // self.stride + 1 for side in size)
-        return height, width
+        return tuple((side - 1) // self.stride + 1 for side in size)
 
 
-Layer = Conv | Excite | Pool | Shuffle | Pad
+@dataclass(frozen=True)
+class Drop:
+    """Dropout: in training this part of all values is zero (Srivastava et al. 2014)."""
+
+    part: float
+
+    def after(self, size: Size) -> Size:
+        """The same size."""
+        return size
+
+
+Layer = Conv | Excite | Pool | Shuffle | Pad | Drop
 
 
 @dataclass(frozen=True)

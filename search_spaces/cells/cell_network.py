@@ -7,45 +7,57 @@ from collections import OrderedDict
 from torch import Tensor, nn
 
 from search_spaces.cells.architecture import Architecture, blocks
-from search_spaces.cells.modules import ACTIVATION_MODULES, Cell
+from search_spaces.cells.block_layers import Conv
+from search_spaces.cells.modules import ACTIVATION_MODULES, Cell, Standardize, Unstandardize, convolution
 from search_spaces.errors import SpaceError
 
 
 class CellNetwork(nn.Module):
-    """Stem, stages, head. Its weights are new."""
+    """Stem, stages, head. Its weights are new, and by what `standard` and `numbers` scale is still to be put there."""
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         self.architecture = architecture
         frame, read = architecture.frame, architecture.stem_width
-        self.stem = Cell(frame.stem(read), frame.norm, frame.activation)
+        dims = len(frame.size)
+        self.standard = Standardize(frame.channels, frame.size) if frame.standardized else nn.Identity()
+        self.stem = Cell(frame.stem(read), dims, frame.norm, frame.activation)
         stages = []
         for i, stage in enumerate(architecture.stages):
+            stage.require_fitting(frame.size)
+            norm = frame.norm and stage.norm == "batch"
             own: OrderedDict[str, nn.Module] = OrderedDict(
-                (name.split(".")[-2], Cell(block, frame.norm, stage.activation))
+                (name.split(".")[-2], Cell(block, dims, norm, stage.activation))
                 for name, block in blocks(frame, i, stage, read)
             )
             stages.append(nn.Sequential(own))
             read = stage.width
         self.stages = nn.Sequential(*stages)
         neck = frame.neck(read)
-        self.neck = Cell(neck, frame.norm, frame.activation)
+        self.neck = Cell(neck, dims, frame.norm, frame.activation)
         self.head = frame.head
         self.activation: nn.Module = nn.Identity()
         if frame.head == "linear":
             self.classes: nn.Module = nn.Linear(neck.made, frame.classes)
         else:
-            self.classes = nn.Conv2d(neck.made, frame.classes, 1)
+            self.classes = convolution(Conv(neck.made, frame.classes), dims, bias=True)
             self.activation = ACTIVATION_MODULES[frame.activation]()
 
+        self.map = tuple(range(2, 2 + dims))
+        self.numbers = Unstandardize(frame.classes) if frame.numbers else nn.Identity()
+
     def forward(self, x: Tensor) -> Tensor:
-        """[n, channels, h, w] -> [n, classes]."""
-        out = self.neck(self.stages(self.stem(x)))
+        """[n, channels, *size] -> [n, classes]."""
+        out = self.neck(self.stages(self.stem(self.standard(x))))
         if self.head == "linear":
-            logits: Tensor = self.classes(out.mean(dim=(2, 3)))
-            return logits
-        scores: Tensor = self.activation(self.classes(out)).mean(dim=(2, 3))
+            scores: Tensor = self.numbers(self.classes(self.mean(out)))
+        else:
+            scores = self.numbers(self.mean(self.activation(self.classes(out))))
         return scores
+
+    def mean(self, x: Tensor) -> Tensor:
+        """The mean over the map: [n, channels, *size] -> [n, channels]."""
+        return x.mean(dim=self.map) if self.map else x
 
 
 def network_of(architecture: Architecture) -> CellNetwork:

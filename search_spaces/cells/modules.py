@@ -1,4 +1,7 @@
-"""A block as a module, built from the same description that its price is computed from."""
+"""A block as a module, built from the same description that its price is computed from.
+
+Maps are tensors [n, channels, *size], of two dimensions in an image, one in a signal, none in a row of a table.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from search_spaces.cells.block_layers import Block, Conv, Excite, Layer, Pad, Pool, Shuffle
+from search_spaces.cells.block_layers import Block, Conv, Drop, Excite, Layer, Pad, Pool, Shuffle, Size
 
 ACTIVATION_MODULES: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -16,23 +19,58 @@ ACTIVATION_MODULES: dict[str, type[nn.Module]] = {
 }
 
 
-class ConvNorm(nn.Module):
-    """A convolution, its norm, its activation."""
+NORMS = (nn.BatchNorm1d, nn.BatchNorm1d, nn.BatchNorm2d)
+"""Of maps of no dimension, of one, of two; so below."""
+MAX_POOLS = (nn.Identity, nn.MaxPool1d, nn.MaxPool2d)
+AVERAGE_POOLS = (nn.Identity, nn.AvgPool1d, nn.AvgPool2d)
+MEANS = (nn.Identity, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d)
 
-    def __init__(self, conv: Conv, norm: bool, activation: str) -> None:
+
+class Standardize(nn.Module):
+    """What is measured in any unit, in standard deviations from its mean."""
+
+    def __init__(self, channels: int, size: Size) -> None:
         super().__init__()
-        padding = conv.kernel // 2 if conv.padded else 0
-        self.conv = nn.Conv2d(
-            conv.read, conv.made, conv.kernel, conv.stride, padding, groups=conv.groups, bias=not norm
-        )
+        shape = (channels, *(1 for _ in size))
+        self.offset: Tensor
+        self.spread: Tensor
+        self.register_buffer("offset", torch.zeros(shape))
+        self.register_buffer("spread", torch.ones(shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[n, channels, *size] -> the same."""
+        return (x - self.offset) / self.spread
+
+
+class Unstandardize(nn.Module):
+    """Standard deviations from a mean, in the unit that the numbers had."""
+
+    def __init__(self, numbers: int) -> None:
+        super().__init__()
+        self.offset: Tensor
+        self.spread: Tensor
+        self.register_buffer("offset", torch.zeros(numbers))
+        self.register_buffer("spread", torch.ones(numbers))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[n, numbers] -> the same."""
+        return x * self.spread + self.offset
+
+
+class ConvNorm(nn.Module):
+    """A convolution, or a linear layer where there is no map, its norm, its activation."""
+
+    def __init__(self, conv: Conv, dims: int, norm: bool, activation: str) -> None:
+        super().__init__()
+        self.conv = convolution(conv, dims, bias=not norm)
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
         if self.conv.bias is not None:
             nn.init.zeros_(self.conv.bias)
-        self.norm = nn.BatchNorm2d(conv.made) if norm else nn.Identity()
+        self.norm = NORMS[dims](conv.made) if norm else nn.Identity()
         self.activation = ACTIVATION_MODULES[activation]() if conv.activated else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """[n, read, h, w] -> [n, made, h', w']."""
+        """[n, read, *size] -> [n, made, *size']."""
         out: Tensor = self.activation(self.norm(self.conv(x)))
         return out
 
@@ -40,16 +78,16 @@ class ConvNorm(nn.Module):
 class SqueezeExcite(nn.Module):
     """Channels scaled by what their means say."""
 
-    def __init__(self, excite: Excite, activation: str) -> None:
+    def __init__(self, excite: Excite, dims: int, activation: str) -> None:
         super().__init__()
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        self.down = nn.Conv2d(excite.channels, excite.squeezed, 1)
+        self.pool = MEANS[dims](1)
+        self.down = convolution(Conv(excite.channels, excite.squeezed), dims, bias=True)
         self.activation = ACTIVATION_MODULES[activation]()
-        self.up = nn.Conv2d(excite.squeezed, excite.channels, 1)
+        self.up = convolution(Conv(excite.squeezed, excite.channels), dims, bias=True)
         self.gate = nn.Hardsigmoid()
 
     def forward(self, x: Tensor) -> Tensor:
-        """[n, channels, h, w] -> the same."""
+        """[n, channels, *size] -> the same."""
         scaled: Tensor = x * self.gate(self.up(self.activation(self.down(self.pool(x)))))
         return scaled
 
@@ -62,25 +100,27 @@ class ChannelShuffle(nn.Module):
         self.groups = groups
 
     def forward(self, x: Tensor) -> Tensor:
-        """[n, channels, h, w] -> the same: channel g * m + i of m in each group goes to i * groups + g."""
-        n, channels, height, width = x.shape
-        x = x.reshape(n, self.groups, channels // self.groups, height, width)
-        return x.transpose(1, 2).reshape(n, channels, height, width)
+        """[n, channels, *size] -> the same: channel g * m + i of m in each group goes to i * groups + g."""
+        n, channels, *size = x.shape
+        x = x.reshape(n, self.groups, channels // self.groups, *size)
+        return x.transpose(1, 2).reshape(n, channels, *size)
 
 
 class PaddedShortcut(nn.Module):
     """Every `stride`-th place; new channels are zeros, half of them before the old ones; too many are cut."""
 
-    def __init__(self, pad: Pad) -> None:
+    def __init__(self, pad: Pad, dims: int) -> None:
         super().__init__()
-        self.stride, self.made = pad.stride, pad.made
+        self.made = pad.made
+        self.places = (slice(None), slice(None), *(slice(None, None, pad.stride) for _ in range(dims)))
+        self.strided = pad.stride > 1
         before = max(pad.made - pad.read, 0) // 2
-        self.padding = (0, 0, 0, 0, before, max(pad.made - pad.read, 0) - before)
+        self.padding = (*(0 for _ in range(2 * dims)), before, max(pad.made - pad.read, 0) - before)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[n, read, h, w] -> [n, made, h', w']."""
-        if self.stride > 1:
-            x = x[:, :, :: self.stride, :: self.stride]
+        """[n, read, *size] -> [n, made, *size']."""
+        if self.strided:
+            x = x[self.places]
         if any(self.padding):
             return F.pad(x, self.padding)
         return x[:, : self.made]
@@ -89,16 +129,17 @@ class PaddedShortcut(nn.Module):
 class Cell(nn.Module):
     """One block."""
 
-    def __init__(self, block: Block, norm: bool, activation: str) -> None:
+    def __init__(self, block: Block, dims: int, norm: bool, activation: str) -> None:
+        """`dims`: of the map; `norm`: whether convolutions have norms, or biases."""
         super().__init__()
-        self.body = nn.Sequential(*(module_of(layer, norm, activation) for layer in block.body))
-        self.branches = nn.ModuleList(module_of(layer, norm, activation) for layer in block.branches)
-        self.shortcut = nn.Sequential(*(module_of(layer, norm, activation) for layer in block.shortcut))
+        self.body = nn.Sequential(*(module_of(layer, dims, norm, activation) for layer in block.body))
+        self.branches = nn.ModuleList(module_of(layer, dims, norm, activation) for layer in block.branches)
+        self.shortcut = nn.Sequential(*(module_of(layer, dims, norm, activation) for layer in block.shortcut))
         self.activation = ACTIVATION_MODULES[activation]() if block.activated else nn.Identity()
         self.join = block.join
 
     def forward(self, x: Tensor) -> Tensor:
-        """[n, read, h, w] -> [n, made, h', w']."""
+        """[n, read, *size] -> [n, made, *size']."""
         out = self.body(x)
         if len(self.branches):
             out = torch.cat([branch(out) for branch in self.branches], dim=1)
@@ -110,17 +151,29 @@ class Cell(nn.Module):
         return joined
 
 
-def module_of(layer: Layer, norm: bool, activation: str) -> nn.Module:
-    """The module of one layer."""
+def convolution(conv: Conv, dims: int, bias: bool) -> nn.Linear | nn.Conv1d | nn.Conv2d:
+    """The convolution over so many dimensions; over none it is a linear layer."""
+    if dims == 0:
+        return nn.Linear(conv.read, conv.made, bias)
+    padding = conv.kernel // 2 if conv.padded else 0
+    make = nn.Conv1d if dims == 1 else nn.Conv2d
+    return make(conv.read, conv.made, conv.kernel, conv.stride, padding, groups=conv.groups, bias=bias)
+
+
+def module_of(layer: Layer, dims: int, norm: bool, activation: str) -> nn.Module:
+    """The module of one layer on a map of so many dimensions."""
     match layer:
         case Conv():
-            return ConvNorm(layer, norm, activation)
+            return ConvNorm(layer, dims, norm, activation)
         case Excite():
-            return SqueezeExcite(layer, activation)
+            return SqueezeExcite(layer, dims, activation)
         case Pool():
             padding, ceil = (1, False) if layer.padded else (0, True)
-            return nn.AvgPool2d(3, 2, padding, ceil) if layer.average else nn.MaxPool2d(3, 2, padding, ceil_mode=ceil)
+            pools = AVERAGE_POOLS if layer.average else MAX_POOLS
+            return pools[dims](3, 2, padding, ceil_mode=ceil)
         case Shuffle():
             return ChannelShuffle(layer.groups)
         case Pad():
-            return PaddedShortcut(layer)
+            return PaddedShortcut(layer, dims)
+        case Drop():
+            return nn.Dropout(layer.part)

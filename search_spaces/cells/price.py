@@ -66,24 +66,33 @@ def tensors_price(macs: int, tensors: Sequence[Tensor]) -> Price:
 
 def _layer(layer: Layer, size: Size, norm: bool, prefix: str) -> Price:
     if isinstance(layer, Conv):
-        weights = layer.made * (layer.read // layer.groups) * layer.kernel**2
-        return tensors_price(weights * prod(layer.after(size)), conv_tensors(layer, norm, prefix))
+        weights = layer.made * (layer.read // layer.groups) * layer.kernel ** len(size)
+        return tensors_price(weights * prod(layer.after(size)), conv_tensors(layer, len(size), norm, prefix))
     if isinstance(layer, Excite):
         pairs = (("down", layer.squeezed, layer.channels), ("up", layer.channels, layer.squeezed))
         tensors: list[Tensor] = []
         for name, made, read in pairs:
-            tensors += [(f"{prefix}{name}.weight", "F32", (made, read, 1, 1)), (f"{prefix}{name}.bias", "F32", (made,))]
+            shape = (made, read, *(1 for _ in size))
+            tensors += [(f"{prefix}{name}.weight", "F32", shape), (f"{prefix}{name}.bias", "F32", (made,))]
         return tensors_price(2 * layer.channels * layer.squeezed, tensors)
     return 0.0, 0.0, 0.0
 
 
-def conv_tensors(conv: Conv, norm: bool, prefix: str) -> list[Tensor]:
-    """The tensors of a convolution with its norm, or with its bias."""
-    weight = (f"{prefix}conv.weight", "F32", (conv.made, conv.read // conv.groups, conv.kernel, conv.kernel))
+def conv_tensors(conv: Conv, dims: int, norm: bool, prefix: str) -> list[Tensor]:
+    """The tensors of a convolution over so many dimensions with its norm, or with its bias."""
+    weight = (f"{prefix}conv.weight", "F32", (conv.made, conv.read // conv.groups, *(conv.kernel for _ in range(dims))))
     if not norm:
         return [weight, (f"{prefix}conv.bias", "F32", (conv.made,))]
     own = [(f"{prefix}norm.{name}", "F32", (conv.made,)) for name in ("weight", "bias", "running_mean", "running_var")]
     return [weight, *own, (f"{prefix}norm.num_batches_tracked", "I64", ())]
 
 
-_BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
+def scale_tensors(prefix: str, shape: tuple[int, ...]) -> list[Tensor]:
+    """The tensors of a layer that standardises, or puts back what was standardised: they are measured, not learnt."""
+    return [(f"{prefix}{name}", "F32", shape) for name in SCALES]
+
+
+SCALES = ("offset", "spread")
+"""The mean and the standard deviation, as buffers of a network are called."""
+
+_BUFFERS = ("running_mean", "running_var", "num_batches_tracked", *SCALES)

@@ -29,34 +29,31 @@ from search_spaces.cells.architecture import (
     stage_price,
     stem_price,
 )
-from search_spaces.cells.block_kinds import ACTIVATIONS, KINDS, REDUCTIONS, USES
+from search_spaces.cells.block_kinds import USES
 from search_spaces.cells.block_layers import Size
 from search_spaces.cells.cells_step import CellsStep
 from search_spaces.cells.price import METRICS
+from search_spaces.cells.scales import Scales
 from search_spaces.errors import SpaceError
 from search_spaces.plan import Plan
 from search_spaces.replay import from_nothing
 from search_spaces.spaces.choices import ChoiceSpace, Costs, State
 from search_spaces.types import Kind, Knob, Point
 
-NAMED: dict[str, tuple[str, ...]] = {
-    "kind": tuple(KINDS),
-    "reduce": REDUCTIONS,
-    "activation": ACTIVATIONS,
-    "excite": ("no", "yes"),
-    "bypass": ("no", "yes"),
-}
-"""Fields whose values are words; a level is the place of the word here."""
+PLACED = frozenset({"kind", "reduce", "activation", "dropout", "norm", "excite", "bypass"})
+"""Fields of which a level is the place of the value among those to choose from; of others it is the value."""
 
-CHOICES = ("kind", "reduce", "kernel", "expand", "squeeze", "groups", "excite", "activation")
+CHOICES = ("kind", "reduce", "kernel", "expand", "squeeze", "groups", "excite", "activation", "norm", "dropout")
 """In the order in which they are decided."""
 AMOUNTS = ("depth", "width")
 FREE = ("bypass",)
 ORDER: tuple[tuple[Kind, tuple[str, ...]], ...] = (("choice", CHOICES), ("amount", AMOUNTS), ("free", FREE))
-ALWAYS = frozenset({"kind", "reduce", "kernel", "activation", *AMOUNTS})
+ALWAYS = frozenset({"kind", "reduce", "kernel", "activation", "norm", *AMOUNTS})
 """What every kind of block heeds."""
 TRIED = ("kind", "reduce")
 """The choices none of whose levels is the cheapest whatever the rest is."""
+FINEST = 64
+"""Into how many parts the way from the smallest network to the largest is divided, to find where a budget ends."""
 
 
 @dataclass(frozen=True)
@@ -74,19 +71,21 @@ class StageOptions:
     excite: tuple[bool, ...] = (False, True)
     bypass: tuple[bool, ...] = (False, True)
     activation: tuple[str, ...] = ("relu",)
+    norm: tuple[str, ...] = ("batch",)
+    dropout: tuple[float, ...] = (0.0,)
 
     def levels(self, name: str) -> tuple[int, ...]:
-        """The levels of a field in ascending order; of words their places among all, the reference's first."""
+        """The levels of a field in ascending order; of what is `PLACED` the places, the reference's first."""
         values: tuple[Any, ...] = getattr(self, name)
         if not isinstance(values, tuple) or not values or len(set(values)) != len(values):
             raise SpaceError(f"stage option {name!r}: expected a tuple of different values, got {values!r}")
-        if name not in NAMED:
+        if name not in PLACED:
             return tuple(sorted(values))
         return tuple(range(len(values)))
 
     def value(self, name: str, level: int) -> Any:
         """What a level of a field stands for."""
-        return getattr(self, name)[level] if name in NAMED else level
+        return getattr(self, name)[level] if name in PLACED else level
 
 
 class CellSpace(ChoiceSpace):
@@ -97,9 +96,12 @@ class CellSpace(ChoiceSpace):
     packed = False
     any_batch = True
 
-    def __init__(self, frame: Frame, stem_width: Sequence[int], stages: Sequence[StageOptions]) -> None:
-        """`stem_width`: the channels to choose from. `SpaceError` where some architecture could not be built."""
-        self.frame, self.stages = frame, tuple(stages)
+    def __init__(
+        self, frame: Frame, stem_width: Sequence[int], stages: Sequence[StageOptions], scales: Scales | None = None
+    ) -> None:
+        """`stem_width`: the channels to choose from; `scales`: what networks standardise by, if the frame says that
+        they do. `SpaceError` where some architecture could not be built."""
+        self.frame, self.stages, self.scales = frame, tuple(stages), scales or Scales()
         if not self.stages or not stem_width:
             raise SpaceError("expected at least one stage and one width of the stem")
         self.stem_widths = tuple(sorted(set(stem_width)))
@@ -112,7 +114,8 @@ class CellSpace(ChoiceSpace):
                 self._add(knobs, -1, "width", Knob("stem:width", self.stem_widths, "channels"))
             for i, options in enumerate(self.stages):
                 for name in names:
-                    self._add(knobs, i, name, self._knob(i, options, name, kind))
+                    if name in ALWAYS or any(name in USES[of] for of in options.kind if of in USES):
+                        self._add(knobs, i, name, self._knob(i, options, name, kind))
         self.knobs = tuple(knobs)
         self._place = {field: t for t, field in enumerate(self._fields)}
         self._require_buildable()
@@ -127,7 +130,7 @@ class CellSpace(ChoiceSpace):
     @staticmethod
     def _knob(i: int, options: StageOptions, name: str, kind: Kind) -> Knob:
         levels = options.levels(name)
-        words = tuple(str(value) for value in getattr(options, name)) if name in NAMED else ()
+        words = tuple(str(value) for value in getattr(options, name)) if name in PLACED else ()
         unit = {"width": "channels", "depth": "blocks"}.get(name, "choice")
         return Knob(f"stage{i}:{name}", levels, unit, kind=kind, labels=words)
 
@@ -137,10 +140,11 @@ class CellSpace(ChoiceSpace):
         for i, options in enumerate(self.stages):
             after = []
             for kind, by, activation in product(options.kind, options.reduce, options.activation):
-                stage = Stage(kind, options.width[0], reduce=by, activation=activation)
+                stage = Stage(kind, options.width[0], reduce=by, activation=activation, excite=any(options.excite))
+                stage.require_fitting(self.frame.size)
                 after.append(stage_price(self.frame, 0, stage, options.width[0], size)[1])
-            size = min(height for height, _ in after), min(width for _, width in after)
-            if min(size) < 1:
+            size = tuple(min(sides) for sides in zip(*after, strict=True))
+            if min(size, default=1) < 1:
                 raise SpaceError(f"stage {i} leaves nothing of a map of {self.frame.size}: reduce less often")
             if "shuffle" in options.kind:
                 before = self.stem_widths if i == 0 else self.stages[i - 1].width
@@ -199,7 +203,7 @@ class CellSpace(ChoiceSpace):
             of = architecture.stem_width if i < 0 else getattr(architecture.stages[i], name)
             known = self.stem_widths if i < 0 else getattr(self.stages[i], name)
             if of in known:
-                levels[t] = known.index(of) if name in NAMED else of
+                levels[t] = known.index(of) if name in PLACED else of
         levels = self.canonical(levels)
         if self.architecture(levels) != architecture:
             raise SpaceError(
@@ -221,6 +225,46 @@ class CellSpace(ChoiceSpace):
         part = 1.0 if limits else 0.5
         wanted = [knob.keep(knob.original) if knob.kind == "choice" else part for knob in self.knobs]
         return self.project(np.array(wanted), limits)
+
+    @property
+    def spends(self) -> bool:
+        """Whether amounts rise until a budget is used up. Of networks for rows of a table smaller ones are tried too:
+        rows are often so few that the largest network that is allowed is not the best."""
+        return bool(self.frame.size)
+
+    def bounds(self, prefix: Sequence[int], limits: Mapping[str, float]) -> tuple[int, int]:
+        """As for any space of choices; where the budget need not be spent, from the lowest level."""
+        low, high = super().bounds(prefix, limits)
+        return (low if self.spends else self.knobs[len(prefix)].levels[0]), high
+
+    def fill(self, levels: Sequence[int], wanted: np.ndarray, limits: Mapping[str, float]) -> Point:
+        """As for any space of choices; where the budget need not be spent, `levels` as they are."""
+        return super().fill(levels, wanted, limits) if self.spends else self.point(levels)
+
+    def project(self, wanted: np.ndarray, limits: Mapping[str, float]) -> Point:
+        """As for any space of choices. Where the budget need not be spent, each fraction is one of the places of levels
+        up to that of the largest even network within the budget: all at 1 are that, with what rounding left used up,
+        and lower ones are smaller networks.
+        """
+        if self.spends or not limits:
+            return super().project(wanted, limits)
+        self.require_feasible(limits)
+        levels = self._decided(np.asarray(wanted, dtype=float), limits)
+        amounts, even = np.flatnonzero(self._amounts(levels)).tolist(), np.ones(len(self.knobs))
+        parts = np.linspace(1.0, 0.0, 1 + FINEST)
+        part = next(p for p in parts if self.within(self._at_places(levels, amounts, p * even), limits))
+        parted = self._at_places(levels, amounts, part * np.clip(wanted, 0.0, 1.0))
+        if min(wanted[amounts], default=0.0) < 1:
+            return self.point(parted.tolist())
+        return super().fill(parted.tolist(), even, limits)
+
+    def _at_places(self, levels: np.ndarray, amounts: Sequence[int], parts: np.ndarray) -> np.ndarray:
+        """`levels` with `amounts` at these parts, [n_knobs], of the places of their levels."""
+        placed = levels.copy()
+        for t in amounts:
+            legal = self.knobs[t].levels
+            placed[t] = legal[round(float(parts[t]) * (len(legal) - 1))]
+        return placed
 
     def ways(self, part: int, state: State, levels: np.ndarray, settled: np.ndarray) -> Iterable[tuple[Costs, State]]:
         """What stem, a stage or the head can cost; a state is the channels and the size of the map."""
@@ -252,11 +296,14 @@ class CellSpace(ChoiceSpace):
             level = standing.get(name)
             cheapest = options.levels(name)[-1 if name == "groups" else 0]
             fixed[name] = options.value(name, cheapest if level is None else level)
-        fixed["excite"] = fixed["excite"] if standing.get("excite") is not None else all(options.excite)
+        if standing.get("excite") is None:
+            fixed["excite"] = all(options.excite)
+        if standing.get("norm") is None:
+            fixed["norm"] = "none" if "none" in options.norm else "batch"  # a bias costs less than a norm
         tried = [getattr(options, name) if standing.get(name) is None else (fixed[name],) for name in TRIED]
         for kind, reduce in product(*tried):
             heeded = {name: value for name, value in fixed.items() if name in ALWAYS or name in USES[kind]}
-            stage = Stage(**(heeded | {"kind": kind, "reduce": reduce}))
+            stage = Stage(**(heeded | {"kind": kind, "reduce": reduce, "dropout": 0.0}))
             price, after = stage_price(self.frame, i, stage, read, size)
             yield price, (stage.width, after)
 
@@ -274,10 +321,11 @@ class CellSpace(ChoiceSpace):
         return Plan((CellsStep(self.architecture(self.levels(point))),))
 
     def build(self, plan: Plan) -> nn.Module:
-        """A new network of the plan's architecture."""
+        """A new network of the plan's architecture, which standardises as all of this space do."""
         network = from_nothing(plan)
         if network is None:
             raise SpaceError(
                 "the plan names no architecture, which a space of cells does not have: make one with `plan`"
             )
+        self.scales.put(network)
         return network

@@ -23,9 +23,11 @@ from search_spaces import (
     Frame,
     InfeasibleBudgetError,
     Plan,
+    Scales,
     SpaceError,
     Stage,
     StageOptions,
+    network_of,
 )
 
 TRIED = int(os.environ.get("AUTOML_ARCHITECTURES", "24"))
@@ -59,7 +61,25 @@ def padded():
     )
 
 
-SPACES = ("space", "bare", "padded")
+@pytest.fixture(scope="module")
+def signals():
+    """Every kind of block on maps of one dimension, norms or biases, dropout; an odd length."""
+    frame = Frame(3, (41,), 4, stem_kernel=7, stem_stride=2, stem_pool=True, standardized=True)
+    options = stage(kernel=(3, 9), norm=("batch", "none"), dropout=(0.0, 0.2))
+    return CellSpace(frame, (8, 16), [options, options], Scales(inputs=((1.0, -3e4, 0.0), (2.0, 1e3, 1e-3))))
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """Linear layers, numbers put out in their own units."""
+    frame = Frame(7, (), 3, standardized=True, numbers=True)
+    own = {"kind": ("residual", "plain"), "reduce": ("none",), "kernel": (1,), "excite": (False,), "depth": (1, 2, 3)}
+    own |= {"width": (4, 8, 16, 32), "norm": ("batch", "none"), "dropout": (0.0, 0.1, 0.3)}
+    scales = Scales(((1.0,) * 7, (0.1,) * 7), ((100.0, 0.0, -5.0), (30.0, 1.0, 0.01)))
+    return CellSpace(frame, (4, 8, 16, 32), [stage(**own)] * 2, scales)
+
+
+SPACES = ("space", "bare", "padded", "signals", "rows")
 
 
 def random_points(space, n, seed=0):
@@ -97,6 +117,37 @@ def test_exported_to_onnx_it_computes_the_same(name, request, tmp_path):
         session = onnxruntime.InferenceSession(tmp_path / "network.onnx", providers=["CPUExecutionProvider"])
         (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
         torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_networks_standardise_by_what_their_space_was_given(signals, rows):
+    for space in (signals, rows):
+        network = space.build(space.plan(space.reference({})))
+        found, given = Scales.of(network), space.scales
+        assert np.allclose(found.inputs, given.inputs)
+        assert found.numbers is None if given.numbers is None else np.allclose(found.numbers, given.numbers)
+        x = torch.randn(5, space.frame.channels, *space.frame.size)
+        raw = x * network.standard.spread + network.standard.offset
+        told = network.eval()(raw)
+        network.standard = network.numbers = torch.nn.Identity()
+        expected = network(x)
+        if given.numbers is not None:
+            expected = expected * torch.tensor(given.numbers[1]) + torch.tensor(given.numbers[0])
+        torch.testing.assert_close(told, expected, rtol=1e-3, atol=1e-2)
+
+
+def test_of_rows_of_a_table_smaller_networks_are_tried_and_the_reference_uses_the_budget_up(rows):
+    limits, rng = {"params": 3000}, np.random.default_rng(5)
+    drawn = [rows.project(rng.random(len(rows.knobs)), limits) for _ in range(40)]
+    parts = [rows.cost(point, "params") / 3000 for point in drawn]
+    assert max(parts) <= 1 and min(parts) < 0.25 and np.mean(parts) < 0.7
+    reference = rows.reference(limits)
+    assert rows.cost(reference, "params") > 0.8 * 3000 and rows.cost(reference, "params") <= 3000
+    point = drawn[0]
+    assert rows.fill(rows.levels(point).tolist(), np.ones(len(rows.knobs)), limits) == point
+    prefix = []
+    for _ in rows.knobs:
+        prefix.append(min(rows.allowed(prefix, limits)))
+    assert prefix == rows.lowest.tolist()
 
 
 @pytest.mark.parametrize("name", SPACES)
@@ -207,6 +258,11 @@ def test_an_export_of_a_part_of_a_network_is_not(tmp_path):
             lambda: CellSpace(Frame(size=(4, 4), padded=False), (8,), [stage(reduce=("max",))] * 3),
             "leaves nothing of a map",
         ),
+        (lambda: CellSpace(Frame(size=()), (8,), [stage()]), "rows of a table have no map, and excite needs one"),
+        (lambda: CellSpace(Frame(size=()), (8,), [stage(kind=("mobile",))]), "kind mobile needs one"),
+        (lambda: Scales().put(network_of(Architecture(Frame(size=(4,), standardized=True), 4, ()))), "got none"),
+        (lambda: Frame(size=(2, 2, 2)), r"expected \(height, width\) of an image"),
+        (lambda: Stage("plain", 8, dropout=1.0), "at least 0 and below 1, got 1.0"),
         (lambda: Frame(head="mean"), "unknown head 'mean'"),
         (lambda: Stage("plain", 8, kernel=4), "expected an odd number, got 4"),
         (lambda: Stage("plain", 0), "width of a stage: expected an integer >= 1, got 0"),

@@ -20,7 +20,7 @@ from automl.store import open_store
 from automl.study.conclude import conclude, manifest
 from automl.study.finishing import reported_network
 from automl.study.study import Study
-from automl.tasks.image_classes import ImageClasses
+from automl.tasks.sample_form import SampleForm
 from search_spaces import InfeasibleBudgetError, network_of
 from search_spaces.cells.architecture import Architecture, Frame, Stage
 
@@ -173,20 +173,22 @@ def test_a_budget_that_no_network_keeps_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("images", "labels", "words"),
     [
-        (torch.zeros(2, 3), torch.tensor([0, 1]), "made for images"),
-        (torch.zeros(2, 1, 8, 8), torch.tensor([0.5, 1.0]), "one label an image"),
+        (torch.zeros(2, 1, 8, 8, 8), torch.tensor([0, 1]), "made for images"),
+        (torch.zeros(2, 1, 8, 8), torch.tensor([0.5, 1.0]), "if each image has one number"),
+        (torch.zeros(2, 3), torch.tensor([[0], [1]]), "one label a sample"),
+        (torch.full((2, 3), float("nan")), torch.tensor([0, 1]), "finite numbers"),
         (torch.zeros(2, 1, 8, 8), torch.tensor([0, 0]), "one class only"),
     ],
 )
 def test_data_that_no_network_can_be_made_for(images, labels, words):
     with pytest.raises(DataError, match=words):
-        ImageClasses.of(images, labels)
+        SampleForm.of(images, labels)
 
 
 def test_what_is_odd_about_data_is_said():
-    told = ImageClasses(1, (8, 8), (500, 5, 0)).cautions
+    told = SampleForm(1, (8, 8), (500, 5, 0)).cautions
     assert len(told) == 3 and "class 2" in told[0] and "class 1" in told[1] and "uneven" in told[2]
-    assert ImageClasses(1, (8, 8), (50, 60)).cautions == []
+    assert SampleForm(1, (8, 8), (50, 60)).cautions == []
 
 
 def test_features_of_a_network_are_its_own():

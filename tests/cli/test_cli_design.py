@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
+import onnxruntime
 import pytest
 import torch
+from sklearn.datasets import load_diabetes
 
 import automl as program
 from automl.config.agent import AgentConfig
 from automl.config.study import StudyConfig
 from automl.config.written import written
 from automl.designs.from_batches import held_out
-from automl.designs.time_plan import FEWEST, LONG, MOST, SHORT, batch_size, plan_time
+from automl.designs.time_plan import FEWEST, LONGER, MOST, SHORT, batch_size, plan_time, short_epochs
 from automl.errors import AutomlError, ConfigError, StudyError
 from automl.export import load
 from automl.store import open_store
 from automl.study.setup import Setup
 from automl.study.study import Study
 from automl.util.duration import seconds_of
-from search_spaces import SpaceError
+from search_spaces import CellsStep, SpaceError
 from tests.cli.conftest import automl
 from tests.kits.digits import held_out as others
 from tests.kits.digits import train_batches
@@ -69,6 +73,52 @@ def test_a_file_of_images_becomes_a_network(tmp_path, monkeypatch):
     assert automl("show", "design").code == 0
 
 
+def test_a_table_becomes_a_network_that_reads_and_tells_numbers_in_their_own_units(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    table = load_diabetes(as_frame=True, scaled=False).frame
+    table["sex"] = table.sex.map({1.0: "f", 2.0: "m"})
+    table.to_csv("d.csv", index=False)
+    asked = ["design", "--data", "d.csv", "--budget", "params <= 2k", "--time", "2s", "--out", "o"]
+    ran = automl(*asked)
+    assert ran.code == 1 and "needs --target, the column to predict: one of 'age'" in ran.err
+    ran = automl(*asked, "--target", "target")
+    assert ran.code == 0, ran.err
+    assert "the data: 308 rows of 11 columns to learn from, 1 number to tell; 61 more" in ran.err
+    assert "val rmse" in ran.out and "note: linear regression (ridge) on the same rows" in ran.out
+    assert "gradient boosting on the same rows" in (tmp_path / "o" / "report.html").read_text()
+    told = json.loads((tmp_path / "o" / "manifest.json").read_text())["columns"]
+    assert told["target"] == "target" and told["inputs"][1:3] == [{"column": "sex", "is": t} for t in "fm"]
+    columns = [table[one["column"]] == one["is"] if "is" in one else table[one["column"]] for one in told["inputs"]]
+    raw = np.stack(columns, 1).astype(np.float32)
+    network = load("o")
+    with torch.no_grad():
+        found = network(torch.from_numpy(raw))
+    assert found.shape == (442, 1) and sum(p.numel() for p in network.parameters()) <= 2000
+    assert 100 < float(found.mean()) < 200  # the target has a mean of 152
+    session = onnxruntime.InferenceSession("o/model.onnx")
+    assert np.allclose(session.run(None, {session.get_inputs()[0].name: raw})[0], found, rtol=1e-3, atol=0.1)
+    cut = "{name: cut, model: {name: exported, weights: o}, budget: macs <= 50%, trials: 1, task: regression, "
+    (tmp_path / "cut.yaml").write_text(cut + "data: {name: table, root: d.csv, target: target}}")
+    setup = Setup(StudyConfig.from_file("cut.yaml"))
+    assert torch.equal(setup.problem.model(torch.from_numpy(raw)), found)
+    point = setup.space.project(np.full(len(setup.space.knobs), 0.5), setup.limits)
+    assert 0.3 < setup.space.cost(point, "macs") / setup.space.original_cost("macs") <= 0.5
+
+
+def test_signals_become_a_network_of_one_dimension():
+    generator = torch.Generator().manual_seed(0)
+    y = torch.randint(3, (240,), generator=generator)
+    waves = torch.sin(torch.arange(48) * (0.3 + 0.3 * y[:, None]) + 6 * torch.rand(240, 1, generator=generator))
+    x = 500 + 80 * torch.stack([waves, torch.randn(240, 48, generator=generator)], 1)
+    given = {"budget": "params <= 3k", "time": 2, "space": {"stages": 2}, "progress": False}
+    result = program.design([(x[:200], y[:200])], test_data=[(x[200:], y[200:])], **given)
+    architecture = result.plan.get(CellsStep).architecture
+    assert architecture.frame.size == (48,) and architecture.frame.standardized
+    assert isinstance(result.network.stem.body[0].conv, torch.nn.Conv1d)
+    assert torch.allclose(result.network.standard.offset.flatten(), torch.tensor([500.0, 500.0]), atol=10)
+    assert result.measurements["params"].value <= 3000 and "regression" not in result.table()
+
+
 def test_what_was_designed_is_compressed(tmp_path):
     """Batches in, and a call that was made before gone on with; then half of what was designed is cut by a study."""
     folder, storage = tmp_path / "designed", tmp_path / "s.db"
@@ -103,8 +153,9 @@ def test_what_was_designed_is_compressed(tmp_path):
         ({"time": "soon"}, "expected a time"),
         ({"train_data": "images/"}, "automl design"),
         ({"train_data": iter(train_batches(0)), "validation_data": others()}, "once an epoch"),
-        ({"train_data": [(torch.zeros(4, 3), torch.zeros(4).long())], "validation_data": others()}, "made for images"),
-        ({"train_data": [(torch.zeros(4, 1, 8, 8), torch.arange(4))]}, "6 images or more"),
+        ({"train_data": [(torch.zeros(4, 3), torch.zeros(4).long())], "validation_data": others()}, "one class only"),
+        ({"train_data": [(torch.zeros(4, 1, 8, 8), torch.arange(4))]}, "6 samples or more"),
+        ({"train_data": [(torch.rand(12, 3), torch.rand(12))]}, r"give `y\[:, None\]` if each row"),
         ({"space": {"kinds": ["dense"]}}, "some of plain"),
         ({"budget": "params <= much"}, "expected a budget"),
     ],
@@ -132,7 +183,7 @@ def test_a_plan_fits_into_its_time(seconds, epoch_s, searches, monkeypatch):
     monkeypatch.setattr("automl.designs.time_plan.MOST", MOST)
     validation_s = epoch_s / 20
     plan = plan_time(seconds, epoch_s, validation_s, searches=searches)
-    epochs = min(LONG, plan.final_s / epoch_s)
+    epochs = min(LONGER * SHORT, plan.final_s / epoch_s)
     finals = (1 + searches) * epochs * (epoch_s + validation_s)
     assert finals <= 0.5 * seconds + 1
     assert searches * plan.search_s <= 0.4 * seconds + 1
@@ -147,6 +198,7 @@ def test_times_and_batches():
         with pytest.raises(ConfigError, match="expected a time"):
             seconds_of(text)
     assert [batch_size(n, 1e9) for n in (100, 700, 2000, 50_000)] == [32, 32, 64, 128]
+    assert [short_epochs(n) for n in (100, 369, 640, 50_000)] == [128, 35, 20, 20]
     assert [batch_size(50_000, short) for short in (100, 13_000, 30_000, 60_000)] == [32, 32, 64, 128]
 
 

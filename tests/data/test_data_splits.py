@@ -23,7 +23,7 @@ def load(name, root, **changes):
 
 
 def test_names():
-    assert set(data.names()) == {*SIZES, "digits", "folder", "arrays"}
+    assert set(data.names()) == {*SIZES, "digits", "folder", "arrays", "table"}
 
 
 @pytest.mark.parametrize("name", SIZES)

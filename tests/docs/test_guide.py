@@ -22,7 +22,7 @@ from PIL import Image
 from automl.config.study import StudyConfig
 from tests.cli.conftest import DIGITS, ROOT, automl
 
-BLOCK = re.compile(r"^(<!-- not run.*-->\n)?```(\w*)(?: title=\"([^\"]+)\")?\n(.*?)^```", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^(<!-- not run[^\n]*-->\n)?```(\w*)(?: title=\"([^\"]+)\")?\n(.*?)^```", re.MULTILINE | re.DOTALL)
 PAGES = sorted((ROOT / "docs" / "guide").glob("*.md"))
 
 
