@@ -3,7 +3,8 @@
     python -m experiments.coverage.parity rows.jsonl [--networks torchvision/resnet18 ...] [--table]
 
 Each network is one process, its row a line of `rows.jsonl`; what has a row is not done again. Untrained weights, with
-norms that are not the identity. Each file is exported as `automl export` does, and then loaded here once more by the
+norms that are not the identity. A network is recorded and rebuilt with all that it has, and its files are compared with
+the original. Each file is exported as `automl export` does, and then loaded here once more by the
 library that it is for, without our readers, and run on batches of 1, 2 and 7 of fresh random inputs. The difference is
 the largest absolute one over the largest absolute value that the network gives, the worst of its outputs. Of 8-bit
 files, which are written in one scheme (U8S8, a scale a channel) to save time, it is how often the largest score is of
@@ -32,7 +33,7 @@ from automl.export.subject import largest_difference, run_module
 from automl.zoo import create, names
 from automl.zoo.hubs.base import let_torchvision_be_imported
 from experiments.coverage.collections_of import COLLECTIONS, Made
-from search_spaces import Plan
+from search_spaces import Plan, rebuild, trace
 
 NETWORKS: Mapping[str, str] = {
     "pytorchcv": """resnet20_cifar10 densenet40_k12_cifar10 mobilenetv2_w1 shufflenetv2_w1 shufflenet_g1_w1
@@ -128,8 +129,9 @@ def row_of(name: str) -> dict[str, Any]:
     integer_onnx.SCHEMES = integer_onnx.SCHEMES[:1]
     network, inputs = made(name)
     start, found = time.process_time(), {}
+    rebuilt = rebuild(trace(network, inputs), Plan())  # what a study that keeps everything hands over
     with tempfile.TemporaryDirectory() as out:
-        refused = exported(network, inputs, Path(out))
+        refused = exported(rebuilt.eval(), inputs, Path(out))
         for kind in FORMATS:
             if kind in refused:
                 found[kind] = {"refused": refused[kind]}

@@ -1,7 +1,7 @@
 """Twenty studies with random limits on latency, and their winners measured again an hour later.
 
 python -m experiments.latency.twenty_studies search CHECKPOINTS DATA OUT [--only 3 7]
-python -m experiments.latency.twenty_studies again OUT
+python -m experiments.latency.twenty_studies again OUT [--after 1.0]
 python -m experiments.latency.twenty_studies table OUT
 
 Network, backend, batch, share of the time, operators and agent are drawn by the study's number. A study is searched and
@@ -28,10 +28,14 @@ from safetensors.torch import save_file
 
 from automl.data.readers import read_cifar
 from automl.evaluation.certify import CERTIFICATE
+from automl.store import Store, open_store
+from automl.study.selection import Recorded
+from automl.types import Phase
 from automl.zoo import create
 
 STUDIES = 20
 HOUR = 3600.0
+"""Seconds."""
 TRIALS = 8
 WIDTHS = 3
 """Of a layer that are timed, fewer than usual, so that a study takes minutes."""
@@ -198,26 +202,37 @@ def search_all(args: argparse.Namespace) -> None:
 
 
 def again_all(args: argparse.Namespace) -> None:
-    """Certify again what was certified an hour ago or earlier, and has not been since."""
+    """Certify again what was exported so many hours ago or earlier, and has not been since."""
     path = args.out / "again.jsonl"
     for row in rows_of(args.out / "searched.jsonl").values():
-        if "within" in row and row["study"] not in rows_of(path) and time.time() - row["time"] >= HOUR:
+        done = rows_of(path).get(row["study"], {"hours": 0.0})["hours"] >= args.after
+        if "within" in row and not done and time.time() - row["time"] >= args.after * HOUR:
             add_row(path, again(row, args.out))
 
 
 def print_table(args: argparse.Namespace) -> None:
-    """Markdown: a row a study."""
+    """Markdown: a row a study, with what its winner takes by the search's certificate, the export's, and the last."""
     later = rows_of(args.out / "again.jsonl")
-    print("| network | operators | agent | budget, batch | certified | again | hours later |\n|" + " --- |" * 7)
-    for row in sorted(rows_of(args.out / "searched.jsonl").values(), key=lambda row: str(row["study"])):
-        second = later.get(row["study"], {})
-        told = f"{row['percent']} % on {row['backend']}, {row['batch']}"
-        hours = f"{second['hours']:.1f}" if second else ""
-        first = _share(row) if "ratio" in row else row["search"]["said"][-1]
-        print(
-            f"| {row['network']} | {', '.join(row['space'])} | {row['agent']} | {told} | {first} | "
-            f"{_share(second) if 'ratio' in second else ''} | {hours} |"
-        )
+    print("| network | operators | agent | budget, batch | searched | exported | again | hours later |")
+    print("|" + " --- |" * 8)
+    with open_store(f"sqlite:///{args.out.resolve()}/studies.db", create=False) as store:
+        for row in sorted(rows_of(args.out / "searched.jsonl").values(), key=lambda row: str(row["study"])):
+            told = f"{row['percent']} % on {row['backend']}, {row['batch']}"
+            cells = [row["network"], ", ".join(row["space"]), row["agent"], told, *_outcome(store, row)]
+            second = later.get(row["study"])
+            cells += ["", ""] if second is None else [_share(second), f"{second['hours']:.1f}"]
+            print("| " + " | ".join(cells) + " |")
+
+
+def _outcome(store: Store, row: dict[str, Any]) -> list[str]:
+    """What a winner takes as searched and as exported, or why there is none."""
+    if row["search"]["code"]:
+        return [f"none: {row['search']['said'][-1].removeprefix('automl: ')}", ""]
+    winner = Recorded.read(store, store.study(row["study"])).winner
+    assert winner is not None
+    values = winner.values_of(Phase.CERTIFICATE)
+    searched = f"{values['latency_ratio']:.1%}, at most {values['latency_ratio_high']:.1%}"
+    return [searched, _share(row) if "ratio" in row else f"none: {row['export']['said'][-1]}"]
 
 
 def _share(row: dict[str, Any]) -> str:
@@ -236,6 +251,8 @@ def main() -> None:
             command.add_argument("checkpoints", type=Path)
             command.add_argument("data", type=Path)
             command.add_argument("--only", nargs="+", type=int)
+        if name == "again":
+            command.add_argument("--after", metavar="HOURS", type=float, default=1.0)
         command.add_argument("out", type=Path)
     args = parser.parse_args()
     chosen: Callable[[argparse.Namespace], None] = args.run
