@@ -4,15 +4,17 @@ python -m experiments.latency.twenty_studies search CHECKPOINTS DATA OUT [--only
 python -m experiments.latency.twenty_studies again OUT [--after 1.0]
 python -m experiments.latency.twenty_studies table OUT
 
-Network, backend, batch, share of the time, operators and agent are drawn by the study's number. A study is searched and
-exported by the command line in processes of their own; what came of it is a row of `searched.jsonl`. `again` certifies
-each export once more, an hour after it was certified or later, into `again.jsonl`. What has a row is not done again.
+Network, backend, batch, share of the time, operators and agent are drawn by the study's number. A study is searched in
+a process of its own, and its winner exported with its certificate; what came of it is a row of `searched.jsonl`.
+`again` certifies each export once more by the command line, an hour later or more, into `again.jsonl`. What has a row
+is not done again.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -26,11 +28,15 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
+from automl.commands.search import run_study
+from automl.config.study import StudyConfig
 from automl.data.readers import read_cifar
 from automl.evaluation.certify import CERTIFICATE
-from automl.store import Store, open_store
-from automl.study.selection import Recorded
-from automl.types import Phase
+from automl.measures.backends.registry import backend_of
+from automl.store import open_store
+from automl.study.certificates import KIND, write_export
+from automl.study.conclude import Results, manifest
+from automl.study.study import Study
 from automl.zoo import create
 
 STUDIES = 20
@@ -140,30 +146,43 @@ def write_images(data: Path, path: Path) -> None:
 
 
 def search(number: int, checkpoints: Path, out: Path) -> dict[str, Any]:
-    """Run a study and export its winner; what came of it."""
+    """Run a study in a process of its own, which exports its winner; what came of it."""
     name, chosen = f"study{number:02}", drawn(number)
-    storage, file, folder = f"sqlite:///{out}/studies.db", out / f"{name}.yaml", out / name
+    file = out / f"{name}.yaml"
     file.write_text(yaml.safe_dump(study_file(name, chosen, checkpoints, out / "images.npz"), sort_keys=False))
-    start = time.time()
-    found = automl("search", str(file), "--storage", storage)
-    row = {"study": name, **vars(chosen), "search_s": time.time() - start, "search": found}
-    if found["code"] == 0:
-        row["export"] = automl("export", name, "--out", str(folder), "--format", "onnx", "--storage", storage)
-        row |= certified(folder / CERTIFICATE)
-    return row | {"time": time.time()}
+    found = told("experiments.latency.twenty_studies", "one", str(file), str(out))
+    return {"study": name, **vars(chosen), "search": found, **certified(out / name / CERTIFICATE), "time": time.time()}
+
+
+def search_one(args: argparse.Namespace) -> None:
+    """Run a study as `automl search` does, and export its winner with the certificate that the study has given it."""
+    config, storage = StudyConfig.from_file(args.file), f"sqlite:///{args.out}/studies.db"
+
+    def export(study: Study, results: Results) -> None:
+        term, folder = config.parsed_budget.latency, args.out / config.name
+        assert term is not None
+        formats, winner = [backend_of(term.backend).format], results.winner
+        write_export(study, winner, results.network, folder, formats, manifest(study, winner))
+        (given,) = (
+            one for one in study.store.artifacts(study.record.id) if (one.trial_id, one.kind) == (winner.id, KIND)
+        )
+        shutil.copyfile(given.path, folder / CERTIFICATE)
+
+    with open_store(storage) as store:
+        sys.exit(run_study(store, config, storage, after=export))
 
 
 def again(row: dict[str, Any], out: Path) -> dict[str, Any]:
     """Certify an export once more."""
     folder, path = out / row["study"], out / row["study"] / "again.json"
-    told = automl("certify", str(folder), "--out", str(path))
-    return {"study": row["study"], "certify": told, **certified(path), "hours": (time.time() - row["time"]) / HOUR}
+    found = told("automl.cli", "certify", str(folder), "--out", str(path))
+    return {"study": row["study"], "certify": found, **certified(path), "hours": (time.time() - row["time"]) / HOUR}
 
 
-def automl(*arguments: str) -> dict[str, Any]:
-    """The exit status of a command, its seconds and the last lines that it wrote."""
+def told(module: str, *arguments: str) -> dict[str, Any]:
+    """The exit status of a module run as a program, its seconds and the last lines that it wrote."""
     start = time.time()
-    ran = subprocess.run([sys.executable, "-m", "automl.cli", *arguments], capture_output=True, text=True, check=False)
+    ran = subprocess.run([sys.executable, "-m", module, *arguments], capture_output=True, text=True, check=False)
     lines = [line for line in (ran.stderr + ran.stdout).splitlines() if line.strip()]
     return {"code": ran.returncode, "seconds": round(time.time() - start, 1), "said": lines[-12:]}
 
@@ -172,8 +191,8 @@ def certified(path: Path) -> dict[str, Any]:
     """What of a certificate is kept in a row."""
     if not path.exists():
         return {}
-    told = json.loads(path.read_text(encoding="utf-8"))
-    return {key: told[key] for key in ("ratio", "limit", "within", "noise", "backend", "batch")}
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return {key: content[key] for key in ("ratio", "limit", "within", "noise", "backend", "batch")}
 
 
 def rows_of(path: Path) -> dict[str, dict[str, Any]]:
@@ -211,28 +230,16 @@ def again_all(args: argparse.Namespace) -> None:
 
 
 def print_table(args: argparse.Namespace) -> None:
-    """Markdown: a row a study, with what its winner takes by the search's certificate, the export's, and the last."""
+    """Markdown: a row a study, with what its winner takes by its certificate, and by the last one."""
     later = rows_of(args.out / "again.jsonl")
-    print("| network | operators | agent | budget, batch | searched | exported | again | hours later |")
-    print("|" + " --- |" * 8)
-    with open_store(f"sqlite:///{args.out.resolve()}/studies.db", create=False) as store:
-        for row in sorted(rows_of(args.out / "searched.jsonl").values(), key=lambda row: str(row["study"])):
-            told = f"{row['percent']} % on {row['backend']}, {row['batch']}"
-            cells = [row["network"], ", ".join(row["space"]), row["agent"], told, *_outcome(store, row)]
-            second = later.get(row["study"])
-            cells += ["", ""] if second is None else [_share(second), f"{second['hours']:.1f}"]
-            print("| " + " | ".join(cells) + " |")
-
-
-def _outcome(store: Store, row: dict[str, Any]) -> list[str]:
-    """What a winner takes as searched and as exported, or why there is none."""
-    if row["search"]["code"]:
-        return [f"none: {row['search']['said'][-1].removeprefix('automl: ')}", ""]
-    winner = Recorded.read(store, store.study(row["study"])).winner
-    assert winner is not None
-    values = winner.values_of(Phase.CERTIFICATE)
-    searched = f"{values['latency_ratio']:.1%}, at most {values['latency_ratio_high']:.1%}"
-    return [searched, _share(row) if "ratio" in row else f"none: {row['export']['said'][-1]}"]
+    print("| network | operators | agent | budget, batch | certified | again | hours later |\n|" + " --- |" * 7)
+    for row in sorted(rows_of(args.out / "searched.jsonl").values(), key=lambda row: str(row["study"])):
+        limit = f"{row['percent']} % on {row['backend']}, {row['batch']}"
+        first = _share(row) if "ratio" in row else row["search"]["said"][-1].rpartition("Error: ")[2]
+        cells = [row["network"], ", ".join(row["space"]), row["agent"], limit, first]
+        second = later.get(row["study"])
+        cells += ["", ""] if second is None else [_share(second), f"{second['hours']:.1f}"]
+        print("| " + " | ".join(cells) + " |")
 
 
 def _share(row: dict[str, Any]) -> str:
@@ -244,13 +251,16 @@ def _share(row: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(required=True)
-    for name, run in (("search", search_all), ("again", again_all), ("table", print_table)):
+    runs = {"search": search_all, "one": search_one, "again": again_all, "table": print_table}
+    for name, run in runs.items():
         command = commands.add_parser(name)
         command.set_defaults(run=run)
         if name == "search":
             command.add_argument("checkpoints", type=Path)
             command.add_argument("data", type=Path)
             command.add_argument("--only", nargs="+", type=int)
+        if name == "one":
+            command.add_argument("file", type=Path)
         if name == "again":
             command.add_argument("--after", metavar="HOURS", type=float, default=1.0)
         command.add_argument("out", type=Path)
