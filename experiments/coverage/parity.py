@@ -2,21 +2,19 @@
 
     python -m experiments.coverage.parity rows.jsonl [--networks torchvision/resnet18 ...] [--table]
 
-Each network is one process, its row a line of `rows.jsonl`; what has a row is not done again. Untrained weights, with
-norms that are not the identity. A network is recorded and rebuilt with all that it has, and its files are compared with
-the original. Each file is exported as `automl export` does, and then loaded here once more by the
-library that it is for, without our readers, and run on batches of 1, 2 and 7 of fresh random inputs. The difference is
-the largest absolute one over the largest absolute value that the network gives, the worst of its outputs. Of 8-bit
-files, which are written in one scheme (U8S8, a scale a channel) to save time, it is how often the largest score is of
-the same class as the network's, on 32 random inputs; with random weights scores lie close together.
+Each network is a line of `rows.jsonl`, and what has one is not done again. Untrained weights, with norms that are not
+the identity. A network is recorded and rebuilt with all that it has, exported as `automl export` does, and each file is
+then loaded here once more by the library that it is for, without our readers, and run on batches of 1, 2 and 7 of fresh
+random inputs. The difference from the original network is the largest absolute one over the largest absolute value that
+the network gives, the worst of its outputs. Of 8-bit files, which are written in one scheme (U8S8, a scale a channel)
+to save time, it is how often the largest score is of the same class as the network's, on 32 random inputs; with random
+weights scores lie close together.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
 import time
 import warnings
@@ -27,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from automl.errors import ExportError
+from automl.errors import ExportError, in_a_line
 from automl.export import FORMATS, export, integer_onnx, load
 from automl.export.subject import largest_difference, run_module
 from automl.zoo import create, names
@@ -50,8 +48,6 @@ SAMPLES = 32
 """Random inputs on which classes are compared."""
 CALIBRATION = 16
 PARITY = 1e-4
-SECONDS = 600
-"""What a network may take, on a busy machine."""
 
 
 def made(name: str) -> Made:
@@ -126,7 +122,6 @@ def exported(network: nn.Module, inputs: tuple[Tensor, ...], folder: Path) -> di
 
 def row_of(name: str) -> dict[str, Any]:
     """What became of a network in each format."""
-    integer_onnx.SCHEMES = integer_onnx.SCHEMES[:1]
     network, inputs = made(name)
     start, found = time.process_time(), {}
     rebuilt = rebuild(trace(network, inputs), Plan())  # what a study that keeps everything hands over
@@ -155,17 +150,12 @@ def compared(kind: str, run: Run, network: nn.Module, inputs: tuple[Tensor, ...]
     return {"difference": max(largest_difference(run(x), run_module(network, x)) for x in batches)}
 
 
-def in_a_process(name: str) -> dict[str, Any]:
+def tried(name: str) -> dict[str, Any]:
     """The row of a network, or why there is none."""
-    command = [sys.executable, "-m", "experiments.coverage.parity", "-", "--one", name]
     try:
-        ran = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
-    except subprocess.TimeoutExpired:
-        return {"network": name, "failed": f"it took more than {SECONDS} s"}
-    if ran.returncode == 0:
-        found: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
-        return found
-    return {"network": name, "failed": (ran.stderr.strip().splitlines() or [str(ran.returncode)])[-1]}
+        return row_of(name)
+    except Exception as error:  # the libraries raise whatever they like
+        return {"network": name, "failed": f"{type(error).__name__}: {in_a_line(error)}"}
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -198,20 +188,17 @@ def main() -> None:
     parser.add_argument("rows", type=Path)
     parser.add_argument("--networks", nargs="+", help="COLLECTION/NAME, or zoo/NAME (default: all)")
     parser.add_argument("--table", action="store_true", help="print the table of what there is")
-    parser.add_argument("--one", help="export this network in this process and print its row")
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
-    if args.one:
-        let_torchvision_be_imported()
-        print(json.dumps(row_of(args.one)))
-        return
+    let_torchvision_be_imported()
+    integer_onnx.SCHEMES = integer_onnx.SCHEMES[:1]
     lines = args.rows.read_text(encoding="utf-8").splitlines() if args.rows.exists() else []
     rows = {row["network"]: row for row in map(json.loads, lines)}
     listed = [f"{collection}/{name}" for collection, text in NETWORKS.items() for name in text.split()]
     all_networks = [*(f"zoo/{name}" for name in names()), *listed]
     for name in [] if args.table else args.networks or all_networks:
         if name not in rows:
-            rows[name] = in_a_process(name)
+            rows[name] = tried(name)
             with args.rows.open("a", encoding="utf-8") as file:
                 print(json.dumps(rows[name]), file=file)
             print(json.dumps(rows[name]), flush=True)
