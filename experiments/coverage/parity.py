@@ -2,13 +2,13 @@
 
     python -m experiments.coverage.parity rows.jsonl [--networks torchvision/resnet18 ...] [--table]
 
-Each network is a line of `rows.jsonl`, and what has one is not done again. Untrained weights, with norms that are not
-the identity. A network is recorded and rebuilt with all that it has, exported as `automl export` does, and each file is
-then loaded here once more by the library that it is for, without our readers, and run on batches of 1, 2 and 7 of fresh
-random inputs. The difference from the original network is the largest absolute one over the largest absolute value that
-the network gives, the worst of its outputs. Of 8-bit files, which are written in one scheme (U8S8, a scale a channel)
-to save time, it is how often the largest score is of the same class as the network's, on 32 random inputs; with random
-weights scores lie close together.
+Each network is a line of `rows.jsonl`, and what has one is not done again. Untrained weights, batch norms with the
+statistics of random inputs. A network is recorded and rebuilt with all that it has, exported as `automl export` does,
+and each file is then loaded here once more by the library that it is for, without our readers, and run on batches of 1,
+2 and 7 of fresh random inputs. The difference from the original network is the largest absolute one over the largest
+absolute value that the network gives, the worst of its outputs. Of 8-bit files, which are written in one scheme (U8S8,
+a scale a channel) to save time, it is how often the largest score is of the same class as the network's, on 32 random
+inputs; with random weights scores lie close together.
 """
 
 from __future__ import annotations
@@ -54,11 +54,26 @@ def made(name: str) -> Made:
     """A network in eval mode, and its inputs for two samples."""
     collection, _, network = name.partition("/")
     if collection != "zoo":
-        return COLLECTIONS[collection].make(network)
-    torch.manual_seed(0)
-    model = create(network).eval()
-    channels, size = (1, 8) if network == "small_cnn" else (3, 32)
-    return model, (torch.randn(2, channels, size, size),)
+        model, inputs = COLLECTIONS[collection].make(network)
+    else:
+        torch.manual_seed(0)
+        channels, size = (1, 8) if network == "small_cnn" else (3, 32)
+        model, inputs = create(network), (torch.randn(2, channels, size, size),)
+    settle(model, inputs)
+    return model, inputs
+
+
+def settle(model: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    """Give batch norms the statistics of random inputs: with others a deep network gives the same for every input."""
+    model.eval()
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.train()
+            module.reset_running_stats()
+            module.momentum = None
+    with torch.no_grad():
+        model(*samples(inputs, CALIBRATION))
+    model.eval()
 
 
 def samples(like: Sequence[Tensor], n: int) -> tuple[Tensor, ...]:
@@ -147,7 +162,16 @@ def compared(kind: str, run: Run, network: nn.Module, inputs: tuple[Tensor, ...]
         classes = expected.ndim in (2, 4)  # of a sample or of each pixel; a transformer's [n, tokens, width] has none
         return {"mean_error": integer_onnx.mean_error([got], [expected]), "agreement": same if classes else None}
     batches = [samples(inputs, n) for n in BATCHES]
-    return {"difference": max(largest_difference(run(x), run_module(network, x)) for x in batches)}
+    expected = [run_module(network, x) for x in batches]
+    return {
+        "difference": max(largest_difference(run(x), made) for x, made in zip(batches, expected, strict=True)),
+        "varies": varies(expected[-1]),
+    }
+
+
+def varies(outputs: Sequence[Tensor]) -> float:
+    """By how much outputs differ from sample to sample, in the largest, relative to the largest value."""
+    return min(float((out.amax(0) - out.amin(0)).max() / out.abs().max()) for out in outputs)
 
 
 def tried(name: str) -> dict[str, Any]:

@@ -244,7 +244,7 @@ def print_table(args: argparse.Namespace) -> None:
 
 def _share(row: dict[str, Any]) -> str:
     ratio, noisy = row["ratio"], ", noisy" if row["noise"] else ""
-    over = "" if row["within"] else " **over**"
+    over = "" if row["within"] else " **over**" if ratio["low"] > row["limit"]["value"] else " not certified"
     return f"{ratio['value']:.1%} ({ratio['low']:.1%} to {ratio['high']:.1%}{noisy}){over}"
 
 
