@@ -19,6 +19,7 @@ from automl.export import Artifact, export
 from automl.lanes.progress import Progress
 from automl.report.table import summary, table
 from automl.store import Store, open_store
+from automl.study.certificates import calibration_inputs, original_beside
 from automl.study.conclude import Results, conclude, manifest
 from automl.study.finishing import reported_point
 from automl.study.selection import Recorded
@@ -52,6 +53,10 @@ class CompressionResult:
     report: str
     manifest: Mapping[str, Any]
     """What an export says about where the network came from."""
+    calibration: Sequence[tuple[Tensor, ...]]
+    """Inputs of training on which the ranges of 8-bit activations are found: [n, ...] each."""
+    original: nn.Module | None
+    """The network given, beside which an export is measured, if the budget limits latency."""
 
     def table(self) -> str:
         """The table of results: the original network, the baselines, the agent."""
@@ -59,7 +64,12 @@ class CompressionResult:
 
     def export(self, out: str | Path, formats: Sequence[str] = ("safetensors", "pt2", "onnx")) -> list[Artifact]:
         """Write the network to the folder `out` in each format, each reloaded and compared. Errors: `ExportError`."""
-        return export(self.network, self.example_inputs, self.plan, Path(out), formats, manifest=dict(self.manifest))
+        return export(
+            *(self.network, self.example_inputs, self.plan, Path(out), formats),
+            manifest=dict(self.manifest),
+            calibration=self.calibration,
+            original=self.original,
+        )
 
     def save(self, out: str | Path) -> list[Artifact]:
         """Write the weights and the manifest only; `automl.export.load` rebuilds the network from them."""
@@ -214,4 +224,6 @@ def _result(study: Study, results: Results) -> CompressionResult:
         example_inputs=study.setup.problem.example_inputs,
         report=f"{table(found)}\n{summary(found)}",
         manifest=told,
+        calibration=calibration_inputs(study.setup.problem),
+        original=original_beside(study),
     )

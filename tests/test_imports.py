@@ -40,7 +40,7 @@ WALLS = {
     "vl_convert": ("automl/report/html/",),
     "jinja2": ("automl/report/html/",),
     "onnxruntime": ("automl/export/", "automl/measures/backends/"),
-    "openvino": ("automl/measures/backends/",),
+    "openvino": ("automl/measures/backends/", "automl/export/"),
     "pytest": ("automl/testing/",),
     **dict.fromkeys(("timm", "torchvision", "transformers"), ("automl/zoo/hubs/",)),
 }

@@ -59,17 +59,21 @@ def test_a_study_needs_neither_ray_nor_onnx(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("settings", "there", "message"),
     [
-        ({"runner": {"workers": 2}}, r"a sweep over Ray workers needs the package ray.*automl-compress\[ray\]"),
+        ({"runner": {"workers": 2}}, (), r"a sweep over Ray workers needs the package ray.*automl-compress\[ray\]"),
         (
-            {"budget": "latency <= 50% on openvino"},
+            *({"budget": "latency <= 50% on openvino"}, ()),
             r"latency on openvino needs the package onnx.*automl-compress\[onnx\]",
+        ),
+        (
+            *({"budget": "latency <= 50% on openvino"}, ("onnx", "onnxscript", "onnxruntime")),
+            r"latency on openvino needs the package openvino.*automl-compress\[openvino\]",
         ),
     ],
 )
-def test_a_search_that_needs_one_says_so_before_it_begins(settings, message, monkeypatch):
-    monkeypatch.setattr(extras, "find_spec", lambda name: None)
+def test_a_search_that_needs_one_says_so_before_it_begins(settings, there, message, monkeypatch):
+    monkeypatch.setattr(extras, "find_spec", lambda name: name if name in there else None)
     config = StudyConfig.from_dict(
         {"name": "s", "model": "small_cnn", "data": "digits", "budget": "macs <= 50%", **settings}
     )

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from automl.study.study import Study
 
 FORMATS = "safetensors,pt2,onnx"
+ALL_FORMATS = ("safetensors", "pt2", "onnx", "onnx-int8", "openvino")
+"""The names in `automl.export.formats`, which takes longer to load."""
 UPDATE = "update.bin"
 
 
@@ -26,7 +28,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="name of the study")
     parser.add_argument("--out", metavar="DIR", required=True, help="folder for the files")
     parser.add_argument(
-        "--format", default=FORMATS, metavar="LIST", help="comma-separated formats (default: %(default)s)"
+        "--format",
+        default=FORMATS,
+        metavar="LIST",
+        help=f"comma-separated, of {', '.join(ALL_FORMATS)} and those that packages bring (default: %(default)s)",
     )
     parser.add_argument("--trial", metavar="AGENT/SEED/NUMBER", help="a trial to export instead of the winner")
     parser.add_argument(

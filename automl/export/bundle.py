@@ -72,11 +72,12 @@ def export(
     """Write `network`, which `plan` made, to the folder `out` in each of `formats`, and a manifest.
 
     The files are `model.safetensors`, `model.pt2` (torch.export), `model.onnx`, `model-int8.onnx` (8-bit weights and
-    inputs) and `manifest.json`; the programs take any batch size, and all are in eval mode, and but for the integers
-    in float32. Each file is loaded again and compared with the network on the example batch, on one of one sample
-    more, and on a single sample; only when all agree do the files appear in `out`, the manifest last. `network` is not
-    changed. Where the plan keeps single weights or changes their format, `model.safetensors` is a packed file, which
-    `read_packed.py` beside it reads with NumPy alone; `measure.pyz` beside a program measures how fast it is.
+    inputs), `model.xml` with `model.bin` (OpenVINO) and `manifest.json`; the programs take any batch size, and all are
+    in eval mode, and but for the integers in float32. Each file is loaded again and compared with the network on the
+    example batch, on one of one sample more, and on a single sample; only when all agree do the files appear in `out`,
+    the manifest last. `network` is not changed. Where the plan keeps single weights or changes their format,
+    `model.safetensors` is a packed file, which `read_packed.py` beside it reads with NumPy alone; `measure.pyz` beside
+    a program measures how fast it is.
 
     Args:
         network: the compressed network.
@@ -91,7 +92,7 @@ def export(
         original: what the network was made from, written beside the programs so that both are measured together.
 
     Returns:
-        One `Artifact` a format, in the order given, and the manifest's last.
+        One `Artifact` a file, by format in the order given, and the manifest's last.
 
     Raises:
         ExportError: an unknown format, a network or a folder that cannot be written, or a file that differs from
@@ -103,17 +104,18 @@ def export(
     base = Subject(original, example_inputs) if original is not None else None
     try:
         out.mkdir(parents=True, exist_ok=True)
-        beside = original_files(formats) if base is not None else {}
-        _refuse_leftovers(out, [*(format_of(name).file for name in formats), *beside.values()])
+        beside = original_formats(formats) if base is not None else {}
+        kinds = {name: format_of(name) for name in formats}
+        _refuse_leftovers(out, [file for kind in [*kinds.values(), *beside.values()] for file in kind.files])
         with tempfile.TemporaryDirectory(prefix=".partial-", dir=out) as folder:
             stage = Path(folder)
             _write_all(stage, subject, base, plan, formats, manifest)
-            for file in beside.values():
+            for file in (file for kind in beside.values() for file in kind.files):
                 (stage / file).replace(out / file)
             _copy_programs(plan, formats, out)
             # The manifest goes last: files that a crash left half replaced do not match the one that stands there.
-            paths = {name: stage / format_of(name).file for name in formats} | {"manifest": stage / MANIFEST}
-            return [_publish(kind, path, out) for kind, path in paths.items()]
+            files = [(name, file) for name, kind in kinds.items() for file in kind.files]
+            return [_publish(kind, stage / file, out) for kind, file in [*files, ("manifest", MANIFEST)]]
     except OSError as error:
         raise ExportError(f"cannot write the export to {out}: {error}. Choose another folder") from error
 
@@ -124,7 +126,7 @@ def _known(formats: Sequence[str]) -> list[str]:
         require(f"the format {name}", *format_of(name).packages)
     if not formats:
         raise ExportError(f"no export format given: choose from {', '.join(format_names())}")
-    files = [format_of(name).file for name in dict.fromkeys(formats)]
+    files = [file for name in dict.fromkeys(formats) for file in format_of(name).files]
     if twice := [file for file in files if files.count(file) > 1]:
         raise ExportError(f"two of the formats {', '.join(formats)} have the file {twice[0]}: export one of them")
     return list(dict.fromkeys(formats))
@@ -144,18 +146,19 @@ def _write_all(
         files = {name: entry | {"zeros": _zeros(name)} for name, entry in files.items()}
     content = _manifest(subject, plan, files, manifest)
     if base is not None:
-        beside = original_files(formats).items()
-        content[ORIGINAL] = {
-            name: _write(name, replace(format_of(name), file=file), base, stage) for name, file in beside
-        }
+        content[ORIGINAL] = {name: _write(name, kind, base, stage) for name, kind in original_formats(formats).items()}
     text = json.dumps(content, indent=2, default=_jsonable, allow_nan=False)
     (stage / MANIFEST).write_text(text + "\n", encoding="utf-8")
 
 
-def original_files(formats: Sequence[str]) -> dict[str, str]:
-    """Format -> the file of the original that networks in `formats` are measured beside."""
+def original_formats(formats: Sequence[str]) -> dict[str, Format]:
+    """Name -> format of the original that networks in `formats` are measured beside."""
     needed = {backend_of(one.reference or one.name).format for one in backends() if one.format in formats}
-    return {name: format_of(name).file.replace("model", ORIGINAL, 1) for name in sorted(needed)}
+    return {name: _of_original(format_of(name)) for name in sorted(needed)}
+
+
+def _of_original(kind: Format) -> Format:
+    return replace(kind, file=kind.file.replace("model", ORIGINAL, 1))
 
 
 def _copy_programs(plan: Plan, formats: Sequence[str], out: Path) -> None:
@@ -255,7 +258,7 @@ def _unlike(got: Sequence[Tensor], probe: Sequence[Tensor]) -> float:
 
 def _refuse_leftovers(out: Path, files: Sequence[str]) -> None:
     """Raise for files of an earlier export that would stand beside the manifest of another network."""
-    known = [file for kind in formats_known().values() for file in (kind.file, kind.file.replace("model", ORIGINAL, 1))]
+    known = [file for kind in formats_known().values() for file in (*kind.files, *_of_original(kind).files)]
     left = [file for file in known if file not in files and (out / file).exists()]
     if left:
         raise ExportError(
@@ -300,6 +303,7 @@ def _write(name: str, kind: Format, subject: Subject, stage: Path) -> dict[str, 
         "file": kind.file,
         "sha256": sha256(path),
         "bytes": path.stat().st_size,
+        **({"beside": {file: sha256(stage / file) for file in kind.files[1:]}} if kind.beside else {}),
         "largest_difference": difference,
         "tolerance": kind.tolerance,
         **({"probe_difference": on_probe} if math.isfinite(on_probe) else {}),

@@ -16,6 +16,7 @@ from torch import nn
 from automl.errors import ExportError
 from automl.export.integer_onnx import mean_error, write_integer_onnx
 from automl.export.onnx_file import read_onnx, write_onnx
+from automl.export.openvino_file import WEIGHTS, read_openvino, write_openvino
 from automl.export.packed import pack, unpack
 from automl.export.subject import Difference, Run, Subject, largest_difference, quiet, run_module
 from automl.measures import state_tensors
@@ -38,6 +39,13 @@ class Format:
     """How far outputs are apart: by default the largest difference, relative to the network's largest output."""
     packages: tuple[str, ...] = ()
     """What must be installed beside PyTorch."""
+    beside: tuple[str, ...] = ()
+    """The endings of the files that belong to `file` and are called as it is, such as `.bin`."""
+
+    @property
+    def files(self) -> list[str]:
+        """The names of all its files, `file` first."""
+        return [self.file, *(str(Path(self.file).with_suffix(ending)) for ending in self.beside)]
 
 
 def load_tensors(network: nn.Module, path: Path, aliases: dict[str, str]) -> None:
@@ -76,24 +84,31 @@ def _read_pt2(subject: Subject, path: Path) -> Run:
     return lambda inputs: run_module(module, inputs)
 
 
-ONNX = ("onnx", "onnxscript", "onnxruntime")
+WRITES_ONNX = ("onnx", "onnxscript")
+ONNX = (*WRITES_ONNX, "onnxruntime")
 
 FORMATS: dict[str, Format] = {
     "safetensors": Format("model.safetensors", 0.0, _write_safetensors, _read_safetensors),
     "pt2": Format("model.pt2", 1e-5, _write_pt2, _read_pt2),
     "onnx": Format("model.onnx", 1e-4, write_onnx, read_onnx, packages=ONNX),
     "onnx-int8": Format("model-int8.onnx", 0.5, write_integer_onnx, read_onnx, mean_error, ONNX),
+    "openvino": Format(
+        *("model.xml", 1e-4, write_openvino, read_openvino),
+        packages=(*WRITES_ONNX, "openvino"),
+        beside=(WEIGHTS,),
+    ),
 }
-"""Name -> format. The tolerances leave room for another order of additions (pt2) and another library (onnx). That of
-integers only tells a network from noise: what they are worth is in the manifest, and in the metrics of the network."""
+"""Name -> format. The tolerances leave room for another order of additions (pt2) and another library (onnx and
+openvino). That of integers only tells a network from noise: what they are worth is in the manifest, and in the metrics
+of the network."""
 
 _FILE = re.compile(r"model[\w.-]*\.\w+")
 
 
 def _is_format(name: str, found: object) -> bool:
     """Whether it is a format, whose file stands in the folder under a name that no other has."""
-    others = {kind.file for kind in FORMATS.values()} | {"model.safetensors"}
-    return isinstance(found, Format) and bool(_FILE.fullmatch(found.file)) and found.file not in others
+    ours = {file for kind in FORMATS.values() for file in kind.files}
+    return isinstance(found, Format) and all(_FILE.fullmatch(file) and file not in ours for file in found.files)
 
 
 OFFERED: Offered[Format] = Offered(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from automl.export.code_in_onnx import with_quantized_inputs
 from automl.export.one_batch import with_one_batch
 from automl.export.subject import Run, Subject, quiet
+from automl.measures.backends.base import Network
 from automl.measures.backends.onnx_runtime import running, session
 from search_spaces.graph.inputs import quantized_inputs
 
@@ -58,9 +60,9 @@ def read_onnx(subject: Subject, path: Path) -> Run:
     import onnx
 
     onnx.checker.check_model(path, full_check=True)
-    network = running(session(str(path), torch.get_num_threads()))
+    return partial(run_with_tensors, running(session(str(path), torch.get_num_threads())))
 
-    def run(inputs: tuple[Tensor, ...]) -> list[Tensor]:
-        return [torch.from_numpy(out) for out in network([x.numpy() for x in inputs])]
 
-    return run
+def run_with_tensors(network: Network, inputs: tuple[Tensor, ...]) -> list[Tensor]:
+    """Run a network of arrays with tensors."""
+    return [torch.from_numpy(out) for out in network([x.numpy() for x in inputs])]

@@ -265,7 +265,8 @@ def _require_packages(config: StudyConfig) -> None:
         require("a sweep over Ray workers", "ray")
     term = config.parsed_budget.latency
     if term is not None:
-        require(f"a budget on latency on {term.backend}", *format_of(backend_of(term.backend).format).packages)
+        backend = backend_of(term.backend)
+        require(f"a budget on latency on {term.backend}", *format_of(backend.format).packages, backend.package)
 
 
 def _threads(runner: RunnerConfig) -> int:

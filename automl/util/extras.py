@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 from automl.errors import MissingPackageError
 
-EXTRAS = {"ray": "ray", "onnx": "onnx", "onnxruntime": "onnx", "onnxscript": "onnx"}
+EXTRAS = {"ray": "ray", "onnx": "onnx", "onnxruntime": "onnx", "onnxscript": "onnx", "openvino": "openvino"}
 """Package -> the extra that brings it."""
 
 

@@ -1,6 +1,8 @@
 """The table of backends: time of a pass, and its ratio to the same network in float32 on the same library and in eager.
 
 python -m experiments.latency.backends FOLDER... [--batch 1 64] --out rows.jsonl
+
+What has a row is not measured again.
 """
 
 from __future__ import annotations
@@ -20,10 +22,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--compile", action="store_true", help="torch.compile too, which takes a minute a process")
     args = parser.parse_args()
+    lines = args.out.read_text(encoding="utf-8").splitlines() if args.out.exists() else []
+    done = {tuple(json.loads(line)[key] for key in ("network", "batch", "backend")) for line in lines}
     with args.out.open("a", encoding="utf-8") as file:
         for folder in args.folders:
             for batch in args.batch:
                 for backend in [*available(folder), *(["compile"] if args.compile else [])]:
+                    if (folder.name, batch, backend) in done:
+                        continue
                     row = measure_folder(folder, Conditions(backend, batch)) | {"network": folder.name}
                     print(json.dumps(row), file=file, flush=True)
     print(table([json.loads(line) for line in args.out.read_text(encoding="utf-8").splitlines()]))

@@ -1,6 +1,6 @@
 """Export networks in all formats that backends load, beside themselves as originals, and test the 8-bit files.
 
-python -m experiments.latency.networks CHECKPOINTS DATA OUT [--only resnet20 resnet56 mobilenet_v2]
+python -m experiments.latency.networks CHECKPOINTS DATA OUT [--only resnet20 resnet56 mobilenet_v2] [--untested]
 
 Weights are CHECKPOINTS/NAME-cifar10.safetensors; a network without has random ones, and of it only time is worth
 measuring. Top-1 on all 10,000 test images of CIFAR-10, and how often it is that of the float network.
@@ -30,6 +30,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--only", nargs="*", default=["resnet20", "resnet56", "mobilenet_v2"])
+    parser.add_argument("--untested", action="store_true", help="write the files alone")
     args = parser.parse_args()
     for name in args.only:
         torch.manual_seed(0)
@@ -47,7 +48,8 @@ def main() -> None:
             calibration=calibration_inputs(problem),
             original=network,
         )
-        print(name, tested(problem, folder / "model-int8.onnx"), flush=True)
+        if not args.untested:
+            print(name, tested(problem, folder / "model-int8.onnx"), flush=True)
 
 
 def tested(problem: Problem, path: Path) -> str:

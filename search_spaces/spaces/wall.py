@@ -273,5 +273,7 @@ def _floor(knob: Knob, keep: float) -> int:
 
 
 def shown(cost: float) -> str:
-    """A count whole, a time in ms to the microsecond."""
+    """A count whole, a time in ms to the microsecond, and one of microseconds to three digits."""
+    if cost < 1:
+        return f"{cost:.3g}"
     return f"{cost:,.0f}" if cost >= 1000 else f"{round(cost, 3):,.12g}"

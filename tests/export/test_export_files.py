@@ -9,6 +9,7 @@ import json
 import numpy as np
 import onnx
 import onnxruntime
+import openvino
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -138,17 +139,21 @@ def test_every_format_computes_what_the_network_computes(case, tmp_path):
     network = make().eval()
     artifacts = export(network, inputs, PLAN, tmp_path / "winner", list(FORMATS), manifest={})
 
-    assert [a.kind for a in artifacts] == [*FORMATS, "manifest"]
+    files = [(name, file) for name, kind in FORMATS.items() for file in kind.files]
+    assert [(a.kind, a.path.name) for a in artifacts] == [*files, ("manifest", "manifest.json")]
     assert {p.name for p in (tmp_path / "winner").iterdir()} == {a.path.name for a in artifacts} | {"measure.pyz"}
     for artifact in artifacts:
         content = artifact.path.read_bytes()
         assert (artifact.sha256, artifact.bytes) == (hashlib.sha256(content).hexdigest(), len(content))
-    paths = {a.kind: a.path for a in artifacts}
+    paths = {a.kind: a.path for a in reversed(artifacts)}
     assert len({path.stat().st_mode for path in paths.values()}) == 1  # none is private to the one who exported
     manifest = json.loads(paths["manifest"].read_text())
-    assert {kind: entry["sha256"] for kind, entry in manifest["files"].items()} == {
-        a.kind: a.sha256 for a in artifacts[:-1]
-    }
+    told = [
+        (kind, file, digest)
+        for kind, entry in manifest["files"].items()
+        for file, digest in {entry["file"]: entry["sha256"], **entry.get("beside", {})}.items()
+    ]
+    assert told == [(a.kind, a.path.name, a.sha256) for a in artifacts[:-1]]
 
     five = tuple(torch.cat([x, x, x, x, x])[:5] if len(x) == len(inputs[0]) else x for x in inputs)
     with torch.no_grad():
@@ -159,9 +164,13 @@ def test_every_format_computes_what_the_network_computes(case, tmp_path):
     feed = {x["name"]: value.numpy() for x, value in zip(manifest["inputs"], five, strict=True)}
     from_onnx = session.run([x["name"] for x in manifest["outputs"]], feed)
     assert session.get_inputs()[0].shape[0] == "batch"
-    for ours, pt2, ort in zip(expected, from_pt2, from_onnx, strict=True):
+    compiled = openvino.Core().compile_model(paths["openvino"], "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    assert [port.any_name for port in compiled.inputs] == [x["name"] for x in manifest["inputs"]]
+    from_openvino = [compiled(feed)[x["name"]] for x in manifest["outputs"]]
+    for ours, pt2, ort, other in zip(expected, from_pt2, from_onnx, from_openvino, strict=True):
         torch.testing.assert_close(pt2, ours, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(ort, ours.numpy(), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(other, ours.numpy(), rtol=1e-4, atol=1e-5)
 
     assert paths["safetensors"].stat().st_size == size_bytes(network)
     tensors = load_file(paths["safetensors"])

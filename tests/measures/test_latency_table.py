@@ -13,6 +13,7 @@ from automl.errors import ConfigError, StudyError
 from automl.measures.latency import batch_of
 from automl.measures.latency_model import EFFORT, PRECISION, Curve, LatencyTable, measure_latency_table
 from search_spaces import InfeasibleBudgetError, NetworkSpace, SpaceError, channel_space
+from search_spaces.spaces.wall import shown
 from tests.kits.spaces import SpaceConformance
 
 
@@ -133,3 +134,12 @@ def test_a_busy_machine_is_told_of():
 def test_senseless_options_are_refused(option):
     with pytest.raises(ConfigError, match="must be at least"):
         LatencyOptions(**option)
+
+
+@pytest.mark.parametrize(
+    ("cost", "text"),
+    [(0.00889, "0.00889"), (0.00922, "0.00922"), (0.6, "0.6"), (2.34567, "2.346"), (160, "160"), (11755.2, "11,755")],
+)
+def test_costs_are_told_as_exactly_as_they_differ(cost, text):
+    """A network of small layers takes microseconds, of which a limit is a part."""
+    assert shown(cost) == text

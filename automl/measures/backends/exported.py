@@ -54,9 +54,17 @@ class Exported:
         entry = self.entry(format, original)
         if entry is None:
             raise BackendError(f"{self.folder} holds no file of the format {format}: export again with that format")
-        path = file_within(self.folder, entry.get("file"), "the network", BackendError)
+        path = self._checked(entry.get("file"), entry.get("sha256"))
+        beside = entry.get("beside", {})
+        for name, digest in beside.items() if isinstance(beside, dict) else [(beside, None)]:
+            self._checked(name, digest)
+        return path
+
+    def _checked(self, name: object, digest: object) -> Path:
+        """The file of this name, which has this checksum. Errors: `BackendError`."""
+        path = file_within(self.folder, name, "the network", BackendError)
         with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != entry.get("sha256"):
+            if hashlib.file_digest(file, "sha256").hexdigest() != digest:
                 raise BackendError(f"{path} is not the file the manifest describes: export again")
         return path
 
