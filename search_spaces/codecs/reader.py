@@ -48,7 +48,6 @@ LOWEST_STATE = 1 << 16
 """At which a lane of rANS begins, and below which it takes in 16 more bits."""
 MOST_NUMBERS = 1024
 """Numbers of a tensor for a byte of its gaps: more are refused."""
-
 STREAM = "<BBI"
 """How a coded stream begins: its code, the size of its alphabet less 1, the number of its symbols."""
 CHUNK = 2**20
@@ -90,49 +89,34 @@ def read(path: str | Path) -> dict[str, npt.NDArray[Any]]:
 
 def unfolded(parts: Parts) -> bytes:
     """The file that the two parts of another stand for, as it was before its header was compressed."""
-    if HEADER_LZMA in parts:
-        header = _inflated(parts[HEADER_LZMA], MOST_OF_A_HEADER, lzma=True)
-        data = _inflated(_part(parts, DATA_LZMA), MOST_OF_A_BYTE * len(parts[DATA_LZMA]), lzma=True)
-        return struct.pack("<Q", len(header)) + header + data
-    header = _inflated(_part(parts, HEADER), MOST_OF_A_HEADER)
-    if DATA_ZLIB in parts:
-        data = _inflated(parts[DATA_ZLIB], MOST_OF_A_BYTE * len(parts[DATA_ZLIB]) + 1)
-    else:
+    short, long, kind = (HEADER_LZMA, DATA_LZMA, "lzma") if HEADER_LZMA in parts else (HEADER, DATA_ZLIB, "zlib")
+    header = _inflated(_part(parts, short), MOST_OF_A_HEADER, kind)
+    if long not in parts and kind == "zlib":
         data = parts[DATA].tobytes() if DATA in parts else b""
+    else:
+        data = _inflated(_part(parts, long), MOST_OF_A_BYTE * len(parts[long]) + 1, kind)
     return struct.pack("<Q", len(header)) + header + data
 
 
-def _inflated(part: npt.NDArray[Any], most: int, *, lzma: bool = False) -> bytes:
-    """What zlib, or `lzma`, made `part` of, if that is whole and has at most so many bytes."""
-    kind = "lzma" if lzma else "zlib"
+def _inflated(part: npt.NDArray[Any], most: int, kind: str) -> bytes:
+    """What zlib or lzma made `part` of, if that is whole and has at most so many bytes."""
+    packer, failure = _unpacker(kind)
     try:
-        content, whole = (_by_lzma if lzma else _by_zlib)(part.tobytes(), most)
-    except (zlib.error, _ForeignError) as error:
+        content: bytes = packer.decompress(part.tobytes(), most)
+    except failure as error:
         raise ValueError(f"expected bytes compressed by {kind}, got others ({error}). Export again") from error
-    if not whole:
+    if not packer.eof:
         raise ValueError(f"expected a whole stream of {kind}, of at most {most:,} bytes, got another. Export again")
     return content
 
 
-class _ForeignError(Exception):
-    """Bytes that lzma did not make."""
-
-
-def _by_zlib(packed: bytes, most: int) -> tuple[bytes, bool]:
-    packer = zlib.decompressobj()
-    content = packer.decompress(packed, most)
-    return content, packer.eof
-
-
-def _by_lzma(packed: bytes, most: int) -> tuple[bytes, bool]:
+def _unpacker(kind: str) -> tuple[Any, type[Exception]]:
+    """What unpacks a stream of this kind, and what it raises for others."""
+    if kind == "zlib":
+        return zlib.decompressobj(), zlib.error
     import lzma  # which some builds of Python lack, and most files do without
 
-    try:
-        packer = lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=2 * MOST_OF_A_HEADER)
-        content = packer.decompress(packed, most)
-    except lzma.LZMAError as error:
-        raise _ForeignError(str(error)) from error
-    return content, packer.eof
+    return lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=2 * MOST_OF_A_HEADER), lzma.LZMAError
 
 
 def metadata_of(data: bytes) -> str | None:
