@@ -19,6 +19,7 @@ from automl.export import Artifact, export
 from automl.lanes.progress import Progress
 from automl.report.table import summary, table
 from automl.store import Store, open_store
+from automl.study.certificates import calibration_inputs, original_beside
 from automl.study.conclude import Results, conclude, manifest
 from automl.study.finishing import reported_point
 from automl.study.selection import Recorded
@@ -49,6 +50,10 @@ class CompressionResult:
     study: str
     """The name under which the trials are recorded, if a storage was given."""
     example_inputs: tuple[Tensor, ...]
+    calibration: Sequence[tuple[Tensor, ...]]
+    """Inputs of training samples, on which an export finds the ranges of 8-bit activations."""
+    original: nn.Module | None
+    """The network given, which goes beside files of a study whose latency is limited, to be measured with them."""
     report: str
     manifest: Mapping[str, Any]
     """What an export says about where the network came from."""
@@ -59,7 +64,12 @@ class CompressionResult:
 
     def export(self, out: str | Path, formats: Sequence[str] = ("safetensors", "pt2", "onnx")) -> list[Artifact]:
         """Write the network to the folder `out` in each format, each reloaded and compared. Errors: `ExportError`."""
-        return export(self.network, self.example_inputs, self.plan, Path(out), formats, manifest=dict(self.manifest))
+        return export(
+            *(self.network, self.example_inputs, self.plan, Path(out), formats),
+            manifest=dict(self.manifest),
+            calibration=self.calibration,
+            original=self.original,
+        )
 
     def save(self, out: str | Path) -> list[Artifact]:
         """Write the weights and the manifest only; `automl.export.load` rebuilds the network from them."""
@@ -211,6 +221,8 @@ def _result(study: Study, results: Results) -> CompressionResult:
         base=told["base"],
         study=study.record.name,
         example_inputs=study.setup.problem.example_inputs,
+        calibration=calibration_inputs(study.setup.problem),
+        original=original_beside(study),
         report=f"{table(found)}\n{summary(found)}",
         manifest=told,
     )

@@ -55,7 +55,6 @@ def write_export(
     """Export the trial's network with all that the study knows: what 8-bit ranges are found on, and the original where
     a limit on latency wants it beside. Errors: `ExportError`."""
     problem = study.setup.problem
-    limited = study.config.parsed_budget.latency is not None
     return export(
         network,
         problem.example_inputs,
@@ -64,8 +63,15 @@ def write_export(
         formats,
         manifest=manifest,
         calibration=calibration_inputs(problem),
-        original=reported_network(study, study.setup.space.original_point) if limited else None,
+        original=original_beside(study),
     )
+
+
+def original_beside(study: Study) -> nn.Module | None:
+    """The network that a study began with, where its winner is exported beside it: latency is limited."""
+    if study.config.parsed_budget.latency is None:
+        return None
+    return reported_network(study, study.setup.space.original_point)
 
 
 def write_certificate(certificate: Mapping[str, Any], path: Path) -> str:

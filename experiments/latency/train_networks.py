@@ -2,13 +2,15 @@
 
 python -m experiments.latency.train_networks DATA OUT [--only vgg16_bn mobilenet_v2] [--until EPOCH]
 
-Both at half width, with the program's own trainer: SGD under one cycle, images shifted and mirrored. OUT/NAME.safetensors are the
-weights after the last epoch, never the best by test images; a killed training goes on from OUT/NAME.checkpoint.
+Both at half width, with the program's own trainer: SGD under one cycle, images shifted and mirrored.
+OUT/NAME.safetensors are the weights after the last epoch, never the best by test images; a killed training goes on from
+OUT/NAME.checkpoint.
 """
 
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -24,10 +26,10 @@ from experiments.training.run import accuracy
 WIDTH = 0.5
 OPTIONS = {
     "vgg16_bn": TrainingOptions(
-        epochs=8, learning_rate=0.05, schedule="one_cycle", warmup=0.25, precision="bfloat16", channels_last=True
+        epochs=4, learning_rate=0.05, schedule="one_cycle", warmup=0.25, precision="bfloat16", channels_last=True
     ),
     "mobilenet_v2": TrainingOptions(
-        epochs=8, learning_rate=0.1, schedule="one_cycle", warmup=0.25, precision="bfloat16", channels_last=True
+        epochs=2, learning_rate=0.1, schedule="one_cycle", warmup=0.25, precision="bfloat16", channels_last=True
     ),
 }
 
@@ -49,7 +51,7 @@ def main() -> None:
         options = OPTIONS[name]
         history = train(
             network,
-            lambda epoch: splits.training(epoch, OPTIONS[name].batch_size),
+            partial(splits.training, batch_size=options.batch_size),
             SupervisedLoss(torch.nn.functional.cross_entropy),
             options,
             validate=lambda trained: {"accuracy": accuracy(trained, splits.validation)},
