@@ -165,7 +165,7 @@ def studied(cell: Cell, args: argparse.Namespace) -> dict[str, Any]:
 def called(command: list[str]) -> str | None:
     """Run a command of the program; the last line that it says if it fails, and None if it does not."""
     with tempfile.TemporaryFile("w+") as said:
-        done = subprocess.run([sys.executable, "-m", "automl", *command], stderr=said, check=False)
+        done = subprocess.run([sys.executable, "-m", "automl.cli", *command], stderr=said, check=False)
         said.seek(0)
         lines = [line.rstrip() for line in said if line.strip()]
     print(*lines[-40:], sep="\n", flush=True)

@@ -20,7 +20,7 @@ from agents.uniform import uniform_point
 from automl.export.timing import ComparerOnBackend
 from automl.measures.backends.side_by_side import Effort
 from automl.zoo import create
-from search_spaces import NetworkSpace, Plan
+from search_spaces import InfeasibleBudgetError, NetworkSpace, Plan
 
 NETWORKS = ("resnet56", "vgg16_bn", "mobilenet_v2")
 
@@ -56,7 +56,11 @@ def measured(name: str, args: argparse.Namespace) -> list[dict[str, Any]]:
     for step in args.round_to:
         space = NetworkSpace(network, example, {"channels": {"round_to": step, "min_keep": 0.05}})
         whole = space.cost(space.original_point, "macs")
-        point = uniform_point(space, {"macs": args.share * whole})
+        try:
+            point = uniform_point(space, {"macs": args.share * whole})
+        except InfeasibleBudgetError as error:
+            print(f"{name}, multiples of {step}: {error}", flush=True)
+            continue
         networks[str(step)] = space.build(space.plan(point)).eval()
         shares[str(step)] = space.cost(point, "macs") / whole
     inputs = (torch.randn(args.batch, 3, 32, 32),)
