@@ -19,6 +19,7 @@ from automl.measures.latency_model import LatencyTable, measure_latency_table
 from automl.measures.piece_times import measure_pieces
 from automl.measures.pieces import Grid, PieceCost, PieceModel, Shape, shapes_of
 from automl.study.known_pieces import Tables, known_grids
+from automl.study.latency_at_limit import scaled_at_limit
 from automl.tasks.problem import Problem
 from automl.types import Say
 from search_spaces import InfeasibleBudgetError, NetworkSpace, OfSheet
@@ -61,6 +62,7 @@ def latency_cost(
         model = measure_pieces(space, options, make, compare, say, {**known, **timed})
         predictor = replace(model, grids={**timed, **model.grids})  # others may want what this one does not
         say(f"predicted latencies of networks that were held out are off by {predictor.held_out:.1%} on average")
+        predictor = scaled_at_limit(predictor, space, term.limit(predictor.original_ms), compare, say)
         if len(config.parsed_budget.terms) > 1:
             _name_slower(space, predictor.grids, term.backend, say)
     if told is None and predictor.unsteady:
