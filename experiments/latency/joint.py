@@ -57,11 +57,12 @@ class Cell:
     share: float
     seed: int
     how: str
+    trials: int
 
     @property
     def name(self) -> str:
         """As its study is called."""
-        return f"{self.network}-{self.batch}-{self.share:g}-{self.how}-{self.seed}"
+        return f"{self.network}-{self.batch}-{self.share:g}-{self.how}-{self.seed}-{self.trials}"
 
 
 def main() -> None:
@@ -76,7 +77,7 @@ def main() -> None:
     parser.add_argument("--share", nargs="+", type=float, default=[0.25, 0.33])
     parser.add_argument("--seed", nargs="+", type=int, default=[0])
     parser.add_argument("--how", nargs="+", choices=["int8", *HOWS], default=["int8", *HOWS])
-    parser.add_argument("--trials", type=int, default=16)
+    parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--table", action="store_true", help="only print the table of what there is")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -84,9 +85,9 @@ def main() -> None:
     rows = [json.loads(line) for line in args.rows.read_text().splitlines()] if args.rows.exists() else []
     known = {row["cell"] for row in rows}
     cells = product(args.network, args.batch, args.share, args.seed, args.how)
-    for cell in [] if args.table else (Cell(*one) for one in cells):
+    for cell in [] if args.table else (Cell(*one, args.trials) for one in cells):
         if cell.how == "int8":  # the same file whatever the budget and seed
-            cell = Cell(cell.network, cell.batch, 1.0, 0, "int8")
+            cell = Cell(cell.network, cell.batch, 1.0, 0, "int8", 0)
         if cell.name in known:
             continue
         row = {"cell": cell.name, **vars(cell), **(alone(cell, args) if cell.how == "int8" else studied(cell, args))}
@@ -116,7 +117,7 @@ def described(cell: Cell, args: argparse.Namespace) -> dict[str, Any]:
         "objective": "divergence",
         "agent": "exact",
         "baselines": [],
-        "trials": args.trials,
+        "trials": max(cell.trials, 1),
         "seeds": [cell.seed],
         "finish": {"finalists": 1, "reconstruction": "blockwise"},
         "runner": {"threads": 1},
