@@ -121,4 +121,7 @@ class Exact(NumberedAgent):
 
     def diagnostics(self) -> dict[str, float]:
         """How often the best has changed, and how uneven its coefficients are: their standard deviation."""
-        return {"improvements": len(self.incumbents) - 1.0, "coefficient_spread": float(self.incumbents[-1][: self.n].std())}
+        return {
+            "improvements": len(self.incumbents) - 1.0,
+            "coefficient_spread": float(self.incumbents[-1][: self.n].std()),
+        }
