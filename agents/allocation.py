@@ -14,7 +14,7 @@ for every number b of buckets of cost.
 - **Several limits.** The programme knows one cost, so it is solved for each limit's and for the sum of all, each as
   a part of its limit. Every answer is repaired to all limits and filled, and the one of least loss is taken.
 - **Without a limit** that binds, the network stays whole.
-- **Blocks and skips** need no curves. Without, they stand as in the uniform Point, and only widths are allocated.
+- **Blocks and skips** need no curves. Those without stand as in the uniform Point, and only the others are allocated.
 """
 
 from __future__ import annotations

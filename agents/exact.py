@@ -8,6 +8,10 @@ judges the coefficients. Every candidate is within the budget, whatever they are
 - A tenth of the trials, at most the paper's 100: coefficients drawn from U(0, 1).
 - The rest, from the best so far: k of them drawn anew, k falling from a tenth of the knobs to 1 (at least 1), evenly
   over the trials; the paper lowers k after 100 failures in a row, which take more trials than there are.
+- Where several operators share the budget, which the paper does not have, each has a coefficient too, between 1 and one
+  part in 100, drawn evenly over its logarithm: errors of removed blocks add up to far more than their sum, those of
+  channels do not, and draws for single knobs cancel out over an operator's many. A tenth of all coefficients drawn anew
+  would seldom be one of these few, so that one of them is with a chance of a quarter.
 
 A Point tried before teaches nothing: the draw is repeated, with one coefficient more each time. A history holds Points
 only; the coefficients behind the best are found again by drawing those of its trial once more.
@@ -34,6 +38,12 @@ MOST_RANDOM = 100
 NEIGHBOURHOOD = 0.1
 """The part of the coefficients that is drawn anew at the start of the local search."""
 
+SPAN = 2.0
+"""Orders of magnitude that the coefficients of operators span."""
+
+BETWEEN = 0.25
+"""How often the coefficient of an operator is drawn anew."""
+
 
 class Exact(NumberedAgent):
     """Local search over the coefficients of an exact allocation."""
@@ -45,18 +55,23 @@ class Exact(NumberedAgent):
         super().__init__(task, options)
         self.allocator = Allocator(self.space, self.limits, task.sensitivity)
         self.n = len(self.allocator.knobs)
+        names = [knob.operator for knob in self.allocator.knobs]
+        shared = dict.fromkeys(names) if len(set(names)) > 1 else {}
+        self.operators = [[t for t in range(self.n) if names[t] == name] for name in shared]
+        """The knobs of each operator, if there are several."""
         self.random = 1 + min(MOST_RANDOM, int(RANDOM_SHARE * self.trials))
         """The first trial of the local search."""
         self.best = -math.inf
-        self.incumbents = [np.ones(self.n)]
-        """The coefficients of the best trial, [n_knobs], and of those that were the best before it."""
+        self.incumbents = [np.concatenate([np.ones(self.n), np.zeros(len(self.operators))])]
+        """The coefficients of the best trial, and of those that were the best before it: [n_knobs + n_operators], those
+        of operators as their distance from 1 in parts of `SPAN`."""
         self._tried: set[Point] = set()
 
     def propose(self, number: int, taken: set[Point]) -> Point | None:
         """The allocation for the first coefficients drawn that gives a new Point; else one tried before."""
         repeat = None
         for coefficients in self.candidates(number, self.incumbents[-1]):
-            point = self.allocator.solve(coefficients)
+            point = self.allocator.solve(self.weights(coefficients))
             if point not in taken:
                 if point not in self._tried:
                     return point
@@ -71,29 +86,42 @@ class Exact(NumberedAgent):
             self.incumbents.append(self._behind(trial))
 
     def candidates(self, number: int, incumbent: np.ndarray) -> Iterator[np.ndarray]:
-        """The coefficients, [n_knobs], that trial `number` tries one after the other when `incumbent` is the best."""
+        """The coefficients, as of `incumbents`, that trial `number` tries one after the other when `incumbent` is the
+        best."""
         rng = self.exploring(number)
         if number == 0:
-            yield np.ones(self.n)
+            yield self.incumbents[0]
         for redraw in range(1 + REDRAWS):
             if number < self.random:
-                yield rng.random(self.n)
+                yield rng.random(self.n + len(self.operators))
                 continue
             progress = (number - self.random) / max(self.trials - self.random, 1)
             k = max(round(NEIGHBOURHOOD * self.n * (1 - progress)), 1) + redraw
             drawn = rng.choice(self.n, min(k, self.n), replace=False)
             changed = incumbent.copy()
             changed[drawn] = rng.random(len(drawn))
+            if self.operators and rng.random() < BETWEEN:
+                changed[self.n + rng.integers(len(self.operators))] = rng.random()
             yield changed
+
+    def weights(self, coefficients: np.ndarray) -> np.ndarray:
+        """What each knob's losses are multiplied by: its coefficient times its operator's, [n_knobs]."""
+        weights = coefficients[: self.n].copy()
+        for knobs, distance in zip(self.operators, coefficients[self.n :], strict=True):
+            weights[knobs] *= 10 ** (-SPAN * distance)
+        return weights
 
     def _behind(self, trial: Trial) -> np.ndarray:
         """The coefficients whose allocation the trial's Point is; of a Point never proposed, those of the last best."""
         for incumbent in reversed(self.incumbents):
             for coefficients in self.candidates(trial.number, incumbent):
-                if self.allocator.solve(coefficients) == trial.point:
+                if self.allocator.solve(self.weights(coefficients)) == trial.point:
                     return coefficients
         return self.incumbents[-1]
 
     def diagnostics(self) -> dict[str, float]:
         """How often the best has changed, and how uneven its coefficients are: their standard deviation."""
-        return {"improvements": len(self.incumbents) - 1.0, "coefficient_spread": float(self.incumbents[-1].std())}
+        return {
+            "improvements": len(self.incumbents) - 1.0,
+            "coefficient_spread": float(self.incumbents[-1][: self.n].std()),
+        }

@@ -50,6 +50,10 @@ class CompressionResult:
     study: str
     """The name under which the trials are recorded, if a storage was given."""
     example_inputs: tuple[Tensor, ...]
+    calibration: Sequence[tuple[Tensor, ...]]
+    """Inputs of training samples, on which an export finds the ranges of 8-bit activations."""
+    original: nn.Module | None
+    """The network given, which goes beside files of a study whose latency is limited, to be measured with them."""
     report: str
     manifest: Mapping[str, Any]
     """What an export says about where the network came from."""
@@ -222,6 +226,8 @@ def _result(study: Study, results: Results) -> CompressionResult:
         base=told["base"],
         study=study.record.name,
         example_inputs=study.setup.problem.example_inputs,
+        calibration=calibration_inputs(study.setup.problem),
+        original=original_beside(study),
         report=f"{table(found)}\n{summary(found)}",
         manifest=told,
         calibration=calibration_inputs(study.setup.problem),

@@ -154,7 +154,7 @@ class Evaluator:
         return self._builder.original
 
     def sensitivity(self) -> Sensitivity:
-        """What narrowing each knob alone is estimated to cost in loss; of blocks and skips there is no such estimate.
+        """What each level of each knob alone is estimated to cost in loss; of skips there is no such estimate.
 
         The first call needs the calibration data.
         """

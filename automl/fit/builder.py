@@ -15,6 +15,7 @@ from agents import Sensitivity
 from automl.config.evaluation import EvaluationOptions
 from automl.config.method import MethodOptions
 from automl.fast.precision import first, formatted
+from automl.fit.block_errors import block_errors
 from automl.fit.blockwise import STEPS, BlockReconstruction
 from automl.fit.closer import CloserRefit, WithNorms
 from automl.fit.distance import Distance
@@ -164,6 +165,7 @@ class Builder:
             curves = [fitter.curves(self._statistics, problem) for fitter in self._fitters.values()]
             distance = self._distance(problem)
             measured = None if distance is None else lambda point: distance.to(self.build(point))
+            curves.append(block_errors(self.space, {name for found in curves for name in found}, measured))
             self._sensitivity = in_one_unit(self.space, curves, measured)
         return self._sensitivity
 

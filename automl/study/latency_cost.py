@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from automl.config.budget import Term
 from automl.config.latency import EAGER, LatencyOptions
 from automl.config.study import StudyConfig
 from automl.export.chains import chain_runner
@@ -18,9 +19,10 @@ from automl.measures.latency_model import LatencyTable, measure_latency_table
 from automl.measures.piece_times import measure_pieces
 from automl.measures.pieces import Grid, PieceCost, PieceModel, Shape, shapes_of
 from automl.study.known_pieces import Tables, known_grids
+from automl.study.latency_at_limit import scaled_at_limit
 from automl.tasks.problem import Problem
 from automl.types import Say
-from search_spaces import NetworkSpace, OfSheet
+from search_spaces import InfeasibleBudgetError, NetworkSpace, OfSheet
 
 Predictor = LatencyTable | PieceModel
 EFFORT = Effort(rounds=60, seconds=10.0, half_width=0.02)
@@ -60,6 +62,7 @@ def latency_cost(
         model = measure_pieces(space, options, make, compare, say, {**known, **timed})
         predictor = replace(model, grids={**timed, **model.grids})  # others may want what this one does not
         say(f"predicted latencies of networks that were held out are off by {predictor.held_out:.1%} on average")
+        predictor = scaled_at_limit(predictor, space, term.limit(predictor.original_ms), compare, say)
         if len(config.parsed_budget.terms) > 1:
             _name_slower(space, predictor.grids, term.backend, say)
     if told is None and predictor.unsteady:
@@ -79,3 +82,20 @@ def _name_slower(space: NetworkSpace, grids: Mapping[Shape, Grid], backend: str,
             f"{len(slower)} layers are slower on {backend} as factors of any rank than whole: leave them whole by "
             f"`rank: {{exclude: [{', '.join(slower)}]}}`, if the other limits allow it"
         )
+
+
+def require_reachable(space: NetworkSpace, term: Term, original_ms: float) -> None:
+    """Raise `InfeasibleBudgetError` unless some network is predicted to keep the limit on latency.
+
+    `original_ms`: of the original in float32, of which shares are: the whole space may be faster than that.
+    """
+    fastest, limit = space.least_costs({term.metric: 0.0})[term.metric], term.limit(original_ms)
+    if fastest <= limit:
+        return
+    others = [name for name in ("depth", "channels") if name not in {operator.name for operator in space.operators}]
+    raise InfeasibleBudgetError(
+        f"no network in the space is predicted to take at most {limit:.3g} ms on {term.backend}, "
+        f"{limit / original_ms:.1%} of the original's time in float32: the fastest takes {fastest:.3g} ms, "
+        f"{fastest / original_ms:.1%}. Raise the budget, lower `min_keep` or `round_to`"
+        f"{''.join(f', search `{name}` too' for name in others)}, or limit the latency on a faster backend"
+    )

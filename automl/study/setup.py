@@ -26,7 +26,7 @@ from automl.measures.backends.registry import backend_of
 from automl.measures.counts import COUNTED
 from automl.study.fast_shapes import FastShapes, fast_operators
 from automl.study.known_pieces import Tables
-from automl.study.latency_cost import Predictor, latency_cost
+from automl.study.latency_cost import Predictor, latency_cost, require_reachable
 from automl.study.loading import load_early, load_problem
 from automl.study.shares import shares
 from automl.study.space_of_study import measured_training_time
@@ -98,6 +98,7 @@ class Setup:
             )
             self.network_space.add_cost(PREDICTED, cost)
             costs[PREDICTED] = self.latency_table.original_ms  # in float32, whatever the backend
+            require_reachable(self.network_space, config.parsed_budget.latency, costs[PREDICTED])
         self.limits = config.parsed_budget.limits(costs)
         self.space.require_feasible(self.limits)
         self.reference = self.space.reference(self.limits)

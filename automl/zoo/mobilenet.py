@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from automl.zoo.scaled import scaled
+
 V1_BLOCKS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *((512, 1),) * 5, (1024, 2), (1024, 1))
 """Output channels and stride of each depthwise-separable block."""
 
@@ -77,17 +79,19 @@ class InvertedResidual(nn.Module):
 class MobileNetV2(nn.Module):
     """A chain of inverted residuals with linear bottlenecks."""
 
-    def __init__(self, classes: int, in_channels: int) -> None:
+    def __init__(self, classes: int, in_channels: int, width: float) -> None:
         super().__init__()
-        layers = _conv_bn(in_channels, 32, 3, relu=nn.ReLU6)
-        channels = 32
-        for expansion, width, blocks, stride in V2_STAGES:
+        channels = scaled(32, width)
+        layers = _conv_bn(in_channels, channels, 3, relu=nn.ReLU6)
+        for expansion, full, blocks, stride in V2_STAGES:
+            made = scaled(full, width)
             for block in range(blocks):
-                layers.append(InvertedResidual(channels, width, stride if block == 0 else 1, expansion))
-                channels = width
-        layers += _conv_bn(channels, 1280, 1, relu=nn.ReLU6)
+                layers.append(InvertedResidual(channels, made, stride if block == 0 else 1, expansion))
+                channels = made
+        last = scaled(1280, max(width, 1.0))  # the paper's narrow networks keep their last convolution (section 6.1)
+        layers += _conv_bn(channels, last, 1, relu=nn.ReLU6)
         self.features = nn.Sequential(*layers)
-        self.classifier = nn.Linear(1280, classes)
+        self.classifier = nn.Linear(last, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """[n, in_channels, 32, 32] -> [n, classes]."""
@@ -100,6 +104,9 @@ def mobilenet_v1(classes: int = 10, in_channels: int = 3) -> MobileNetV1:
     return MobileNetV1(classes, in_channels)
 
 
-def mobilenet_v2(classes: int = 10, in_channels: int = 3) -> MobileNetV2:
-    """MobileNetV2 for 32x32: 2.2 M parameters with 10 classes, 3.5 M with 1,000 (Sandler et al. 2018)."""
-    return MobileNetV2(classes, in_channels)
+def mobilenet_v2(classes: int = 10, in_channels: int = 3, width: float = 1.0) -> MobileNetV2:
+    """MobileNetV2 for 32x32: 2.2 M parameters with 10 classes, 3.5 M with 1,000 (Sandler et al. 2018).
+
+    `width` multiplies the channels; below 1 the last convolution keeps its 1,280.
+    """
+    return MobileNetV2(classes, in_channels, width)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -36,8 +37,9 @@ def names() -> list[str]:
 def create(name: str, **options: Any) -> nn.Module:
     """A built-in network with freshly initialised weights.
 
-    Every network has the options `classes` and `in_channels`; `small_cnn` also has `width`. All are whole numbers
-    of at least 1. Raises ModelError for an unknown name or option, offering the nearest one.
+    Every network has the options `classes` and `in_channels`, whole numbers of at least 1. `small_cnn` also has
+    `width`, such a number of channels; `vgg16_bn` and `mobilenet_v2` have a `width` that multiplies their channels,
+    above 0. Raises ModelError for an unknown name or option, offering the nearest one.
     """
     if name not in _MODULES:
         raise ModelError(f"unknown model {name!r}{nearest(name, _MODULES)}, or your own as 'module:function'")
@@ -46,6 +48,13 @@ def create(name: str, **options: Any) -> nn.Module:
     for option, value in options.items():
         if option not in known:
             raise ModelError(f"model {name!r} has no option {option!r}{nearest(option, known)}")
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ModelError(f"model option {option!r} must be a whole number of at least 1, got {value!r}")
+        _require_fitting(option, value, factor=known[option].annotation == "float")
     return factory(**options)
+
+
+def _require_fitting(option: str, value: Any, factor: bool) -> None:
+    """Refuse what is not a number above 0, or for an option that is no factor not a whole one. Errors: `ModelError`."""
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+    if not number or not (factor or isinstance(value, int)):
+        expected = "a number above 0" if factor else "a whole number of at least 1"
+        raise ModelError(f"model option {option!r} must be {expected}, got {value!r}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from automl.zoo.scaled import scaled
+
 STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 
 
@@ -14,14 +16,14 @@ class VGG(nn.Module):
     three (Li et al. 2017, "Pruning filters for efficient ConvNets", section 4.1, keep two).
     """
 
-    def __init__(self, classes: int, in_channels: int) -> None:
+    def __init__(self, classes: int, in_channels: int, width: float) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         channels = in_channels
         for stage in STAGES:
-            for width in stage:
-                layers += [nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
-                channels = width
+            for made in (scaled(full, width) for full in stage):
+                layers += [nn.Conv2d(channels, made, 3, padding=1), nn.BatchNorm2d(made), nn.ReLU()]
+                channels = made
             layers.append(nn.MaxPool2d(2))
         self.features = nn.Sequential(*layers)
         self.classifier = nn.Linear(channels, classes)
@@ -35,6 +37,9 @@ class VGG(nn.Module):
         return logits
 
 
-def vgg16_bn(classes: int = 10, in_channels: int = 3) -> VGG:
-    """VGG-16 with batch norm for 32x32: 14.7 M parameters, 313 M MACs (Simonyan and Zisserman 2015)."""
-    return VGG(classes, in_channels)
+def vgg16_bn(classes: int = 10, in_channels: int = 3, width: float = 1.0) -> VGG:
+    """VGG-16 with batch norm for 32x32: 14.7 M parameters, 313 M MACs (Simonyan and Zisserman 2015).
+
+    `width` multiplies the channels of all convolutions.
+    """
+    return VGG(classes, in_channels, width)

@@ -9,6 +9,7 @@ measuring. Top-1 on all 10,000 test images of CIFAR-10, and how often it is that
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -18,6 +19,7 @@ from automl.export import export
 from automl.measures.backends.onnx_runtime import running, session
 from automl.study.certificates import calibration_inputs
 from automl.study.loading import load_problem
+from automl.tasks.batches import Batch
 from automl.tasks.problem import Problem
 from search_spaces import Plan
 
@@ -50,6 +52,14 @@ def main() -> None:
         )
         if not args.untested:
             print(name, tested(problem, folder / "model-int8.onnx"), flush=True)
+
+
+def right_in(path: Path, batches: Sequence[Batch]) -> float:
+    """The part of the images that an ONNX file, run in ONNX Runtime, classifies right."""
+    run, right = running(session(str(path), 1)), 0
+    for inputs, targets in batches:
+        right += int((torch.from_numpy(run([x.numpy() for x in inputs])[0]).argmax(1) == targets).sum())
+    return right / sum(len(targets) for _, targets in batches)
 
 
 def tested(problem: Problem, path: Path) -> str:

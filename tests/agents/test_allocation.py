@@ -2,6 +2,7 @@
 
 import itertools
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -178,8 +179,28 @@ def test_the_coefficients_behind_the_best_are_found_again():
     best = max(history, key=lambda trial: trial.values["accuracy"])
     assert agent.best == best.values["accuracy"]
     assert len(agent.incumbents) > 3
-    assert agent.allocator.solve(agent.incumbents[-1]) == best.point
+    assert agent.allocator.solve(agent.weights(agent.incumbents[-1])) == best.point
     assert all((coefficients >= 0).all() and (coefficients <= 1).all() for coefficients in agent.incumbents)
+
+
+def test_operators_that_share_a_budget_are_weighed_against_each_other():
+    problem = BlockProblem(3, 0)
+    one = create(problem)
+    assert one.operators == [] and all(
+        np.array_equal(one.weights(each), each) for each in itertools.islice(one.candidates(1, one.incumbents[0]), 5)
+    )
+    half = len(problem.space.knobs) // 2
+    problem.space.knobs = tuple(
+        replace(knob, operator="depth" if t < half else "channels") for t, knob in enumerate(problem.space.knobs)
+    )
+    agent = create(problem)
+    history = play(agent, problem, 40)
+    best = max(history, key=lambda trial: trial.values["accuracy"])
+    assert agent.allocator.solve(agent.weights(agent.incumbents[-1])) == best.point
+    drawn = [agent.weights(each) for each in itertools.islice(agent.candidates(1, agent.incumbents[0]), 30)]
+    ratios = [weights[:half].mean() / weights[half:].mean() for weights in drawn]
+    assert min(ratios) < 0.1 and max(ratios) > 10
+    assert np.array_equal(agent.weights(agent.incumbents[0]), np.ones(len(problem.space.knobs)))
 
 
 @pytest.mark.parametrize("name", ["exact", "thompson"])

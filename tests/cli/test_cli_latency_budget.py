@@ -174,7 +174,7 @@ def test_where_the_best_is_refused_the_next_best_is_timed_and_wins(study_file, t
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        (("latency <= 10 s", "latency <= 1 us"), "no network in the space has predicted_latency_ms <= 0.001"),
+        (("latency <= 10 s", "latency <= 1 us"), "is predicted to take at most 0.001 ms on eager"),
         (("latency <= 10 s", "latency <= 10"), "expected the unit of latency to be %, us, ms or s"),
         (("latency <= 10 s", "macs <= 50%"), "the section `latency` says how a budget on latency is measured"),
         (("latency <= 10 s", "latency <= 10 s on onnxrt"), "no backend 'onnxrt'; did you mean"),

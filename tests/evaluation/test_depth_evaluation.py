@@ -9,8 +9,10 @@ from automl.config.evaluation import EvaluationOptions
 from automl.config.latency import LatencyOptions
 from automl.errors import ConfigError
 from automl.evaluation import Evaluator
+from automl.fit.block_errors import block_errors
+from automl.fit.distance import SAMPLES
 from automl.measures.latency_model import measure_latency_table
-from search_spaces import Depth, depth_space
+from search_spaces import Depth, NetworkSpace, depth_space
 from tests.evaluation.test_sequential import loss_of
 
 
@@ -40,13 +42,38 @@ def test_the_original_point_is_the_original(problem, space):
         assert torch.equal(network(x), space.original.eval()(x))
 
 
-def test_only_widths_have_error_curves(problem, space):
+def test_widths_and_blocks_have_error_curves_and_skips_none(problem, space):
     curves = Evaluator(problem, space, threads=1).sensitivity()
-    assert list(curves) == [knob.name for knob in space.knobs if knob.unit == "channels"]
+    assert set(curves) == {knob.name for knob in space.knobs if knob.kind in ("amount", "gate")}
     for knob in space.knobs:
         if knob.name in curves:
             curve = curves[knob.name]
             assert curve.shape == (len(knob.levels),) and curve[-1] == 0 and (np.diff(curve) <= 0).all()
+
+
+def test_a_block_costs_twice_the_divergence_of_the_network_without_it(problem):
+    space = NetworkSpace(problem.model, problem.example_inputs, {"depth": None})
+    evaluator = Evaluator(problem, space, threads=1)
+    curves = evaluator.sensitivity()
+    x = torch.cat([inputs[0] for inputs, _ in problem.validation])[:SAMPLES]
+    with torch.no_grad():
+        theirs = F.log_softmax(space.original.eval()(x), 1)
+        for knob in space.knobs:
+            without = evaluator.network(chosen(space, **{knob.name.replace(":", "_"): 0}))
+            ours = F.log_softmax(without(x), 1)
+            divergence = (theirs.exp() * (theirs - ours)).sum(1).mean()
+            assert curves[knob.name][0] == pytest.approx(2 * divergence.item(), rel=1e-3)
+
+
+def test_no_block_has_a_curve_where_outputs_cannot_be_compared(space):
+    assert block_errors(space, [], None) == {}
+
+
+def test_a_block_without_which_nothing_is_finite_is_the_dearest(space):
+    gates = [knob.name for knob in space.knobs if knob.kind == "gate"]
+    errors = iter([float("nan"), *(0.1 * i for i in range(1, len(gates)))])
+    curves = block_errors(space, [], lambda point: next(errors))
+    assert curves[gates[0]][0] == max(curve[0] for curve in curves.values()) > 0
 
 
 @pytest.mark.parametrize("block", ["conv1", "depthwise"])

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+import automl
 from automl.errors import ExportError
 from automl.export import export, load
 from automl.export.code_in_onnx import with_quantized_inputs
@@ -147,3 +148,14 @@ def test_only_rounding_to_8_bits_by_one_scale_is_written_as_that(low, high, fact
     same = high - low == 255 and factor == 0.5
     assert found == (["QuantizeLinear", "DequantizeLinear"] if same else ["Div", "Round", "Clip", "Mul"])
     assert np.array_equal(run(model.SerializeToString(), x), before)
+
+
+def test_a_result_in_python_finds_the_ranges_on_its_training_data(tmp_path):
+    """Two example inputs would do for shapes, and not for what activations reach."""
+    batches = [(images(40), torch.randint(0, 10, (40,)))]
+    result = automl.compress(
+        *(residual(), batches, batches, "macs <= 80%"), agent="uniform", baselines=[], trials=1, progress=False
+    )
+    result.export(tmp_path, formats=["onnx-int8"])
+    (entry,) = json.loads((tmp_path / "manifest.json").read_text())["files"].values()
+    assert entry["compared_samples"] == 40

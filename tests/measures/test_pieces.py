@@ -13,11 +13,12 @@ import torch
 from automl.config.latency import PREDICTED, LatencyOptions
 from automl.errors import BackendError, StudyError
 from automl.export.chains import PAIRS, chain_runner
-from automl.measures.backends.side_by_side import Effort
-from automl.measures.latency import compare_latency
-from automl.measures.piece_times import measure_pieces
+from automl.measures.backends.side_by_side import Comparison, Effort
+from automl.measures.latency import LatencyComparison, compare_latency
+from automl.measures.piece_times import drawn, measure_pieces
 from automl.measures.pieces import Grid, PieceCost, PieceModel, Shape, layers_of, shapes_of
 from automl.study.known_pieces import known_grids
+from automl.study.latency_at_limit import TURNS, scaled_at_limit
 from search_spaces import NetworkSpace, OfSheet
 from tests.kits.timed_blocks import Blocks, X
 
@@ -116,7 +117,39 @@ def test_a_measured_model_knows_the_original_and_what_is_smaller():
     assert second.grids == measured.grids and f"{len(known)} of {len(known)} shapes" in told[0]
 
 
-def no_more(shape, read, made):
+def counted(networks):
+    """A comparison in which a network takes its parameters in microseconds, whatever a model has it take."""
+    sizes = {name: sum(p.numel() for p in network.parameters()) * 1e-3 for name, network in networks.items()}
+    return LatencyComparison(Comparison({name: np.full(20, size) for name, size in sizes.items()}), "a processor")
+
+
+def test_a_model_is_scaled_to_what_networks_at_the_limit_take():
+    space, told = joint(), []
+    whole = counted({"original": space.original}).times.latency_ms("original").value
+    wrong = replace(model(space), original_ms=whole)
+    limit = 0.5 * PieceCost(shapes_of(space), wrong)(space.sheet(space.original_levels))
+    right = scaled_at_limit(wrong, space, limit, counted, told.append)
+    assert 1 <= len(told) <= TURNS and all("networks at the limit take at most" in line for line in told)
+
+    def error(of):
+        """How far off the model is, on average, for networks that it has at the limit."""
+        cost, rng, ratios = PieceCost(shapes_of(space), of), np.random.default_rng(1), []
+        for levels in (drawn(space, rng) for _ in range(300)):
+            predicted = cost(space.sheet(levels))
+            if abs(predicted / limit - 1) < 0.1:
+                network = space.build(space.plan(space.point(levels.tolist())))
+                ratios.append(counted({"it": network}).times.latency_ms("it").value / predicted)
+        return abs(np.log(ratios).mean())
+
+    assert error(right) < 0.25 < 1 < error(wrong)
+
+
+def test_a_limit_that_no_network_is_near_leaves_a_model_as_it_is():
+    space = joint()
+    assert scaled_at_limit(model(space), space, 1e-9, no_more, no_more) == model(space)
+
+
+def no_more(*shape):
     """A maker for a test in which all is known."""
     raise AssertionError(f"{shape} is measured again")
 

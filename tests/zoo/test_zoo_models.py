@@ -72,6 +72,23 @@ def test_width_of_the_small_network():
     assert count(zoo.create("small_cnn", width=8)) < count(zoo.create("small_cnn", width=16))
 
 
+@pytest.mark.parametrize(("width", "parameters"), [(0.5, 1_968_680), (0.75, 2_636_424), (1.4, 6_108_776)])
+def test_mobilenet_v2_of_another_width_has_the_size_of_the_authors(width, parameters):
+    assert count(zoo.create("mobilenet_v2", classes=1000, width=width)) == parameters
+
+
+def test_width_multiplies_the_channels_of_vgg():
+    whole, half = (zoo.create("vgg16_bn", width=width) for width in (1, 0.5))
+    made = [[m.out_channels for m in network.features if hasattr(m, "out_channels")] for network in (whole, half)]
+    assert made[1] == [channels // 2 for channels in made[0]]
+
+
+@pytest.mark.parametrize("value", [0, -0.5, True, "half", float("nan")])
+def test_a_factor_of_widths_is_above_0(value):
+    with pytest.raises(ModelError, match="'width' must be a number above 0"):
+        zoo.create("vgg16_bn", width=value)
+
+
 @pytest.mark.parametrize(("name", "blocks"), [("resnet20", 3), ("resnet32", 5), ("resnet44", 7), ("resnet56", 9)])
 def test_resnet_keys_are_those_of_the_published_checkpoints(name, blocks):
     state = zoo.create(name).state_dict()
