@@ -50,10 +50,6 @@ class CompressionResult:
     study: str
     """The name under which the trials are recorded, if a storage was given."""
     example_inputs: tuple[Tensor, ...]
-    calibration: Sequence[tuple[Tensor, ...]]
-    """Inputs of training samples, on which an export finds the ranges of 8-bit activations."""
-    original: nn.Module | None
-    """The network given, which goes beside files of a study whose latency is limited, to be measured with them."""
     report: str
     manifest: Mapping[str, Any]
     """What an export says about where the network came from."""
@@ -230,6 +226,4 @@ def _result(study: Study, results: Results) -> CompressionResult:
         original=original_beside(study),
         report=f"{table(found)}\n{summary(found)}",
         manifest=told,
-        calibration=calibration_inputs(study.setup.problem),
-        original=original_beside(study),
     )
