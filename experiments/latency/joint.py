@@ -38,7 +38,7 @@ from experiments.latency.networks import right_in
 from search_spaces import Plan
 
 OPTIONS = {"resnet56": {}, "vgg16_bn": {"width": 0.5}, "mobilenet_v2": {"width": 0.5}}
-CHANNELS = {"round_to": 16, "min_keep": 0.05}
+CHANNELS = {"min_keep": 0.05}
 HOWS: dict[str, tuple[dict[str, Any], str]] = {
     "joint": ({"depth": {}, "channels": CHANNELS}, "onnxruntime-int8"),
     "channels": ({"channels": CHANNELS}, "onnxruntime"),
