@@ -17,7 +17,7 @@ from automl.measures import compare_latency, peak_activation_bytes
 from automl.store import OptunaProjection, TrialRecord, conclude_study
 from automl.study.cautions import cautions
 from automl.study.certificates import certified_measurements
-from automl.study.finishing import finish, reported_network, reported_plan, reported_point, was_trained
+from automl.study.finishing import finish, reported_network, reported_plan, reported_point, unfinished, was_trained
 from automl.study.other_models import other_models
 from automl.study.rules import rules_kept
 from automl.study.selection import Row, table_rows
@@ -52,8 +52,7 @@ def conclude(study: Study, say: Say = silent) -> Results:
     each once: when they are in the database they are not measured again. `BudgetError` if no network keeps the
     budget, `StudyError` if no trial is done, or none keeps the guarantee.
     """
-    finish(study, say)
-    winner, network = certified_winner(study, say)
+    winner, network = _finished_winner(study, say)
     rows = _rows(study)
     _measure_test(study, [record for row in rows for record in row.best], say)
     notes = _measure_speed(study, [row.shown(study.config.goal) for row in rows], say)
@@ -77,6 +76,25 @@ def _of_rows(study: Study) -> bool:
     return study.config.space.of_cells is not None and made is not None and made.frame.size == ()
 
 
+class _TooSlowError(BudgetError):
+    """All networks that were timed exceed a limit on latency."""
+
+
+def _finished_winner(study: Study, say: Say) -> tuple[TrialRecord, nn.Module]:
+    """Finish the finalists, and certify the best; where all take too long, the next best are finished in their place.
+
+    `BudgetError` as of `certified_winner`, once `CANDIDATES` networks have been refused or none is left.
+    """
+    while True:
+        finish(study, say)
+        try:
+            return certified_winner(study, say)
+        except _TooSlowError:
+            if len(study.refused()) >= CANDIDATES or not unfinished(study):
+                raise
+            say("all that are finished take too long: finishing the next best")
+
+
 def certified_winner(study: Study, say: Say = silent) -> tuple[TrialRecord, nn.Module]:
     """The best trial whose network, rebuilt, keeps the budget as counted and, for a limit on latency, as certified.
 
@@ -92,7 +110,7 @@ def certified_winner(study: Study, say: Say = silent) -> tuple[TrialRecord, nn.M
             break
     term, least = study.config.parsed_budget.latency, min(tried.values())
     assert term is not None
-    raise BudgetError(
+    raise _TooSlowError(
         f"the {len(tried)} best networks were timed, and none keeps {study.config.parsed_budget.text!r}: the fastest "
         f"takes {_limit(term, least)}. The latency table promised more than there was; ask for "
         f"`latency <= {_limit(term, 0.99 / least)}` under another name"

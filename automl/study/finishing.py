@@ -40,7 +40,7 @@ def finish(study: Study, say: Say = silent) -> None:
 
     Networks that are equal are finished once. A `BudgetError` if one is over the budget as counted.
     """
-    missing = [record for record in study.finalists() if study.config.objective not in record.values_of(Phase.FINAL)]
+    missing = unfinished(study)
     if not missing:
         return
     measured = _known(study)
@@ -55,6 +55,11 @@ def finish(study: Study, say: Say = silent) -> None:
         study.store.add_measurements(record.id, measured[key])
         for checkpoint in _folder(study).glob(f"{key}.*checkpoint"):
             checkpoint.unlink()
+
+
+def unfinished(study: Study) -> list[TrialRecord]:
+    """The finalists that have not been finished."""
+    return [record for record in study.finalists() if study.config.objective not in record.values_of(Phase.FINAL)]
 
 
 def reported_network(study: Study, point: Point) -> nn.Module:

@@ -244,14 +244,17 @@ class Study:
         """
         trials = self.store.trials(self.record.id, agent=agent, seed=seed)
         if agent != BASE:
-            refused = self._refused()
+            refused = self.refused()
             trials = [record for record in self.guaranteed(trials) if record.point.key not in refused]
         return next(iter(best_first(trials, self.config.goal)), None)
 
     def finalists(self) -> list[TrialRecord]:
         """The trials that are to be finished: the original, the best of each lane, and of the best of all lanes as many
-        as the study asks for; as the search saw them, equal networks of a lane once."""
-        lanes = [self._by_promise(agent.name, seed) for agent, seed in self.config.lanes]
+        as the study asks for; as the search saw them, equal networks of a lane once, and none that was timed to be over
+        the budget."""
+        refused = self.refused()
+        found = [self._by_promise(agent.name, seed) for agent, seed in self.config.lanes]
+        lanes = [[record for record in lane if record.point.key not in refused] for lane in found]
         best = [lane[0] for lane in lanes if lane]
         ranked = sorted((record for lane in lanes for record in lane), key=self._promise, reverse=True)
         promising = _distinct(ranked)[: self.config.finish.finalists]
@@ -267,7 +270,7 @@ class Study:
     def _promise(self, record: TrialRecord) -> float:
         return record.to_trial().utility(self.config.goal)
 
-    def _refused(self) -> set[str]:
+    def refused(self) -> set[str]:
         """Keys of the Points whose networks exceed the limit on latency by their certificates."""
         term = self.config.parsed_budget.latency
         if term is None:

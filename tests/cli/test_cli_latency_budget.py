@@ -154,13 +154,16 @@ def test_a_relative_limit_is_kept_by_prediction_and_by_measurement(study_file, t
     assert any(ratio is not None and ratio <= 0.9 for ratio in ratios)
 
 
-def test_where_the_best_is_refused_the_next_best_is_timed_and_wins(study_file, tmp_path):
+def test_where_the_best_is_refused_the_next_best_is_finished_timed_and_wins(study_file, tmp_path):
     database = str(tmp_path / "study.db")
     # The MACs leave two networks to choose from, with either group whole; 10 s is no limit to either.
-    study = changed(study_file, ("latency <= 10 s", "[macs <= 80%, latency <= 10 s]"), ("trials: 3", "trials: 8"))
+    budget = ("latency <= 10 s", "[macs <= 80%, latency <= 10 s]")
+    one = ("baselines: [uniform]", "baselines: []\nfinish: {finalists: 1}")
+    study = changed(study_file, budget, one, ("trials: 3", "trials: 8"))
     assert command("search", study, "--storage", database).code == 0
     trials = [trial for trial in recorded(database)[1] if trial.agent != "base"]
     assert len({trial.point for trial in trials}) == 2
+    assert len({trial.point for trial in trials if trial.values_of(Phase.FINAL)}) == 1
     winner = next(trial for trial in trials if "latency_ms" in trial.values_of(Phase.CERTIFICATE))
     refuse(database, winner)
     ran = command("resume", "quick", "--storage", database)
