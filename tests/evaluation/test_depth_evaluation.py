@@ -9,7 +9,7 @@ from automl.config.evaluation import EvaluationOptions
 from automl.config.latency import LatencyOptions
 from automl.errors import ConfigError
 from automl.evaluation import Evaluator
-from automl.fit.block_errors import block_errors
+from automl.fit.block_errors import PART, block_errors
 from automl.fit.distance import SAMPLES
 from automl.measures.latency_model import measure_latency_table
 from search_spaces import Depth, NetworkSpace, depth_space
@@ -58,11 +58,26 @@ def test_a_block_costs_twice_the_divergence_of_the_network_without_it(problem):
     x = torch.cat([inputs[0] for inputs, _ in problem.validation])[:SAMPLES]
     with torch.no_grad():
         theirs = F.log_softmax(space.original.eval()(x), 1)
+        factors = []
         for knob in space.knobs:
             without = evaluator.network(chosen(space, **{knob.name.replace(":", "_"): 0}))
             ours = F.log_softmax(without(x), 1)
             divergence = (theirs.exp() * (theirs - ours)).sum(1).mean()
-            assert curves[knob.name][0] == pytest.approx(2 * divergence.item(), rel=1e-3)
+            factors.append(curves[knob.name][0] / (2 * divergence.item()))
+    assert min(factors) >= 0.999 and factors == pytest.approx([factors[0]] * len(factors), rel=1e-3)
+
+
+def test_errors_of_blocks_are_scaled_by_what_the_least_cost_together(space):
+    """Of a loss that goes with the square of how many are gone, m blocks cost m times the sum of each."""
+    gates = [place for place, knob in enumerate(space.knobs) if knob.kind == "gate"]
+    gone = lambda point: sum(point[space.knobs[place].name] == 0 for place in gates)  # noqa: E731
+    least = max(2, len(gates) // PART)
+    curves = block_errors(space, [], lambda point: 0.01 * gone(point) ** 2)
+    assert {name: curve[0] for name, curve in curves.items()} == {
+        space.knobs[place].name: pytest.approx(0.02 * least) for place in gates
+    }
+    smaller = block_errors(space, [], lambda point: 0.01 * gone(point) ** 0.5)  # less than their sum: as they are
+    assert all(curve[0] == pytest.approx(0.02) for curve in smaller.values())
 
 
 def test_no_block_has_a_curve_where_outputs_cannot_be_compared(space):
@@ -71,7 +86,7 @@ def test_no_block_has_a_curve_where_outputs_cannot_be_compared(space):
 
 def test_a_block_without_which_nothing_is_finite_is_the_dearest(space):
     gates = [knob.name for knob in space.knobs if knob.kind == "gate"]
-    errors = iter([float("nan"), *(0.1 * i for i in range(1, len(gates)))])
+    errors = iter([float("nan"), *(0.1 * i for i in range(1, len(gates))), 0.2])
     curves = block_errors(space, [], lambda point: next(errors))
     assert curves[gates[0]][0] == max(curve[0] for curve in curves.values()) > 0
 
