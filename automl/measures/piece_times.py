@@ -15,7 +15,7 @@ from automl.measures.fast_widths import Maker
 from automl.measures.latency import LatencyComparison
 from automl.measures.pieces import Grid, PieceModel, Shape, features_of, layers_of, shapes_of
 from automl.types import Say, silent
-from search_spaces import NetworkSpace, Plan
+from search_spaces import NetworkSpace
 
 GRID = 5
 """Widths at which a shape is measured, of what it reads and of what it makes."""
@@ -33,6 +33,7 @@ Comparer = Callable[[Mapping[str, nn.Module]], LatencyComparison]
 
 def measure_pieces(
     space: NetworkSpace,
+    original: nn.Module,
     options: LatencyOptions,
     make: Maker,
     compare: Comparer,
@@ -49,7 +50,7 @@ def measure_pieces(
     say(f"measuring {NETWORKS} networks of the space beside the original")
     chosen = [space.original_levels, space.lowest, *(drawn(space, rng) for _ in range(NETWORKS - 1))]
     networks = {str(i): space.build(space.plan(space.point(levels.tolist()))).eval() for i, levels in enumerate(chosen)}
-    comparison = compare({"original": space.build(Plan()).eval(), **networks})
+    comparison = compare({"original": original, **networks})
     original_ms = comparison.latency("original").value  # in float; the first of `networks` is the same in its format
     times = original_ms * np.array([comparison.ratio(name).value for name in networks])
     features = np.stack([features_of(layers_of(shapes_of(space), space.sheet(levels)), grids) for levels in chosen])

@@ -18,7 +18,7 @@ from automl.measures.latency import LatencyComparison
 from automl.measures.piece_times import drawn
 from automl.measures.pieces import PieceCost, PieceModel, shapes_of
 from automl.types import Say
-from search_spaces import NetworkSpace, Plan
+from search_spaces import NetworkSpace
 
 NETWORKS = 3
 """How many are measured at a time."""
@@ -33,6 +33,7 @@ TURNS, CLOSE = 2, 0.03
 def scaled_at_limit(
     model: PieceModel,
     space: NetworkSpace,
+    original: nn.Module,
     limit_ms: float,
     compare: Callable[[Mapping[str, nn.Module]], LatencyComparison],
     say: Say,
@@ -42,7 +43,7 @@ def scaled_at_limit(
     By the upper end of the 95 % interval, because a certificate goes by that. Where no network of the space is near the
     limit, the model stays as it is. `compare`: times networks, the first as it is in float32.
     """
-    rng, original = np.random.default_rng(0), space.build(Plan()).eval()
+    rng = np.random.default_rng(0)
     levels = [space.lowest, *(drawn(space, rng) for _ in range(DRAWN))]
     predicted = _predicted(model, space, levels)
     for _ in range(TURNS):

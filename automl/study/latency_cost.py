@@ -22,7 +22,7 @@ from automl.study.known_pieces import Tables, known_grids
 from automl.study.latency_at_limit import scaled_at_limit
 from automl.tasks.problem import Problem
 from automl.types import Say
-from search_spaces import InfeasibleBudgetError, NetworkSpace, OfSheet
+from search_spaces import InfeasibleBudgetError, NetworkSpace, OfSheet, Plan
 
 Predictor = LatencyTable | PieceModel
 EFFORT = Effort(rounds=60, seconds=10.0, half_width=0.02)
@@ -58,11 +58,13 @@ def latency_cost(
         make = chain_runner(term.backend, options.batch, options.threads)
         inputs = batch_of(problem.example_inputs, options.batch)
         compare = ComparerOnBackend(term.backend, inputs, options.threads, EFFORT)
-        known = known_grids(tables(), place(term.backend, options.threads), options.batch)
-        model = measure_pieces(space, options, make, compare, say, {**known, **timed})
+        # What has just been timed has in it what others know of a space that this one lies within.
+        known = timed or known_grids(tables(), place(term.backend, options.threads), options.batch)
+        original = space.build(Plan()).eval()  # one for all comparisons, which then export it once
+        model = measure_pieces(space, original, options, make, compare, say, known)
         predictor = replace(model, grids={**timed, **model.grids})  # others may want what this one does not
         say(f"predicted latencies of networks that were held out are off by {predictor.held_out:.1%} on average")
-        predictor = scaled_at_limit(predictor, space, term.limit(predictor.original_ms), compare, say)
+        predictor = scaled_at_limit(predictor, space, original, term.limit(predictor.original_ms), compare, say)
         if len(config.parsed_budget.terms) > 1:
             _name_slower(space, predictor.grids, term.backend, say)
     if told is None and predictor.unsteady:

@@ -58,11 +58,12 @@ def main() -> None:
     print(f"widths {widths}, largest shares of rank that save time {shares or 'all'}")
     if "rank" in operators:
         space = NetworkSpace(network, inputs, held_to_shares(operators, shares, args.backend))
-    model = measure_pieces(space, options, make, compare, print, grids)
+    original = space.build(Plan()).eval()
+    model = measure_pieces(space, original, options, make, compare, print, grids)
     spent, cost, rng = time.perf_counter() - start, PieceCost(shapes_of(space), model), np.random.default_rng(1)
     drawn = [random_levels(space, rng) for _ in range(args.unseen)]
     networks = {str(i): space.build(space.plan(space.point(levels.tolist()))).eval() for i, levels in enumerate(drawn)}
-    compared = compare({"original": space.build(Plan()).eval(), **networks})
+    compared = compare({"original": original, **networks})
     real = np.array([compared.ratio(name).value for name in networks])
     predicted = np.array([cost(space.sheet(levels)) for levels in drawn]) / model.original_ms
     start = time.perf_counter()

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from automl.config.latency import PREDICTED, LatencyOptions
 from automl.errors import BackendError, StudyError
@@ -19,12 +20,16 @@ from automl.measures.piece_times import drawn, measure_pieces
 from automl.measures.pieces import Grid, PieceCost, PieceModel, Shape, layers_of, shapes_of
 from automl.study.known_pieces import known_grids
 from automl.study.latency_at_limit import TURNS, scaled_at_limit
-from search_spaces import NetworkSpace, OfSheet
+from search_spaces import NetworkSpace, OfSheet, Plan
 from tests.kits.timed_blocks import Blocks, X
 
 
 def joint() -> NetworkSpace:
     return NetworkSpace(Blocks().eval(), (X,), {"depth": None, "channels": None, "rank": None})
+
+
+def original(space: NetworkSpace) -> nn.Module:
+    return space.build(Plan()).eval()
 
 
 def model(space: NetworkSpace) -> PieceModel:
@@ -93,7 +98,7 @@ def test_a_measured_model_knows_the_original_and_what_is_smaller():
     space, told = joint(), []
     compare = partial(compare_latency, inputs=(torch.zeros(4, 3, 16, 16),), effort=Effort(rounds=20, seconds=1.0))
     make = chain_runner("eager", 4, 1)
-    measured = measure_pieces(space, LatencyOptions(batch=4), make, compare, told.append)
+    measured = measure_pieces(space, original(space), LatencyOptions(batch=4), make, compare, told.append)
     assert told[0].startswith("measuring ") and told[1] == "measuring 12 networks of the space beside the original"
     cost = PieceCost(shapes_of(space), measured)
     assert cost(space.sheet(space.lowest)) < cost(space.sheet(space.original_levels))
@@ -113,7 +118,7 @@ def test_a_measured_model_knows_the_original_and_what_is_smaller():
     quiet = replace(measured, busy=0.0).to_record()
     known = known_grids([{"kind": "widths"}, quiet], measured.device, 4)
     few = partial(compare, effort=Effort(rounds=2, seconds=0.1))
-    second = measure_pieces(space, LatencyOptions(batch=4), no_more, few, told.append, known)
+    second = measure_pieces(space, original(space), LatencyOptions(batch=4), no_more, few, told.append, known)
     assert second.grids == measured.grids and f"{len(known)} of {len(known)} shapes" in told[0]
 
 
@@ -128,7 +133,7 @@ def test_a_model_is_scaled_to_what_networks_at_the_limit_take():
     whole = counted({"original": space.original}).times.latency_ms("original").value
     wrong = replace(model(space), original_ms=whole)
     limit = 0.5 * PieceCost(shapes_of(space), wrong)(space.sheet(space.original_levels))
-    right = scaled_at_limit(wrong, space, limit, counted, told.append)
+    right = scaled_at_limit(wrong, space, original(space), limit, counted, told.append)
     assert 1 <= len(told) <= TURNS and all("networks at the limit take at most" in line for line in told)
 
     def error(of):
@@ -146,7 +151,7 @@ def test_a_model_is_scaled_to_what_networks_at_the_limit_take():
 
 def test_a_limit_that_no_network_is_near_leaves_a_model_as_it_is():
     space = joint()
-    assert scaled_at_limit(model(space), space, 1e-9, no_more, no_more) == model(space)
+    assert scaled_at_limit(model(space), space, original(space), 1e-9, no_more, no_more) == model(space)
 
 
 def no_more(*shape):
