@@ -1,10 +1,11 @@
 """Does time fall as multiply-accumulates do? Channels pruned to half of them, in ONNX Runtime.
 
-python -m experiments.latency.macs_gain --rows rows.jsonl [--network resnet56 vgg16_bn mobilenet_v2] [--round-to 1 8 16]
+python -m experiments.latency.macs_gain --rows rows.jsonl [--network resnet56 vgg16_bn mobilenet_v2]
+    [--round-to 1 8 16] [--size 32]
 
-Networks of the zoo with random weights, since only time is asked; widths as the agent `uniform` has them, in multiples
-of a step. Timed side by side in one process; the gain in time by that in multiply-accumulates is 1 where both fall
-alike.
+Networks of the zoo, or of a package as `timm:resnet50`, with random weights, since only time is asked; widths as the
+agent `uniform` has them, in multiples of a step. Timed side by side in one process; the gain in time by that in
+multiply-accumulates is 1 where both fall alike.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import torch
 from agents.uniform import uniform_point
 from automl.export.timing import ComparerOnBackend
 from automl.measures.backends.side_by_side import Effort
-from automl.zoo import create
+from automl.zoo import load_model
 from search_spaces import InfeasibleBudgetError, NetworkSpace, Plan
 
 NETWORKS = ("resnet56", "vgg16_bn", "mobilenet_v2")
@@ -28,7 +29,8 @@ NETWORKS = ("resnet56", "vgg16_bn", "mobilenet_v2")
 def main() -> None:
     """Measure what has no row yet, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--network", nargs="+", choices=NETWORKS, default=NETWORKS)
+    parser.add_argument("--network", nargs="+", default=NETWORKS)
+    parser.add_argument("--size", type=int, default=32, help="height and width of the images")
     parser.add_argument("--round-to", nargs="+", type=int, default=[1, 8, 16])
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--share", type=float, default=0.5)
@@ -51,7 +53,7 @@ def main() -> None:
 def measured(name: str, args: argparse.Namespace) -> list[dict[str, Any]]:
     """A row a step of widths."""
     torch.manual_seed(0)
-    network, example = create(name).eval(), (torch.randn(2, 3, 32, 32),)
+    network, example = load_model(name), (torch.randn(2, 3, args.size, args.size),)
     networks, shares = {"original": NetworkSpace(network, example, {"channels": {}}).build(Plan()).eval()}, {}
     for step in args.round_to:
         space = NetworkSpace(network, example, {"channels": {"round_to": step, "min_keep": 0.05}})
@@ -63,7 +65,7 @@ def measured(name: str, args: argparse.Namespace) -> list[dict[str, Any]]:
             continue
         networks[str(step)] = space.build(space.plan(point)).eval()
         shares[str(step)] = space.cost(point, "macs") / whole
-    inputs = (torch.randn(args.batch, 3, 32, 32),)
+    inputs = (torch.randn(args.batch, 3, args.size, args.size),)
     effort = Effort(rounds=60, seconds=args.seconds, half_width=0.01)
     compared = ComparerOnBackend(args.backend, inputs, 1, effort)(networks)
     return [

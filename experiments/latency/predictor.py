@@ -1,6 +1,7 @@
 """How well a model of pieces predicts networks that it has not seen.
 
 python -m experiments.latency.predictor CHECKPOINTS [--network resnet20] [--backend onnxruntime] [--unseen 20]
+    [--rows FILE]
 
 A model is measured for the space of channels, depth and rank, of which only widths and ranks remain that save time, as
 in a study; then random networks of it are exported and timed beside the original. Mean relative error, Kendall's tau.
@@ -9,6 +10,7 @@ in a study; then random networks of it are exported and timed beside the origina
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from pathlib import Path
 
@@ -23,7 +25,7 @@ from automl.export.timing import ComparerOnBackend
 from automl.measures.fast_ranks import fast_shares
 from automl.measures.piece_times import drawn as random_levels
 from automl.measures.piece_times import measure_pieces, measured_grids
-from automl.measures.pieces import PieceCost, shapes_of
+from automl.measures.pieces import PieceCost, features_of, layers_of, shapes_of
 from automl.study.fast_shapes import held_to_shares, held_to_widths, measured_widths
 from automl.study.latency_cost import EFFORT
 from automl.zoo import create
@@ -39,6 +41,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--unseen", type=int, default=20)
     parser.add_argument("--operators", nargs="+", default=["channels", "depth", "rank"])
+    parser.add_argument("--rows", type=Path, help="a JSON line a network: its levels, features, and both ratios")
     args = parser.parse_args()
     torch.manual_seed(0)
     network = create(args.network)
@@ -70,6 +73,11 @@ def main() -> None:
     for levels in drawn:
         cost(space.sheet(levels))
     per_cost = (time.perf_counter() - start) / len(drawn) * 1e3
+    if args.rows is not None:
+        features = [features_of(layers_of(shapes_of(space), space.sheet(levels)), model.grids) for levels in drawn]
+        columns = zip(drawn, features, predicted, real, strict=True)
+        told = [{"levels": a.tolist(), "features": b.tolist(), "predicted": c, "real": d} for a, b, c, d in columns]
+        args.rows.write_text("".join(json.dumps(row) + "\n" for row in told))
     error, tau = np.abs(predicted / real - 1), kendalltau(predicted, real).statistic
     print(f"{args.network}, {args.backend}, batch {args.batch}: model in {spent:.0f} s ({len(model.grids)} shapes)")
     print(f"weights {[round(w, 4) for w in model.weights]}, held out {model.held_out:.1%}")

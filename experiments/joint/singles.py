@@ -1,0 +1,148 @@
+"""Every operator together against each single one, at equal cost, over draws of the calibration images.
+
+    python -m experiments.joint.singles WEIGHTS --data-root DATA --rows ROWS.jsonl
+        [--network resnet20 resnet56 mobilenet_v2] [--cost macs bops size] [--fit sequential] [--draws 0 1 2] [--table]
+
+WEIGHTS holds NAME.safetensors or NAME-cifar10.safetensors. One allocation by the error curves for each technique and
+draw, nothing searched, nothing trained, no label looked at; all 10,000 test images once for each network. A technique
+that cannot keep the budget says so. The table compares the joint space with the best single technique of each cell by
+a paired t-test over draws.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+from scipy.stats import ttest_rel
+
+from automl.config.study import StudyConfig
+from experiments.joint.draws import fitted
+from search_spaces import InfeasibleBudgetError
+
+Row = dict[str, Any]
+Space = dict[str, dict[str, Any]]
+
+CHANNELS: Space = {"channels": {"min_keep": 0.2}}
+DEPTH: Space = {"depth": {}}
+RANK: Space = {"rank": {"scheme": "cp"}}
+COLUMN_ROW: Space = {"rank": {}}
+INTEGERS: Space = {"code": {"formats": ["int2", "int3", "int4", "int8"], "inputs": "int8"}}
+CODED: Space = {"code": {"formats": ["coded1.25", "coded1.5", "coded1.75", "coded2", "coded2.5", "coded4"]}}
+SPARSE: Space = {"sparsity": {}}
+TECHNIQUES: dict[str, dict[str, Space]] = {
+    "macs": {"joint": {**DEPTH, **CHANNELS, **RANK}, "channels": CHANNELS, "depth": DEPTH, "rank": RANK},
+    "bops": {
+        "joint": {**DEPTH, **CHANNELS, **COLUMN_ROW, **INTEGERS},
+        "integers": INTEGERS,
+        "rank": COLUMN_ROW,
+        "channels": CHANNELS,
+    },
+    "size": {"joint": {**DEPTH, **CHANNELS, **CODED}, "coded integers": CODED, "zeros": SPARSE, "channels": CHANNELS},
+}
+"""Cost -> technique -> its space."""
+BUDGETS = {
+    "macs": {"resnet20": "50%", "resnet56": "50%", "mobilenet_v2": "50%"},
+    "bops": {"resnet20": "2%", "resnet56": "2%", "mobilenet_v2": "2%"},
+    "size": {"resnet20": "6%", "resnet56": "6%", "mobilenet_v2": "7%"},
+}
+OPTIONS: dict[str, dict[str, Any]] = {"mobilenet_v2": {"width": 0.5}}
+
+
+def main() -> None:
+    """Fit what has no row yet, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("weights", type=Path)
+    parser.add_argument("--data-root", required=True)
+    parser.add_argument("--rows", type=Path, required=True)
+    parser.add_argument("--network", nargs="+", choices=BUDGETS["macs"], default=list(BUDGETS["macs"]))
+    parser.add_argument("--cost", nargs="+", choices=TECHNIQUES, default=list(TECHNIQUES))
+    parser.add_argument("--fit", default="sequential", choices=["sequential", "blockwise"])
+    parser.add_argument("--draws", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--table", action="store_true", help="only print the table of what there is")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    rows = [json.loads(line) for line in args.rows.read_text().splitlines()] if args.rows.exists() else []
+    known = {(row["network"], row["cost"], row["technique"], row["draw"], row["fit"]) for row in rows}
+    for draw, network, cost in [] if args.table else product(args.draws, args.network, args.cost):
+        for technique, space in TECHNIQUES[cost].items():
+            if (network, cost, technique, draw, args.fit) not in known:
+                cell = {"network": network, "cost": cost, "technique": technique, "draw": draw, "fit": args.fit}
+                row = cell | outcome(described(network, cost, space, draw, args), args.fit)
+                rows.append(row)
+                with args.rows.open("a") as file:
+                    print(json.dumps(row), file=file)
+                print({key: value for key, value in row.items() if key != "point"}, flush=True)
+    print("\n".join(table(rows)))
+
+
+def described(network: str, cost: str, space: dict[str, Any], draw: int, args: argparse.Namespace) -> StudyConfig:
+    """The study of a cell, whose allocation is fitted."""
+    files = (args.weights / f"{network}{end}.safetensors" for end in ("", "-cifar10"))
+    weights = str(next(path.resolve() for path in files if path.exists()))
+    return StudyConfig.from_dict(
+        {
+            "name": f"{network}-{cost}",
+            "model": {"name": network, "options": OPTIONS.get(network, {}), "weights": weights},
+            "data": {
+                **{"name": "cifar10", "root": args.data_root, "split_seed": draw},
+                **{"validation_size": 1000, "calibration_size": 512},
+            },
+            "space": space,
+            "budget": f"{cost} <= {BUDGETS[cost][network]}",
+            "objective": "divergence",
+            "agent": "allocation",
+            "trials": 1,
+        }
+    )
+
+
+def outcome(config: StudyConfig, fit: str) -> Row:
+    """What the allocation of a study is worth, or why there is none."""
+    try:
+        (row,) = fitted(config, [(config.parsed_budget.text, fit)], {})
+    except InfeasibleBudgetError as error:
+        return {"cannot": str(error)}
+    return row
+
+
+def table(rows: list[Row]) -> Iterator[str]:
+    """Markdown: a row a network, cost and technique, and how the joint space differs from the best single one."""
+    yield "| network | budget | technique | draws | test | joint ahead by | p |"
+    yield "|" + " --- |" * 7
+    for network, cost, fit in dict.fromkeys((row["network"], row["cost"], row["fit"]) for row in rows):
+        cell = [row for row in rows if (row["network"], row["cost"], row["fit"]) == (network, cost, fit)]
+        by = {
+            technique: {row["draw"]: 100 * row["accuracy"] for row in cell if row["technique"] == technique}
+            for technique in TECHNIQUES[cost]
+            if not any("cannot" in row for row in cell if row["technique"] == technique)
+        }
+        budget = f"{cost} <= {BUDGETS[cost][network]}, {fit}"
+        for technique in TECHNIQUES[cost]:
+            outcomes = by.get(technique)
+            if outcomes is None:
+                yield f"| {network} | {budget} | {technique} | | cannot | | |"
+                continue
+            joint = by["joint"]
+            shared = sorted(joint.keys() & outcomes.keys())
+            ahead = [joint[draw] - outcomes[draw] for draw in shared]
+            values = list(outcomes.values())
+            spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+            against = ["", ""]
+            if technique != "joint" and ahead:
+                against[0] = f"{statistics.mean(ahead):+.2f}"
+            if technique != "joint" and len(ahead) > 1:
+                test = ttest_rel([joint[draw] for draw in shared], [outcomes[draw] for draw in shared])
+                against[1] = f"{test.pvalue:.2g}"
+            told = f"{statistics.mean(values):.2f}{spread}" if values else ""
+            yield f"| {network} | {budget} | {technique} | {len(values)} | {told} | {' | '.join(against)} |"
+
+
+if __name__ == "__main__":
+    main()
