@@ -41,12 +41,13 @@ WALLS = {
     "jinja2": ("automl/report/html/",),
     "onnxruntime": ("automl/export/", "automl/measures/backends/"),
     "openvino": ("automl/measures/backends/", "automl/export/"),
+    "executorch": ("automl/measures/backends/", "automl/export/"),
     "pytest": ("automl/testing/",),
     **dict.fromkeys(("timm", "torchvision", "transformers"), ("automl/zoo/hubs/",)),
 }
 """Library, or part of one -> the folders that may import it."""
 ON_USE = {
-    *("botorch", "gpytorch", "jinja2", "matplotlib", "onnx", "onnxruntime", "openvino", "optuna"),
+    *("botorch", "gpytorch", "jinja2", "matplotlib", "onnx", "onnxruntime", "openvino", "optuna", "executorch"),
     *("optuna_dashboard", "pandas", "sklearn", "vl_convert"),
 }
 """Libraries slow to load: imported inside the function that needs them."""

@@ -46,7 +46,8 @@ def test_everything_imported_is_declared():
             [
                 *PROJECT["dependencies"],
                 *chain.from_iterable(
-                    PROJECT["optional-dependencies"][x] for x in ("onnx", "openvino", "postgres", "ray", "testing")
+                    PROJECT["optional-dependencies"][x]
+                    for x in ("onnx", "openvino", "executorch", "postgres", "ray", "testing")
                 ),
             ]
         )

@@ -11,7 +11,10 @@ PREDICTED = "predicted_latency_ms"
 """The metric of a `LatencyTable`: not `latency_ms`, which is measured on the network itself."""
 
 EAGER = "eager"
-BACKENDS = (EAGER, "compile", "onnxruntime", "onnxruntime-int8", "openvino", "openvino-bf16", "openvino-int8")
+BACKENDS = (
+    *(EAGER, "compile", "onnxruntime", "onnxruntime-int8", "openvino", "openvino-bf16", "openvino-int8"),
+    "executorch",
+)
 """What a limit on latency may be `on`: the names in `automl.measures.backends.registry`, which takes longer to load."""
 
 

@@ -359,7 +359,17 @@ def _layers(network: nn.Module) -> dict[str, Any]:
 
 def _libraries() -> dict[str, str]:
     versions = {}
-    for name in ("automl-compress", "torch", "numpy", "safetensors", "onnx", "onnxscript", "onnxruntime", "openvino"):
+    for name in (
+        "automl-compress",
+        "torch",
+        "numpy",
+        "safetensors",
+        "onnx",
+        "onnxscript",
+        "onnxruntime",
+        "openvino",
+        "executorch",
+    ):
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

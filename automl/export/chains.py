@@ -17,7 +17,9 @@ import torch
 from torch import nn
 
 from automl.errors import BackendError
+from automl.export.formats import format_of
 from automl.export.integer_onnx import SCHEMES, quantized_alone
+from automl.export.subject import Subject
 from automl.measures.backends.onnx_runtime import running, session
 from automl.measures.backends.registry import backend_of
 from automl.measures.backends.side_by_side import Run
@@ -25,6 +27,8 @@ from automl.measures.pieces import Shape
 
 PAIRS = 4
 OPSET = 20
+WRITTEN = ("onnx", "onnx-int8")
+"""The formats in which a chain is put together without PyTorch."""
 
 
 def chain_runner(backend: str, batch: int, threads: int) -> Callable[[Shape, int, int], tuple[Run, int]]:
@@ -33,7 +37,7 @@ def chain_runner(backend: str, batch: int, threads: int) -> Callable[[Shape, int
         raise BackendError("pieces are not timed on compile, which takes a minute each: limit the latency on eager")
     if backend == "eager":
         return partial(_eager, batch)
-    return partial(_from_file, backend, batch, threads)
+    return partial(_from_onnx if backend_of(backend).format in WRITTEN else _from_file, backend, batch, threads)
 
 
 def _widths(shape: Shape, read: int, made: int) -> list[tuple[int, int]]:
@@ -48,6 +52,18 @@ def _padding(shape: Shape) -> tuple[int, int]:
 
 
 def _eager(batch: int, shape: Shape, read: int, made: int) -> tuple[Run, int]:
+    network, x, layers = _network(batch, shape, read, made)
+
+    def run() -> object:
+        with torch.inference_mode():
+            return network(x)
+
+    run()
+    return run, layers
+
+
+def _network(batch: int, shape: Shape, read: int, made: int) -> tuple[nn.Module, torch.Tensor, int]:
+    """The chain in PyTorch, its input, and of how many layers it is."""
     widths = _widths(shape, read, made)
     if not shape.height:
         layers: list[nn.Module] = [nn.Linear(a, b) for a, b in widths]
@@ -56,17 +72,24 @@ def _eager(batch: int, shape: Shape, read: int, made: int) -> tuple[Run, int]:
         padding = _padding(shape)
         layers = [nn.Conv2d(a, b, shape.kernel, padding=padding, groups=shape.grouped(a)) for a, b in widths]
         x = torch.zeros(batch, widths[0][0], shape.height, shape.width)
-    network = nn.Sequential(*(part for layer in layers for part in (layer, nn.ReLU()))).eval()
-
-    def run() -> object:
-        with torch.inference_mode():
-            return network(x)
-
-    run()
-    return run, len(widths)
+    return nn.Sequential(*(part for layer in layers for part in (layer, nn.ReLU()))).eval(), x, len(widths)
 
 
 def _from_file(name: str, batch: int, threads: int, shape: Shape, read: int, made: int) -> tuple[Run, int]:
+    """By the format of the backend, which may be that of a package."""
+    backend = backend_of(name)
+    form = format_of(backend.format)
+    network, x, layers = _network(batch, shape, read, made)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / form.file
+        form.write(Subject(network, (x,)), path)
+        run = partial(backend.loaded(path, threads), [x.numpy()])
+        run()
+    return run, layers
+
+
+def _from_onnx(name: str, batch: int, threads: int, shape: Shape, read: int, made: int) -> tuple[Run, int]:
+    """By an ONNX model put together here, since PyTorch's exporter takes seconds for each."""
     import onnx
 
     backend = backend_of(name)

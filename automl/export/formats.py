@@ -14,6 +14,7 @@ from safetensors.torch import save
 from torch import nn
 
 from automl.errors import ExportError
+from automl.export.executorch_file import read_executorch, write_executorch
 from automl.export.integer_onnx import mean_error, write_integer_onnx
 from automl.export.onnx_file import read_onnx, write_onnx
 from automl.export.openvino_file import WEIGHTS, read_openvino, write_openvino
@@ -97,10 +98,11 @@ FORMATS: dict[str, Format] = {
         packages=(*WRITES_ONNX, "openvino"),
         beside=(WEIGHTS,),
     ),
+    "executorch": Format("model.pte", 1e-4, write_executorch, read_executorch, packages=("executorch",)),
 }
-"""Name -> format. The tolerances leave room for another order of additions (pt2) and another library (onnx and
-openvino). That of integers only tells a network from noise: what they are worth is in the manifest, and in the metrics
-of the network."""
+"""Name -> format. The tolerances leave room for another order of additions (pt2) and another library (onnx, openvino
+and executorch). That of integers only tells a network from noise: what they are worth is in the manifest, and in the
+metrics of the network."""
 
 _FILE = re.compile(r"model[\w.-]*\.\w+")
 

@@ -2,28 +2,31 @@
 
 A model of pieces is fitted to networks of all sizes, and a search has use for those alone that the limit just allows.
 An error that all of these share, a few percent, would have every candidate refused by its certificate, or waste as much
-of the budget. So a few networks that are predicted to be about at the limit are measured, and the model is scaled to
-them.
+of the budget. So a few networks that are predicted to be at the limit are measured, and the model is scaled to them.
+
+Which ones matters: of all networks that take so long a search ends at those that keep much, and what these have in
+common (blocks gone, few narrow layers) the model is off by in common. So they are networks that keep the most
+multiply-accumulates for the time, each with other weights for the knobs.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
 from torch import nn
 
+from agents.allocation import Allocator
+from automl.config.latency import PREDICTED
 from automl.measures.latency import LatencyComparison
-from automl.measures.piece_times import drawn
 from automl.measures.pieces import PieceCost, PieceModel, shapes_of
 from automl.types import Say
-from search_spaces import NetworkSpace
+from search_spaces import NetworkSpace, OfSheet, Point
 
-NETWORKS = 3
+NETWORKS = 5
 """How many are measured at a time."""
-DRAWN = 400
-"""Random choices, of which those nearest to the limit are measured."""
 NEAR = 0.15
 """A network farther from the limit than this part of it says nothing about it."""
 TURNS, CLOSE = 2, 0.03
@@ -38,31 +41,51 @@ def scaled_at_limit(
     compare: Callable[[Mapping[str, nn.Module]], LatencyComparison],
     say: Say,
 ) -> PieceModel:
-    """`model`, scaled so that networks predicted at `limit_ms` have the upper ends of their intervals there.
+    """`model`, scaled so that networks predicted at `limit_ms` have the upper ends of their intervals at most there.
 
     By the upper end of the 95 % interval, because a certificate goes by that. Where no network of the space is near the
     limit, the model stays as it is. `compare`: times networks, the first as it is in float32.
     """
     rng = np.random.default_rng(0)
-    levels = [space.lowest, *(drawn(space, rng) for _ in range(DRAWN))]
-    predicted = _predicted(model, space, levels)
     for _ in range(TURNS):
-        apart = np.abs(predicted / limit_ms - 1)
-        chosen = [int(i) for i in np.argsort(apart, kind="stable")[:NETWORKS] if apart[i] <= NEAR]
-        if not chosen:
+        priced = copy.copy(space)
+        priced.add_cost(PREDICTED, OfSheet(PieceCost(shapes_of(space), model)))
+        points = {str(i): point for i, point in enumerate(_at_limit(priced, limit_ms, rng))}
+        if not points:
             return model
-        networks = {str(i): space.build(space.plan(space.point(levels[i].tolist()))).eval() for i in chosen}
+        networks = {name: space.build(space.plan(point)).eval() for name, point in points.items()}
         times = compare({"original": original, **networks}).times
-        ends = [times.ratio(str(i)).high * model.original_ms / predicted[i] for i in chosen]
-        factor = float(np.exp(np.mean(np.log(ends))))
-        say(f"{len(chosen)} networks at the limit take at most {factor:.1%} of what was predicted")
-        model, predicted = replace(model, scale=model.scale * factor), predicted * factor
+        factor = max(
+            times.ratio(name).high * model.original_ms / priced.cost(point, PREDICTED) for name, point in points.items()
+        )
+        networks_take = (
+            f"{len(points)} networks at the limit take" if len(points) > 1 else "a network at the limit takes"
+        )
+        say(f"{networks_take} at most {factor:.1%} of what was predicted")
+        model = replace(model, scale=model.scale * factor)
         if abs(factor - 1) < CLOSE:
             break
     return model
 
 
-def _predicted(model: PieceModel, space: NetworkSpace, levels: list[np.ndarray]) -> np.ndarray:
-    """What the networks at `levels`, n times [n_knobs], are predicted to take, in ms: [n]."""
-    cost = PieceCost(shapes_of(space), model)
-    return np.array([cost(space.sheet(each)) for each in levels])
+def _at_limit(space: NetworkSpace, limit_ms: float, rng: np.random.Generator) -> list[Point]:
+    """Different networks that keep the most multiply-accumulates within the limit; the fastest, if that is just over
+    it; none, if all are far from it."""
+    fastest = space.point(space.lowest.tolist())
+    points = [fastest]
+    if space.cost(fastest, PREDICTED) <= limit_ms:
+        allocator = Allocator(space, {PREDICTED: limit_ms}, _macs_lost(space))
+        weights = [np.ones(len(allocator.knobs)), *(rng.random(len(allocator.knobs)) for _ in range(NETWORKS - 1))]
+        points = list(dict.fromkeys(map(allocator.solve, weights)))
+    return [point for point in points if abs(space.cost(point, PREDICTED) / limit_ms - 1) <= NEAR]
+
+
+def _macs_lost(space: NetworkSpace) -> dict[str, np.ndarray]:
+    """Knob -> the multiply-accumulates that each of its levels alone takes from the whole network, [n_levels]."""
+    lost = {}
+    for place, knob in enumerate(space.knobs):
+        levels = np.tile(space.highest, (len(knob.levels), 1))
+        levels[:, place] = knob.levels
+        macs = np.array([space.cost_of_levels(row, "macs") for row in levels])
+        lost[knob.name] = np.maximum(macs[-1] - macs, 0.0)
+    return lost

@@ -6,7 +6,10 @@ from importlib.util import find_spec
 
 from automl.errors import MissingPackageError
 
-EXTRAS = {"ray": "ray", "onnx": "onnx", "onnxruntime": "onnx", "onnxscript": "onnx", "openvino": "openvino"}
+EXTRAS = {
+    **{"ray": "ray", "onnx": "onnx", "onnxruntime": "onnx", "onnxscript": "onnx"},
+    **{"openvino": "openvino", "executorch": "executorch"},
+}
 """Package -> the extra that brings it."""
 
 

@@ -1,7 +1,7 @@
 """Every operator together against each single one, at equal cost, over draws of the calibration images.
 
     python -m experiments.joint.singles WEIGHTS --data-root DATA --rows ROWS.jsonl
-        [--network resnet20 resnet56 mobilenet_v2] [--cost macs bops size] [--fit sequential] [--draws 0 1 2] [--table]
+        [--network resnet20 resnet56 vgg16_bn mobilenet_v2] [--cost macs bops size] [--fit sequential] [--draws 0 1 2] [--table]
 
 WEIGHTS holds NAME.safetensors or NAME-cifar10.safetensors. One allocation by the error curves for each technique and
 draw, nothing searched, nothing trained, no label looked at; all 10,000 test images once for each network. A technique
@@ -48,11 +48,11 @@ TECHNIQUES: dict[str, dict[str, Space]] = {
 }
 """Cost -> technique -> its space."""
 BUDGETS = {
-    "macs": {"resnet20": "50%", "resnet56": "50%", "mobilenet_v2": "50%"},
-    "bops": {"resnet20": "2%", "resnet56": "2%", "mobilenet_v2": "2%"},
-    "size": {"resnet20": "6%", "resnet56": "6%", "mobilenet_v2": "7%"},
+    "macs": {"resnet20": "50%", "resnet56": "50%", "vgg16_bn": "25%", "mobilenet_v2": "50%"},
+    "bops": {"resnet20": "2%", "resnet56": "2%", "vgg16_bn": "1%", "mobilenet_v2": "2%"},
+    "size": {"resnet20": "8%", "resnet56": "7%", "vgg16_bn": "3%", "mobilenet_v2": "8%"},
 }
-OPTIONS: dict[str, dict[str, Any]] = {"mobilenet_v2": {"width": 0.5}}
+OPTIONS: dict[str, dict[str, Any]] = {"vgg16_bn": {"width": 0.5}, "mobilenet_v2": {"width": 0.5}}
 
 
 def main() -> None:

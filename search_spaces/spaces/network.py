@@ -129,7 +129,7 @@ class NetworkSpace(ConditionalSpace):
         """
         if metric in self.metrics:
             raise SpaceError(f"the space has the cost {metric!r} already; give the new one another name")
-        self._added[metric] = cost
+        self._added = {**self._added, metric: cost}  # a copy of the space keeps its own
         self.metrics = (*self.metrics, metric)
 
     def cost_of_levels(self, levels: np.ndarray, metric: str) -> float:

@@ -15,8 +15,9 @@ from automl.config.latency import PREDICTED, LatencyOptions
 from automl.errors import BackendError, StudyError
 from automl.export.chains import PAIRS, chain_runner
 from automl.measures.backends.side_by_side import Comparison, Effort
+from automl.measures.counts import count_macs
 from automl.measures.latency import LatencyComparison, compare_latency
-from automl.measures.piece_times import drawn, measure_pieces
+from automl.measures.piece_times import measure_pieces
 from automl.measures.pieces import Grid, PieceCost, PieceModel, Shape, layers_of, shapes_of
 from automl.study.known_pieces import known_grids
 from automl.study.latency_at_limit import TURNS, scaled_at_limit
@@ -123,30 +124,28 @@ def test_a_measured_model_knows_the_original_and_what_is_smaller():
 
 
 def counted(networks):
-    """A comparison in which a network takes its parameters in microseconds, whatever a model has it take."""
-    sizes = {name: sum(p.numel() for p in network.parameters()) * 1e-3 for name, network in networks.items()}
-    return LatencyComparison(Comparison({name: np.full(20, size) for name, size in sizes.items()}), "a processor")
+    """A comparison in which a network takes a nanosecond for two multiply-accumulates, whatever a model has it take."""
+    times = {name: count_macs(network, (X,)) * 5e-7 for name, network in networks.items()}
+    return LatencyComparison(Comparison({name: np.full(20, time) for name, time in times.items()}), "a processor")
 
 
 def test_a_model_is_scaled_to_what_networks_at_the_limit_take():
     space, told = joint(), []
-    whole = counted({"original": space.original}).times.latency_ms("original").value
-    wrong = replace(model(space), original_ms=whole)
-    limit = 0.5 * PieceCost(shapes_of(space), wrong)(space.sheet(space.original_levels))
+    whole = counted({"it": space.original}).times.latency_ms("it").value
+    wrong = replace(model(space), original_ms=whole, scale=model(space).scale * 0.07)
+    limit = 0.6 * PieceCost(shapes_of(space), wrong)(space.sheet(space.original_levels))
     right = scaled_at_limit(wrong, space, original(space), limit, counted, told.append)
     assert 1 <= len(told) <= TURNS and all("networks at the limit take at most" in line for line in told)
 
-    def error(of):
-        """How far off the model is, on average, for networks that it has at the limit."""
-        cost, rng, ratios = PieceCost(shapes_of(space), of), np.random.default_rng(1), []
-        for levels in (drawn(space, rng) for _ in range(300)):
-            predicted = cost(space.sheet(levels))
-            if abs(predicted / limit - 1) < 0.1:
-                network = space.build(space.plan(space.point(levels.tolist())))
-                ratios.append(counted({"it": network}).times.latency_ms("it").value / predicted)
-        return abs(np.log(ratios).mean())
+    def taken(of):
+        """How much of the limit networks take that the model has at it, as agents propose them."""
+        priced, rng = joint(), np.random.default_rng(1)
+        priced.add_cost(PREDICTED, OfSheet(PieceCost(shapes_of(space), of)))
+        for _ in range(8):
+            point = priced.project(rng.random(len(space.knobs)), {PREDICTED: limit})
+            yield counted({"it": space.build(space.plan(point))}).times.latency_ms("it").value / limit
 
-    assert error(right) < 0.25 < 1 < error(wrong)
+    assert 0.75 < min(taken(right)) <= max(taken(right)) < 1.25 < 1.5 < min(taken(wrong))
 
 
 def test_a_limit_that_no_network_is_near_leaves_a_model_as_it_is():

@@ -6,6 +6,7 @@ from automl.errors import BackendError
 from automl.measures.backends.base import Backend
 from automl.measures.backends.compiled import COMPILE
 from automl.measures.backends.eager import EAGER
+from automl.measures.backends.execu_torch import EXECUTORCH
 from automl.measures.backends.onnx_runtime import ONNX_RUNTIME, ONNX_RUNTIME_INT8
 from automl.measures.backends.open_vino import OPENVINO, OPENVINO_BF16, OPENVINO_INT8
 from automl.util.names import nearest
@@ -13,7 +14,10 @@ from search_spaces.offered import Offered
 
 BACKENDS: dict[str, Backend] = {
     backend.name: backend
-    for backend in (EAGER, COMPILE, ONNX_RUNTIME, ONNX_RUNTIME_INT8, OPENVINO, OPENVINO_BF16, OPENVINO_INT8)
+    for backend in (
+        *(EAGER, COMPILE, ONNX_RUNTIME, ONNX_RUNTIME_INT8, OPENVINO, OPENVINO_BF16, OPENVINO_INT8),
+        EXECUTORCH,
+    )
 }
 
 

@@ -1,0 +1,71 @@
+"""ExecuTorch's format (`.pte`): the network lowered to XNNPACK, as PyTorch's runtime for phones and boards loads it.
+
+ExecuTorch sets memory aside for the largest batch that a file may be given, so that a file has one: `MOST_SAMPLES`, or
+one more than the example has. Only what goes into the network and comes out counts, as XNNPACK asks for its own memory
+by the batch at hand.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from automl.errors import ExportError
+from automl.export.onnx_file import run_with_tensors
+from automl.export.subject import Run, Subject, cause_of, quiet
+from automl.measures.backends.execu_torch import EXECUTORCH
+
+MOST_SAMPLES = 64
+
+
+def write_executorch(subject: Subject, path: Path) -> dict[str, int]:
+    """Lower what XNNPACK can compute to it, and leave the rest to ExecuTorch's own kernels.
+
+    Returns: the largest batch that the file takes, for the manifest.
+    """
+    most = max(MOST_SAMPLES, subject.batch + 1)
+    with quiet():
+        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+        from executorch.exir import to_edge_transform_and_lower
+
+        lowered = to_edge_transform_and_lower(_traced(subject, most), partitioner=[XnnpackPartitioner()])
+        path.write_bytes(lowered.to_executorch().buffer)
+    return {"most_samples": most}
+
+
+def _traced(subject: Subject, most: int) -> torch.export.ExportedProgram:
+    """The traced network with a batch of up to `most`.
+
+    It is traced on more than half as many: of fewer, ExecuTorch 1.4 takes a smaller number for the most.
+    """
+    batch = torch.export.Dim("batch", min=1, max=most)
+    inputs = tuple(torch.zeros_like(x) for x in subject.resized(most // 2 + 1))
+    shapes = tuple({0: batch} if batched else {} for batched in subject.batched)
+    try:
+        return torch.export.export(_Named(subject.network), inputs, dynamic_shapes=(shapes,))
+    except Exception as error:
+        raise ExportError(
+            f"torch.export cannot trace the network for batches of up to {most}: {cause_of(error)}. Write shapes in "
+            f"forward as x.shape[0] or -1 instead of numbers, or leave executorch out of the formats"
+        ) from error
+
+
+class _Named(nn.Module):
+    """A network whose tensors have names that begin with a letter, as ExecuTorch 1.4 must have them to fold norms."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, *inputs: Tensor) -> Any:
+        """What the network makes of them."""
+        return self.network(*inputs)
+
+
+def read_executorch(subject: Subject, path: Path) -> Run:
+    """Load the file into ExecuTorch's runtime, for as many threads as PyTorch has."""
+    return partial(run_with_tensors, EXECUTORCH.load(path, torch.get_num_threads()))
