@@ -5,13 +5,16 @@ by a coefficient in [0, 1], the allocation is solved exactly for them (`agents.a
 judges the coefficients. Every candidate is within the budget, whatever they are. The phases, spread over the trials:
 
 - Trial 0 has all coefficients 1: the plain exact allocation by the curves, where the paper has curves of a fixed form.
+- Where several operators share the budget, which the paper does not have, each has its own coefficient too. The next
+  trials take from one operator alone, as far as it goes, each in its turn: curves of different operators are in one
+  unit only roughly, so that the plain allocation can be worse than the best single operator, and a search is not to be.
 - A tenth of the trials, at most the paper's 100: coefficients drawn from U(0, 1).
 - The rest, from the best so far: k of them drawn anew, k falling from a tenth of the knobs to 1 (at least 1), evenly
   over the trials; the paper lowers k after 100 failures in a row, which take more trials than there are.
-- Where several operators share the budget, which the paper does not have, each has a coefficient too, between 1 and one
-  part in 100, drawn evenly over its logarithm: errors of removed blocks add up to far more than their sum, those of
-  channels do not, and draws for single knobs cancel out over an operator's many. A tenth of all coefficients drawn anew
-  would seldom be one of these few, so that one of them is with a chance of a quarter.
+- Coefficients of operators are drawn too, between 1 and one part in 100, evenly over the logarithm: errors of removed
+  blocks add up to far more than their sum, those of channels do not, and draws for single knobs cancel out over an
+  operator's many. A tenth of all coefficients drawn anew would seldom be one of these few, so that one of them is with
+  a chance of a quarter.
 
 A Point tried before teaches nothing: the draw is repeated, with one coefficient more each time. A history holds Points
 only; the coefficients behind the best are found again by drawing those of its trial once more.
@@ -41,6 +44,9 @@ NEIGHBOURHOOD = 0.1
 SPAN = 2.0
 """Orders of magnitude that the coefficients of operators span."""
 
+ALONE = 3.0
+"""The coefficient of the one operator that is taken from, as its distance from 1 in parts of `SPAN`: a millionth."""
+
 BETWEEN = 0.25
 """How often the coefficient of an operator is drawn anew."""
 
@@ -59,7 +65,7 @@ class Exact(NumberedAgent):
         shared = dict.fromkeys(names) if len(set(names)) > 1 else {}
         self.operators = [[t for t in range(self.n) if names[t] == name] for name in shared]
         """The knobs of each operator, if there are several."""
-        self.random = 1 + min(MOST_RANDOM, int(RANDOM_SHARE * self.trials))
+        self.random = 1 + len(self.operators) + min(MOST_RANDOM, int(RANDOM_SHARE * self.trials))
         """The first trial of the local search."""
         self.best = -math.inf
         self.incumbents = [np.concatenate([np.ones(self.n), np.zeros(len(self.operators))])]
@@ -91,6 +97,10 @@ class Exact(NumberedAgent):
         rng = self.exploring(number)
         if number == 0:
             yield self.incumbents[0]
+        if 1 <= number <= len(self.operators):
+            alone = self.incumbents[0].copy()
+            alone[self.n + number - 1] = ALONE
+            yield alone
         for redraw in range(1 + REDRAWS):
             if number < self.random:
                 yield rng.random(self.n + len(self.operators))

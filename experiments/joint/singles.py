@@ -1,12 +1,12 @@
 """Every operator together against each single one, at equal cost, over draws of the calibration images.
 
     python -m experiments.joint.singles WEIGHTS --data-root DATA --rows ROWS.jsonl
-        [--network resnet20 resnet56 vgg16_bn mobilenet_v2] [--cost macs bops size] [--fit sequential] [--draws 0 1 2] [--table]
+        [--network resnet20 resnet56 vgg16_bn mobilenet_v2] [--cost macs bops size] [--trials 6] [--draws 0 1 2]
+        [--table]
 
-WEIGHTS holds NAME.safetensors or NAME-cifar10.safetensors. One allocation by the error curves for each technique and
-draw, nothing searched, nothing trained, no label looked at; all 10,000 test images once for each network. A technique
-that cannot keep the budget says so. The table compares the joint space with the best single technique of each cell by
-a paired t-test over draws.
+WEIGHTS holds NAME.safetensors or NAME-cifar10.safetensors. The agent `exact` has as many trials for each technique,
+nothing is trained, no label is looked at; all 10,000 test images once for each winner. A technique that cannot keep the
+budget says so. The table compares the joint space with each single technique by a paired t-test over draws.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import tempfile
+import time
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -22,9 +24,15 @@ from typing import Any
 import torch
 from scipy.stats import ttest_rel
 
+from automl.commands.search import run_study
 from automl.config.study import StudyConfig
-from experiments.joint.draws import fitted
+from automl.errors import AutomlError
+from automl.store import open_store
+from automl.study.conclude import Results
+from automl.study.study import Study
+from experiments.training.run import accuracy
 from search_spaces import InfeasibleBudgetError
+from search_spaces.codecs.packing import pack
 
 Row = dict[str, Any]
 Space = dict[str, dict[str, Any]]
@@ -63,18 +71,18 @@ def main() -> None:
     parser.add_argument("--rows", type=Path, required=True)
     parser.add_argument("--network", nargs="+", choices=BUDGETS["macs"], default=list(BUDGETS["macs"]))
     parser.add_argument("--cost", nargs="+", choices=TECHNIQUES, default=list(TECHNIQUES))
-    parser.add_argument("--fit", default="sequential", choices=["sequential", "blockwise"])
+    parser.add_argument("--trials", type=int, default=6)
     parser.add_argument("--draws", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--table", action="store_true", help="only print the table of what there is")
     args = parser.parse_args()
     torch.set_num_threads(1)
     rows = [json.loads(line) for line in args.rows.read_text().splitlines()] if args.rows.exists() else []
-    known = {(row["network"], row["cost"], row["technique"], row["draw"], row["fit"]) for row in rows}
+    known = {(row["network"], row["cost"], row["technique"], row["draw"], row["trials"]) for row in rows}
     for draw, network, cost in [] if args.table else product(args.draws, args.network, args.cost):
         for technique, space in TECHNIQUES[cost].items():
-            if (network, cost, technique, draw, args.fit) not in known:
-                cell = {"network": network, "cost": cost, "technique": technique, "draw": draw, "fit": args.fit}
-                row = cell | outcome(described(network, cost, space, draw, args), args.fit)
+            if (network, cost, technique, draw, args.trials) not in known:
+                cell = {"network": network, "cost": cost, "technique": technique, "draw": draw, "trials": args.trials}
+                row = cell | outcome(described(network, cost, space, draw, args))
                 rows.append(row)
                 with args.rows.open("a") as file:
                     print(json.dumps(row), file=file)
@@ -97,33 +105,52 @@ def described(network: str, cost: str, space: dict[str, Any], draw: int, args: a
             "space": space,
             "budget": f"{cost} <= {BUDGETS[cost][network]}",
             "objective": "divergence",
-            "agent": "allocation",
-            "trials": 1,
+            "agent": "exact",
+            "baselines": [],
+            "trials": args.trials,
+            "finish": {"finalists": 1},
+            "runner": {"threads": 1},
         }
     )
 
 
-def outcome(config: StudyConfig, fit: str) -> Row:
-    """What the allocation of a study is worth, or why there is none."""
-    try:
-        (row,) = fitted(config, [(config.parsed_budget.text, fit)], {})
-    except InfeasibleBudgetError as error:
-        return {"cannot": str(error)}
-    return row
+def outcome(config: StudyConfig) -> Row:
+    """What the winner of a study is worth, or why there is none."""
+    row: Row = {}
+
+    def note(study: Study, results: Results) -> None:
+        network = results.network
+        row["accuracy"] = accuracy(network, study.setup.problem.read_test())
+        row["packed_bytes"] = len(pack({key: tensor.clone() for key, tensor in network.state_dict().items()}))
+        row["trial"] = results.winner.number
+        row["costs"] = {
+            m.metric: m.value for m in results.winner.measurements if m.metric in ("macs", "params", "bops")
+        }
+        row["point"] = dict(results.winner.point)
+
+    start = time.process_time()
+    with tempfile.TemporaryDirectory() as folder:
+        storage = f"sqlite:///{folder}/study.db"
+        try:
+            with open_store(storage) as store:
+                run_study(store, config, storage, "lines", after=note)
+        except (AutomlError, InfeasibleBudgetError) as error:
+            return {"cannot": str(error)}
+    return {**row, "seconds": round(time.process_time() - start, 1)}
 
 
 def table(rows: list[Row]) -> Iterator[str]:
     """Markdown: a row a network, cost and technique, and how the joint space differs from the best single one."""
     yield "| network | budget | technique | draws | test | joint ahead by | p |"
     yield "|" + " --- |" * 7
-    for network, cost, fit in dict.fromkeys((row["network"], row["cost"], row["fit"]) for row in rows):
-        cell = [row for row in rows if (row["network"], row["cost"], row["fit"]) == (network, cost, fit)]
+    for network, cost, trials in dict.fromkeys((row["network"], row["cost"], row["trials"]) for row in rows):
+        cell = [row for row in rows if (row["network"], row["cost"], row["trials"]) == (network, cost, trials)]
         by = {
             technique: {row["draw"]: 100 * row["accuracy"] for row in cell if row["technique"] == technique}
             for technique in TECHNIQUES[cost]
             if not any("cannot" in row for row in cell if row["technique"] == technique)
         }
-        budget = f"{cost} <= {BUDGETS[cost][network]}, {fit}"
+        budget = f"{cost} <= {BUDGETS[cost][network]}"
         for technique in TECHNIQUES[cost]:
             outcomes = by.get(technique)
             if outcomes is None:
