@@ -106,6 +106,14 @@ def of_openvino(path: Path) -> Run:
     return lambda x: [torch.from_numpy(out.copy()) for out in compiled([one.numpy() for one in x]).values()]
 
 
+def of_executorch(path: Path) -> Run:
+    """A program in ExecuTorch's runtime."""
+    from executorch.runtime import Runtime
+
+    method = Runtime.get().load_program(path).load_method("forward")
+    return lambda x: list(method.execute(list(x)))
+
+
 def loaded(name: str, folder: Path, original: nn.Module) -> Run:
     """What runs the file of a format."""
     path = folder / FORMATS[name].file
@@ -115,7 +123,7 @@ def loaded(name: str, folder: Path, original: nn.Module) -> Run:
     if name == "pt2":
         module = torch.export.load(path).module()
         return lambda x: run_module(module, x)
-    return of_openvino(path) if name == "openvino" else of_onnx(path)
+    return {"openvino": of_openvino, "executorch": of_executorch}.get(name, of_onnx)(path)
 
 
 def exported(network: nn.Module, inputs: tuple[Tensor, ...], folder: Path) -> dict[str, str]:
