@@ -1,8 +1,8 @@
 """The best of each lane made ready to be reported: refitted, trained if the study says so, counted, measured.
 
-A refitted network is rebuilt whenever it is needed. One that was trained, or tuned block by block, is kept in a file,
-which says what it was built from; while it is trained a checkpoint of each stage lies beside that, from which a study
-that was killed goes on.
+A refitted network is rebuilt when it is needed, and remembered while its study is concluded. One that was trained, or
+tuned block by block, is kept in a file, which says what it was built from; while it is trained a checkpoint of each
+stage lies beside that, from which a study that was killed goes on.
 """
 
 from __future__ import annotations
@@ -35,6 +35,10 @@ COST_NAMES = {"macs": "MACs", "size_bytes": "bytes"}
 """Cost -> its name in a sentence, where that is another."""
 
 
+REMEMBERED = 4
+"""Networks that a study remembers, those asked for last: to fit one again takes as long as a trial, or longer."""
+
+
 def finish(study: Study, say: Say = silent) -> None:
     """Rebuild the finalists with care, train them, count them, and measure them on all validation data.
 
@@ -63,13 +67,32 @@ def unfinished(study: Study) -> list[TrialRecord]:
 
 
 def reported_network(study: Study, point: Point) -> nn.Module:
-    """The network at `point` as it is reported: with the weights that are kept in a file, or rebuilt."""
+    """The network at `point` as it is reported: with the weights that are kept in a file, or rebuilt.
+
+    The next call gives the same one, which nobody may change therefore.
+    """
     artifact = _artifact(study, point)
+    key = (point.key, artifact.sha256 if artifact is not None else None)
+    known = study.networks.get(key)
+    return _remembered(study, key, _reported(study, point, artifact) if known is None else known)
+
+
+def _reported(study: Study, point: Point, artifact: ArtifactRecord | None) -> nn.Module:
+    """The network at `point`, made now."""
     if artifact is None:  # a new network has the weights that its trial gave it
         maker = study.evaluator if study.evaluator.original is None else study.finisher
         return maker.network(point)
     network = study.setup.space.build(reported_plan(study, point)).eval()
     read_weights(network, file_of(study.record, artifact, _folder(study)), artifact.sha256)
+    return network
+
+
+def _remembered(study: Study, key: tuple[str, str | None], network: nn.Module) -> nn.Module:
+    """`network`, which the study remembers as the last that was asked for."""
+    study.networks[key] = network
+    study.networks.move_to_end(key)
+    while len(study.networks) > REMEMBERED:
+        study.networks.popitem(last=False)
     return network
 
 
@@ -105,8 +128,8 @@ def _finished(study: Study, record: TrialRecord, say: Say) -> list[Measurement]:
     if study.config.training is None:
         if study.config.finish.reconstruction == "blockwise":  # to tune them takes minutes
             _keep(study, record, network, finisher.plan(point))
-            network = reported_network(study, point)
-        return _final(finisher, network)
+            return _final(finisher, reported_network(study, point))
+        return _final(finisher, _remembered(study, (point.key, None), network))
     before = _before_training(study, record, network, say)
     try:
         course = _train(study, record, network, say)

@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import replace
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from torch import nn
 
 import agents
 from agents import Agent, Trial, TrialState
@@ -82,6 +84,8 @@ class Study:
         self.record = self._same_or_new(found)
         if config.sparsify is not None:
             keep_start(store, config, self.record, self.setup.given_space)
+        self.networks: OrderedDict[tuple[str, str | None], nn.Module] = OrderedDict()
+        """(Point, checksum of its weights' file if it has one) -> the network reported: see `finishing.py`."""
 
     @property
     def evaluator(self) -> Evaluator:

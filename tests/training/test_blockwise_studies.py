@@ -6,8 +6,10 @@ import pytest
 
 from automl.config.study import StudyConfig
 from automl.errors import ConfigError, StudyError
+from automl.fit.layerwise import LayerByLayer
 from automl.store import open_store
 from automl.study.again import again
+from automl.study.conclude import conclude
 from automl.study.selection import WEIGHTS
 from automl.study.study import Study
 from automl.types import Phase
@@ -86,3 +88,24 @@ def test_weights_that_are_pruned_or_rounded_are_tuned_and_stay_so(space, limit):
         next(m.value for m in evaluator.measure_validation(n) if m.metric == "divergence") for n in (tuned, careful)
     ]
     assert outputs[0] < 1.2 * outputs[1], "of blocks that come no closer the weights are kept"
+
+
+def test_a_network_is_fitted_once_while_its_study_is_concluded(tmp_path, monkeypatch):
+    """Finished, certified, measured on the test data and timed: four uses of one network."""
+    fitted: list[str] = []
+    whole = LayerByLayer.apply
+
+    def counted(self, *arguments):
+        fitted.append("one")
+        return whole(self, *arguments)
+
+    monkeypatch.setattr(LayerByLayer, "apply", counted)
+    with open_store(tmp_path / "study.db") as store:
+        config = StudyConfig.from_file(write(tmp_path, trials=2, baselines="uniform", agent="random"))
+        study = Study(store, config)
+        study.run()
+        fitted.clear()
+        results = conclude(study)
+        finished = [trial for trial in store.trials(study.record.id) if trial.values_of(Phase.FINAL)]
+        assert len(fitted) == sum(trial.agent != "base" for trial in finished) >= 2
+        assert results.network is conclude(study).network
