@@ -133,8 +133,10 @@ class TrainingOptions:
     later. The best are flattered by having been chosen there."""
     clip: float | None = None
     """The largest norm of the gradient of all parameters; none: any."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """bfloat16: autocast, with weights and their sums in float32. auto: what is fastest here, as a few steps show."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """bfloat16: autocast, with weights and their sums in float32. float16: the same, with a loss that is scaled so that
+    small gradients do not vanish, for CUDA devices older than bfloat16. auto: float32 or bfloat16, whichever is faster
+    here, as a few steps show."""
     channels_last: Literal["auto", True, False] = "auto"
     """Whether images and filters lie in memory pixel by pixel; auto: what is fastest here, as a few steps show."""
     compile: bool = False

@@ -28,6 +28,7 @@ from automl.training.checkpoint import read_checkpoint, write_checkpoint
 from automl.training.epochs import Data, counted, ending_after, in_groups, transformed
 from automl.training.form import autocast, compiled, explained, laid_out, on_device, settled
 from automl.training.loss import Loss
+from automl.training.loss_scale import LossScale
 from automl.training.methods.base import Closure, Course, Method
 from automl.training.optimizers import optimizer_of
 from automl.training.schedules import learning_rate
@@ -243,13 +244,20 @@ class _Training:
 
     def _gradients(self, group: Sequence[Batch]) -> Tensor:
         """Leave the gradients of the mean loss over some batches in `.grad`; that loss, detached."""
+        total = self._backward(group)
+        while self.scale is not None and not self.scale.undo(self.trained, total):
+            total = self._backward(group)
+        return total
+
+    def _backward(self, group: Sequence[Batch]) -> Tensor:
+        """The same with gradients times the scale of the loss."""
         self.optimizer.zero_grad()
         total, size = torch.zeros((), device=self.device), sum(len(targets) for _, targets in group)
         for inputs, targets in group:
             with autocast(self.device, self.options.precision), explained():
                 loss = self.loss(self.student, inputs, targets)
             part = len(targets) / size
-            (loss * part).backward()
+            (loss * part if self.scale is None else loss.float() * (part * self.scale.value)).backward()
             total += loss.detach().float() * part
         return total
 
@@ -295,6 +303,7 @@ class _Training:
             raise ConfigError("nothing can be trained: no parameter of the network requires a gradient")
         self.optimizer = optimizer_of(self.trained, self.options)
         self.average = Average(self.network, self.options.ema) if self.options.ema is not None else None
+        self.scale = LossScale() if self.options.precision == "float16" else None
 
     def _settled(self, found: Mapping[str, Any] | None) -> TrainingOptions:
         """The options with precision and order of memory as in the checkpoint, or as a few steps find them."""
@@ -317,6 +326,7 @@ class _Training:
             "kept": self.kept,
             "best": self.best,
             "methods": [method.state() for method in self.methods],
+            "scale": self.scale.state() if self.scale is not None else None,
         }
 
     def _restore(self, state: Mapping[str, Any], path: Path | None) -> None:
@@ -337,6 +347,8 @@ class _Training:
             self.best = [tensor.to(self.device) for tensor in state["best"]]
             for method, kept in zip(self.methods, state["methods"], strict=True):
                 method.restore(kept)
+            if self.scale is not None:
+                self.scale.restore(state["scale"])
         except (ValueError, RuntimeError, KeyError, TypeError) as error:
             raise StudyError(
                 f"the checkpoint {path} is of another training: {error}. Remove it to train anew"
