@@ -20,7 +20,6 @@ import ray
 import torch
 from ray import train as ray_train
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
-from torch import distributed as dist
 from torch import nn
 
 from agents import Goal
@@ -88,7 +87,7 @@ def train_together(
         raise told
     if found is None:
         raise StudyError(
-            f"a training by {options.workers} workers ended without a result: {' '.join(str(failure).split())[:300]}. "
+            f"a training by {options.workers} workers ended without a result: {' '.join(str(failure).split())[-500:]}. "
             f"Run the study again to go on from its last epoch, or set workers to 1"
         )
     state, history = found
@@ -128,6 +127,8 @@ def _cluster(workers: int) -> Iterator[None]:
 def _work(config: Mapping[str, Any]) -> None:
     """What each worker does."""
     post, (job,) = config["post"], config["job"]
+    if ray.get(post.result.remote())[1] is not None:
+        return  # it is started again, and would fail again
     network, data, loss, options, more = ray.get(job)
     torch.set_num_threads(config["threads"])
     if _on_cuda(options):
@@ -135,13 +136,9 @@ def _work(config: Mapping[str, Any]) -> None:
     team = Group()
     try:
         history = train(network, data, loss, options, team=team, say=lambda text: post.say.remote(text), **more)
-    except Exception as error:
-        if isinstance(error, AutomlError):
-            ray.get(post.fail.remote(error))
-        elif ray.get(post.result.remote())[1] is None:
-            raise  # and Ray Train starts all again
-        dist.destroy_process_group()  # lest the others wait
-        return
+    except AutomlError as error:
+        ray.get(post.fail.remote(error))
+        raise  # Ray Train ends the others, which wait for this one
     if team.rank == 0:
         ray.get(post.deliver.remote((network.state_dict(), history)))
 

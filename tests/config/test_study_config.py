@@ -120,7 +120,7 @@ def test_the_record_gives_the_same_configuration_back(tmp_path):
         (("{epochs: 4}", "{workers: 0}"), "workers is a whole number of at least 1, got 0"),
         (
             ("precision: float32", "training: {workers: 2}"),
-            "evaluation.training has workers 2, and a trial is trained by",
+            "evaluation.training has workers 2, and a trial is",
         ),
         (("name: full", "name: a/b"), "a study's name has 1 to 200 letters"),
         (("name: full", "name: full\nname: again"), "line 2: name is set twice"),
