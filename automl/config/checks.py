@@ -153,6 +153,15 @@ def require_predicted_seconds(config: StudyConfig) -> None:
         raise ConfigError("a scheduler compares trials epoch by epoch, of which each has its own number by its seconds")
 
 
+def require_workers_at_the_end(config: StudyConfig) -> None:
+    """Trials run beside each other, each in one process."""
+    if config.evaluation.training is not None and config.evaluation.training.workers > 1:
+        raise ConfigError(
+            f"evaluation.training has workers {config.evaluation.training.workers}, and a trial is trained by one: set "
+            f"workers in `finish.training` or `sparsify.training`, and run several trials at once by `--workers`"
+        )
+
+
 def require_counted_zeros(config: StudyConfig) -> None:
     """A training brings zeros about where the operator sparsity says how many, and lets them move if it may."""
     if config.sparsify is not None and config.sparsify.training.method is not None:
@@ -215,6 +224,7 @@ CHECKS = (
     require_channels_to_sparsify,
     require_trained_stages,
     require_counted_zeros,
+    require_workers_at_the_end,
     require_priced_latency,
     require_foreseen_memory,
     require_trained_cells,

@@ -17,6 +17,7 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     "samples": (1, float("inf"), "a whole number of at least 1, or none"),
     "batch_size": (1, float("inf"), "a whole number of at least 1"),
     "accumulate": (1, float("inf"), "a whole number of at least 1"),
+    "workers": (1, float("inf"), "a whole number of at least 1"),
     "learning_rate": (0, float("inf"), "above 0"),
     "momentum": (0, 1, "at least 0 and below 1"),
     "weight_decay": (0, float("inf"), "at least 0"),
@@ -133,8 +134,10 @@ class TrainingOptions:
     later. The best are flattered by having been chosen there."""
     clip: float | None = None
     """The largest norm of the gradient of all parameters; none: any."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """bfloat16: autocast, with weights and their sums in float32. auto: what is fastest here, as a few steps show."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """bfloat16: autocast, with weights and their sums in float32. float16: the same, with a loss that is scaled so that
+    small gradients do not vanish, for CUDA devices older than bfloat16. auto: float32 or bfloat16, whichever is faster
+    here, as a few steps show."""
     channels_last: Literal["auto", True, False] = "auto"
     """Whether images and filters lie in memory pixel by pixel; auto: what is fastest here, as a few steps show."""
     compile: bool = False
@@ -142,6 +145,9 @@ class TrainingOptions:
     a minute a network and so suits trainings that take longer than some minutes, not those of trials."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: a CUDA device if there is one."""
+    workers: int = 1
+    """Processes that train the network together by Ray Train, each on a part of every batch: on a CUDA device each, or
+    on CPUs. Not for the trainings of trials, which run beside each other."""
     seed: int = 0
     """Of the order of the samples, their augmentation and dropout."""
 

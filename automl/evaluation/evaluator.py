@@ -30,8 +30,9 @@ from automl.tasks.batches import Batch, compact
 from automl.tasks.objectives import COMPRESSION_REWARD, with_objective
 from automl.tasks.problem import Problem
 from automl.tasks.scores import measure_metrics
+from automl.training.history import History
 from automl.training.methods.base import Method
-from automl.training.trainer import History, settle
+from automl.training.trainer import settle
 from automl.types import Measurement, Outcome, Say, silent
 from automl.util.threads import pinned_threads
 from search_spaces import NetworkSpace, Plan, Point, Searched
@@ -106,6 +107,8 @@ class Evaluator:
         self._made_parts = parts
         self.training_time: TrainingTime | None = None
         """Predicts how long trainings take, where options say how many seconds they may."""
+        self.launch: Callable[..., History] | None = None
+        """Trains with several workers."""
 
     @property
     def _parts(self) -> Parts:
@@ -322,6 +325,7 @@ class Evaluator:
                 until=until,
                 methods=[*own, *methods],
                 say=say,
+                launch=self.launch,
             )
 
     def plan(self, point: Point) -> Plan:
@@ -361,7 +365,7 @@ class Evaluator:
         other = Evaluator(
             self.problem, self.space, options, self.limits, self.threads, self.goal, self._given, parts=changed
         )
-        other.training_time = self.training_time
+        other.training_time, other.launch = self.training_time, self.launch
         return other
 
     def measure(self, network: nn.Module, batches: Sequence[Batch]) -> list[Measurement]:

@@ -14,9 +14,10 @@ from automl.config.training import TrainingOptions
 from automl.errors import ConfigError
 from automl.fit.building import Building
 from automl.tasks.problem import Problem
+from automl.training.history import History
 from automl.training.loss import Loss, SupervisedLoss, smoothed
 from automl.training.methods.base import Method
-from automl.training.trainer import History, train
+from automl.training.trainer import train
 from automl.types import Say, silent
 from search_spaces import Plan
 
@@ -60,9 +61,13 @@ class Tuner:
         until: int | None = None,
         methods: Sequence[Method] = (),
         say: Say = silent,
+        launch: Callable[..., History] | None = None,
     ) -> History:
-        """Train `network`, which `plan` made, in place. The rest as of `automl.training.trainer.train`."""
-        return train(
+        """Train `network`, which `plan` made, in place. The rest as of `automl.training.trainer.train`.
+
+        `launch`: the same by several workers, where there is such a thing."""
+        run = train if options.workers == 1 or launch is None else launch
+        return run(
             network,
             self._problem.epochs(options.batch_size),
             self._loss(plan, options),

@@ -64,7 +64,7 @@ def fuse(network: nn.Module, dtype: torch.dtype) -> nn.Module:
     place = {node: i for i, node in enumerate(nodes)}
     calls = Counter(node.target for node in nodes if node.op == "call_module")
     for node in nodes:
-        if node.op != "call_module" or calls[node.target] != 1 or len(node.args) != 1:
+        if node.op != "call_module" or calls[node.target] != 1 or len(node.args) != 1 or "shape" not in node.meta:
             continue
         conv = network.get_submodule(str(node.target))
         if type(conv) is nn.Conv2d and conv.padding_mode == "zeros" and not isinstance(conv.padding, str):

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from automl.fit.rounding import DAMPING, compensated, descended, inverse_factor
+from automl.fit.descent import descended
+from automl.fit.rounding import DAMPING, Rows, compensated, inverse_factor
 from search_spaces.codecs.entropy import coded_bits, counts_of, fits
 from search_spaces.codecs.number_formats import NumberFormat
 from search_spaces.operators.code import counted, within_bits
@@ -49,33 +51,32 @@ class Priced:
         squared error where the price of a bit is `PRICE` of it."""
         self._forms, self._there, self._power = forms, there, power
         out = len(there)
-        self._highest = torch.tensor([form.highest for form in forms]).repeat_interleave(out).double()
-        widest = max(2 * form.highest + 1 for form in forms)
-        self._bits = torch.zeros(len(forms), widest, dtype=torch.float64)
+        highest = np.array([form.highest for form in forms])
+        widest = 2 * int(highest.max()) + 1
+        self._bits = np.zeros((len(forms), widest))
         """Of each integer of each format, from the least: to be learnt before anything is chosen."""
-        self._zero = torch.arange(len(forms)).repeat_interleave(out) * widest + self._highest
-        """Where the bits of 0 stand for each row: [formats * out]."""
+        self._highest = highest.repeat(out).astype(float)[:, None]  # [formats * out, 1]
+        self._zero = (np.arange(len(forms)) * widest + highest).repeat(out)[:, None]
+        """Where the bits of 0 stand for each row: [formats * out, 1]."""
 
-    def __call__(self, ratio: Tensor, curvature: Tensor) -> Tensor:
-        """The best of the nearest integer, the next one towards 0, and 0, for each of `ratio`, [formats * out].
-
-        `curvature`: what a squared error of each of these weights costs, a number.
-        """
-        price, bits = PRICE * self._power / curvature, self._bits.view(-1)
-        nearest = ratio.round().clamp(-self._highest, self._highest)
-        lower = nearest - nearest.sign()
-        cost, less = ((one - ratio).square() + price * bits[(one + self._zero).long()] for one in (nearest, lower))
-        nothing = ratio.square() + price * bits[self._zero.long()]
-        best = torch.where(less < cost, lower, nearest)
-        return torch.where(nothing < torch.minimum(cost, less), 0.0, best)
+    def __call__(self, ratio: np.ndarray, curvature: np.ndarray, rows: Rows) -> np.ndarray:
+        """The best of the nearest integer, the next one towards 0, and 0, for each of `ratio`, as of `Choose`."""
+        price, bits = PRICE * self._power / curvature, self._bits.ravel()
+        highest, zero = self._highest[rows], self._zero[rows]
+        nearest = np.minimum(np.maximum(np.rint(ratio), -highest), highest)
+        lower = nearest - np.sign(nearest)
+        cost, less = ((one - ratio) ** 2 + price * bits[one.astype(int) + zero] for one in (nearest, lower))
+        nothing = ratio**2 + price * bits[zero]
+        best = np.where(less < cost, lower, nearest)
+        return np.where(nothing < np.minimum(cost, less), 0.0, best)
 
     def learn(self, integers: Tensor) -> None:
         """Take the bits of symbols from how often they occur among `integers`, [formats * out, features], as often with
         one sign as the other."""
         for bits, form, part in zip(self._bits, self._forms, integers.chunk(len(self._forms)), strict=True):
-            counts = torch.from_numpy(counts_of(part[self._there], form)).double()
-            counts = counts + counts.flip(0) + 1
-            bits[: len(counts)] = -(counts / counts.sum()).log2()
+            counts = counts_of(part[self._there], form).astype(float)
+            counts = counts + counts[::-1] + 1
+            bits[: len(counts)] = -np.log2(counts / counts.sum())
 
 
 @dataclass

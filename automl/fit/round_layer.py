@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from automl.fit.descent import descended
 from automl.fit.entropy_rounding import round_within_bits
 from automl.fit.moments import moments_of, shift_of
-from automl.fit.rounding import compensated, dequantized, descended, nearest, scales
+from automl.fit.rounding import compensated, dequantized, nearest, scales
 from search_spaces.codecs.number_formats import NumberFormat
 
 

@@ -6,12 +6,13 @@ rounded yet make up for the error, as far as the second moments of the layer's i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from automl.fit.moments import damped, damped_cholesky, squared_errors
+from automl.fit.moments import damped_cholesky, squared_errors
 from search_spaces.codecs.number_formats import NumberFormat
 from search_spaces.operators.code import nearest_integer
 
@@ -28,14 +29,28 @@ FEW = 4
 DAMPING = 0.01
 """Added to the diagonal of the second moments, relative to its mean, as GPTQ does."""
 
-ROUNDS = 5
-"""Of coordinate descent, each over all columns and the scales."""
-
-Choose = Callable[[Tensor, Tensor], Tensor]
-"""The weights of a column in steps of their rows' scales, [out], and what a squared error of one costs -> integers."""
-
 BLOCK = 128
 """So many columns hand their errors on to all columns after them in one matrix product."""
+
+TRIED_AT_ONCE = 32_000
+"""About so many weights are rounded at once to find a scale, so that they stay in the processor's cache."""
+
+
+Rows = np.ndarray | slice
+"""Which rows of a weight."""
+
+
+class Choose(Protocol):
+    """Says which integer each weight becomes.
+
+    It is asked for one column after the other, and for a few weights: in NumPy, whose calls take a third of torch's.
+    """
+
+    def __call__(self, ratio: np.ndarray, curvature: np.ndarray, rows: Rows) -> np.ndarray:
+        """The integers for `ratio`, weights in steps of their rows' scales, [rows, columns]: in its shape.
+
+        `curvature`: what a squared error in each column costs, [columns]; `rows`: which these are of all.
+        """
 
 
 def scales(weight: Tensor, form: NumberFormat, power: Tensor | None = None) -> Tensor:
@@ -50,15 +65,14 @@ def scales(weight: Tensor, form: NumberFormat, power: Tensor | None = None) -> T
     """
     weight = weight.double()
     absmax = weight.abs().amax(1) / form.highest
-    best, least = _positive(absmax), torch.full_like(absmax, torch.inf)
     lowest = LOWEST if len(form.grid) > FEW else LOWEST_OF_FEW
-    for factor in torch.linspace(1, lowest, FACTORS, dtype=torch.float64):
-        scale = _positive(factor * absmax)
-        squares = (_rounded(weight, scale, form) * scale.double()[:, None] - weight).square()
-        error = squares.sum(1) if power is None else squares @ power.double()
-        best = torch.where(error < least, scale, best)
-        least = torch.minimum(error, least)
-    return best
+    tried = positive(torch.linspace(1, lowest, FACTORS, dtype=torch.float64)[:, None] * absmax)  # [factors, out]
+    errors = []
+    for scale in tried.split(max(1, TRIED_AT_ONCE // weight.numel())):
+        along = scale.double()[:, :, None]
+        squares = nearest_integer(weight / along, form).mul_(along).sub_(weight).square_()  # [some, out, features]
+        errors.append(squares.sum(2) if power is None else squares @ power.double())
+    return tried.gather(0, torch.cat(errors).argmin(0, keepdim=True))[0]
 
 
 def nearest(weight: Tensor, scale: Tensor, form: NumberFormat, *, pruned: bool = False) -> Tensor:
@@ -67,7 +81,7 @@ def nearest(weight: Tensor, scale: Tensor, form: NumberFormat, *, pruned: bool =
     Weights that are 0 stay 0, also where `form` has no 0 if they are `pruned`.
     """
     integers = _rounded(weight.double(), scale, form).to(torch.int8)
-    return integers.masked_fill(_stays(weight, form, pruned=pruned), 0)
+    return integers.masked_fill(stays_zero(weight, form, pruned=pruned), 0)
 
 
 def dequantized(integers: Tensor, scale: Tensor) -> Tensor:
@@ -100,22 +114,16 @@ def compensated(
     `weight`: [out, features]; `second_moments`: [features, features] a row, of one group; `scale`: [out], float32.
     """
     order = second_moments.diagonal().argsort(descending=True)
-    left = weight.double()[:, order]  # what each weight has become, until it is rounded
-    stays = _stays(left, form, pruned=pruned)
+    left = weight.double().T[order].contiguous()  # what each weight has become, until it is rounded: [features, out]
+    stays = stays_zero(left, form, pruned=pruned)
     upper = inverse_factor(second_moments[order[:, None], order], damping)
-    integers, along = torch.zeros_like(left), scale.double()
-    choose_one = choose or _nearest_of(form)
-    for start in range(0, left.shape[1], BLOCK):
-        end = min(start + BLOCK, left.shape[1])
-        errors = left.new_empty(len(left), end - start)
-        for i in range(start, end):
-            chosen = choose_one(left[:, i] / along, upper[i, i] ** -2)
-            integers[:, i] = chosen.masked_fill(stays[:, i], 0)
-            errors[:, i - start] = (left[:, i] - integers[:, i] * along) / upper[i, i]
-            left[:, i:end] -= torch.outer(errors[:, i - start], upper[i, i:end])
-        left[:, end:] -= errors @ upper[start:end, end:]
-    found = torch.empty_like(integers, dtype=_type_of(form))
-    found[:, order] = integers.to(found.dtype)
+    found = torch.empty(weight.shape, dtype=type_of(form))
+    for start in range(0, len(left), BLOCK):
+        block = slice(start, start + BLOCK)
+        parts = (part.numpy() for part in (left[block], upper[block, block], scale.double(), stays[block]))
+        integers, errors = map(torch.from_numpy, _compensated_block(choose or nearest_of(form), *parts))
+        found[:, order[block]] = integers.T.to(found.dtype)
+        left[start + BLOCK :] -= upper[block, start + BLOCK :].T @ errors
     if choose is not None:
         return found
     plain = nearest(weight, scale, form, pruned=pruned)
@@ -125,60 +133,21 @@ def compensated(
     return torch.where((found_errors > plain_errors)[:, None], plain, found)
 
 
-def descended(
-    weight: Tensor,
-    second_moments: Tensor,
-    integers: Tensor,
-    scale: Tensor,
-    form: NumberFormat,
-    *,
-    choose: Choose | None = None,
-    rounds: int = ROUNDS,
-) -> tuple[Tensor, Tensor]:
-    """`integers` and `scale` after a few rounds of coordinate descent, each as before where that found nothing better.
+def _compensated_block(
+    choose: Choose, left: np.ndarray, upper: np.ndarray, along: np.ndarray, stays: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The integers of some columns, and the errors that columns after them have to make up for: [columns, out] each.
 
-    A round takes column after column, and gives each weight the integer that is best beside all others of its row,
-    which is the nearest to the minimum of a parabola; then each row the scale that is best for its integers, by least
-    squares. Neither raises the error (with the moments damped as in `compensated`). On ResNet-20 it nearly halved the
-    error of one bit and took a seventh off that of two. Integers that are 0 where `form` has no 0 stay. With `choose`,
-    which says what is best of an integer besides, the whole answer is what came of the rounds, and zeros stay.
-
-    `weight`: [out, features]; `second_moments`: [features, features]; `integers`: int8, [out, features]; `scale`:
-    [out], float32.
+    `left`, which is changed: [columns, out]; `upper`: [columns, columns]; `along`: [out]; `stays`: [columns, out].
     """
-    target, moments = weight.double(), damped(second_moments, DAMPING)
-    now, along = integers.double(), scale.clone()
-    stays = _stays(weight, form, pruned=True) & (integers == 0)
-    choose_one = choose or _nearest_of(form)
-    curvature, some = moments.diagonal(), bool(stays.any())
-    for _ in range(rounds):
-        before, step = now.clone(), along.double()
-        slope = (now * step[:, None] - target) @ moments  # half the gradient: [out, features]
-        for start in range(0, now.shape[1], BLOCK):
-            end = min(start + BLOCK, now.shape[1])
-            block = slice(start, end)
-            inner, began = slope[:, block].clone(), now[:, block].clone()
-            for j in range(inner.shape[1]):
-                i = start + j
-                wanted = now[:, i] - inner[:, j] / (step * curvature[i])
-                chosen = choose_one(wanted, curvature[i])
-                if some:
-                    chosen = chosen.masked_fill(stays[:, i], 0)
-                inner[:, j:].addr_((chosen - now[:, i]) * step, moments[i, i:end])  # what is before is not read again
-                now[:, i] = chosen
-            slope += ((now[:, block] - began) * step[:, None]) @ moments[block]
-        refit = _best_scale(target, now, moments, along)
-        if torch.equal(before, now) and torch.equal(refit, along):
-            break
-        along = refit
-    found = now.to(_type_of(form))
-    if choose is not None:
-        return found, along
-    old, new = (
-        squared_errors(dequantized(*which) - target, second_moments) for which in ((integers, scale), (found, along))
-    )
-    worse = new >= old
-    return torch.where(worse[:, None], integers, found), torch.where(worse, scale, along)
+    integers, errors, some = np.empty_like(left), np.empty_like(left), stays.any()
+    for i, own in enumerate(upper.diagonal()):
+        chosen = choose((left[i] / along)[:, None], own**-2, slice(None))[:, 0]
+        if some:
+            chosen[stays[i]] = 0
+        integers[i], errors[i] = chosen, (left[i] - chosen * along) / own
+        left[i + 1 :] -= upper[i, i + 1 :, None] * errors[i]
+    return integers, errors
 
 
 def error(weight: Tensor, quantized: Tensor, second_moments: Tensor, importance: Tensor) -> float:
@@ -198,23 +167,24 @@ def inverse_factor(second_moments: Tensor, damping: float) -> Tensor:
     return inverse
 
 
-def _nearest_of(form: NumberFormat) -> Choose:
-    return lambda ratio, curvature: nearest_integer(ratio, form)
+def nearest_of(form: NumberFormat) -> Choose:
+    """Chooses what `nearest_integer` of a format is."""
+
+    def choose(ratio: np.ndarray, curvature: np.ndarray, rows: Rows) -> np.ndarray:
+        nearest: np.ndarray = np.rint(ratio) if form.has_zero else 2 * np.floor(ratio / 2) + 1
+        np.maximum(nearest, -form.highest, out=nearest)
+        np.minimum(nearest, form.highest, out=nearest)
+        return nearest
+
+    return choose
 
 
-def _type_of(form: NumberFormat) -> torch.dtype:
+def type_of(form: NumberFormat) -> torch.dtype:
     """Of what weights become: of integers, or of any numbers where they are those of a codebook."""
     return torch.float64 if form.centroids else torch.int8
 
 
-def _best_scale(target: Tensor, integers: Tensor, moments: Tensor, scale: Tensor) -> Tensor:
-    """The scale of each row with the least squared error, by least squares; `scale`, [out], where that is none."""
-    reach = integers @ moments  # [out, features]
-    best = _positive((reach * target).sum(1) / (reach * integers).sum(1))
-    return torch.where(best > torch.finfo(torch.float32).tiny, best, scale)  # not where it is NaN either
-
-
-def _stays(weight: Tensor, form: NumberFormat, *, pruned: bool) -> Tensor:
+def stays_zero(weight: Tensor, form: NumberFormat, *, pruned: bool) -> Tensor:
     """Which weights are 0 and have to stay: bool, in their shape."""
     return (weight == 0) if form.has_zero or pruned else torch.zeros_like(weight, dtype=torch.bool)
 
@@ -223,5 +193,6 @@ def _rounded(weight: Tensor, scale: Tensor, form: NumberFormat) -> Tensor:
     return nearest_integer(weight / scale.double()[:, None], form)
 
 
-def _positive(scale: Tensor) -> Tensor:
+def positive(scale: Tensor) -> Tensor:
+    """Scales that can be divided by, in float32."""
     return scale.float().clamp_min(torch.finfo(torch.float32).tiny)

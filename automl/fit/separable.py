@@ -33,14 +33,16 @@ class Separable:
         """`weight`: [made, read, kh, kw]; `second_moments`: [features, features] a row, `mean` of those: [features],
         features as in the flattened weight; `importance`: what a squared error of each output costs, [made]."""
         made, read, height, width = weight.shape
-        self._kernel_shape, self._shape = weight.shape, (made, read * height, width)
+        self._kernel_shape, self._width = weight.shape, width
         self._outputs = Outputs(weight, second_moments, importance, mean)
         n = read * height
-        self._weight = self._outputs.weight.view(made, n, width)
-        self._moments = self._outputs.moments.view(n, width, n, width)
-        right, values = whitened_rows(self._weight, self._moments)
+        whole, moments = self._outputs.weight.view(made, n, width), self._outputs.moments.view(n, width, n, width)
+        right, values = whitened_rows(whole, moments)
         self._right = right * values.clamp_min(0).sqrt()[:, None]  # [full rank, n]
-        self._cross = (self._weight.flatten(1) @ self._outputs.moments).view(made, n, width)
+        # Both in orders in which nothing has to be moved between products: G as [b, (k, j, a)], W G as [a, (j, o)].
+        self._moments = moments.permute(0, 1, 3, 2).reshape(n, -1)
+        cross = (self._outputs.weight @ self._outputs.moments).view(made, n, width)
+        self._cross = cross.permute(1, 2, 0).reshape(n, -1)
         self._known: dict[int, tuple[Tensor, Tensor]] = {}
 
     @property
@@ -50,50 +52,59 @@ class Separable:
 
     def start(self) -> tuple[Tensor, Tensor]:
         """U: [made * kw, full rank] and V: [full rank, read * kh] of all components, not fitted to each other again."""
-        u = self._rows(self._right)
-        return u.mT.reshape(-1, self.full_rank), self._right
+        return self._as_rows(self._rows(self._right, self._spread(self._right))), self._right
 
     def factors(self, rank: int) -> tuple[Tensor, Tensor]:
         """U: [made * kw, rank], rows in the order (made, column), and V: [rank, read * kh]."""
         u, v = self._fitted(rank)
-        return u.mT.reshape(-1, rank), v
+        return self._as_rows(u), v
 
     def weights(self, rank: int) -> tuple[Tensor, Tensor]:
         """V and U as the weights of two convolutions."""
         return as_weights(self._kernel_shape, "separable", *self.factors(rank))
 
+    def _as_rows(self, u: Tensor) -> Tensor:
+        """U of [rank, width, made] as [made * width, rank]."""
+        return u.permute(2, 1, 0).reshape(-1, len(u))
+
     def _fitted(self, rank: int) -> tuple[Tensor, Tensor]:
-        """U: [made, rank, width] and V: [rank, n]."""
+        """U: [rank, width, made] and V: [rank, n]."""
         if rank not in self._known:
             v = self._right[:rank]
-            u = self._rows(v)
+            spread = self._spread(v)
+            u = self._rows(v, spread)
             for _ in range(ROUNDS):
-                v = self._columns(u, v)
-                u = self._rows(v)
-            lengths = u.square().sum((0, 2)).sqrt(), v.norm(dim=1).clamp_min(1e-30)
+                v = self._columns(u, v, spread)
+                spread = self._spread(v)
+                u = self._rows(v, spread)
+            lengths = u.square().sum((1, 2)).sqrt(), v.norm(dim=1).clamp_min(1e-30)
             scale = (lengths[0] / lengths[1]).clamp(1e-12, 1e12).sqrt()  # gradients of both are alike
-            self._known[rank] = u / scale[None, :, None], v * scale[:, None]
+            self._known[rank] = u / scale[:, None, None], v * scale[:, None]
         return self._known[rank]
 
-    def _rows(self, v: Tensor) -> Tensor:
-        """The U with the least error for these V: [made, rank, width]."""
-        rank, width = len(v), self._shape[2]
-        half = torch.einsum("ra,ajbk->rjbk", v, self._moments)
-        inner = torch.einsum("rjbk,sb->rjsk", half, v).reshape(rank * width, -1)
-        right = torch.einsum("oaj,ra->rjo", self._cross, v).reshape(rank * width, -1)
+    def _spread(self, v: Tensor) -> Tensor:
+        """The sum over b of V[s, b] G[b, k, a, j]: [rank, (k, j, a)]."""
+        return v @ self._moments
+
+    def _rows(self, v: Tensor, spread: Tensor) -> Tensor:
+        """The U with the least error for these V, and what they spread to: [rank, width, made]."""
+        (rank, n), width = v.shape, self._width
+        inner = (spread.view(-1, n) @ v.T).view(rank, width, width, rank).transpose(2, 3).reshape(rank * width, -1)
+        right = (v @ self._cross).view(rank * width, -1)
         factor = damped_cholesky(inner, 1e-9)
-        return torch.cholesky_solve(right, factor).T.reshape(-1, rank, width)
+        return torch.cholesky_solve(right, factor).contiguous().view(rank, width, -1)
 
-    def _columns(self, u: Tensor, v: Tensor) -> Tensor:
-        """V after some steps of conjugate gradients towards the least error for these U: [rank, n]."""
-        weighted = u * self._outputs.importance[:, None, None]
+    def _columns(self, u: Tensor, v: Tensor, spread: Tensor) -> Tensor:
+        """V after some steps of conjugate gradients towards the least error for these U: [rank, n].
 
-        def back(change: Tensor) -> Tensor:  # of [made, n, width]
-            moved = (change.flatten(1) @ self._outputs.moments).view(self._shape)
-            return torch.einsum("orj,oaj->ra", weighted, moved)
-
-        residual = back(self._weight - torch.einsum("orj,ra->oaj", u, v))
-        return conjugate_steps(v, residual, lambda d: back(torch.einsum("orj,ra->oaj", u, d)), STEPS)
+        The error is a parabola of V with the curvature sum over o of U[o, r, j] U[o, s, k] f[o] G[a, j, b, k].
+        """
+        rank, n = v.shape
+        weighted, rows = u * self._outputs.importance, rank * self._width
+        products = (weighted.view(rows, -1) @ u.view(rows, -1).T).view(rank, self._width, rank, self._width)
+        products = products.permute(0, 2, 3, 1).reshape(rank, -1)  # [r, (s, k, j)]
+        residual = weighted.view(rank, -1) @ self._cross.T - products @ spread.view(-1, n)
+        return conjugate_steps(v, residual, lambda d: products @ self._spread(d).view(-1, n), STEPS)
 
     def error(self, rank: int) -> float:
         """The squared error of the outputs at `rank`, weighted by their importance."""
@@ -107,4 +118,4 @@ class Separable:
 
     def _kernel(self, rank: int) -> Tensor:
         u, v = self._fitted(rank)
-        return torch.einsum("orj,ra->oaj", u, v).flatten(1)
+        return torch.einsum("rjo,ra->oaj", u, v).flatten(1)

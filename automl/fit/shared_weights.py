@@ -9,14 +9,15 @@ integers do (`automl.fit.rounding`), and centroids are fitted to all outputs at 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from automl.fit.alternating import conjugate_steps
+from automl.fit.descent import descended
 from automl.fit.moments import damped, moments_of, shift_of, squared_errors
-from automl.fit.rounding import DAMPING, compensated, descended
+from automl.fit.rounding import DAMPING, Choose, Rows, compensated
 from search_spaces.codecs.number_formats import NumberFormat
 from search_spaces.operators.shared import clustered, nearest_centroid
 
@@ -71,18 +72,23 @@ def _fitted(weight: Tensor, moments: Tensor, form: NumberFormat, book: Tensor, p
 
     best = book, places
     book = _refitted(weight, heavy, book, places)
-    values = compensated(weight, moments, one, form, choose=partial(_choose, book))
+    values = compensated(weight, moments, one, form, choose=_nearest_of(book))
     for _ in range(ROUNDS):
         places = nearest_centroid(values, book)
         book = _refitted(weight, heavy, book, places)
         best = min(best, (book, places), key=error)
-        values, _ = descended(weight, moments, book[places], one, form, choose=partial(_choose, book), rounds=1)
+        values, _ = descended(weight, moments, book[places], one, form, choose=_nearest_of(book), rounds=1)
     places = nearest_centroid(values, book)
     return _ascending(*min(best, (_refitted(weight, heavy, book, places), places), key=error))
 
 
-def _choose(book: Tensor, ratio: Tensor, curvature: Tensor) -> Tensor:
-    return book.double()[nearest_centroid(ratio, book)]
+def _nearest_of(book: Tensor) -> Choose:
+    """Chooses the centroid that is nearest to each weight."""
+
+    def choose(ratio: np.ndarray, curvature: np.ndarray, rows: Rows) -> np.ndarray:
+        return book.double()[nearest_centroid(torch.from_numpy(ratio), book)].numpy()
+
+    return choose
 
 
 def _refitted(weight: Tensor, moments: Tensor, book: Tensor, places: Tensor) -> Tensor:

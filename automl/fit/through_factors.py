@@ -19,19 +19,14 @@ def moments_between(matrix: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:
     sizes = [tuple(weight.shape[2:]) for weight in weights]
     whole = [1 + sum(size[dim] - 1 for size in sizes) for dim in range(len(sizes[0]))]
     n = matrix.shape[1] - 1
+    # The first factor reads features of the layer as they are, which are only to be looked up.
+    places = _patches(torch.arange(n).view(-1, *whole, 1), sizes[0])[..., 0]  # [places, features]
+    found = [_chosen(matrix[0], places, places.shape[1] // weights[0][0].numel())]
     # What each channel is at each place of the kernel: [channels, *places, features].
     values = torch.eye(n, dtype=torch.float64).view(-1, *whole, n)
-    found = []
-    for weight, size in zip(weights, sizes, strict=True):
-        weight = weight.double()
-        groups = len(values) // weight.shape[1]
-        patches = _patches(values, size)  # [places, channels * kernel, features]
-        found.append(_sums(matrix[0], patches, groups))
-        made, kernel = len(weight) // groups, weight[0].numel()
-        parts = patches.reshape(len(patches), groups, kernel, n)
-        values = torch.einsum("gok,pgkn->gopn", weight.reshape(groups, made, kernel), parts)
-        whole = [all_ - own + 1 for all_, own in zip(whole, size, strict=True)]
-        values = values.reshape(len(weight), *whole, n)
+    for (before, weight), (own, size) in zip(pairwise(weights), pairwise(sizes), strict=True):
+        values = _made(values, before.double(), own)
+        found.append(_sums(matrix[0], _patches(values, size), len(values) // weight.shape[1]))
     return found
 
 
@@ -43,6 +38,15 @@ def costs_between(cost: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:
         within = len(before) > weight.shape[1]  # each channel is read by the one that it makes
         costs.append(power[:, 0] * costs[-1] if within else power.T @ costs[-1])
     return costs[::-1]
+
+
+def _made(values: Tensor, weight: Tensor, size: Sequence[int]) -> Tensor:
+    """What the outputs of a factor are, [made, *places, features], where its inputs are `values`."""
+    channels, *whole, n = values.shape
+    groups, kernel = channels // weight.shape[1], weight[0].numel()
+    parts = _patches(values, size).view(-1, groups, kernel, n)
+    made = torch.einsum("gok,pgkn->gopn", weight.reshape(groups, -1, kernel), parts)
+    return made.reshape(len(weight), *(all_ - own + 1 for all_, own in zip(whole, size, strict=True)), n)
 
 
 def _patches(values: Tensor, size: Sequence[int]) -> Tensor:
@@ -60,10 +64,20 @@ def _patches(values: Tensor, size: Sequence[int]) -> Tensor:
 
 def _sums(matrix: Tensor, patches: Tensor, groups: int) -> Tensor:
     """The augmented sums of the rows that `patches`, of so many groups of features, are: their mean over places."""
-    places, features, n = patches.shape
+    places, _, n = patches.shape
     parts = patches.view(places, groups, -1, n)
-    second = torch.einsum("pgan,nm,pgbm->gab", parts, matrix[:-1, :-1], parts) / places
-    first = torch.einsum("pgan,n->ga", parts, matrix[:-1, -1]) / places
-    out = matrix.new_zeros(groups, features // groups + 1, features // groups + 1)
-    out[:, :-1, :-1], out[:, :-1, -1], out[:, -1, :-1], out[:, -1, -1] = second, first, first, matrix[-1, -1]
+    second = (parts @ matrix[:-1, :-1] @ parts.mT).mean(0)
+    return _augmented(second, (parts @ matrix[:-1, -1]).mean(0), matrix[-1, -1])
+
+
+def _chosen(matrix: Tensor, places: Tensor, groups: int) -> Tensor:
+    """The same where the features of each patch are these of `matrix`: [places, features]."""
+    parts = places.view(len(places), groups, -1)
+    return _augmented(matrix[parts[..., None], parts[..., None, :]].mean(0), matrix[parts, -1].mean(0), matrix[-1, -1])
+
+
+def _augmented(second: Tensor, first: Tensor, rows: Tensor) -> Tensor:
+    """Sums of products, [groups, n, n], of values, [groups, n], and the number of rows as one matrix a group."""
+    out = second.new_zeros(len(second), second.shape[1] + 1, second.shape[1] + 1)
+    out[:, :-1, :-1], out[:, :-1, -1], out[:, -1, :-1], out[:, -1, -1] = second, first, first, rows
     return out

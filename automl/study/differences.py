@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-FREE = ("trials", "runner", "folder", "artifacts", "data.root", "model.weights", "finish.stages.rewind_to")
-"""What may differ when a study is resumed. Weights and folder are where files lie; what the networks hold is bound."""
+_WORKERS = tuple(f"{section}.training.workers" for section in ("evaluation", "finish", "sparsify"))
+FREE = ("trials", "runner", "folder", "artifacts", "data.root", "model.weights", "finish.stages.rewind_to", *_WORKERS)
+"""What may differ when a study is resumed. Weights and folder are where files lie; what the networks hold is bound. So
+many workers are for another machine to say."""
 TOLD = ("shares",)
 """What follows from the rest and is recorded for readers alone; earlier versions did not."""
 

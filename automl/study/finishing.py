@@ -25,9 +25,9 @@ from automl.study.artifacts import artifacts_folder, file_of, read_plan, read_we
 from automl.study.selection import WEIGHTS
 from automl.study.stages import Cut, cut_greedily, cut_towards, prune_in_stages, stages
 from automl.study.study import Study
+from automl.training.history import History
 from automl.training.methods.base import Method
 from automl.training.methods.growing_decay import GrowingDecay
-from automl.training.trainer import History
 from automl.types import BASE, Measurement, Phase, Say, in_phase, silent
 from search_spaces import ChannelsStep, Plan, Point
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import agents
 from automl.config.budget import require_fitting
+from automl.config.evaluation import EvaluationOptions
 from automl.config.latency import PREDICTED, LatencyOptions
 from automl.config.runner import RunnerConfig
 from automl.config.study import StudyConfig
@@ -33,6 +34,7 @@ from automl.study.space_of_study import measured_training_time
 from automl.tasks.base import DIVERGENCE
 from automl.tasks.objectives import WEIGHED
 from automl.tasks.problem import Problem
+from automl.training.history import History
 from automl.training.loss import SupervisedLoss
 from automl.training.methods.registry import require_method
 from automl.util.extras import require
@@ -108,7 +110,7 @@ class Setup:
         original = None
         self.start: str | None = None
         if start is not None and self.network_space is not None:
-            network = start(Evaluator(self.problem, self.space, threads=self.threads), self.network_space)
+            network = start(self.plain_evaluator(self.space, None), self.network_space)
             original = self.network_space.original.state_dict()
             self.space = self.network_space = self.network_space.with_weights(network)
             self.start = fingerprint(self.network_space.original)
@@ -131,7 +133,7 @@ class Setup:
         config, builder = self.config, None
         if self.network_space is None:
             builder = CellBuilder(self.space, self.reference)
-        return Evaluator(
+        evaluator = Evaluator(
             self.problem,
             self.space,
             config.evaluation,
@@ -141,6 +143,14 @@ class Setup:
             original,
             builder=builder,
         )
+        evaluator.launch = by_workers
+        return evaluator
+
+    def plain_evaluator(self, space: Searched, options: EvaluationOptions | None) -> Evaluator:
+        """What builds and trains networks of a space, without limits or goal."""
+        evaluator = Evaluator(self.problem, space, options, threads=self.threads)
+        evaluator.launch = by_workers
+        return evaluator
 
     def _predict_time(
         self, training: TrainingOptions, recorded: Mapping[str, Any] | None, say: Callable[[str], None]
@@ -262,6 +272,8 @@ class Setup:
 
 def _require_packages(config: StudyConfig) -> None:
     """Raise `MissingPackageError` unless all is installed that the search will need."""
+    if any(training.workers > 1 for training in config.trainings):
+        require("a training by several workers", "ray")
     if not config.in_this_process:
         require("a sweep over Ray workers", "ray")
     term = config.parsed_budget.latency
@@ -280,3 +292,10 @@ def _threads(runner: RunnerConfig) -> int:
     if runner.cpus_per_trial is not None:
         return max(1, int(runner.cpus_per_trial))
     return max(1, torch.get_num_threads() // runner.workers)
+
+
+def by_workers(*training: Any, **options: Any) -> History:
+    """Train by several processes; `automl.runners.ray_train`, which is slow to import, says how."""
+    from automl.runners.ray_train import train_together
+
+    return train_together(*training, **options)

@@ -109,7 +109,7 @@ class Study:
         if space is self.setup.space:
             return self.finisher
         options = replace(self.config.evaluation, training=None)
-        return self._with_care(Evaluator(self.setup.problem, space, options, threads=self.setup.threads))
+        return self._with_care(self.setup.plain_evaluator(space, options))
 
     def _with_care(self, evaluator: Evaluator) -> Evaluator:
         return evaluator.reporting(self.config.finish.reconstruction, say=self._say)

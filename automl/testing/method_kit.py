@@ -17,10 +17,11 @@ from agents import Goal
 from automl.config.training import TrainingOptions
 from automl.tasks.batches import Batch
 from automl.tasks.metric import Score
+from automl.training.history import History
 from automl.training.loss import SupervisedLoss
 from automl.training.methods.base import Method
 from automl.training.methods.target import Target
-from automl.training.trainer import History, train
+from automl.training.trainer import train
 from search_spaces.operators.patterns import pattern_of
 
 NAMES = ("0.weight", "4.weight")

@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 from automl.config.training import TrainingOptions
 from automl.errors import ConfigError, DataError
 
-Form = tuple[Literal["float32", "bfloat16"], bool]
+Form = tuple[Literal["float32", "bfloat16", "float16"], bool]
 """Arithmetic, and whether memory is in the order of channels last."""
 
 ROUNDS = 3
@@ -99,7 +99,8 @@ def on_device(x: Tensor, device: torch.device, channels_last: bool) -> Tensor:
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """The context of a forward pass in `precision`."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+    dtype = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(precision)
+    return torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None)
 
 
 def compiled(network: nn.Module) -> nn.Module:

@@ -10,7 +10,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,14 @@ from automl.training.average import Average
 from automl.training.checkpoint import read_checkpoint, write_checkpoint
 from automl.training.epochs import Data, counted, ending_after, in_groups, transformed
 from automl.training.form import autocast, compiled, explained, laid_out, on_device, settled
+from automl.training.history import Epoch, History, line_of
 from automl.training.loss import Loss
+from automl.training.loss_scale import LossScale
 from automl.training.methods.base import Closure, Course, Method
 from automl.training.optimizers import optimizer_of
 from automl.training.schedules import learning_rate
+from automl.training.team import ALONE, Team
 from automl.types import Say, silent
-from automl.util.duration import duration
 from automl.util.fingerprint import fingerprint
 from automl.util.weights import copied, live, put, put_back
 
@@ -41,35 +43,6 @@ Validate = Callable[[nn.Module], Mapping[str, float]]
 
 CHECK_EVERY = 20
 """Steps between two looks at whether the loss is finite: each look waits for the device."""
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What an epoch came to."""
-
-    loss: float
-    """Mean over the epoch's training samples, each as it was when its turn came."""
-    samples: int
-    wall_s: float
-    """Time of its steps, without validation."""
-    validation: Mapping[str, float] = field(default_factory=dict)
-    """What `validate` gave after it."""
-
-
-@dataclass(frozen=True)
-class History:
-    """The course of a training."""
-
-    epochs: tuple[Epoch, ...]
-    options: TrainingOptions
-    """Those it ran with: nothing is `auto` any more but the device."""
-    kept: int
-    """After which epoch the network had the weights that it comes back with, counted from 1."""
-
-    @property
-    def wall_s(self) -> float:
-        """Time of all steps, in seconds."""
-        return sum(epoch.wall_s for epoch in self.epochs)
 
 
 def train(
@@ -85,6 +58,7 @@ def train(
     methods: Sequence[Method] = (),
     say: Say = silent,
     tell_every_s: float = 0.0,
+    team: Team = ALONE,
 ) -> History:
     """Train `network` in place; it comes back on the CPU in eval mode, with the weights that `options` keep.
 
@@ -103,6 +77,7 @@ def train(
         methods: what is done beside following gradients, which are clipped first. Each serves one training.
         say: told of each epoch in a line.
         tell_every_s: or of the first and the last, and of those between that end so many seconds after one told of.
+        team: of which this process is one, each given the same; the first validates, tells and has the checkpoint.
 
     Raises:
         NotFiniteError: the loss became NaN or infinite.
@@ -110,10 +85,12 @@ def train(
         StudyError: a checkpoint that cannot be written, or is of another training.
         DataError: an epoch without batches.
     """
+    if options.workers != team.size:
+        raise ConfigError(f"workers is {options.workers}, and this is a training by {team.size}: leave workers out")
     device = _device(options)
     with _own_randomness(device):
         try:
-            training = _Training(network, ending_after(data, options.samples), loss, options, device, methods)
+            training = _Training(network, ending_after(data, options.samples), loss, options, device, methods, team)
             return training.run(validate, goal, checkpoint, until or options.epochs, say, tell_every_s)
         finally:
             laid_out(network.cpu().eval(), channels_last=False)
@@ -140,7 +117,9 @@ class _Training:
         options: TrainingOptions,
         device: torch.device,
         methods: Sequence[Method],
+        team: Team,
     ) -> None:
+        self.team = team
         self.network, self.data, self.loss, self.device = network, data, loss, device
         self.asked = self.options = options
         self.methods = methods
@@ -161,10 +140,26 @@ class _Training:
     ) -> History:
         if self.options.keep == "best" and (validate is None or goal is None):
             raise ConfigError("keep is best, and nothing is validated to tell by: set `keep: last`")
-        found = read_checkpoint(checkpoint) if checkpoint is not None else None
+        first = self.team.rank == 0
+        validate, say = (validate, say) if first else (None, silent)
+        found = self.team.agreed(read_checkpoint(checkpoint) if checkpoint is not None and first else None)
         self._seed(0)
         self.options = self._settled(found)
         laid_out(self.network.to(self.device).train(), bool(self.options.channels_last))
+        with self.team.joined_norms(self.network, self.device):
+            return self._go_on(found, validate, goal, checkpoint, until, say, tell_every_s)
+
+    def _go_on(
+        self,
+        found: Mapping[str, Any] | None,
+        validate: Validate | None,
+        goal: Goal | None,
+        checkpoint: Path | None,
+        until: int,
+        say: Say,
+        tell_every_s: float,
+    ) -> History:
+        """Train from what was `found` in the checkpoint, or from the beginning."""
         self._make_student()
         self._make_optimizer()
         before = len(found["epochs"]) if found is not None else 0
@@ -177,11 +172,11 @@ class _Training:
         start, told = time.monotonic(), -math.inf
         for number in range(before, until):
             self._judge(self._epoch(number, per_epoch), validate, goal)
-            if checkpoint is not None:
+            if checkpoint is not None and self.team.rank == 0:
                 write_checkpoint(checkpoint, self._state())
             left = (time.monotonic() - start) / (number + 1 - before) * (self.options.epochs - number - 1)
             if time.monotonic() - told >= tell_every_s or number == until - 1:
-                say(_line(self.epochs, self.options.epochs, left))
+                say(line_of(self.epochs, self.options.epochs, left))
                 told = time.monotonic()
         if self.best:
             say(f"the weights of epoch {self.kept} are kept")
@@ -219,7 +214,12 @@ class _Training:
         middle = self.course.progress + 0.5 / self.course.steps  # neither the first rate nor the last is 0
         for parameters in self.optimizer.param_groups:
             parameters["lr"] = learning_rate(self.options, middle)
-        closure: Closure = partial(self._gradients, [self._on_device(batch) for batch in group])
+        group = [
+            batch if self.options.transform is None else transformed(batch, self.options.transform) for batch in group
+        ]
+        parts = [self._on_device(self.team.part(batch)) for batch in group]
+        size, own = (sum(len(targets) for _, targets in batches) for batches in (group, parts))
+        closure: Closure = partial(self._gradients, parts, size)
         for method in reversed(self.methods):
             closure = partial(method.gradients, self.course, closure)
         loss = closure()
@@ -231,27 +231,40 @@ class _Training:
         for method in self.methods:
             method.after_step(self.course)
         self.steps += 1
+        self.team.average_norms(self.network, own / size)
         if self.average is not None:
             self.average.update(self.network, self.steps)
         return loss
 
     def _on_device(self, batch: Batch) -> Batch:
         """A batch as it is trained on."""
-        inputs, targets = batch if self.options.transform is None else transformed(batch, self.options.transform)
+        inputs, targets = batch
         last = bool(self.options.channels_last)
         return tuple(on_device(x, self.device, last) for x in inputs), targets.to(self.device, non_blocking=True)
 
-    def _gradients(self, group: Sequence[Batch]) -> Tensor:
-        """Leave the gradients of the mean loss over some batches in `.grad`; that loss, detached."""
-        self.optimizer.zero_grad()
-        total, size = torch.zeros((), device=self.device), sum(len(targets) for _, targets in group)
-        for inputs, targets in group:
-            with autocast(self.device, self.options.precision), explained():
-                loss = self.loss(self.student, inputs, targets)
-            part = len(targets) / size
-            (loss * part).backward()
-            total += loss.detach().float() * part
+    def _gradients(self, group: Sequence[Batch], size: int) -> Tensor:
+        """Leave the gradients of the mean loss over some batches in `.grad`; that loss, detached.
+
+        `group`: what this process works on of them; `size`: how many samples they have in all.
+        """
+        total = self._backward(group, size)
+        while self.scale is not None and not self.scale.undo(self.trained, total):
+            total = self._backward(group, size)
         return total
+
+    def _backward(self, group: Sequence[Batch], size: int) -> Tensor:
+        """The same with gradients times the scale of the loss."""
+        self.optimizer.zero_grad()
+        total = torch.zeros((), device=self.device)
+        with self.team.own_randomness(self.steps, self.device):
+            for inputs, targets in (batch for batch in group if len(batch[1])):
+                with autocast(self.device, self.options.precision), explained():
+                    loss = self.loss(self.student, inputs, targets)
+                part = len(targets) / size
+                (loss * part if self.scale is None else loss.float() * (part * self.scale.value)).backward()
+                total += loss.detach().float() * part
+        self.team.add_up(self.trained)
+        return self.team.total(total)
 
     def _judge(self, epoch: Epoch, validate: Validate | None, goal: Goal | None) -> None:
         """Validate what would be handed over after this epoch, and note it if it is what to keep."""
@@ -295,12 +308,15 @@ class _Training:
             raise ConfigError("nothing can be trained: no parameter of the network requires a gradient")
         self.optimizer = optimizer_of(self.trained, self.options)
         self.average = Average(self.network, self.options.ema) if self.options.ema is not None else None
+        self.scale = LossScale() if self.options.precision == "float16" else None
 
     def _settled(self, found: Mapping[str, Any] | None) -> TrainingOptions:
         """The options with precision and order of memory as in the checkpoint, or as a few steps find them."""
         if found is not None:
             return replace(self.asked, **found["form"])
-        return settle(self.network, self.data, self.asked)
+        chosen = settle(self.network, self.data, self.asked)
+        precision, channels_last = self.team.agreed((chosen.precision, chosen.channels_last))
+        return replace(self.asked, precision=precision, channels_last=channels_last)
 
     def _state(self) -> dict[str, Any]:
         """What a checkpoint holds."""
@@ -317,12 +333,13 @@ class _Training:
             "kept": self.kept,
             "best": self.best,
             "methods": [method.state() for method in self.methods],
+            "scale": self.scale.state() if self.scale is not None else None,
         }
 
     def _restore(self, state: Mapping[str, Any], path: Path | None) -> None:
         """Go on from what `_state` gave."""
         try:
-            if state["options"] != asdict(self.asked):
+            if {**state["options"], "workers": self.asked.workers} != asdict(self.asked):
                 raise ValueError("its options are others")
             if state["start"] != self.start:
                 raise ValueError("it began with other weights")
@@ -337,6 +354,8 @@ class _Training:
             self.best = [tensor.to(self.device) for tensor in state["best"]]
             for method, kept in zip(self.methods, state["methods"], strict=True):
                 method.restore(kept)
+            if self.scale is not None:
+                self.scale.restore(state["scale"])
         except (ValueError, RuntimeError, KeyError, TypeError) as error:
             raise StudyError(
                 f"the checkpoint {path} is of another training: {error}. Remove it to train anew"
@@ -373,11 +392,3 @@ def _own_randomness(device: torch.device) -> contextlib.AbstractContextManager[N
 def _epoch_seed(seed: int, epoch: int) -> int:
     """The seed of an epoch's data."""
     return int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0])
-
-
-def _line(epochs: Sequence[Epoch], planned: int, left_s: float) -> str:
-    """How far a training is, and how it does."""
-    last = epochs[-1]
-    parts = [f"loss {last.loss:.4f}", *(f"validation {name} {value:.4f}" for name, value in last.validation.items())]
-    text = f"epoch {len(epochs)} of {planned}: {', '.join(parts)}, {last.samples / last.wall_s:.0f} samples/s"
-    return text + (f", about {duration(left_s)} left" if len(epochs) < planned else "")

@@ -168,9 +168,9 @@ class Rank(SiteOperator):
     @staticmethod
     def rebuild(network: fx.GraphModule, step: RankStep, split: Split | None = None) -> fx.GraphModule:
         """Put layers in a row in the place of each. `split`: their weights, by default those of `plain_split`."""
-        split = split or plain_split
+        split, known = split or plain_split, {name for name, _ in network.named_modules()}
         for name in step.ranks:
-            if name not in dict(network.named_modules()):
+            if name not in known:
                 raise SpaceError(f"the plan names layer {name!r}, which this network does not have")
             layer, scheme, ranks = layer_of(network, name), step.scheme(name), step.ranks_of(name)
             if scheme not in SCHEMES or not fits(layer, scheme):

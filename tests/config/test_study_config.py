@@ -117,6 +117,11 @@ def test_the_record_gives_the_same_configuration_back(tmp_path):
         (("threads: 2", "cpus_per_trial: -1"), "line 22: runner: cpus_per_trial must be above 0"),
         (("threads: 2", "gpus_per_trial: 1.5"), "gpus_per_trial is a part of 1, or a whole number, got 1.5"),
         (("threads: 2", "retries: -1"), "line 22: runner: retries must be at least 0"),
+        (("{epochs: 4}", "{workers: 0}"), "workers is a whole number of at least 1, got 0"),
+        (
+            ("precision: float32", "training: {workers: 2}"),
+            "evaluation.training has workers 2, and a trial is",
+        ),
         (("name: full", "name: a/b"), "a study's name has 1 to 200 letters"),
         (("name: full", "name: full\nname: again"), "line 2: name is set twice"),
         (("name: full", "folder: /x"), "line 1: folder: unknown key"),
@@ -166,6 +171,10 @@ def test_differences_are_named_and_what_may_differ_is_not():
     staged = [{"training": {}, "stages": {"rewind_to": path}} for path in ("here", "there")]
     records = [StudyConfig.from_dict({**MINIMAL, "finish": finish}).to_record() for finish in staged]
     assert first_differences(*records) == []
+    several = [StudyConfig.from_dict({**MINIMAL, "finish": {"training": {"workers": n}}}).to_record() for n in (1, 4)]
+    assert first_differences(*several) == []
+    del several[0]["finish"]["training"]["workers"]  # as earlier versions have it
+    assert first_differences(*several) == []
     bound = {"budget": "macs <= 40%", "space": {"name": "channels", "round_to": 2}}
     found = first_differences(old, StudyConfig.from_dict({**MINIMAL, **bound}).to_record())
     assert found == [

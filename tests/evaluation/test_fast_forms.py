@@ -1,5 +1,7 @@
 """Folded, fused and half-precision networks compute what the network computes."""
 
+import pickle
+
 import pytest
 import torch
 from torch import nn
@@ -180,3 +182,11 @@ def test_bfloat16_only_where_predictions_and_loss_are_unharmed():
     assert choice(Scores(0.0)) == torch.bfloat16
     assert choice(Scores(1000.0)) == torch.float32  # many scores round to the same
     assert choice(OwnDtype(0.0)) == torch.float32  # its forward does not run in bfloat16
+
+
+def test_a_network_that_was_pickled_and_has_lost_its_shapes_computes_the_same():
+    network = channel_space(Joints(lambda net, x: F.relu(net.b(net.a(x)))).eval(), (X,)).original
+    there = pickle.loads(pickle.dumps(network))
+    assert not any("shape" in node.meta for node in there.graph.nodes)
+    with torch.no_grad():
+        torch.testing.assert_close(fast(there, torch.float32)(X), network(X), rtol=1e-4, atol=1e-5)

@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from automl.fit.descent import descended
 from automl.fit.moments import squared_errors
 from automl.fit.round_layer import round_layer
-from automl.fit.rounding import compensated, dequantized, descended, scales
+from automl.fit.rounding import compensated, dequantized, scales
 from automl.fit.shift import gain_after
 from search_spaces.codecs.entropy import fits, stream_bytes
 from search_spaces.codecs.integers import format_of, symbols_of

@@ -1,0 +1,189 @@
+"""A training by several processes of Ray Train, each with a part of every batch (`automl.training.team`).
+
+Ray Train starts the processes, joins them in one group of PyTorch's, and starts all again if one dies: the training
+goes on from its last epoch. What is trained travels to them pickled, functions and all, and comes back by an actor.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from automl.runners.ray_cluster import start
+
+# isort: split
+import ray
+import torch
+from ray import train as ray_train
+from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from torch import nn
+
+from agents import Goal
+from automl.config.training import TrainingOptions
+from automl.errors import AutomlError, StudyError
+from automl.training.epochs import Data
+from automl.training.history import History
+from automl.training.loss import Loss
+from automl.training.methods.base import Method
+from automl.training.team import Group
+from automl.training.trainer import train
+from automl.types import Say, silent
+
+RESTARTS = 2
+"""How often a training goes on after one of its workers died."""
+PATIENCE_S = 24 * 3600
+"""For so long the others wait while the first validates."""
+EVERY_S = 0.3
+"""Between two looks at what the workers say."""
+
+
+def train_together(
+    network: nn.Module,
+    data: Data,
+    loss: Loss,
+    options: TrainingOptions,
+    *,
+    validate: Callable[[nn.Module], Mapping[str, float]] | None = None,
+    goal: Goal | None = None,
+    checkpoint: Path | None = None,
+    until: int | None = None,
+    methods: Sequence[Method] = (),
+    say: Say = silent,
+    tell_every_s: float = 0.0,
+) -> History:
+    """Train `network` in place as `automl.training.trainer.train` does, by `options.workers` processes.
+
+    `methods` are copied to the workers, and know nothing of the training afterwards. Without a `checkpoint` one is
+    kept for as long as the training lasts. `StudyError` where workers keep dying; errors of the training as they are.
+    """
+    more = {"validate": validate, "goal": goal, "until": until, "methods": methods, "tell_every_s": tell_every_s}
+    with _cluster(options.workers), tempfile.TemporaryDirectory() as folder:
+        _require_places(options)
+        post: Any = ray.remote(num_cpus=0)(_Post).remote()
+        file = checkpoint or Path(folder) / "checkpoint"
+        job = ray.put((network, data, loss, options, {**more, "checkpoint": file.absolute()}))
+        threads = max(1, torch.get_num_threads() // options.workers)
+        trainer = TorchTrainer(
+            _work,
+            train_loop_config={"job": [job], "post": post, "threads": threads},
+            torch_config=TorchConfig(backend=None if _on_cuda(options) else "gloo", timeout_s=PATIENCE_S),
+            scaling_config=ray_train.ScalingConfig(num_workers=options.workers, use_gpu=_on_cuda(options)),
+            run_config=ray_train.RunConfig(
+                storage_path=folder, failure_config=ray_train.FailureConfig(max_failures=RESTARTS)
+            ),
+        )
+        failure: Exception | None = None
+        with _passing_on(post, say):
+            try:
+                trainer.fit()
+            except Exception as error:  # Ray's, whatever the cause
+                failure = error
+        found, told = ray.get(post.result.remote())
+    if told is not None:
+        raise told
+    if found is None:
+        raise StudyError(
+            f"a training by {options.workers} workers ended without a result: {' '.join(str(failure).split())[-500:]}. "
+            f"Run the study again to go on from its last epoch, or set workers to 1"
+        )
+    state, history = found
+    network.cpu().eval().load_state_dict(state)
+    result: History = history
+    return result
+
+
+def _on_cuda(options: TrainingOptions) -> bool:
+    return options.device != "cpu" and torch.cuda.is_available()
+
+
+def _require_places(options: TrainingOptions) -> None:
+    """Fail at once where workers would wait for ever."""
+    kind = "GPU" if _on_cuda(options) else "CPU"
+    there = ray.cluster_resources().get(kind, 0)
+    if there < options.workers:
+        raise StudyError(
+            f"a training by {options.workers} workers takes {options.workers} {kind}s, and the Ray cluster has "
+            f"{there:g}: lower workers, or join a larger cluster"
+        )
+
+
+@contextlib.contextmanager
+def _cluster(workers: int) -> Iterator[None]:
+    """A block in which there is a Ray cluster: the one that is there, or one of its own."""
+    if ray.is_initialized():
+        yield
+        return
+    start(workers + 1)  # Ray Train's own process has one too
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _work(config: Mapping[str, Any]) -> None:
+    """What each worker does."""
+    post, (job,) = config["post"], config["job"]
+    if ray.get(post.result.remote())[1] is not None:
+        return  # it is started again, and would fail again
+    network, data, loss, options, more = ray.get(job)
+    torch.set_num_threads(config["threads"])
+    if _on_cuda(options):
+        torch.cuda.set_device(get_device())
+    team = Group()
+    try:
+        history = train(network, data, loss, options, team=team, say=lambda text: post.say.remote(text), **more)
+    except AutomlError as error:
+        ray.get(post.fail.remote(error))
+        raise  # Ray Train ends the others, which wait for this one
+    if team.rank == 0:
+        ray.get(post.deliver.remote((network.state_dict(), history)))
+
+
+class _Post:
+    """An actor that has what the workers say and make until it is fetched."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.found: Any = None
+        self.error: AutomlError | None = None
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+    def deliver(self, found: Any) -> None:
+        self.found = found
+
+    def fail(self, error: AutomlError) -> None:
+        self.error = self.error or error
+
+    def said(self) -> list[str]:
+        lines, self.lines = self.lines, []
+        return lines
+
+    def result(self) -> tuple[Any, AutomlError | None]:
+        return self.found, self.error
+
+
+@contextlib.contextmanager
+def _passing_on(post: Any, say: Say) -> Iterator[None]:
+    """A block during which what workers say is said here."""
+    over = threading.Event()
+
+    def listen() -> None:
+        while not over.wait(EVERY_S):
+            for text in ray.get(post.said.remote()):
+                say(text)
+
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
+    try:
+        yield
+    finally:
+        over.set()
+        listener.join()
+        for text in ray.get(post.said.remote()):
+            say(text)
