@@ -145,6 +145,22 @@ def require_trained_cells(config: StudyConfig) -> None:
         raise ConfigError("blockwise imitates an original network, which a space of cells has not: leave it out")
 
 
+def require_shared_cells(config: StudyConfig) -> None:
+    """Weights are shared by networks of cells, and trials that have them are not trained epoch by epoch."""
+    if config.evaluation.supernet is None:
+        return
+    if config.space.of_cells is None:
+        raise ConfigError(
+            "evaluation.supernet shares weights among networks that are made from nothing: search `space: cells`, or "
+            "leave it out. One network of many widths is made by `automl slim`"
+        )
+    if config.evaluation.scheduler is not None:
+        raise ConfigError(
+            "a scheduler ends the training of trials, and trials that share weights are not trained: leave out "
+            "evaluation.scheduler or evaluation.supernet"
+        )
+
+
 def require_predicted_seconds(config: StudyConfig) -> None:
     """How long a training takes is predicted in a space of cells only."""
     if config.space.of_cells is None and any(training.seconds for training in config.trainings):
@@ -218,6 +234,7 @@ CHECKS = (
     require_priced_latency,
     require_foreseen_memory,
     require_trained_cells,
+    require_shared_cells,
     require_predicted_seconds,
 )
 """In the order in which their errors are told."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from automl.config.training import TrainingOptions
@@ -21,7 +21,7 @@ class SupernetOptions:
     supernet is checked against networks trained alone, and where it ranks them otherwise the trials are trained as
     `evaluation.training` says."""
 
-    training: TrainingOptions = TrainingOptions()
+    training: TrainingOptions = field(default_factory=TrainingOptions)
     """How the shared weights are trained; `seconds` are predicted, as everywhere in a space of cells."""
     rule: Literal["single_path", "sandwich"] = "single_path"
     """What a step trains. single_path: one network, drawn evenly (Guo et al. 2020, arXiv 1904.00420). sandwich: of

@@ -42,7 +42,7 @@ class PathLoss:
         options: SupernetOptions,
         softened: Softened | None = None,
     ) -> None:
-        """`loss`: (outputs, targets) -> mean loss. `softened`: what distillation takes; None: all learn from targets."""
+        """`loss`: (outputs, targets) -> mean loss. `softened`: what distillation takes; None: targets teach all."""
         self._loss, self._paths, self._options, self._softened = loss, paths, options, softened
         self.course: Course | None = None
 

@@ -52,21 +52,25 @@ class Paths:
         drawn = torch.rand(len(self.space.knobs), dtype=torch.float64).numpy()
         drawn[self._sizes] = 1.0
         largest = self.space.project(drawn, self.limits)
-        levels = self.space.levels(largest)
+        levels = self._levels(largest)
         for t in np.flatnonzero(self._sizes).tolist():
             levels[t] = min(self._opened(self.space.knobs[t], progress)[0], levels[t])
-        smallest = self.space.point(levels.tolist())
+        smallest = self.space.point(levels)
         others = [self._below(largest, progress) for _ in range(between)]
         return list(dict.fromkeys([largest, smallest, *others]))
 
     def _below(self, point: Point, progress: float) -> Point:
         """The network at `point` with each size drawn evenly from those opened up to its own: it costs no more."""
-        levels, drawn = self.space.levels(point), torch.rand(len(self.space.knobs)).tolist()
+        levels, drawn = self._levels(point), torch.rand(len(self.space.knobs)).tolist()
         for t in np.flatnonzero(self._sizes).tolist():
             legal = [level for level in self._opened(self.space.knobs[t], progress) if level <= levels[t]]
             if legal:
                 levels[t] = legal[int(drawn[t] * len(legal))]
-        return self.space.point(levels.tolist())
+        return self.space.point(levels)
+
+    def _levels(self, point: Point) -> list[int]:
+        """The level of each knob, in their order."""
+        return [point[knob.name] for knob in self.space.knobs]
 
     def _opened(self, knob: Knob, progress: float) -> tuple[int, ...]:
         """The levels of a knob that are trained by now, ascending: of what shrinks first the largest alone, then one

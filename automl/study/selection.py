@@ -148,3 +148,11 @@ def place_of(config: Mapping[str, Any]) -> Callable[[str], int]:
 def allowed_by(rules: Sequence[Rule], trials: Sequence[TrialRecord]) -> list[TrialRecord]:
     """Those that break no rule as far as is known; the original always may be shown."""
     return [t for t in trials if t.agent == BASE or all((rule.exceeded(t) or 0) <= 0 for rule in rules)]
+
+
+def distinct(records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """The first record of each Point."""
+    first: dict[str, TrialRecord] = {}
+    for record in records:
+        first.setdefault(record.point.key, record)
+    return list(first.values())

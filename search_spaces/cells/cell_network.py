@@ -12,7 +12,6 @@ from search_spaces.cells.block_layers import Block, Conv
 from search_spaces.cells.modules import ACTIVATION_MODULES, Cell, Standardize, Unstandardize, convolution
 from search_spaces.errors import SpaceError
 
-
 MakesCell = Callable[[str, Block, int, bool, str], Cell]
 """(name, block, dimensions of the map, whether there are norms, activation) -> the module of a block."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from itertools import product
+from itertools import pairwise, product
 from typing import Any
 
 import torch
@@ -59,7 +59,7 @@ class Supernet(nn.Module):
         self.kernels = {key: tuple(sorted(sizes)) for key, sizes in kernels.items() if len(sizes) > 1}
         """Shared tensor -> the sizes of kernel that networks have of it, ascending, where there are several."""
         for key, sizes in self.kernels.items():
-            for small, large in zip(sizes, sizes[1:], strict=False):
+            for small, large in pairwise(sizes):
                 places = small ** largest[key].kernel
                 self.shared[_matrix(key, large, small)] = nn.Parameter(torch.eye(places))
 
@@ -100,7 +100,7 @@ class Supernet(nn.Module):
         for dim, size in enumerate(part.shape[:channels]):
             whole = whole.narrow(dim, 0, size)
         sizes = self.kernels.get(part.key, ())
-        for small, large in reversed(list(zip(sizes, sizes[1:], strict=False))):
+        for small, large in reversed(list(pairwise(sizes))):
             if part.shape[-1] <= small:
                 whole = _centre(whole, part.kernel, small, large, self.shared[_matrix(part.key, large, small)])
         return whole
