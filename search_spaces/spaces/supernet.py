@@ -179,8 +179,8 @@ def _fresh(part: Part) -> nn.Parameter:
 @lru_cache(maxsize=NETWORKS)
 def _bare(architecture: Architecture) -> nn.Module:
     """The module of a network without weights. The same layers serve all networks that have them at the same place."""
-    with torch.device("meta"):
-        return CellNetwork(architecture, _bare_cell)
+    with torch.random.fork_rng(devices=[]):
+        return _emptied(CellNetwork(architecture, _bare_cell))
 
 
 @lru_cache(maxsize=CELLS)
@@ -192,3 +192,10 @@ def _bare_cell(name: str, block: Block, dims: int, norm: bool, activation: str) 
             layer.track_running_stats = False
             layer.running_mean = layer.running_var = layer.num_batches_tracked = None
     return cell
+
+
+def _emptied(network: nn.Module) -> nn.Module:
+    """`network` with nothing in its parameters, which take no memory while others stand in their place."""
+    for parameter in network.parameters():
+        parameter.data = torch.empty(0)
+    return network
