@@ -37,20 +37,20 @@ SPACES = {
     "kinds": {"kinds": ["residual", "separable", "mobile"]},
     "sizes": {"kinds": ["mobile"], "expand": [2, 3, 4, 6]},
 }
-COMMON = {"widths": [4, 8, 12, 16, 24], "kernels": [3, 5], "depths": [1, 2, 3], "first_reduce": ["stride"]}
+COMMON = {"widths": [4, 6, 8, 12, 16], "kernels": [3, 5], "depths": [1, 2, 3], "first_reduce": ["stride"]}
 FORM = {"precision": "float32", "channels_last": True}
 SEEDS = (0, 1)
 
 
 def setup_of(space: str, rule: str, seconds: float, root: str) -> Setup:
-    """The study of a space within a million multiply-accumulates."""
+    """The study of a space within 300,000 multiply-accumulates."""
     settings = {
         "name": space,
         "data": {"name": "fashion_mnist", "root": root, "validation_size": 5000, "calibration_size": 256},
         "space": {"cells": {**COMMON, **SPACES[space]}},
-        "budget": ["macs <= 1M"],
+        "budget": ["macs <= 300k"],
         "evaluation": {
-            "training": {"epochs": 1, "samples": 16_000, "batch_size": 64, **FORM},
+            "training": {"epochs": 1, "samples": 8_000, "batch_size": 64, **FORM},
             "supernet": {
                 "rule": rule,
                 "training": {"epochs": 1000, "seconds": seconds, "batch_size": 64, "clip": 5.0, **FORM},
@@ -157,7 +157,7 @@ def main() -> None:
     parser.add_argument("what", choices=("run", "show"))
     parser.add_argument("space", nargs="?", choices=SPACES)
     parser.add_argument("rule", nargs="?", choices=("single_path", "sandwich"))
-    parser.add_argument("--seconds", type=float, default=180.0, help="of the supernet's training, as predicted")
+    parser.add_argument("--seconds", type=float, default=120.0, help="of the supernet's training, as predicted")
     parser.add_argument("--data-root", default="data")
     args = parser.parse_args()
     if args.what == "show":
