@@ -116,10 +116,16 @@ def require_trained_cells(config: StudyConfig) -> None:
     """New networks are trained, from labels alone, and compared by what they are worth; their latency is not known."""
     if config.space.of_cells is None:
         return
-    if config.evaluation.training is None:
+    supernet = config.evaluation.supernet
+    if config.evaluation.training is None and (supernet is None or supernet.check):
         raise ConfigError(
             "the networks of a space of cells are new, and worth nothing until they are trained: set how each trial "
             "is, for example `evaluation: {training: {epochs: 5}}`"
+        )
+    if config.training is None and supernet is not None and not supernet.inherit:
+        raise ConfigError(
+            "networks that are reported are trained from new weights: set `finish.training`, or let them keep those of "
+            "the supernet, `evaluation.supernet.inherit: true`"
         )
     for agent in dict.fromkeys(agent.name for agent in config.known_agents):
         if not agents.takes_choices(agent):

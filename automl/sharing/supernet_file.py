@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ class Made:
     samples: int
     """How many training samples it saw, all epochs together."""
     rule: str
+    space: Mapping[str, Any]
+    """The options of the space of cells, as a study file has them."""
 
 
 def write_supernet(weights: Supernet, made: Made, path: Path) -> str:
@@ -45,20 +48,11 @@ def read_supernet(weights: Supernet, path: Path, sha256: str | None = None) -> t
 
     `StudyError` for a file that cannot be read, is not the one that was recorded, or is of another space.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise StudyError(f"the supernet {path} cannot be read: {error.strerror}. Put the file back") from error
+    content = _content(path)
     digest = hashlib.sha256(content).hexdigest()
     if sha256 is not None and digest != sha256:
         raise StudyError(f"the supernet {path} is not the one that was recorded. Put the file back as it was")
-    try:
-        tensors = load(content)
-        with safe_open(path, "pt") as file:
-            told: dict[str, Any] = json.loads((file.metadata() or {})[TOLD])
-        made = Made(float(told["seconds"]), int(told["samples"]), str(told["rule"]))
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise StudyError(f"{path} is no supernet: give a file that a study has trained as one") from error
+    made, tensors = made_of(path), load(content)
     difference = _difference(weights.state_dict(), tensors)
     if difference:
         raise StudyError(
@@ -67,6 +61,25 @@ def read_supernet(weights: Supernet, path: Path, sha256: str | None = None) -> t
         )
     weights.load_state_dict(tensors)
     return made, digest
+
+
+def made_of(path: Path) -> Made:
+    """How the supernet in a file was made. `StudyError` for a file that cannot be read or is none."""
+    _content(path)
+    try:
+        with safe_open(path, "pt") as file:
+            told: dict[str, Any] = json.loads((file.metadata() or {})[TOLD])
+        made = Made(float(told["seconds"]), int(told["samples"]), str(told["rule"]), dict(told["space"]))
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise StudyError(f"{path} is no supernet: give a file that a study has trained as one") from error
+    return made
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise StudyError(f"the supernet {path} cannot be read: {error.strerror}. Put the file back") from error
 
 
 def _difference(wanted: dict[str, Tensor], found: dict[str, Tensor]) -> str:

@@ -13,10 +13,11 @@ from functools import cached_property
 from pathlib import Path
 
 from agents import TrialState
+from automl.config.space import CELLS
 from automl.config.supernet import SupernetOptions
 from automl.evaluation import Evaluator
 from automl.sharing.subnets import SubnetBuilder
-from automl.sharing.supernet_file import Made, read_supernet, write_supernet
+from automl.sharing.supernet_file import Made, made_of, read_supernet, write_supernet
 from automl.sharing.supernet_training import train_supernet
 from automl.store import ArtifactRecord, Store, StudyRecord, TrialRecord
 from automl.study.artifacts import file_of
@@ -45,6 +46,11 @@ class SharedWeights:
         self._verdict: Verdict | None = None
 
     @property
+    def checked(self) -> bool:
+        """Whether networks are trained alone to check it."""
+        return self.options.check > 0
+
+    @property
     def points(self) -> Sequence[Point]:
         """The networks of the check."""
         return window(self._setup.space, self._setup.limits, self.options.check, self._metric)
@@ -57,7 +63,7 @@ class SharedWeights:
     @property
     def trusted(self) -> bool:
         """Whether shared weights judge the trials. Before the check has come to its end they do not."""
-        if not self.options.check:
+        if not self.checked:
             return True
         verdict = self.verdict
         return verdict is not None and verdict.trusted
@@ -65,7 +71,7 @@ class SharedWeights:
     @property
     def told(self) -> str:
         """What a reader of the study's figures should know."""
-        if not self.options.check:
+        if not self.checked:
             return "supernet: trials have its weights, and whether it ranks networks as training does was not checked"
         verdict = self.verdict
         return verdict.told if verdict is not None else "supernet: its check has not come to an end"
@@ -76,10 +82,10 @@ class SharedWeights:
         if self._verdict is None:
             base = self._base
             if base is not None and CORRELATION in base.values_of(Phase.SUPERNET):
-                self._verdict = self._compared(base)
+                self._verdict = self._compared(base.values_of(Phase.SUPERNET)[SECONDS])
         return self._verdict
 
-    def _compared(self, base: TrialRecord) -> Verdict:
+    def _compared(self, supernet_s: float) -> Verdict:
         """What the networks of the check that have been judged in both ways say."""
         trials, goal = self._store.trials(self._study.id, agent=CHECK), self._setup.config.goal.metric
         both = [t for t in trials if t.state is TrialState.DONE and goal in t.values_of(Phase.SUPERNET)]
@@ -90,7 +96,7 @@ class SharedWeights:
             self._metric,
             min(costs),
             max(costs),
-            supernet_s=base.values_of(Phase.SUPERNET)[SECONDS],
+            supernet_s,
             alone_s=sum(self._took(trial) for trial in both),
             judged_s=sum(trial.values_of(Phase.SUPERNET)[SECONDS] for trial in both),
         )
@@ -107,10 +113,9 @@ class SharedWeights:
     @cached_property
     def evaluator(self) -> Evaluator:
         """Judges Points with the weights of the supernet, which is read from its file."""
-        artifact = self._kept()
+        weights, artifact = self._new(), self._kept()
         assert artifact is not None
-        weights = self._new()
-        read_supernet(weights, file_of(self._study, artifact, self._folder), artifact.sha256)
+        read_supernet(weights, self._file(), artifact.sha256)
         setup, config = self._setup, self._setup.config
         builder = SubnetBuilder(setup.space, setup.reference, weights, self.options.recalibration)
         options = replace(config.evaluation, training=None, supernet=None, race=0.0)
@@ -132,10 +137,6 @@ class SharedWeights:
             path = self._folder / "supernet.safetensors"
             made = self._trained(weights)
             digest = write_supernet(weights, made, path)
-        base = self._base
-        assert base is not None
-        if SECONDS not in base.values_of(Phase.SUPERNET):
-            self._store.add_measurements(base.id, [Measurement(SECONDS, made.seconds, "s", phase=Phase.SUPERNET)])
         self._store.add_artifact(self._study.id, None, SUPERNET, path.resolve(), digest)
         self._checkpoint.unlink(missing_ok=True)
 
@@ -144,7 +145,7 @@ class SharedWeights:
         comes to."""
         base, goal = self._base, self._setup.config.goal.metric
         assert base is not None
-        if not self.options.check or CORRELATION in base.values_of(Phase.SUPERNET):
+        if CORRELATION in base.values_of(Phase.SUPERNET):
             return
         for trial in self._store.trials(self._study.id, agent=CHECK):
             if trial.state is not TrialState.DONE or SECONDS in trial.values_of(Phase.SUPERNET):
@@ -153,10 +154,17 @@ class SharedWeights:
             judged = [replace(m, phase=Phase.SUPERNET) for m in outcome.measurements if m.metric == goal]
             seconds = Measurement(SECONDS, outcome.wall_s, "s", phase=Phase.SUPERNET)
             self._store.add_measurements(trial.id, [*judged, seconds])
-        found = self._compared(base)
-        told = Measurement(CORRELATION, found.correlation, n=found.networks, phase=Phase.SUPERNET)
-        self._store.add_measurements(base.id, [told])
+        found = self._compared(self._made_s())
+        told = [
+            Measurement(SECONDS, found.supernet_s, "s", phase=Phase.SUPERNET),
+            Measurement(CORRELATION, found.correlation, n=found.networks, phase=Phase.SUPERNET),
+        ]
+        self._store.add_measurements(base.id, told)
         self._say(found.told)
+
+    def _made_s(self) -> float:
+        """What training the supernet took."""
+        return made_of(self._file()).seconds
 
     def _trained(self, weights: Supernet) -> Made:
         setup, options = self._setup, self.options
@@ -171,7 +179,8 @@ class SharedWeights:
                 checkpoint=self._checkpoint,
                 say=self._say,
             )
-        return Made(history.wall_s, sum(epoch.samples for epoch in history.epochs), options.rule)
+        space = setup.config.to_record()["space"][CELLS]
+        return Made(history.wall_s, sum(epoch.samples for epoch in history.epochs), options.rule, space)
 
     @property
     def _checkpoint(self) -> Path:
@@ -182,6 +191,12 @@ class SharedWeights:
         weights = supernet(self._setup.space, self.options.training.seed)
         weights.shown = self._setup.reference
         return weights
+
+    def _file(self) -> Path:
+        """Where the supernet lies. Errors: `StudyError`."""
+        artifact = self._kept()
+        assert artifact is not None
+        return file_of(self._study, artifact, self._folder)
 
     def _kept(self) -> ArtifactRecord | None:
         return next((a for a in self._store.artifacts(self._study.id) if a.kind == SUPERNET), None)

@@ -45,8 +45,6 @@ from automl.util.quantities import in_unit
 from automl.util.threads import pinned_threads
 from search_spaces import Searched
 
-ALONE = (BASE, CHECK)
-"""The lanes whose networks are judged by themselves, whatever weights others share."""
 LONG_QUEUE = 100
 """More trials than that take Optuna seconds to add."""
 
@@ -88,9 +86,10 @@ class Study:
         return self.setup.evaluator
 
     def judge_of(self, agent: str) -> Evaluator:
-        """Judges the trials of an agent: with shared weights, where they are trusted."""
-        alone = agent in ALONE or not self.shares
-        return self.evaluator if alone or self.shared is None else self.shared.evaluator
+        """Judges the trials of a lane: with shared weights, where they are trusted; the original without limits."""
+        if self.shared is not None and self.shares and agent not in self._apart():
+            return self.shared.evaluator
+        return self.setup.without_limits() if agent == BASE else self.evaluator
 
     @cached_property
     def shared(self) -> SharedWeights | None:
@@ -183,8 +182,10 @@ class Study:
             ]
             if progress:
                 progress.plan([base, *check, *lanes], self.setup.limits)
+            if self.shared is not None and not self.shared.checked:
+                self.shared.make()
             if not base.done:
-                SerialRunner().run(base, self.setup.without_limits())
+                SerialRunner().run(base, self.judge_of(BASE))
             if base.best(self.config.goal) is None:
                 raise StudyError(f"the base network cannot be evaluated: {base.finished[0].reason}")
             self._record_what_agents_know()
@@ -204,23 +205,21 @@ class Study:
 
     def _checking(self, observers: Sequence[Observer]) -> list[Session]:
         """The lane of the networks that are trained alone to check shared weights, if there are any."""
-        if self.shared is None or not self.shared.options.check:
+        if self.shared is None or not self.shared.checked:
             return []
         shared, trials = self.shared, self.shared.options.check
         return [self._session(CHECK, 0, GivenPoints(lambda: shared.points), observers, trials)]
 
     def _share(self, check: Lanes) -> None:
-        """Train the weights that all networks share, if the study has them, and check them."""
-        if self.shared is None:
-            return
-        self.shared.make()
-        if check.sessions:
+        """Train the weights that all networks share, and check them, if the study has such."""
+        if self.shared is not None and self.shared.checked:
+            self.shared.make()
             self._run_lanes(check, self.evaluator)
             self.shared.compare()
 
     def _apart(self) -> tuple[str, ...]:
-        """The lanes whose trials answer none of an agent's, since they were judged in another way."""
-        return ALONE if self.shares else ()
+        """The lanes whose trials answer none of an agent's: they train alone, by which shared weights are checked."""
+        return (BASE, CHECK) if self.shared is not None and self.shared.checked and self.shares else ()
 
     def drive(self) -> AbstractContextManager[None]:
         """While it lasts no other process runs the study: `Store.drive`."""

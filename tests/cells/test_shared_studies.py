@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+import automl
 from automl.config.study import StudyConfig
+from automl.data import load
 from automl.errors import ConfigError, StudyError
 from automl.store import open_store
 from automl.study.conclude import conclude
@@ -38,6 +40,12 @@ SETTINGS = {
 def settings(**supernet):
     evaluation = SETTINGS["evaluation"]
     return {**SETTINGS, "evaluation": {**evaluation, "supernet": {**evaluation["supernet"], **supernet}}}
+
+
+def batches():
+    """The digits as they are in memory: for training, and to judge by."""
+    splits = load("digits", validation_size=200, calibration_size=64)
+    return list(splits.training(0, 64)), splits.validation
 
 
 class _Interrupting:
@@ -112,6 +120,10 @@ def test_another_budget_takes_its_networks_from_the_same_supernet_and_trains_not
         assert not any("training the weights" in line for line in said)
         assert found.winner.values["params"] <= 1000
         assert torch.equal(reported_network(other, found.winner.point)(x), found.network(x))
+
+        assert found.rows[0].best[0].values["accuracy"] > 0
+        network, *_ = automl.specialise(artifact.path, *batches(), ["params <= 1k"], trials=3, progress=False)
+        assert network.measurements["params"].value <= 1000
 
         wider = {**smaller, "name": "wider", "space": {"cells": {"kinds": ["plain"], "widths": [4, 16], "stages": 2}}}
         with pytest.raises(StudyError, match="is of another space"):
