@@ -9,11 +9,13 @@ import automl
 from automl.config.study import StudyConfig
 from automl.data import load
 from automl.errors import ConfigError, StudyError
+from automl.report.foretelling import foretell
 from automl.store import open_store
 from automl.study.conclude import conclude
 from automl.study.finishing import reported_network
 from automl.study.rank_check import TRUSTED, Verdict, rank_correlation, window
 from automl.study.rerun import rerun
+from automl.study.setup import Setup
 from automl.study.sharing_study import SUPERNET
 from automl.study.study import Study
 from automl.types import BASE, CHECK, Phase
@@ -128,6 +130,12 @@ def test_another_budget_takes_its_networks_from_the_same_supernet_and_trains_not
         wider = {**smaller, "name": "wider", "space": {"cells": {"kinds": ["plain"], "widths": [4, 16], "stages": 2}}}
         with pytest.raises(StudyError, match="is of another space"):
             run(store, StudyConfig.from_dict(wider))
+
+
+def test_what_sharing_takes_is_foretold():
+    phases = {phase.name: phase for phase in foretell(Setup(StudyConfig.from_dict(settings())))}
+    assert list(phases) == ["preparation", "supernet", "check", "search", "finishing", "training"]
+    assert phases["supernet"].all_s > 0 and phases["check"].all_s == pytest.approx(5 * phases["check"].each_s)
 
 
 def test_the_window_holds_different_networks_of_nearly_one_cost():
