@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 import torch
 
@@ -10,11 +12,15 @@ from automl.config.study import StudyConfig
 from automl.data import load
 from automl.errors import ConfigError, StudyError
 from automl.report.foretelling import foretell
+from automl.report.html.report_page import write_page
+from automl.report.table import summary
 from automl.store import open_store
+from automl.study.again import again
 from automl.study.conclude import conclude
 from automl.study.finishing import reported_network
 from automl.study.rank_check import TRUSTED, Verdict, rank_correlation, window
 from automl.study.rerun import rerun
+from automl.study.selection import Recorded
 from automl.study.setup import Setup
 from automl.study.sharing_study import SUPERNET
 from automl.study.study import Study
@@ -102,6 +108,25 @@ def test_a_study_judges_by_shared_weights_where_they_rank_as_training_does(least
         assert base["seconds"] > 0 and -1 <= base["rank_correlation"] <= 1
         assert [row.agent for row in results.rows] == [BASE, CHECK, "random", "predictor"]
         assert all("accuracy" in row.best[0].values_of(Phase.FINAL) for row in results.rows)
+        page = write_page(store, "shared", tmp_path / "page.html").read_text()
+        assert "rank correlation" in page and told in summary(Recorded.read(store, study.record))
+
+        copied = again(store, "shared", {"finalists": 2}, "finished")
+        said.clear()
+        finished, _ = run(store, copied, said.append)
+        assert finished.shared.told == told and not any("rank correlation" in line for line in said)
+        assert len(store.trials(finished.record.id)) == len(trials)
+
+
+def test_shared_weights_travel_to_the_workers_of_a_sweep(tmp_path):
+    with open_store(tmp_path / "study.db") as store:
+        study = Study(store, StudyConfig.from_dict(settings(check=0)))
+        study.shared.make()
+        judge = study.judge_of("random")
+        point = study.setup.reference
+        expected = judge(point).values
+        assert pickle.loads(pickle.dumps(judge))(point).values == expected
+        assert Study(store, StudyConfig.from_dict(settings(check=0))).judge_of("random")(point).values == expected
 
 
 def test_another_budget_takes_its_networks_from_the_same_supernet_and_trains_nothing(tmp_path):
