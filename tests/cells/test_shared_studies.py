@@ -84,11 +84,18 @@ def test_a_study_judges_by_shared_weights_where_they_rank_as_training_does(least
     said = []
     with open_store(tmp_path / "study.db") as store:
         config = StudyConfig.from_dict(settings())
-        study = Study(store, config, say=said.append)
-        with study.drive(), pytest.raises(KeyboardInterrupt):
-            study.run(_Interrupting(3))  # the reference, and two networks of the check
+
+        def killed(text):
+            said.append(text)
+            if "epoch 1 of 2" in text:
+                raise KeyboardInterrupt
+
+        for say, progress in ((killed, None), (said.append, _Interrupting(2))):  # of the check the second network
+            study = Study(store, config, say=say)
+            with study.drive(), pytest.raises(KeyboardInterrupt):
+                study.run(progress)
         study, results = run(store, StudyConfig.from_record(store.study("shared").config), said.append)
-        assert sum("training the weights that all networks share" in line for line in said) == 1
+        assert sum("epoch 1 of 2" in line for line in said) == 1 == sum("epoch 2 of 2" in line for line in said)
         trials = store.trials(study.record.id)
         checked = [t for t in trials if t.agent == CHECK]
         alone = study.setup.evaluator
