@@ -72,7 +72,10 @@ class Verdict:
         took = f"It took {duration(self.supernet_s)}, one network alone {duration(each)}"
         if self.trusted:
             judged = f"judged with its weights {duration(self.judged_s / self.networks)}"
-            return f"{ranks}: trusted, trials have its weights. {took}, {judged}"
+            return (
+                f"{ranks}: trusted, trials have its weights, and figures of the search are not comparable with those of "
+                f"base and check, which were trained. {took}, {judged}"
+            )
         why = f"below {TRUSTED:g}" if self.networks >= FEWEST else f"fewer than {FEWEST} say nothing"
         instead = int(self.supernet_s / each) if each else 0
         return (

@@ -185,7 +185,7 @@ def test_a_verdict_says_what_it_rests_on():
     for part in ("0.18", "20 networks", "below 0.6", "7:00 min", "19 could have been trained", "macs 1,000,000"):
         assert part in lost.told
     won = Verdict(TRUSTED, judged_s=10.0, **usual)
-    assert won.trusted and "trusted, trials have its weights" in won.told
+    assert won.trusted and "trusted, trials have its weights" in won.told and "not comparable" in won.told
     assert not Verdict(0.9, judged_s=1.0, **{**usual, "networks": 4}).trusted
 
 
