@@ -1,12 +1,12 @@
 """How a supernet ranks networks that cost about the same, beside how training them alone ranks them.
 
-    python experiments/design/sharing.py run kinds single_path --data-root DIR
-    python experiments/design/sharing.py run sizes sandwich --data-root DIR
+    python experiments/design/sharing.py run fashion_mnist kinds single_path --data-root DIR
+    python experiments/design/sharing.py run digits sizes sandwich
     python experiments/design/sharing.py show
 
-Fashion-MNIST; 20 networks within one window of multiply-accumulates. Each is trained alone twice, with two seeds, which
-says how well such a training ranks networks at all. `kinds` are three kinds of block, `sizes` one kind of which width,
-depth, kernel and expansion are chosen. What is measured is appended to `sharing.jsonl`, and not measured again.
+20 networks within one window of multiply-accumulates. Each is trained alone twice, with two seeds, which says how well
+such a training ranks networks at all. `kinds` are three kinds of block, `sizes` residual blocks alone, of which width,
+depth and kernel are chosen, as they are there. What is measured is appended to `sharing.jsonl`, and not measured again.
 """
 
 from __future__ import annotations
@@ -35,22 +35,27 @@ RECORD = HERE / "sharing.jsonl"
 NETWORKS = 20
 SPACES = {
     "kinds": {"kinds": ["residual", "separable", "mobile"]},
-    "sizes": {"kinds": ["mobile"], "expand": [2, 3, 4, 6]},
+    "sizes": {"kinds": ["residual"]},
+}
+DATA: dict[str, dict[str, Any]] = {
+    "fashion_mnist": {"budget": "macs <= 300k", "validation": 5000, "epochs": 1, "samples": 8_000},
+    "digits": {"budget": "macs <= 60k", "validation": 500, "epochs": 8, "samples": None},
 }
 COMMON = {"widths": [4, 6, 8, 12, 16], "kernels": [3, 5], "depths": [1, 2, 3], "first_reduce": ["stride"]}
 FORM = {"precision": "float32", "channels_last": True}
 SEEDS = (0, 1)
 
 
-def setup_of(space: str, rule: str, seconds: float, root: str) -> Setup:
-    """The study of a space within 300,000 multiply-accumulates."""
+def setup_of(data: str, space: str, rule: str, seconds: float, root: str) -> Setup:
+    """The study of a space."""
+    of = DATA[data]
     settings = {
         "name": space,
-        "data": {"name": "fashion_mnist", "root": root, "validation_size": 5000, "calibration_size": 256},
+        "data": {"name": data, "root": root, "validation_size": of["validation"], "calibration_size": 256},
         "space": {"cells": {**COMMON, **SPACES[space]}},
-        "budget": ["macs <= 300k"],
+        "budget": [of["budget"]],
         "evaluation": {
-            "training": {"epochs": 1, "samples": 8_000, "batch_size": 64, **FORM},
+            "training": {"epochs": of["epochs"], "samples": of["samples"], "batch_size": 64, **FORM},
             "supernet": {
                 "rule": rule,
                 "training": {"epochs": 1000, "seconds": seconds, "batch_size": 64, "clip": 5.0, **FORM},
@@ -95,7 +100,8 @@ def shared(setup: Setup) -> dict[str, Any]:
     own = replace(setup.config.evaluation, training=None, supernet=None, race=0.0)
     judge = Evaluator(setup.problem, setup.space, own, setup.limits, setup.threads, builder=builder)
     samples = sum(epoch.samples for epoch in history.epochs)
-    return {"networks": judged(setup, judge), "training_s": history.wall_s, "samples": samples}
+    loss = history.epochs[-1].loss
+    return {"networks": judged(setup, judge), "training_s": history.wall_s, "samples": samples, "loss": loss}
 
 
 def known(part: str) -> Any:
@@ -155,6 +161,7 @@ def main() -> None:
     """Measure a part, or show what has been measured."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=("run", "show"))
+    parser.add_argument("data", nargs="?", choices=DATA)
     parser.add_argument("space", nargs="?", choices=SPACES)
     parser.add_argument("rule", nargs="?", choices=("single_path", "sandwich"))
     parser.add_argument("--seconds", type=float, default=120.0, help="of the supernet's training, as predicted")
@@ -164,10 +171,10 @@ def main() -> None:
         show()
         return
     torch.set_num_threads(1)
-    setup = setup_of(args.space, args.rule, args.seconds, args.data_root)
+    setup = setup_of(args.data, args.space, args.rule, args.seconds, args.data_root)
     for seed in SEEDS:
-        measured(f"{args.space}/alone-{seed}", lambda seed=seed: alone(setup, seed))
-    measured(f"{args.space}/{args.rule}-{args.seconds:g}", lambda: shared(setup))
+        measured(f"{args.data} {args.space}/alone-{seed}", lambda seed=seed: alone(setup, seed))
+    measured(f"{args.data} {args.space}/{args.rule}-{args.seconds:g}", lambda: shared(setup))
 
 
 if __name__ == "__main__":
