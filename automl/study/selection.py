@@ -137,8 +137,8 @@ def compared_with(config: Mapping[str, Any]) -> str:
 
 
 def place_of(config: Mapping[str, Any]) -> Callable[[str], int]:
-    """Where an agent stands as a study runs them: the original, what checks a supernet, the baselines, the agent that it
-    is about."""
+    """Where an agent stands as a study runs them: the original, the check of a supernet, the baselines, the agent that
+    it is about."""
     named = config.get("agent")
     agent = named.get("name") if isinstance(named, Mapping) else named
     agents = [BASE, CHECK, *(name for name in config.get("baselines") or () if name != agent)]
