@@ -73,8 +73,8 @@ class Verdict:
         if self.trusted:
             judged = f"judged with its weights {duration(self.judged_s / self.networks)}"
             return (
-                f"{ranks}: trusted, trials have its weights, and their figures are not comparable with those of base and "
-                f"check, which were trained. {took}, {judged}"
+                f"{ranks}: trusted, trials have its weights, and their figures are not comparable with those of base "
+                f"and check, which were trained. {took}, {judged}"
             )
         why = f"below {TRUSTED:g}" if self.networks >= FEWEST else f"fewer than {FEWEST} say nothing"
         instead = int(self.supernet_s / each) if each else 0
