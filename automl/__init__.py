@@ -18,6 +18,7 @@ check_packages()
 if TYPE_CHECKING:
     from automl.api import CompressionResult, compress
     from automl.designs.from_batches import design
+    from automl.designs.specialised import specialise
     from automl.dynamic.from_data import exits, slim
     from automl.export.tiled import tiled
     from automl.export.update import apply_update, make_update
@@ -38,6 +39,7 @@ __all__ = [
     "make_update",
     "read_trials",
     "slim",
+    "specialise",
     "tiled",
     "write_report",
 ]
@@ -54,6 +56,7 @@ _HOMES = {
     "make_update": "automl.export.update",
     "read_trials": "automl.store",
     "slim": "automl.dynamic.from_data",
+    "specialise": "automl.designs.specialised",
     "tiled": "automl.export.tiled",
     "write_report": "automl.report.html.from_python",
 }

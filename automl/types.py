@@ -15,6 +15,8 @@ Say = Callable[[str], None]
 
 BASE = "base"
 """The lane of the original network: one trial."""
+CHECK = "check"
+"""The lane of the networks that are trained alone to check a supernet."""
 
 
 def silent(text: str) -> None:
@@ -46,6 +48,9 @@ class Phase(StrEnum):
     GATES = "gates"
     """Of the original network, before any trial: the part of each knob that gates have kept in a training, and its
     seconds. The step is the seed."""
+    SUPERNET = "supernet"
+    """With the weights that all networks share: what a network of the check is worth, and the seconds that it took. Of
+    the original network the seconds of the training, and the rank correlation with networks trained alone."""
 
 
 @dataclass(frozen=True)

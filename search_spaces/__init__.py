@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from search_spaces.spaces.conditional import ConditionalSpace
     from search_spaces.spaces.network import NetworkSpace, channel_space, depth_space, weight_space
     from search_spaces.spaces.pyramid import pyramid
+    from search_spaces.spaces.supernet import Supernet, supernet
     from search_spaces.spaces.wall import CostedSpace
     from search_spaces.types import Knob, Point, Space
 
@@ -86,6 +87,8 @@ _HOMES = {
     "channel_space": "spaces.network",
     "depth_space": "spaces.network",
     "pyramid": "spaces.pyramid",
+    "Supernet": "spaces.supernet",
+    "supernet": "spaces.supernet",
     "weight_space": "spaces.network",
     "CostedSpace": "spaces.wall",
     "Knob": "types",
@@ -138,6 +141,7 @@ __all__ = [
     "Stage",
     "StageOptions",
     "Step",
+    "Supernet",
     "TraceError",
     "channel_space",
     "depth_space",
@@ -146,6 +150,7 @@ __all__ = [
     "offered_names",
     "pyramid",
     "rebuild",
+    "supernet",
     "trace",
     "weight_space",
 ]

@@ -12,7 +12,7 @@ from automl.lanes.session import Lanes, Session
 from automl.runners import SerialRunner
 from automl.store import Store, StudyNotFoundError, StudyRecord
 from automl.study.differences import first_differences
-from automl.study.study import code_version
+from automl.study.provenance import code_version
 
 
 def record(

@@ -116,10 +116,16 @@ def require_trained_cells(config: StudyConfig) -> None:
     """New networks are trained, from labels alone, and compared by what they are worth; their latency is not known."""
     if config.space.of_cells is None:
         return
-    if config.evaluation.training is None:
+    supernet = config.evaluation.supernet
+    if config.evaluation.training is None and (supernet is None or supernet.check):
         raise ConfigError(
             "the networks of a space of cells are new, and worth nothing until they are trained: set how each trial "
             "is, for example `evaluation: {training: {epochs: 5}}`"
+        )
+    if config.training is None and supernet is not None and not supernet.inherit:
+        raise ConfigError(
+            "networks that are reported are trained from new weights: set `finish.training`, or let them keep those of "
+            "the supernet, `evaluation.supernet.inherit: true`"
         )
     for agent in dict.fromkeys(agent.name for agent in config.known_agents):
         if not agents.takes_choices(agent):
@@ -143,6 +149,22 @@ def require_trained_cells(config: StudyConfig) -> None:
         raise ConfigError("no latency is predicted in a space of cells: limit `macs`, `params` or `size`")
     if config.finish.reconstruction == "blockwise":
         raise ConfigError("blockwise imitates an original network, which a space of cells has not: leave it out")
+
+
+def require_shared_cells(config: StudyConfig) -> None:
+    """Weights are shared by networks of cells, and trials that have them are not trained epoch by epoch."""
+    if config.evaluation.supernet is None:
+        return
+    if config.space.of_cells is None:
+        raise ConfigError(
+            "evaluation.supernet shares weights among networks that are made from nothing: search `space: cells`, or "
+            "leave it out. One network of many widths is made by `automl slim`"
+        )
+    if config.evaluation.scheduler is not None:
+        raise ConfigError(
+            "a scheduler ends the training of trials, and trials that share weights are not trained: leave out "
+            "evaluation.scheduler or evaluation.supernet"
+        )
 
 
 def require_predicted_seconds(config: StudyConfig) -> None:
@@ -228,6 +250,7 @@ CHECKS = (
     require_priced_latency,
     require_foreseen_memory,
     require_trained_cells,
+    require_shared_cells,
     require_predicted_seconds,
 )
 """In the order in which their errors are told."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from automl.config.schedulers import SchedulerOptions
+from automl.config.supernet import SupernetOptions
 from automl.config.training import TrainingOptions
 from automl.errors import ConfigError
 from automl.util.names import nearest
@@ -36,6 +37,9 @@ class EvaluationOptions:
     validation samples."""
     training: TrainingOptions | None = None
     """How the network of each trial is trained after its weights are refitted; then there is no race. None: not."""
+    supernet: SupernetOptions | None = None
+    """Weights that all networks of a space of cells share, with which trials are judged in place of being trained, as
+    long as they rank networks as training does. None: nothing is shared."""
     scheduler: SchedulerOptions | None = None
     """Which of Ray Tune's schedulers ends trials while they are trained; it alone does. None: every trial is trained
     to its end."""

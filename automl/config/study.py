@@ -113,9 +113,9 @@ class StudyConfig:
 
     @property
     def trainings(self) -> list[TrainingOptions]:
-        """Every training that there is: of trials, of finalists, and before the search."""
-        sparsify = self.sparsify.training if self.sparsify is not None else None
-        return [one for one in (self.finish.training, self.evaluation.training, sparsify) if one is not None]
+        """Every training that there is: of finalists, of trials, and before the search."""
+        before = [section.training for section in (self.sparsify, self.evaluation.supernet) if section is not None]
+        return [*filter(None, (self.finish.training, self.evaluation.training)), *before]
 
     @property
     def in_this_process(self) -> bool:
@@ -125,7 +125,8 @@ class StudyConfig:
     @property
     def timed(self) -> TrainingOptions | None:
         """The training of which it is to be predicted how long it takes, if any."""
-        trainings = (self.evaluation.training, self.finish.training)
+        supernet = self.evaluation.supernet
+        trainings = (self.evaluation.training, self.finish.training, supernet.training if supernet else None)
         return next((training for training in trainings if training is not None and training.seconds), None)
 
     @property
@@ -224,8 +225,21 @@ class StudyConfig:
         if finish.stages is not None and finish.stages.rewind_to is not None:
             early = str(folder / Path(finish.stages.rewind_to).expanduser())
             finish = replace(finish, stages=replace(finish.stages, rewind_to=early))
+        supernet = config.evaluation.supernet
+        evaluation = config.evaluation
+        if supernet is not None and supernet.file is not None:
+            kept = replace(supernet, file=str(folder / Path(supernet.file).expanduser()))
+            evaluation = replace(evaluation, supernet=kept)
         artifacts = config.artifacts and str(folder / Path(config.artifacts).expanduser())
-        return replace(config, model=model, data=data, finish=finish, artifacts=artifacts, folder=str(folder))
+        return replace(
+            config,
+            model=model,
+            data=data,
+            evaluation=evaluation,
+            finish=finish,
+            artifacts=artifacts,
+            folder=str(folder),
+        )
 
 
 def _usual_agent(space: SpaceConfig) -> str:
@@ -241,9 +255,19 @@ def _make_from_nothing(settings: dict[str, Any], source: Source) -> None:
         raise source.error(("model",), "a space of cells makes its networks from nothing: leave the model out")
     settings["model"] = FROM_NOTHING
     for section in ("evaluation", "finish"):
-        given = settings.get(section)
-        if isinstance(given, Mapping) and isinstance(given.get("training"), Mapping):
-            settings[section] = {**given, "training": of_new_weights(given["training"])}
+        settings[section] = _from_new_weights(settings.get(section, {}))
+
+
+def _from_new_weights(given: Any) -> Any:
+    """A section with learning rates for new weights, in its training and in the training of its supernet."""
+    if not isinstance(given, Mapping):
+        return given  # refused by `build`
+    found = dict(given)
+    if isinstance(found.get("training"), Mapping):
+        found["training"] = of_new_weights(found["training"])
+    if isinstance(found.get("supernet"), Mapping):
+        found["supernet"] = _from_new_weights({"training": {}, **found["supernet"]})
+    return found
 
 
 def _objective(settings: Mapping[str, Any], source: Source) -> Any:

@@ -84,7 +84,7 @@ def design(
         "runner": {"workers": workers},
     }
     asked = design_config(settings, seconds)
-    problem = _problem(asked, train_data, validation_data, test_data)
+    problem = problem_of(asked, train_data, validation_data, test_data)
     return searched(
         lambda store, say: design_study(store, asked, seconds, problem, say=say),
         storage,
@@ -92,7 +92,7 @@ def design(
     )
 
 
-def _problem(
+def problem_of(
     asked: StudyConfig, train: Iterable[Any], validation: Iterable[Any] | None, test: Iterable[Any] | None
 ) -> Problem:
     """The data, with a network of the space that takes them."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -66,10 +66,12 @@ class Session:
         goal: Goal | None = None,
         observers: Sequence[Observer] = (),
         max_attempts: int = 1,
+        apart: Callable[[], Collection[str]] = tuple,
     ) -> None:
         """`seconds`: what its trials may take, added up: after that none begins. `goal`: by which the trials of the
         lane race each other; None for no race. `max_attempts`: how often a trial may fail to come to an outcome before
-        it is set aside (see `fail_attempt`)."""
+        it is set aside (see `fail_attempt`). `apart`: gives the lanes whose trials answer none of this one, since they
+        were judged in another way."""
         self.agent_name = agent_name
         self.seed = seed
         self.trials = trials_of_use(agent, trials)
@@ -80,6 +82,7 @@ class Session:
         self._goal = goal
         self._observers = tuple(observers)
         self._max_attempts = max_attempts
+        self._apart = apart
         self._seconds_left = math.inf if seconds is None else seconds
         self._exhausted = False
         records = store.trials(study.id, agent=agent_name, seed=seed)
@@ -113,7 +116,7 @@ class Session:
             if record is None:
                 return None
             self.running[record.id] = record
-            known = self._store.find_done(self._study.id, record.point.key)
+            known = self._store.find_done(self._study.id, record.point.key, self._apart())
             if known is None:
                 return record
             measurements = [m for m in known.measurements if m.phase == Phase.SEARCH]

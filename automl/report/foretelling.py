@@ -15,12 +15,14 @@ import numpy as np
 from torch import nn
 
 import agents
+from automl.config.supernet import SupernetOptions
 from automl.config.training import TrainingOptions
 from automl.evaluation import Evaluator
 from automl.fit.blockwise import STEPS
 from automl.runners import run_trial
+from automl.sharing.supernet_training import train_supernet
 from automl.study.setup import Setup
-from search_spaces import Point
+from search_spaces import Point, supernet
 
 T = TypeVar("T")
 
@@ -58,6 +60,8 @@ def foretell(setup: Setup) -> Iterator[Phase]:
     outcome = run_trial(evaluator, point)
     if outcome.reason:
         raise TrialFailedError(f"a trial at the uniform choice is {outcome.state}: {outcome.reason}")
+    if config.evaluation.supernet is not None:
+        yield from _shared(setup, config.evaluation.supernet, outcome.wall_s)
     lanes = [agents.planned(agent.name, config.trials) for agent, _ in config.lanes]
     trials, workers = sum(lanes), config.runner.workers
     searched_s = trials * outcome.wall_s / min(workers, trials)
@@ -70,6 +74,31 @@ def foretell(setup: Setup) -> Iterator[Phase]:
         times = config.finish.stages.count if config.finish.stages is not None else 1
         each_s = times * _trained_s(finisher, point, network, config.training, measured_s)
         yield Phase("training", f"up to {count} networks", each_s, count * each_s)
+
+
+def _shared(setup: Setup, options: SupernetOptions, trial_s: float) -> Iterator[Phase]:
+    """The training of the weights that all networks share, and the trainings that check it. Where it is trusted the
+    search takes less than is told after that."""
+    if options.file is None:
+        seconds = options.training.seconds or _supernet_s(setup, options)
+        yield Phase("supernet", "weights that all networks share", seconds, seconds)
+    if options.check:
+        yield Phase("check", f"{options.check} networks trained alone", trial_s, options.check * trial_s)
+
+
+def _supernet_s(setup: Setup, options: SupernetOptions) -> float:
+    """How long all epochs of a supernet take, by a few batches of one."""
+    training = options.training
+    few = replace(training, epochs=2, samples=BATCHES * training.batch_size)
+    weights = supernet(setup.space)
+    epoch = train_supernet(weights, setup.problem, setup.limits, replace(options, training=few)).epochs[-1]
+    return training.epochs * epoch.wall_s / epoch.samples * _samples(setup.evaluator, training)
+
+
+def _samples(evaluator: Evaluator, options: TrainingOptions) -> int:
+    """How many samples an epoch has."""
+    there = sum(len(targets) for _, targets in evaluator.problem.epochs(options.batch_size)(0))
+    return there if options.samples is None else min(there, options.samples)
 
 
 def peak_bytes() -> int:
@@ -101,9 +130,7 @@ def _trained_s(
         return options.seconds
     few = replace(options, epochs=2, samples=BATCHES * options.batch_size, keep="last", compile=False)
     epoch = finisher.train(copy.deepcopy(network), point, few).epochs[-1]
-    there = sum(len(targets) for _, targets in finisher.problem.epochs(options.batch_size)(0))
-    samples = there if options.samples is None else min(there, options.samples)
-    return options.epochs * (samples * epoch.wall_s / epoch.samples + measured_s)
+    return options.epochs * (_samples(finisher, options) * epoch.wall_s / epoch.samples + measured_s)
 
 
 def _timed(what: Callable[[], T]) -> tuple[float, T]:

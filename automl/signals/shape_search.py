@@ -18,7 +18,7 @@ from automl.signals.shape_space import COST, ShapeSpace
 from automl.signals.shapes import HALF_BITS, Shape
 from automl.signals.signal import Signal
 from automl.study.differences import first_differences
-from automl.study.study import code_version
+from automl.study.provenance import code_version
 from automl.types import Measurement, Outcome, Say, silent
 from search_spaces import Point
 

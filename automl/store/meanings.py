@@ -60,8 +60,9 @@ TABLES: Mapping[str, Meanings] = {
         "spread": "of a mean its standard error, of a median the interquartile range (latencies); NULL of a count",
         "device": "the processor it was measured on",
         "phase": "search, refitted, training, final, certificate, test, latency, agent (told by an agent of itself), "
-        "sensitivity (an error curve: the metric is the knob, the step its level), or gates (the part of each knob "
-        "that gates have kept in a training, and `seconds of` its agent: the step is the seed)",
+        "sensitivity (an error curve: the metric is the knob, the step its level), gates (the part of each knob "
+        "that gates have kept in a training, and `seconds of` its agent: the step is the seed), or supernet (with the "
+        "weights that all networks share; of the trial base how long they were trained, and their rank_correlation)",
     },
     "artifact": {
         ITSELF: "a file that came of a study or of one of its trials",

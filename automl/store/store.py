@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import partial
@@ -289,12 +289,11 @@ class Store:
         rows = self.database.reading(lambda connection: connection.execute(closed).all())
         return {(agent, seed): n for agent, seed, n in sorted(map(tuple, rows))}
 
-    def find_done(self, study_id: int, point_key: str) -> TrialRecord | None:
-        """The first trial of the study, in any lane, that is done at the Point with this key."""
+    def find_done(self, study_id: int, point_key: str, apart: Collection[str] = ()) -> TrialRecord | None:
+        """The first trial of the study that is done at the Point with this key, in any lane but those `apart`."""
         trial = schema.trial.c
-        first = sa.select(sa.func.min(trial.id)).where(
-            trial.study_id == study_id, trial.point_key == point_key, trial.state == TrialState.DONE.value
-        )
+        there = (trial.study_id == study_id) & (trial.point_key == point_key) & trial.agent.not_in(apart)
+        first = sa.select(sa.func.min(trial.id)).where(there, trial.state == TrialState.DONE.value)
 
         def find(connection: sa.Connection) -> TrialRecord | None:
             found = connection.scalar(first)

@@ -14,8 +14,9 @@ from automl.config.study import StudyConfig
 from automl.errors import ConfigError, StudyError
 from automl.store import Store, conclusion, copy_search
 from automl.study.prelude import SPARSE
+from automl.study.sharing_study import SUPERNET
 from automl.study.trust import trusted_config
-from automl.types import BASE
+from automl.types import BASE, CHECK
 
 
 def again(
@@ -41,13 +42,15 @@ def again(
     _require_searched(store, source.id, config)
     new = replace(config, name=other, finish=finish)
     if other not in [study.name for study in store.studies()]:
-        copy_search(store, name, other, {**source.config, **new.to_record()}, keep=[SPARSE], searched_as=name)
+        copy_search(store, name, other, {**source.config, **new.to_record()}, keep=[SPARSE, SUPERNET], searched_as=name)
     return new
 
 
 def _require_searched(store: Store, study_id: int, config: StudyConfig) -> None:
     """Raise `StudyError` unless every trial of the study has been run."""
-    wanted = {(BASE, 0): 1} | {(a.name, seed): agents.planned(a.name, config.trials) for a, seed in config.lanes}
+    supernet = config.evaluation.supernet
+    wanted = {(BASE, 0): 1} | ({(CHECK, 0): supernet.check} if supernet is not None else {})
+    wanted |= {(a.name, seed): agents.planned(a.name, config.trials) for a, seed in config.lanes}
     there = store.count_finished(study_id)
     if config.seconds is not None and conclusion(store, study_id) is not None:
         return  # it ended by its time

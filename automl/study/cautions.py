@@ -14,6 +14,8 @@ def cautions(study: Study, winner: TrialRecord, original: TrialRecord) -> tuple[
     problem, lines = study.setup.problem, []
     if reported_point(study, winner.point) != winner.point:
         lines.append("widths found in greedy stages; untrained: the network that the trial made, with its own widths")
+    if study.shared is not None:
+        lines.append(study.shared.told)
     if study.setup.space.packed:
         lines.append(
             "size: of the packed file. Zeros and integers save nothing else: the network computes as if it were dense"

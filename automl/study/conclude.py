@@ -171,6 +171,7 @@ def manifest(study: Study, record: TrialRecord) -> dict[str, Any]:
         "sparsify": asdict(study.config.sparsify) if study.config.sparsify is not None else None,
         "reconstruction": study.config.finish.reconstruction,
         "training": _training(study, record),
+        **({"supernet": asdict(study.shared.options)} if study.inherits and study.shared else {}),
         "measurements": reported(record),
         "base": reported(study.base()),
         **({"columns": dict(study.setup.problem.names)} if study.setup.problem.names else {}),
@@ -179,7 +180,7 @@ def manifest(study: Study, record: TrialRecord) -> dict[str, Any]:
 
 def _training(study: Study, record: TrialRecord) -> dict[str, Any] | None:
     """How the network was trained, and cut in stages, or None if it was not."""
-    options, stages, early = study.config.training, study.config.finish.stages, study.setup.early
+    options, stages, early = study.training, study.config.finish.stages, study.setup.early
     if options is None or not was_trained(study, record.point):
         return None
     staged = stages or StageOptions(count=1)
@@ -200,7 +201,7 @@ def reported(record: TrialRecord) -> dict[str, Measurement]:
 
 
 def _rows(study: Study) -> tuple[Row, ...]:
-    lanes = [(BASE, 0), *((agent.name, seed) for agent, seed in study.config.lanes)]
+    lanes = [(BASE, 0), *study.lanes]
     trials = [study.store.trials(study.record.id, agent=agent, seed=seed) for agent, seed in lanes]
     bests = (study.best(agent, seed) for agent, seed in lanes)
     return table_rows([lane for lane in trials if lane], [record for record in bests if record is not None])

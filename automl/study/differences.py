@@ -5,8 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from automl.config.study import StudyConfig
+from automl.store import StudyRecord
+from search_spaces import Knob
+
 _WORKERS = tuple(f"{section}.training.workers" for section in ("evaluation", "finish", "sparsify"))
-FREE = ("trials", "runner", "folder", "artifacts", "data.root", "model.weights", "finish.stages.rewind_to", *_WORKERS)
+FREE = (
+    *("trials", "runner", "folder", "artifacts", "data.root", "model.weights", "finish.stages.rewind_to"),
+    *("evaluation.supernet.file", *_WORKERS),
+)
 """What may differ when a study is resumed. Weights and folder are where files lie; what the networks hold is bound. So
 many workers are for another machine to say."""
 TOLD = ("shares",)
@@ -26,3 +33,9 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     for key, value in tree.items():
         pairs += _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(f"{prefix}{key}", value)]
     return pairs
+
+
+def completed(found: StudyRecord) -> dict[str, Any]:
+    """What is recorded of a study, with the defaults of the keys that did not exist when it was begun."""
+    knobs = [Knob.from_record(knob).to_record() for knob in found.config.get("knobs", ())]
+    return {**found.config, **({"knobs": knobs} if knobs else {}), **StudyConfig.from_record(found.config).to_record()}

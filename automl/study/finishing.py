@@ -80,7 +80,7 @@ def reported_network(study: Study, point: Point) -> nn.Module:
 def _reported(study: Study, point: Point, artifact: ArtifactRecord | None) -> nn.Module:
     """The network at `point`, made now."""
     if artifact is None:  # a new network has the weights that its trial gave it
-        maker = study.evaluator if study.evaluator.original is None else study.finisher
+        maker = study.judge_of(study.config.agent.name) if study.evaluator.original is None else study.finisher
         return maker.network(point)
     network = study.setup.space.build(reported_plan(study, point)).eval()
     read_weights(network, file_of(study.record, artifact, _folder(study)), artifact.sha256)
@@ -114,7 +114,7 @@ def reported_point(study: Study, point: Point) -> Point:
 
 def was_trained(study: Study, point: Point) -> bool:
     """Whether the network that is reported at `point` has been trained."""
-    return study.config.training is not None and _artifact(study, point) is not None
+    return study.training is not None and _artifact(study, point) is not None
 
 
 def _finished(study: Study, record: TrialRecord, say: Say) -> list[Measurement]:
@@ -125,8 +125,8 @@ def _finished(study: Study, record: TrialRecord, say: Say) -> list[Measurement]:
         finisher.certify(network)
     if not finisher.changes(point):
         return _final(finisher, network)
-    if study.config.training is None:
-        if study.config.finish.reconstruction == "blockwise":  # to tune them takes minutes
+    if study.training is None:
+        if study.inherits or study.config.finish.reconstruction == "blockwise":  # to tune them takes minutes
             _keep(study, record, network, finisher.plan(point))
             return _final(finisher, reported_network(study, point))
         return _final(finisher, _remembered(study, (point.key, None), network))
@@ -183,7 +183,7 @@ def _tell_if_worse(before: Sequence[Measurement], after: Sequence[Measurement], 
 
 def _train(study: Study, record: TrialRecord, network: nn.Module, say: Say) -> list[Measurement]:
     """Train `network`, or what is cut in stages, keep the weights in a file, and record that; the course of it all."""
-    point, training, options = record.point, study.config.training, study.config.finish.stages
+    point, training, options = record.point, study.training, study.config.finish.stages
     assert training is not None
     if options is None:
         plan = study.finisher.plan(point)

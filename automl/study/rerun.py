@@ -76,8 +76,7 @@ def rerun(study: Study, trial: TrialRecord) -> Rerun:
             "the scheduler ended this trial by comparing it with others of its time: rerun one that is done"
         )
     first = study.store.trial(trial.repeat_of) if trial.repeat_of is not None else trial
-    evaluator = study.setup.without_limits() if first.agent == BASE else study.evaluator
-    outcome = run_trial(evaluator, first.point, _rival(study, first))
+    outcome = run_trial(study.judge_of(first.agent), first.point, _rival(study, first))
     compared = _held(first.measurements, outcome.measurements, Phase.SEARCH)
     if trial.values_of(Phase.FINAL):
         network = reported_network(study, trial.point)

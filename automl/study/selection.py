@@ -11,7 +11,7 @@ from agents import Goal
 from automl.errors import StudyError
 from automl.store import ConclusionRecord, Rule, Store, StudyRecord, TrialRecord, conclusion
 from automl.store.lookup import best_searched, finished_trials, lanes
-from automl.types import BASE, Phase
+from automl.types import BASE, CHECK, Phase
 
 PREPARED = "seconds of "
 """What the time that was spent for an agent before its trials is recorded as, with its name behind."""
@@ -137,10 +137,11 @@ def compared_with(config: Mapping[str, Any]) -> str:
 
 
 def place_of(config: Mapping[str, Any]) -> Callable[[str], int]:
-    """Where an agent stands as a study runs them: the original, the baselines, the agent that it is about."""
+    """Where an agent stands as a study runs them: the original, the check of a supernet, the baselines, the agent that
+    it is about."""
     named = config.get("agent")
     agent = named.get("name") if isinstance(named, Mapping) else named
-    agents = [BASE, *(name for name in config.get("baselines") or () if name != agent)]
+    agents = [BASE, CHECK, *(name for name in config.get("baselines") or () if name != agent)]
     places = {name: i for i, name in enumerate(agents)} | {agent: len(agents) + 1}
     return lambda name: places.get(name, len(agents))
 
@@ -148,3 +149,11 @@ def place_of(config: Mapping[str, Any]) -> Callable[[str], int]:
 def allowed_by(rules: Sequence[Rule], trials: Sequence[TrialRecord]) -> list[TrialRecord]:
     """Those that break no rule as far as is known; the original always may be shown."""
     return [t for t in trials if t.agent == BASE or all((rule.exceeded(t) or 0) <= 0 for rule in rules)]
+
+
+def distinct(records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """The first record of each Point."""
+    first: dict[str, TrialRecord] = {}
+    for record in records:
+        first.setdefault(record.point.key, record)
+    return list(first.values())

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import os
-import platform
-import subprocess
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from functools import cached_property, partial
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-import torch
 from torch import nn
 
 import agents
-from agents import Agent, Trial, TrialState
+from agents import Agent, TrialState
 from automl.config.agent import AgentConfig
 from automl.config.study import StudyConfig
+from automl.config.training import TrainingOptions
 from automl.errors import StudyError
 from automl.evaluation import Evaluator
 from automl.evaluation.certify import used
@@ -37,18 +32,21 @@ from automl.store import (
     conclusion,
 )
 from automl.study.artifacts import artifacts_folder
-from automl.study.differences import first_differences
+from automl.study.differences import completed, first_differences
 from automl.study.error_curves import record_curves
+from automl.study.given_points import GivenPoints
 from automl.study.known_pieces import tables_of
 from automl.study.learnt_widths import LearntWidths
 from automl.study.prelude import keep_start, starting_network
-from automl.study.selection import best_first, final
+from automl.study.provenance import code_version, environment
+from automl.study.selection import best_first, distinct, final
 from automl.study.setup import Setup
+from automl.study.sharing_study import SharedWeights
 from automl.tasks.problem import Problem
-from automl.types import BASE, Phase, Say, silent
+from automl.types import BASE, CHECK, Phase, Say, silent
 from automl.util.quantities import in_unit
 from automl.util.threads import pinned_threads
-from search_spaces import Knob, Point, Searched
+from search_spaces import Searched
 
 LONG_QUEUE = 100
 """More trials than that take Optuna seconds to add."""
@@ -77,7 +75,7 @@ class Study:
         found = self._find()
         if found is not None:  # before anything is measured for a study that cannot go on
             wanted = config.to_record()
-            self._require_same(found, {key: value for key, value in _completed(found).items() if key in wanted}, wanted)
+            self._require_same(found, {key: value for key, value in completed(found).items() if key in wanted}, wanted)
         start = partial(starting_network, store, config, found, say=say) if config.sparsify is not None else None
         recorded, tables = found.config if found else known, partial(tables_of, store)
         self.setup = Setup(config, problem, recorded=recorded, start=start, tables=tables, say=say)
@@ -89,13 +87,48 @@ class Study:
 
     @property
     def evaluator(self) -> Evaluator:
-        """Judges Points within the budget."""
+        """Judges Points within the budget, each by itself."""
         return self.setup.evaluator
+
+    def judge_of(self, agent: str) -> Evaluator:
+        """Judges the trials of a lane: with shared weights, where they are trusted; the original without limits."""
+        if self.shared is not None and self.shares and agent not in self._apart():
+            return self.shared.evaluator
+        return self.setup.without_limits() if agent == BASE else self.evaluator
+
+    @cached_property
+    def shared(self) -> SharedWeights | None:
+        """The weights that all networks share, if the study has them."""
+        if self.config.evaluation.supernet is None:
+            return None
+        return SharedWeights(self.store, self.record, self.setup, artifacts_folder(self.store, self.config), self._say)
+
+    @property
+    def shares(self) -> bool:
+        """Whether trials are judged with shared weights: the study has them, and trusts them."""
+        return self.shared is not None and self.shared.trusted
+
+    @property
+    def inherits(self) -> bool:
+        """Whether the networks that are reported keep shared weights."""
+        return self.shared is not None and self.shared.options.inherit and self.shares
+
+    @property
+    def training(self) -> TrainingOptions | None:
+        """How the finalists are trained; None: not at all."""
+        return None if self.inherits else self.config.training
+
+    @property
+    def lanes(self) -> list[tuple[str, int]]:
+        """Agent and seed of every lane whose networks may be reported."""
+        supernet = self.config.evaluation.supernet
+        check = [(CHECK, 0)] if supernet is not None and supernet.check else []
+        return [*check, *((agent.name, seed) for agent, seed in self.config.lanes)]
 
     @cached_property
     def finisher(self) -> Evaluator:
         """Rebuilds the networks that are reported; what is trained after that is kept in files (`finishing.py`)."""
-        return self._with_care(self.evaluator)
+        return self._with_care(self.shared.evaluator if self.inherits and self.shared else self.evaluator)
 
     @cached_property
     def _learnt(self) -> LearntWidths:
@@ -126,7 +159,7 @@ class Study:
             return self.store.create_study(
                 self.config.name, wanted, code_version=code_version(), environment=environment(self.setup.threads)
             )
-        self._require_same(found, _completed(found), wanted)
+        self._require_same(found, completed(found), wanted)
         return found
 
     def _require_same(self, found: StudyRecord, recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
@@ -146,19 +179,23 @@ class Study:
         observers: list[Observer] = [projection.record, *([progress] if progress else [])]
         # Agents learn alike on any machine: on one thread. Evaluations use threads of their own.
         with self.drive(), closing(projection), pinned_threads(1):
-            base = self._session(BASE, 0, _Original(self.setup.reference), observers)
+            base = self._session(BASE, 0, GivenPoints(lambda: [self.setup.reference]), observers, 1)
+            check = self._checking(observers)
             lanes = [
                 self._session(agent.name, seed, self._agent(agent, seed), observers)
                 for agent, seed in self.config.lanes
             ]
             if progress:
-                progress.plan([base, *lanes], self.setup.limits)
+                progress.plan([base, *check, *lanes], self.setup.limits)
+            if self.shared is not None and not self.shared.checked:
+                self.shared.make()
             if not base.done:
-                SerialRunner().run(base, self.setup.without_limits())
+                SerialRunner().run(base, self.judge_of(BASE))
             if base.best(self.config.goal) is None:
                 raise StudyError(f"the base network cannot be evaluated: {base.finished[0].reason}")
             self._record_what_agents_know()
-            self._run_lanes(Lanes(lanes))
+            self._share(Lanes(check))
+            self._run_lanes(Lanes(lanes), self.judge_of(self.config.agent.name))
             if progress and projection.behind > LONG_QUEUE:
                 progress.say(f"copying {projection.behind} trials into Optuna's tables")
             projection.sync()
@@ -171,22 +208,44 @@ class Study:
         if any(map(agents.learns_widths, names)):
             self._learnt.keep(self.base())
 
+    def _checking(self, observers: Sequence[Observer]) -> list[Session]:
+        """The lane of the networks that are trained alone to check shared weights, if there are any."""
+        if self.shared is None or not self.shared.checked:
+            return []
+        shared, trials = self.shared, self.shared.options.check
+        return [self._session(CHECK, 0, GivenPoints(lambda: shared.points), observers, trials)]
+
+    def _share(self, check: Lanes) -> None:
+        """Train the weights that all networks share, and check them, if the study has such."""
+        if self.shared is not None and self.shared.checked:
+            self.shared.make()
+            self._run_lanes(check, self.evaluator)
+            self.shared.compare()
+
+    def _apart(self) -> tuple[str, ...]:
+        """The lanes whose trials answer none of an agent's: they train alone, by which shared weights are checked."""
+        return (BASE, CHECK) if self.shared is not None and self.shared.checked and self.shares else ()
+
     def drive(self) -> AbstractContextManager[None]:
         """While it lasts no other process runs the study: `Store.drive`."""
         return self.store.drive(self.record.id)
 
-    def _session(self, name: str, seed: int, agent: Agent, observers: Sequence[Observer]) -> Session:
+    def _session(
+        self, name: str, seed: int, agent: Agent, observers: Sequence[Observer], trials: int | None = None
+    ) -> Session:
+        """The lane of an agent; with `trials` of what is given, in whatever time it takes."""
         return Session(
             self.store,
             self.record,
             name,
             seed,
             agent,
-            self.config.trials,
-            seconds=self.config.seconds,
+            trials or self.config.trials,
+            seconds=self.config.seconds if trials is None else None,
             goal=self.config.goal if self.config.evaluation.races else None,
             observers=observers,
             max_attempts=1 + self.config.runner.retries,
+            apart=self._apart if trials is None else tuple,
         )
 
     def _agent(self, agent: AgentConfig, seed: int) -> Agent:
@@ -202,16 +261,16 @@ class Study:
             **agent.options,
         )
 
-    def _run_lanes(self, lanes: Lanes) -> None:
+    def _run_lanes(self, lanes: Lanes, evaluator: Evaluator) -> None:
         if lanes.done:
             return
-        self.evaluator.prepare()
+        evaluator.prepare()
         # A scheduler compares the trials of a lane with each other, and never with those of another agent or seed.
         sweeps: Sequence[Proposer] = [lanes] if self.config.evaluation.scheduler is None else lanes.sessions
         runner = self._runner()
         try:
             for sweep in sweeps:
-                runner.run(sweep, self.evaluator)
+                runner.run(sweep, evaluator)
         finally:
             runner.close()
 
@@ -257,11 +316,13 @@ class Study:
         as the study asks for; as the search saw them, equal networks of a lane once, and none that was timed to be over
         the budget."""
         refused = self.refused()
-        found = [self._by_promise(agent.name, seed) for agent, seed in self.config.lanes]
+        found = [self._by_promise(agent, seed) for agent, seed in self.lanes]
         lanes = [[record for record in lane if record.point.key not in refused] for lane in found]
         best = [lane[0] for lane in lanes if lane]
-        ranked = sorted((record for lane in lanes for record in lane), key=self._promise, reverse=True)
-        promising = _distinct(ranked)[: self.config.finish.finalists]
+        apart = self._apart()
+        comparable = (record for lane in lanes for record in lane if record.agent not in apart)
+        ranked = sorted(comparable, key=self._promise, reverse=True)
+        promising = distinct(ranked)[: self.config.finish.finalists]
         chosen = [*self._by_promise(BASE, 0), *best, *promising]
         return list({record.id: record for record in chosen}.values())
 
@@ -269,7 +330,7 @@ class Study:
         """The done trials of a lane, best first as the search saw them, of equals the earlier; equal networks once."""
         trials = self.store.trials(self.record.id, agent=agent, seed=seed)
         done = [record for record in trials if record.state is TrialState.DONE]
-        return _distinct(sorted(done, key=self._promise, reverse=True))
+        return distinct(sorted(done, key=self._promise, reverse=True))
 
     def _promise(self, record: TrialRecord) -> float:
         return record.to_trial().utility(self.config.goal)
@@ -309,7 +370,7 @@ class Study:
 
         `StudyError` if there is none.
         """
-        lanes = [self.store.trials(self.record.id, agent=agent.name, seed=seed) for agent, seed in self.config.lanes]
+        lanes = [self.store.trials(self.record.id, agent=agent, seed=seed) for agent, seed in self.lanes]
         records = [record for lane in lanes for record in lane]
         kept = self.guaranteed(records)
         if not kept:
@@ -337,57 +398,3 @@ class Study:
             f"no trial of study {self.record.name!r} is done: "
             f"{'; '.join(reasons[:3]) or f'go on with `automl resume {self.record.name}`'}"
         )
-
-
-def _completed(found: StudyRecord) -> dict[str, Any]:
-    """What is recorded of a study, with the defaults of the keys that did not exist when it was begun."""
-    knobs = [Knob.from_record(knob).to_record() for knob in found.config.get("knobs", ())]
-    return {**found.config, **({"knobs": knobs} if knobs else {}), **StudyConfig.from_record(found.config).to_record()}
-
-
-def _distinct(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """The first record of each Point."""
-    first: dict[str, TrialRecord] = {}
-    for record in records:
-        first.setdefault(record.point.key, record)
-    return list(first.values())
-
-
-class _Original:
-    """The agent of the base lane: asks for the network as it is."""
-
-    max_trials: ClassVar[int | None] = 1
-
-    def __init__(self, point: Point) -> None:
-        self._point = point
-
-    def ask(self, n: int, running: Sequence[Trial]) -> Sequence[Point]:
-        return [self._point]
-
-    def tell(self, finished: Sequence[Trial]) -> None:
-        pass
-
-
-def code_version() -> str:
-    """The version of this distribution, with the commit if it runs from a checkout."""
-    version = importlib.metadata.version("automl-compress")
-    home = Path(__file__).resolve().parents[2]
-    if not (home / ".git").exists():
-        return version
-    command = ["git", "-C", str(home), "describe", "--always", "--dirty"]
-    try:
-        commit = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):  # no git, or no commit yet
-        return version
-    return f"{version}+{commit}"
-
-
-def environment(threads: int) -> Mapping[str, Any]:
-    """Where the numbers came from."""
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "platform": platform.platform(),
-        "cpu_count": os.cpu_count(),
-        "threads": threads,
-    }

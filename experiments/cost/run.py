@@ -25,8 +25,8 @@ from automl.config.study import StudyConfig
 from automl.evaluation import Evaluator
 from automl.fast.precision import fast
 from automl.fit.recalibration import recalibrate
+from automl.study.provenance import code_version
 from automl.study.setup import Setup
-from automl.study.study import code_version
 from automl.tasks.batches import Batch
 from experiments.cost.reference import BATCH, IMAGES, reward
 from search_spaces import Point

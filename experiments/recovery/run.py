@@ -25,7 +25,8 @@ from automl.config.study import StudyConfig
 from automl.config.training import DistillationOptions, TrainingOptions
 from automl.evaluation import Evaluator
 from automl.store import TrialRecord, open_store
-from automl.study.study import Study, code_version
+from automl.study.provenance import code_version
+from automl.study.study import Study
 
 DISTILLED = {
     "distil": DistillationOptions(),

@@ -28,8 +28,8 @@ from automl.config.runner import RunnerConfig
 from automl.config.study import StudyConfig
 from automl.evaluation import Evaluator
 from automl.measures.counts import COUNTED
+from automl.study.provenance import code_version, environment
 from automl.study.setup import Setup
-from automl.study.study import code_version, environment
 from automl.util.duration import duration
 
 CHUNK = 50

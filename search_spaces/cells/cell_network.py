@@ -3,38 +3,47 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 
 from torch import Tensor, nn
 
 from search_spaces.cells.architecture import Architecture, blocks
-from search_spaces.cells.block_layers import Conv
+from search_spaces.cells.block_layers import Block, Conv
 from search_spaces.cells.modules import ACTIVATION_MODULES, Cell, Standardize, Unstandardize, convolution
 from search_spaces.errors import SpaceError
+
+MakesCell = Callable[[str, Block, int, bool, str], Cell]
+"""(name, block, dimensions of the map, whether there are norms, activation) -> the module of a block."""
+
+
+def new_cell(name: str, block: Block, dims: int, norm: bool, activation: str) -> Cell:
+    """A block with new weights."""
+    return Cell(block, dims, norm, activation)
 
 
 class CellNetwork(nn.Module):
     """Stem, stages, head. Its weights are new, and by what `standard` and `numbers` scale is still to be put there."""
 
-    def __init__(self, architecture: Architecture) -> None:
+    def __init__(self, architecture: Architecture, cell: MakesCell = new_cell) -> None:
         super().__init__()
         self.architecture = architecture
         frame, read = architecture.frame, architecture.stem_width
         dims = len(frame.size)
         self.standard = Standardize(frame.channels, frame.size) if frame.standardized else nn.Identity()
-        self.stem = Cell(frame.stem(read), dims, frame.norm, frame.activation)
+        self.stem = cell("stem.", frame.stem(read), dims, frame.norm, frame.activation)
         stages = []
         for i, stage in enumerate(architecture.stages):
             stage.require_fitting(frame.size)
             norm = frame.norm and stage.norm == "batch"
             own: OrderedDict[str, nn.Module] = OrderedDict(
-                (name.split(".")[-2], Cell(block, dims, norm, stage.activation))
+                (name.split(".")[-2], cell(name, block, dims, norm, stage.activation))
                 for name, block in blocks(frame, i, stage, read)
             )
             stages.append(nn.Sequential(own))
             read = stage.width
         self.stages = nn.Sequential(*stages)
         neck = frame.neck(read)
-        self.neck = Cell(neck, dims, frame.norm, frame.activation)
+        self.neck = cell("neck.", neck, dims, frame.norm, frame.activation)
         self.head = frame.head
         self.activation: nn.Module = nn.Identity()
         if frame.head == "linear":

@@ -32,7 +32,7 @@ from search_spaces.cells.architecture import (
 from search_spaces.cells.block_kinds import USES
 from search_spaces.cells.block_layers import Size
 from search_spaces.cells.cells_step import CellsStep
-from search_spaces.cells.price import METRICS
+from search_spaces.cells.price import METRICS, Price
 from search_spaces.cells.scales import Scales
 from search_spaces.errors import SpaceError
 from search_spaces.plan import Plan
@@ -52,6 +52,8 @@ ALWAYS = frozenset({"kind", "reduce", "kernel", "activation", "norm", *AMOUNTS})
 """What every kind of block heeds."""
 TRIED = ("kind", "reduce")
 """The choices none of whose levels is the cheapest whatever the rest is."""
+REMEMBERED = 10_000
+"""How many networks' prices are kept in memory."""
 FINEST = 64
 """Into how many parts the way from the smallest network to the largest is divided, to find where a budget ends."""
 
@@ -120,6 +122,7 @@ class CellSpace(ChoiceSpace):
         self._place = {field: t for t, field in enumerate(self._fields)}
         self._require_buildable()
         self._ways: dict[tuple[Any, ...], list[tuple[Costs, State]]] = {}
+        self._prices: dict[tuple[int, ...], Price] = {}
 
     def _add(self, knobs: list[Knob], stage: int, name: str, knob: Knob) -> None:
         """One more knob, if there is anything to choose."""
@@ -213,7 +216,12 @@ class CellSpace(ChoiceSpace):
 
     def cost_of_levels(self, levels: np.ndarray, metric: str) -> float:
         """The cost of the architecture at `levels`: [n_knobs]."""
-        return self.architecture(levels).price()[self.metrics.index(metric)]
+        key = tuple(levels.tolist())
+        if key not in self._prices:  # a projection asks for the same levels again and again
+            if len(self._prices) >= REMEMBERED:
+                self._prices.clear()
+            self._prices[key] = self.architecture(levels).price()
+        return self._prices[key][self.metrics.index(metric)]
 
     def original_cost(self, metric: str) -> float:
         """What the reference costs at its largest amounts."""
