@@ -1,8 +1,8 @@
 """Every operator together against each single one, at equal cost, over draws of the calibration images.
 
     python -m experiments.joint.singles WEIGHTS --data-root DATA --rows ROWS.jsonl
-        [--network resnet20 resnet56 vgg16_bn mobilenet_v2] [--cost macs bops size] [--trials 6] [--draws 0 1 2]
-        [--table]
+        [--network resnet20 resnet56 vgg16_bn mobilenet_v2] [--cost macs bops size] [--share 2%] [--trials 6]
+        [--draws 0 1 2] [--table]
 
 WEIGHTS holds NAME.safetensors or NAME-cifar10.safetensors. The agent `exact` has as many trials for each technique,
 nothing is trained, no label is looked at; all 10,000 test images once for each winner. A technique that cannot keep the
@@ -42,6 +42,7 @@ DEPTH: Space = {"depth": {}}
 RANK: Space = {"rank": {"scheme": "cp"}}
 COLUMN_ROW: Space = {"rank": {}}
 INTEGERS: Space = {"code": {"formats": ["int2", "int3", "int4", "int8"], "inputs": "int8"}}
+EIGHT: Space = {"code": {"formats": ["int8"], "inputs": "int8"}}
 CODED: Space = {"code": {"formats": ["coded1.25", "coded1.5", "coded1.75", "coded2", "coded2.5", "coded4"]}}
 SPARSE: Space = {"sparsity": {}}
 TECHNIQUES: dict[str, dict[str, Space]] = {
@@ -49,8 +50,8 @@ TECHNIQUES: dict[str, dict[str, Space]] = {
     "bops": {
         "joint": {**DEPTH, **CHANNELS, **COLUMN_ROW, **INTEGERS},
         "integers": INTEGERS,
-        "rank": COLUMN_ROW,
-        "channels": CHANNELS,
+        "rank, 8 bits": {**COLUMN_ROW, **EIGHT},
+        "channels, 8 bits": {**CHANNELS, **EIGHT},
     },
     "size": {"joint": {**DEPTH, **CHANNELS, **CODED}, "coded integers": CODED, "zeros": SPARSE, "channels": CHANNELS},
 }
@@ -60,6 +61,10 @@ BUDGETS = {
     "bops": {"resnet20": "2%", "resnet56": "2%", "vgg16_bn": "1%", "mobilenet_v2": "2%"},
     "size": {"resnet20": "8%", "resnet56": "7%", "vgg16_bn": "3%", "mobilenet_v2": "8%"},
 }
+CELL = ("network", "cost", "share", "technique", "draw", "trials")
+"""The keys of a row that say what was asked."""
+GROUP = ("network", "cost", "share", "trials")
+"""Those of rows that are compared."""
 OPTIONS: dict[str, dict[str, Any]] = {"vgg16_bn": {"width": 0.5}, "mobilenet_v2": {"width": 0.5}}
 
 
@@ -72,17 +77,19 @@ def main() -> None:
     parser.add_argument("--network", nargs="+", choices=BUDGETS["macs"], default=list(BUDGETS["macs"]))
     parser.add_argument("--cost", nargs="+", choices=TECHNIQUES, default=list(TECHNIQUES))
     parser.add_argument("--trials", type=int, default=6)
+    parser.add_argument("--share", help="of the original's cost, such as 2%%, in the place of the usual")
     parser.add_argument("--draws", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--table", action="store_true", help="only print the table of what there is")
     args = parser.parse_args()
     torch.set_num_threads(1)
     rows = [json.loads(line) for line in args.rows.read_text().splitlines()] if args.rows.exists() else []
-    known = {(row["network"], row["cost"], row["technique"], row["draw"], row["trials"]) for row in rows}
+    known = {tuple(row[key] for key in CELL) for row in rows}
     for draw, network, cost in [] if args.table else product(args.draws, args.network, args.cost):
         for technique, space in TECHNIQUES[cost].items():
-            if (network, cost, technique, draw, args.trials) not in known:
-                cell = {"network": network, "cost": cost, "technique": technique, "draw": draw, "trials": args.trials}
-                row = cell | outcome(described(network, cost, space, draw, args))
+            share = args.share or BUDGETS[cost][network]
+            cell = dict(zip(CELL, (network, cost, share, technique, draw, args.trials), strict=True))
+            if tuple(cell.values()) not in known:
+                row = cell | outcome(described(network, f"{cost} <= {share}", space, draw, args))
                 rows.append(row)
                 with args.rows.open("a") as file:
                     print(json.dumps(row), file=file)
@@ -90,20 +97,20 @@ def main() -> None:
     print("\n".join(table(rows)))
 
 
-def described(network: str, cost: str, space: dict[str, Any], draw: int, args: argparse.Namespace) -> StudyConfig:
+def described(network: str, budget: str, space: dict[str, Any], draw: int, args: argparse.Namespace) -> StudyConfig:
     """The study of a cell, whose allocation is fitted."""
     files = (args.weights / f"{network}{end}.safetensors" for end in ("", "-cifar10"))
     weights = str(next(path.resolve() for path in files if path.exists()))
     return StudyConfig.from_dict(
         {
-            "name": f"{network}-{cost}",
+            "name": network,
             "model": {"name": network, "options": OPTIONS.get(network, {}), "weights": weights},
             "data": {
                 **{"name": "cifar10", "root": args.data_root, "split_seed": draw},
                 **{"validation_size": 1000, "calibration_size": 512},
             },
             "space": space,
-            "budget": f"{cost} <= {BUDGETS[cost][network]}",
+            "budget": budget,
             "objective": "divergence",
             "agent": "exact",
             "baselines": [],
@@ -143,14 +150,15 @@ def table(rows: list[Row]) -> Iterator[str]:
     """Markdown: a row a network, cost and technique, and how the joint space differs from the best single one."""
     yield "| network | budget | technique | draws | test | joint ahead by | p |"
     yield "|" + " --- |" * 7
-    for network, cost, trials in dict.fromkeys((row["network"], row["cost"], row["trials"]) for row in rows):
-        cell = [row for row in rows if (row["network"], row["cost"], row["trials"]) == (network, cost, trials)]
+    for wanted in dict.fromkeys(tuple(row[key] for key in GROUP) for row in rows):
+        network, cost, share, _ = wanted
+        cell = [row for row in rows if tuple(row[key] for key in GROUP) == wanted]
         by = {
             technique: {row["draw"]: 100 * row["accuracy"] for row in cell if row["technique"] == technique}
             for technique in TECHNIQUES[cost]
             if not any("cannot" in row for row in cell if row["technique"] == technique)
         }
-        budget = f"{cost} <= {BUDGETS[cost][network]}"
+        budget = f"{cost} <= {share}"
         for technique in TECHNIQUES[cost]:
             outcomes = by.get(technique)
             if outcomes is None:

@@ -55,7 +55,8 @@ def test_budgets_name_the_backends_that_there_are():
         backend_of("onnx-runtime")
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "compile"])
+# compile takes a minute, and executorch has its own test in `tests/export/test_executorch_file.py`, as it imports for long.
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("compile", "executorch")])
 def test_a_backend_runs_what_was_exported_for_any_batch(name, made):
     backend = backend_of(name)
     if find_spec(backend.package) is None:
