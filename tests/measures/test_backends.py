@@ -55,7 +55,7 @@ def test_budgets_name_the_backends_that_there_are():
         backend_of("onnx-runtime")
 
 
-# compile takes a minute, and executorch has its own test in `tests/export/test_executorch_file.py`, as it imports for long.
+# compile takes a minute, and executorch, which imports for long, has a test of its own in `tests/export`.
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ("compile", "executorch")])
 def test_a_backend_runs_what_was_exported_for_any_batch(name, made):
     backend = backend_of(name)
