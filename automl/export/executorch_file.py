@@ -28,11 +28,13 @@ def write_executorch(subject: Subject, path: Path) -> dict[str, int]:
     Returns: the largest batch that the file takes, for the manifest.
     """
     most = max(MOST_SAMPLES, subject.batch + 1)
+    program = _traced(subject, most)
+    _spell_out(program)
     with quiet():
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.exir import to_edge_transform_and_lower
 
-        lowered = to_edge_transform_and_lower(_traced(subject, most), partitioner=[XnnpackPartitioner()])
+        lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
         path.write_bytes(lowered.to_executorch().buffer)
     return {"most_samples": most}
 
@@ -52,6 +54,23 @@ def _traced(subject: Subject, most: int) -> torch.export.ExportedProgram:
             f"torch.export cannot trace the network for batches of up to {most}: {cause_of(error)}. Write shapes in "
             f"forward as x.shape[0] or -1 instead of numbers, or leave executorch out of the formats"
         ) from error
+
+
+def _spell_out(program: torch.export.ExportedProgram) -> None:
+    """Write, in place, what ExecuTorch 1.4 needs said: the step of a pooling that is its kernel, and how the numbers
+    lie that attention makes, which it takes apart into steps that lay them elsewhere; then what was a view is none."""
+    aten, graph = torch.ops.aten, program.graph_module.graph
+    for node in list(graph.nodes):
+        if node.target is aten.max_pool2d.default and len(node.args) == 2:
+            node.args = (*node.args, node.args[1])
+        elif node.target is aten.scaled_dot_product_attention.default:
+            with graph.inserting_after(node):
+                laid = graph.call_function(aten.clone.default, (node,), {"memory_format": torch.contiguous_format})
+            laid.meta = dict(node.meta)
+            node.replace_all_uses_with(laid, delete_user_cb=lambda user, laid=laid: user is not laid)
+        elif node.target is aten.view.default:
+            node.target = aten.reshape.default
+    program.graph_module.recompile()
 
 
 class _Named(nn.Module):

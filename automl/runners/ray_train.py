@@ -7,6 +7,7 @@ goes on from its last epoch. What is trained travels to them pickled, functions 
 from __future__ import annotations
 
 import contextlib
+import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -77,7 +78,7 @@ def train_together(
             ),
         )
         failure: Exception | None = None
-        with _passing_on(post, say):
+        with _passing_on(post, say), _interrupted():
             try:
                 trainer.fit()
             except Exception as error:  # Ray's, whatever the cause
@@ -94,6 +95,24 @@ def train_together(
     network.cpu().eval().load_state_dict(state)
     result: History = history
     return result
+
+
+@contextlib.contextmanager
+def _interrupted() -> Iterator[None]:
+    """A block that Ctrl-C ends as any other, and after which it is heard as before.
+
+    Ray Train hears it itself, ends its workers, then the process by `sys.exit(0)`, and leaves its handler behind.
+    """
+    if threading.current_thread() is not threading.main_thread():  # where no signal arrives
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit:
+        raise KeyboardInterrupt from None
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _on_cuda(options: TrainingOptions) -> bool:

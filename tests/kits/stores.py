@@ -366,6 +366,7 @@ class StoreConformance:
             "certified_accuracy",
             "test_accuracy",
             "latency:accuracy",
+            "supernet_accuracy",
         ]
 
     def test_artifacts_come_back(self, store, study):

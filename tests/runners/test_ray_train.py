@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 
 import pytest
 import torch
@@ -83,6 +84,22 @@ def test_an_error_of_the_training_is_told_as_it_is():
     with pytest.raises(DataError, match="Labels must be whole numbers"):
         train_together(found, wrong, loss, TrainingOptions(workers=2, **OPTIONS))
     assert all(torch.equal(a, b) for a, b in zip(found.parameters(), before.parameters(), strict=True))
+
+
+def test_ctrl_c_ends_it_and_is_heard_as_before_afterwards():
+    """Ray Train would end the whole process, and leave a handler that calls workers which are gone."""
+
+    def slow(seed):
+        time.sleep(0.5)
+        return data(seed)
+
+    heard = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train_together(
+            *(network(), slow, loss, TrainingOptions(workers=2, **{**OPTIONS, "epochs": 1000})),
+            say=lambda line: os.kill(os.getpid(), signal.SIGINT) if line.startswith("epoch 1 ") else None,
+        )
+    assert signal.getsignal(signal.SIGINT) is heard
 
 
 def test_a_finalist_is_trained_by_two_workers_with_all_that_a_study_asks_for():
