@@ -41,7 +41,7 @@ def scaled_at_limit(
     compare: Callable[[Mapping[str, nn.Module]], LatencyComparison],
     say: Say,
 ) -> PieceModel:
-    """`model`, scaled so that networks predicted at `limit_ms` have the upper ends of their intervals at most there.
+    """`model`, scaled so that networks predicted at `limit_ms` have the upper ends of their intervals there.
 
     By the upper end of the 95 % interval, because a certificate goes by that. Where no network of the space is near the
     limit, the model stays as it is. `compare`: times networks, the first as it is in float32.
@@ -55,9 +55,8 @@ def scaled_at_limit(
             return model
         networks = {name: space.build(space.plan(point)).eval() for name, point in points.items()}
         times = compare({"original": original, **networks}).times
-        factor = max(
-            times.ratio(name).high * model.original_ms / priced.cost(point, PREDICTED) for name, point in points.items()
-        )
+        ends = [times.ratio(name).high * model.original_ms / priced.cost(points[name], PREDICTED) for name in points]
+        factor = float(np.exp(np.mean(np.log(ends))))
         networks_take = (
             f"{len(points)} networks at the limit take" if len(points) > 1 else "a network at the limit takes"
         )
