@@ -57,26 +57,26 @@ def specialise(
     Raises: AutomlError, SpaceError, InfeasibleBudgetError, AgentError.
     """
     path = Path(supernet).resolve()
-    space = {"cells": dict(made_of(path).space)}
-    found = []
-    for i, budget in enumerate(budgets):
-        settings = {
-            "name": f"{name}-{i}",
-            "model": IN_MEMORY,
-            "data": {"name": IN_MEMORY, "calibration_size": CALIBRATION},
-            "space": space,
-            "budget": budget,
-            "agent": agent or {},
-            "baselines": ["uniform"],
-            "trials": trials,
-            "seeds": [seed],
-            "evaluation": {"supernet": {"file": str(path), "check": 0, "inherit": True}},
-        }
-        config = StudyConfig.from_dict(settings)
-        problem = problem_of(config, train_data, validation_data, test_data)
-        told = Progress(config.goal, quiet=not progress)
-        found.append(searched(partial(_study, config, problem), storage, told))
-    return found
+    settings = {
+        "model": IN_MEMORY,
+        "data": {"name": IN_MEMORY, "calibration_size": CALIBRATION},
+        "space": {"cells": dict(made_of(path).space)},
+        "agent": agent or {},
+        "baselines": ["uniform"],
+        "trials": trials,
+        "seeds": [seed],
+        "evaluation": {"supernet": {"file": str(path), "check": 0, "inherit": True}},
+    }
+    configs = [
+        StudyConfig.from_dict({**settings, "name": f"{name}-{i}", "budget": budget}) for i, budget in enumerate(budgets)
+    ]
+    if not configs:
+        return []
+    problem = problem_of(configs[0], train_data, validation_data, test_data)  # budgets change nothing in it
+    return [
+        searched(partial(_study, config, problem), storage, Progress(config.goal, quiet=not progress))
+        for config in configs
+    ]
 
 
 def _study(config: StudyConfig, problem: Problem, store: Store, say: Say) -> Study:

@@ -11,12 +11,10 @@ from torch import Tensor, nn
 from automl.dynamic.slimmable import Slimmable
 from automl.errors import ConfigError
 from automl.training.methods.base import Course, Method
-
-Softened = Callable[[Tensor, Tensor, float], Tensor]
-"""(outputs, the teacher's, temperature) -> the mean loss."""
+from automl.training.sandwich import Softened, TellsCourse, is_late, sandwich_loss
 
 
-class WidthMethod(Method):
+class WidthMethod(TellsCourse):
     """What goes with the loss of widths: it tells the loss of the course, and makes gradients even.
 
     The mean over n widths leaves a weight that only the widest has with an n-th of the gradient that it would have in
@@ -25,19 +23,16 @@ class WidthMethod(Method):
     """
 
     def __init__(self, loss: WidthLoss, even: bool) -> None:
-        self._loss, self._even = loss, even
+        super().__init__(loss)
+        self._of, self._even = loss, even
         self._factors: dict[tuple[float, ...], dict[str, Tensor]] = {}
-
-    def begin(self, course: Course) -> None:
-        """Hand the course over."""
-        self._loss.course = course
 
     def before_step(self, course: Course) -> None:
         """Make the gradients even."""
         if not self._even:
             return
         assert isinstance(course.network, Slimmable)
-        widths = self._loss.widths
+        widths = self._of.widths
         if widths not in self._factors:
             uses = course.network.uses(widths)
             self._factors[widths] = {name: len(widths) / counts.clamp(min=1) for name, counts in uses.items()}
@@ -54,8 +49,7 @@ class WidthLoss:
     narrowest, the widest, and so many drawn between (Yu & Huang 2019, section 3.1). From the part `distil_from` of the
     training on, all but the widest learn what the widest says and no labels (section 3.2, in-place distillation).
 
-    Both papers add the losses up; their mean has the same direction and leaves the learning rate what it is for one
-    network. A training that distils, or is `even`, goes with `method`. Drawing takes PyTorch's default generator, so a
+    A training that distils, or is `even`, goes with `method`. Drawing takes PyTorch's default generator, so a
     training that was killed draws the same.
     """
 
@@ -95,15 +89,9 @@ class WidthLoss:
         assert isinstance(network, Slimmable)
         narrow, widest = self._in_step(network.widths[:-1]), network.at(1.0, *inputs)
         self.widths = (*narrow, 1.0)
-        losses = [self._loss(widest, targets).mean()]
-        distilled, reference = self._distilling, widest.detach().float()
-        for width in narrow:
-            outputs = network.at(width, *inputs)
-            if distilled is not None:
-                losses.append(distilled(outputs, reference, self._temperature))
-            else:
-                losses.append(self._loss(outputs, targets).mean())
-        return torch.stack(losses).mean()
+        distilled = self._softened if is_late(self.course, self._distil_from) else None
+        narrower = (network.at(width, *inputs) for width in narrow)
+        return sandwich_loss(self._loss, widest, narrower, targets, distilled, self._temperature)
 
     def _in_step(self, narrow: tuple[float, ...]) -> list[float]:
         """The widths of a step beside the widest."""
@@ -111,9 +99,3 @@ class WidthLoss:
             return list(narrow)
         picked = torch.randperm(len(narrow) - 1)[: self._drawn] + 1
         return [narrow[0], *(narrow[i] for i in sorted(picked.tolist()))]
-
-    @property
-    def _distilling(self) -> Softened | None:
-        """What the narrow widths learn by now from the widest; None: from the labels."""
-        late = self._distil_from is not None and (self.course.progress if self.course else 0.0) >= self._distil_from
-        return self._softened if late else None

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from automl.errors import ExportError, in_a_line
-from automl.export.formats import PACKED, Format, format_names, format_of, formats_known, load_tensors
+from automl.export.formats import FORMATS, PACKED, Format, format_names, format_of, formats_known, load_tensors
 from automl.export.integer_onnx import mean_error
 from automl.export.manifest import MANIFEST, MANIFEST_VERSION, rebuilding, sha256
 from automl.export.packed import sparsity
@@ -359,17 +359,8 @@ def _layers(network: nn.Module) -> dict[str, Any]:
 
 def _libraries() -> dict[str, str]:
     versions = {}
-    for name in (
-        "automl-compress",
-        "torch",
-        "numpy",
-        "safetensors",
-        "onnx",
-        "onnxscript",
-        "onnxruntime",
-        "openvino",
-        "executorch",
-    ):
+    formats = (package for kind in FORMATS.values() for package in kind.packages)
+    for name in dict.fromkeys(("automl-compress", "torch", "numpy", "safetensors", *formats)):
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

@@ -17,9 +17,9 @@ import torch
 from torch import nn
 
 from automl.errors import BackendError
-from automl.export.formats import format_of
 from automl.export.integer_onnx import SCHEMES, quantized_alone
 from automl.export.subject import Subject
+from automl.export.timing import by_a_file
 from automl.measures.backends.onnx_runtime import running, session
 from automl.measures.backends.registry import backend_of
 from automl.measures.backends.side_by_side import Run
@@ -77,15 +77,8 @@ def _network(batch: int, shape: Shape, read: int, made: int) -> tuple[nn.Module,
 
 def _from_file(name: str, batch: int, threads: int, shape: Shape, read: int, made: int) -> tuple[Run, int]:
     """By the format of the backend, which may be that of a package."""
-    backend = backend_of(name)
-    form = format_of(backend.format)
     network, x, layers = _network(batch, shape, read, made)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / form.file
-        form.write(Subject(network, (x,)), path)
-        run = partial(backend.loaded(path, threads), [x.numpy()])
-        run()
-    return run, layers
+    return by_a_file(backend_of(name), Subject(network, (x,)), threads)[0], layers
 
 
 def _from_onnx(name: str, batch: int, threads: int, shape: Shape, read: int, made: int) -> tuple[Run, int]:

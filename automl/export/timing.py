@@ -16,6 +16,7 @@ from automl.errors import ExportError
 from automl.export.formats import format_of
 from automl.export.subject import Subject
 from automl.measures.alone import write_program
+from automl.measures.backends.base import Backend
 from automl.measures.backends.device import cpu_name, versions
 from automl.measures.backends.measuring import Conditions, measured
 from automl.measures.backends.registry import backend_of
@@ -49,6 +50,24 @@ def _place(processor: str, threads: int, backend: str, libraries: Mapping[str, s
     return f"{processor}, {threads} thread{'s' if threads > 1 else ''}, {backend} ({library})"
 
 
+def by_a_file(backend: Backend, subject: Subject, threads: int) -> tuple[Run, Mapping[str, Any]]:
+    """Write a network in the format of a backend and load it there; a pass on its inputs, run once, and what the format
+    tells of the file. Errors: `BackendError`, `ExportError`."""
+    backend.require()
+    form = format_of(backend.format)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / form.file
+        try:
+            told = form.write(subject, path)
+        except ExportError:
+            raise
+        except Exception as error:  # the exporters raise whatever they like
+            raise ExportError(f"{backend.format} cannot hold this network: {error}") from error
+        run = partial(backend.loaded(path, threads), [x.numpy() for x in subject.inputs])
+        run()
+    return run, told or {}
+
+
 @dataclass
 class ComparerOnBackend:
     """Times networks in memory on a backend: each is exported and loaded by it. The first is timed as it is in float.
@@ -77,19 +96,8 @@ class ComparerOnBackend:
         backend = backend_of(self.backend)
         if first and backend.reference:
             backend = backend_of(backend.reference)
-        backend.require()
-        form = format_of(backend.format)
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / form.file
-            try:
-                told = form.write(Subject(network, self.inputs, scheme=self._scheme), path)
-            except ExportError:
-                raise
-            except Exception as error:  # the exporters raise whatever they like
-                raise ExportError(f"{backend.format} cannot hold this network: {error}") from error
-            self._scheme = self._scheme or (told or {}).get("scheme")
-            run = partial(backend.loaded(path, self.threads), [x.numpy() for x in self.inputs])
-            run()
+        run, told = by_a_file(backend, Subject(network, self.inputs, scheme=self._scheme), self.threads)
+        self._scheme = self._scheme or told.get("scheme")
         if first:
             self._loaded[id(network)] = network, run
         return run

@@ -10,7 +10,7 @@ import contextlib
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,11 @@ from ray import train as ray_train
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from torch import nn
 
-from agents import Goal
 from automl.config.training import TrainingOptions
 from automl.errors import AutomlError, StudyError
 from automl.training.epochs import Data
 from automl.training.history import History
 from automl.training.loss import Loss
-from automl.training.methods.base import Method
 from automl.training.team import Group
 from automl.training.trainer import train
 from automl.types import Say, silent
@@ -48,20 +46,16 @@ def train_together(
     loss: Loss,
     options: TrainingOptions,
     *,
-    validate: Callable[[nn.Module], Mapping[str, float]] | None = None,
-    goal: Goal | None = None,
     checkpoint: Path | None = None,
-    until: int | None = None,
-    methods: Sequence[Method] = (),
     say: Say = silent,
-    tell_every_s: float = 0.0,
+    **more: Any,
 ) -> History:
     """Train `network` in place as `automl.training.trainer.train` does, by `options.workers` processes.
 
-    `methods` are copied to the workers, and know nothing of the training afterwards. Without a `checkpoint` one is
-    kept for as long as the training lasts. `StudyError` where workers keep dying; errors of the training as they are.
+    Without a `checkpoint` one is kept for as long as the training lasts. `more`: the rest of what `train` takes, which
+    is copied to the workers: methods know nothing of the training afterwards. `StudyError` where workers keep dying;
+    errors of the training as they are.
     """
-    more = {"validate": validate, "goal": goal, "until": until, "methods": methods, "tell_every_s": tell_every_s}
     with _cluster(options.workers), tempfile.TemporaryDirectory() as folder:
         _require_places(options)
         post: Any = ray.remote(num_cpus=0)(_Post).remote()

@@ -34,7 +34,6 @@ from search_spaces import ChannelsStep, Plan, Point
 COST_NAMES = {"macs": "MACs", "size_bytes": "bytes"}
 """Cost -> its name in a sentence, where that is another."""
 
-
 REMEMBERED = 4
 """Networks that a study remembers, those asked for last: to fit one again takes as long as a trial, or longer."""
 

@@ -46,11 +46,11 @@ def scaled_at_limit(
     By the upper end of the 95 % interval, because a certificate goes by that. Where no network of the space is near the
     limit, the model stays as it is. `compare`: times networks, the first as it is in float32.
     """
-    rng = np.random.default_rng(0)
+    rng, lost = np.random.default_rng(0), _macs_lost(space)
     for _ in range(TURNS):
         priced = copy.copy(space)
         priced.add_cost(PREDICTED, OfSheet(PieceCost(shapes_of(space), model)))
-        points = {str(i): point for i, point in enumerate(_at_limit(priced, limit_ms, rng))}
+        points = {str(i): point for i, point in enumerate(_at_limit(priced, limit_ms, lost, rng))}
         if not points:
             return model
         networks = {name: space.build(space.plan(point)).eval() for name, point in points.items()}
@@ -67,13 +67,15 @@ def scaled_at_limit(
     return model
 
 
-def _at_limit(space: NetworkSpace, limit_ms: float, rng: np.random.Generator) -> list[Point]:
+def _at_limit(
+    space: NetworkSpace, limit_ms: float, lost: Mapping[str, np.ndarray], rng: np.random.Generator
+) -> list[Point]:
     """Different networks that keep the most multiply-accumulates within the limit; the fastest, if that is just over
-    it; none, if all are far from it."""
+    it; none, if all are far from it. `lost`: of `_macs_lost`."""
     fastest = space.point(space.lowest.tolist())
     points = [fastest]
     if space.cost(fastest, PREDICTED) <= limit_ms:
-        allocator = Allocator(space, {PREDICTED: limit_ms}, _macs_lost(space))
+        allocator = Allocator(space, {PREDICTED: limit_ms}, lost)
         weights = [np.ones(len(allocator.knobs)), *(rng.random(len(allocator.knobs)) for _ in range(NETWORKS - 1))]
         points = list(dict.fromkeys(map(allocator.solve, weights)))
     return [point for point in points if abs(space.cost(point, PREDICTED) / limit_ms - 1) <= NEAR]

@@ -147,43 +147,30 @@ class _Training:
         self.options = self._settled(found)
         laid_out(self.network.to(self.device).train(), bool(self.options.channels_last))
         with self.team.joined_norms(self.network, self.device):
-            return self._go_on(found, validate, goal, checkpoint, until, say, tell_every_s)
-
-    def _go_on(
-        self,
-        found: Mapping[str, Any] | None,
-        validate: Validate | None,
-        goal: Goal | None,
-        checkpoint: Path | None,
-        until: int,
-        say: Say,
-        tell_every_s: float,
-    ) -> History:
-        """Train from what was `found` in the checkpoint, or from the beginning."""
-        self._make_student()
-        self._make_optimizer()
-        before = len(found["epochs"]) if found is not None else 0
-        per_epoch = self._counted() if before < until else 1
-        self.course = Course(self.network, self.optimizer, self.options.epochs * per_epoch)
-        for method in self.methods:
-            method.begin(self.course)
-        if found is not None:
-            self._restore(found, checkpoint)
-        start, told = time.monotonic(), -math.inf
-        for number in range(before, until):
-            self._judge(self._epoch(number, per_epoch), validate, goal)
-            if checkpoint is not None and self.team.rank == 0:
-                write_checkpoint(checkpoint, self._state())
-            left = (time.monotonic() - start) / (number + 1 - before) * (self.options.epochs - number - 1)
-            if time.monotonic() - told >= tell_every_s or number == until - 1:
-                say(line_of(self.epochs, self.options.epochs, left))
-                told = time.monotonic()
-        if self.best:
-            say(f"the weights of epoch {self.kept} are kept")
-            put(self.best, self.network)
-        else:
-            self._hand_over()
-        return History(tuple(self.epochs), self.options, self.kept)
+            self._make_student()
+            self._make_optimizer()
+            before = len(found["epochs"]) if found is not None else 0
+            per_epoch = self._counted() if before < until else 1
+            self.course = Course(self.network, self.optimizer, self.options.epochs * per_epoch)
+            for method in self.methods:
+                method.begin(self.course)
+            if found is not None:
+                self._restore(found, checkpoint)
+            start, told = time.monotonic(), -math.inf
+            for number in range(before, until):
+                self._judge(self._epoch(number, per_epoch), validate, goal)
+                if checkpoint is not None and first:
+                    write_checkpoint(checkpoint, self._state())
+                left = (time.monotonic() - start) / (number + 1 - before) * (self.options.epochs - number - 1)
+                if time.monotonic() - told >= tell_every_s or number == until - 1:
+                    say(line_of(self.epochs, self.options.epochs, left))
+                    told = time.monotonic()
+            if self.best:
+                say(f"the weights of epoch {self.kept} are kept")
+                put(self.best, self.network)
+            else:
+                self._hand_over()
+            return History(tuple(self.epochs), self.options, self.kept)
 
     def _counted(self) -> int:
         """How many steps an epoch has."""

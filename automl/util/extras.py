@@ -7,8 +7,8 @@ from importlib.util import find_spec
 from automl.errors import MissingPackageError
 
 EXTRAS = {
-    **{"ray": "ray", "onnx": "onnx", "onnxruntime": "onnx", "onnxscript": "onnx"},
-    **{"openvino": "openvino", "executorch": "executorch"},
+    **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "onnx"),
+    **{name: name for name in ("ray", "openvino", "executorch")},
 }
 """Package -> the extra that brings it."""
 
