@@ -129,6 +129,10 @@ class TrainingOptions:
     tuple of tensors. What is random in it is to be drawn from PyTorch, so that a killed training goes on alike."""
     ema: float | None = None
     """Decay of an average of the weights over the steps, which is evaluated and kept; none: the last weights."""
+    norms: Literal["batch", "fixed"] = "batch"
+    """What batch norms normalise by: the statistics of each batch, whose averages they keep; or fixed, those that they
+    have, while their weights and biases are trained. Fixed suits networks that are nearly as good as their original:
+    statistics of single batches alone can lead them further from it than a few epochs bring them back."""
     keep: Literal["last", "best"] = "last"
     """Whose epoch's weights are kept: the last one's, or those that do best on the validation data, of equal ones the
     later. The best are flattered by having been chosen there."""
@@ -247,5 +251,7 @@ class SparsifyOptions:
 
 def of_new_weights(given: Mapping[str, Any]) -> dict[str, Any]:
     """What a study says of a training, `given`, with a learning rate for weights that are new if it names none."""
+    if given.get("norms") == "fixed":
+        raise ConfigError("norms: fixed keeps the statistics of batch norms, and new weights have none: leave it out")
     rate = _NEW_RATES.get(given.get("optimizer", TrainingOptions.optimizer))
     return {**given, "learning_rate": rate} if given.get("learning_rate") is None else dict(given)

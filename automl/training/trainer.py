@@ -36,6 +36,7 @@ from automl.training.schedules import learning_rate
 from automl.training.team import ALONE, Team
 from automl.types import Say, silent
 from automl.util.fingerprint import fingerprint
+from automl.util.modes import to_train
 from automl.util.weights import copied, live, put, put_back
 
 Validate = Callable[[nn.Module], Mapping[str, float]]
@@ -145,7 +146,8 @@ class _Training:
         found = self.team.agreed(read_checkpoint(checkpoint) if checkpoint is not None and first else None)
         self._seed(0)
         self.options = self._settled(found)
-        laid_out(self.network.to(self.device).train(), bool(self.options.channels_last))
+        to_train(self.network.to(self.device), norms_stay=self.options.norms == "fixed")
+        laid_out(self.network, bool(self.options.channels_last))
         with self.team.joined_norms(self.network, self.device):
             self._make_student()
             self._make_optimizer()
@@ -180,7 +182,7 @@ class _Training:
     def _epoch(self, number: int, per_epoch: int) -> Epoch:
         """One pass over the data. What is random in it depends on the seed and its number, and on nothing before."""
         self._seed(number + 1)
-        self.network.train()
+        to_train(self.network, norms_stay=self.options.norms == "fixed")
         start = time.perf_counter()
         total, samples = torch.zeros((), device=self.device), 0
         batches = self.data(_epoch_seed(self.options.seed, number))
@@ -326,7 +328,8 @@ class _Training:
     def _restore(self, state: Mapping[str, Any], path: Path | None) -> None:
         """Go on from what `_state` gave."""
         try:
-            if {**state["options"], "workers": self.asked.workers} != asdict(self.asked):
+            usual = asdict(TrainingOptions())  # what the checkpoint of an older version does not say
+            if {**usual, **state["options"], "workers": self.asked.workers} != asdict(self.asked):
                 raise ValueError("its options are others")
             if state["start"] != self.start:
                 raise ValueError("it began with other weights")

@@ -1,4 +1,4 @@
-"""Eval mode, or gradients, for the length of a block."""
+"""The modes of a network: train mode, and eval mode or gradients for the length of a block."""
 
 from __future__ import annotations
 
@@ -7,6 +7,15 @@ from contextlib import contextmanager
 
 import torch
 from torch import nn
+
+
+def to_train(network: nn.Module, *, norms_stay: bool = False) -> None:
+    """Set every module to train mode; if `norms_stay`, those that keep running statistics to eval mode."""
+    network.train()
+    if norms_stay:
+        for module in network.modules():
+            if getattr(module, "running_mean", None) is not None:
+                module.eval()
 
 
 @contextmanager

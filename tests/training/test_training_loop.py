@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from agents import Goal
-from automl.config.training import TrainingOptions
+from automl.config.training import TrainingOptions, of_new_weights
 from automl.errors import ConfigError, DataError, NotFiniteError, StudyError
 from automl.training.loss import SupervisedLoss
 from automl.training.methods.base import Method
@@ -217,6 +217,25 @@ def test_the_average_is_what_is_kept(digits, small_cnn):
     assert set(counters) == {len(seen)}, "what counts is not averaged"
 
 
+def test_fixed_norms_keep_their_statistics_and_learn_all_the_same(digits):
+    torch.manual_seed(0)
+    norm, dropout = nn.BatchNorm2d(4), nn.Dropout(0.5)
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), norm, nn.ReLU(), nn.Flatten(), dropout, nn.Linear(144, 10))
+    norm.running_mean.uniform_(-1, 1)
+    norm.running_var.uniform_(0.5, 2)
+    before = copy.deepcopy(norm.state_dict())
+    modes = []
+    dropout.register_forward_hook(lambda module, *_: modes.append(module.training))
+    history = train(network, epochs(digits), LOSS, options(norms="fixed", learning_rate=0.05))
+    assert all(modes) and history.epochs[-1].loss < history.epochs[0].loss
+    after = norm.state_dict()
+    assert [name for name in before if torch.equal(before[name], after[name])] == [
+        *("running_mean", "running_var", "num_batches_tracked")
+    ]
+    with pytest.raises(ConfigError, match="new weights have none"):
+        of_new_weights({"norms": "fixed"})
+
+
 def test_zeros_stay_zero(digits, small_cnn):
     network = small_cnn()
     with torch.no_grad():
@@ -374,7 +393,7 @@ from torch.nn import functional as F
 from automl import zoo
 from automl.data import load
 from automl.training.loss import SupervisedLoss
-from automl.config.training import TrainingOptions
+from automl.config.training import TrainingOptions, of_new_weights
 from automl.training.trainer import train
 from safetensors.torch import save_file
 from torch import nn
