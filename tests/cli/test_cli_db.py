@@ -1,11 +1,8 @@
-"""`automl db`: studies from one database to another, a copy of one in use, and one driver at a time."""
+"""`automl db`: studies from one database to another, and a copy of one in use."""
 
 from __future__ import annotations
 
-import shutil
-
-from automl.store import open_store
-from tests.cli.conftest import DIGITS, TRIALS, automl, spawn
+from tests.cli.conftest import automl
 
 
 def test_a_study_is_exported_imported_and_shown(searched, tmp_path):
@@ -37,16 +34,3 @@ def test_a_backup_is_a_database(searched, tmp_path):
     assert automl("db", "backup", copy, "--storage", searched[0]).code == 0
     assert automl("studies", "--storage", copy).out == automl("studies", "--storage", searched[0]).out
     assert "exists already" in automl("db", "backup", copy, "--storage", searched[0]).err
-
-
-def test_a_second_search_of_a_study_is_refused_while_reading_goes_on(searched, tmp_path):
-    database = tmp_path / "study.db"
-    shutil.copy(searched[0], database)
-    with open_store(database) as store, store.drive(store.study("amc-digits").id):
-        process = spawn("search", DIGITS, "--storage", database, "--trials", str(TRIALS), cwd=tmp_path)
-        _, said = process.communicate(timeout=120)
-        assert process.returncode == 1
-        assert "is being run by process" in said and "automl resume amc-digits" in said and "Traceback" not in said
-        assert automl("trials", "amc-digits", "--storage", database).code == 0
-        assert automl("studies", "--storage", database).code == 0
-    assert automl("search", DIGITS, "--storage", database, "--trials", TRIALS).code == 0

@@ -81,7 +81,7 @@ def test_a_trial_that_takes_too_long_is_tried_again_and_the_others_go_on(make_ru
         study = new_study(store, problem)
         session = new_session(store, study, problem, trials=4, max_attempts=2)
         # One worker, and a cluster with room for two: it is kept to one trial at a time, in the order of a serial run.
-        make_runner(1, threads=1, timeout_s=2.0).run(session, Fragile(tmp_path, {points[1]: "hangs"}, 1))
+        make_runner(1, threads=1, timeout_s=2.0).run(session, Fragile(tmp_path, {points[1]: ("hangs", 1)}))
         assert [record.point for record in session.finished] == points
         assert [record.state.value for record in session.finished] == ["done"] * 4
         assert [record.attempts for record in session.finished] == [1, 2, 1, 1]
