@@ -21,6 +21,17 @@ def new_cell(name: str, block: Block, dims: int, norm: bool, activation: str) ->
     return Cell(block, dims, norm, activation)
 
 
+def begin_above_zero(weight: Tensor, bias: Tensor) -> None:
+    """Put first weights where the scores of classes are activated.
+
+    A class whose scores the activation makes 0 on every input learns nothing. With usual weights that befalls some
+    classes of most networks, so here all scores begin near 1. Weights are those of SqueezeNet (Iandola et al. 2016),
+    whose biases are 0.
+    """
+    nn.init.normal_(weight, std=0.01)
+    nn.init.ones_(bias)
+
+
 class CellNetwork(nn.Module):
     """Stem, stages, head. Its weights are new, and by what `standard` and `numbers` scale is still to be put there."""
 
@@ -50,6 +61,7 @@ class CellNetwork(nn.Module):
             self.classes: nn.Module = nn.Linear(neck.made, frame.classes)
         else:
             self.classes = convolution(Conv(neck.made, frame.classes), dims, bias=True)
+            begin_above_zero(self.classes.get_parameter("weight"), self.classes.get_parameter("bias"))
             self.activation = ACTIVATION_MODULES[frame.activation]()
 
         self.map = tuple(range(2, 2 + dims))

@@ -20,7 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from search_spaces.cells.architecture import Architecture, Stage
 from search_spaces.cells.block_kinds import USES
 from search_spaces.cells.block_layers import Block
-from search_spaces.cells.cell_network import CellNetwork
+from search_spaces.cells.cell_network import CellNetwork, begin_above_zero
 from search_spaces.cells.modules import Cell, Standardize, Unstandardize
 from search_spaces.cells.shared_parts import Part, head_parts, measured_buffers, shared_parts, stage_parts, stem_parts
 from search_spaces.errors import SpaceError
@@ -56,6 +56,8 @@ class Supernet(nn.Module):
             torch.default_generator.manual_seed(seed)
             for key, part in sorted(largest.items()):
                 self.shared[key] = _fresh(part)
+            if frame.head == "convolution":
+                begin_above_zero(self.shared["classes/weight"], self.shared["classes/bias"])
         self.kernels = {key: tuple(sorted(sizes)) for key, sizes in kernels.items() if len(sizes) > 1}
         """Shared tensor -> the sizes of kernel that networks have of it, ascending, where there are several."""
         for key, sizes in self.kernels.items():

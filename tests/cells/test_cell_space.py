@@ -28,6 +28,7 @@ from search_spaces import (
     Stage,
     StageOptions,
     network_of,
+    supernet,
 )
 
 TRIED = int(os.environ.get("AUTOML_ARCHITECTURES", "24"))
@@ -102,6 +103,15 @@ def test_priced_is_counted_and_one_step_of_training_changes_every_weight(name, r
         loss.backward()
         assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
         assert float(sum(p.grad.abs().sum() for p in network.parameters())) > 0
+
+
+def test_every_class_of_a_convolutional_head_can_be_learnt(bare):
+    """One whose scores its activation makes 0 whatever is read could not."""
+    x = torch.randn(16, 1, 20, 20, generator=torch.Generator().manual_seed(0))
+    shared = supernet(bare)
+    for point in random_points(bare, TRIED):
+        for scores in (bare.build(bare.plan(point))(x), shared.at(point, x)):
+            assert (scores > 0).any(0).all()
 
 
 @pytest.mark.parametrize("name", SPACES)
