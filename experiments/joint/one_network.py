@@ -18,13 +18,20 @@ from search_spaces.codecs.packing import pack
 
 
 def setup_of(
-    network: str, weights: Path, data_root: str, space: Mapping[str, Any], budget: str, *, calibration: int = 1024
+    network: str,
+    weights: Path,
+    data_root: str,
+    space: Mapping[str, Any],
+    budget: str,
+    *,
+    calibration: int = 1024,
+    data: str = "cifar10",
 ) -> Setup:
-    """A study of a network of CIFAR-10, its evaluator prepared: nothing trained, judged by the divergence."""
+    """A study of a network, its evaluator prepared: nothing trained, judged by the divergence."""
     settings: Mapping[str, Any] = {
         "name": "one-network",
         "model": {"name": network, "weights": str(weights)},
-        "data": {"name": "cifar10", "root": data_root, "validation_size": 2000, "calibration_size": calibration},
+        "data": {"name": data, "root": data_root, "validation_size": 2000, "calibration_size": calibration},
         "space": space,
         "budget": budget,
         "objective": "divergence",
