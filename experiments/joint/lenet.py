@@ -32,6 +32,7 @@ from automl.data import Splits, load
 from automl.training.loss import SupervisedLoss
 from automl.training.trainer import train
 from experiments.joint.one_network import setup_of
+from experiments.training.resnet56 import spread
 from experiments.training.run import accuracy
 from search_spaces import InfeasibleBudgetError
 from search_spaces.codecs.packing import pack, unpack
@@ -129,11 +130,6 @@ def table(rows: list[Row]) -> Iterator[str]:
         errors = [spread([100 - 100 * row[key] for row in cell]) for key in ("accuracy", "before")]
         ratio = 4 * 266_610 / size
         yield f"| {name} | {budget:g} KB | {len(cell)} | {size / 1000:.1f} KB | {ratio:.0f} | {' | '.join(errors)} |"
-
-
-def spread(values: list[float]) -> str:
-    """Mean and standard deviation."""
-    return f"{statistics.mean(values):.2f}" + (f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else "")
 
 
 if __name__ == "__main__":
