@@ -21,14 +21,13 @@ def new_cell(name: str, block: Block, dims: int, norm: bool, activation: str) ->
     return Cell(block, dims, norm, activation)
 
 
-def begin_above_zero(weight: Tensor, bias: Tensor) -> None:
-    """Put first weights where the scores of classes are activated.
+def begin_above_zero(bias: Tensor) -> None:
+    """Put first biases of classes whose scores are activated at 1.
 
-    A class whose scores the activation makes 0 on every input learns nothing. With usual weights that befalls some
-    classes of most networks, so here all scores begin near 1. Weights are those of SqueezeNet (Iandola et al. 2016),
-    whose biases are 0.
+    A class whose scores the activation makes 0 on every input learns nothing. With biases near 0 that befalls 42 % of
+    the classes of random networks without norms, so 0.2 %. Weights stay as usual: with SqueezeNet's smaller ones, of
+    standard deviation 0.01, it befalls none, but what is below learns more slowly.
     """
-    nn.init.normal_(weight, std=0.01)
     nn.init.ones_(bias)
 
 
@@ -61,7 +60,7 @@ class CellNetwork(nn.Module):
             self.classes: nn.Module = nn.Linear(neck.made, frame.classes)
         else:
             self.classes = convolution(Conv(neck.made, frame.classes), dims, bias=True)
-            begin_above_zero(self.classes.get_parameter("weight"), self.classes.get_parameter("bias"))
+            begin_above_zero(self.classes.get_parameter("bias"))
             self.activation = ACTIVATION_MODULES[frame.activation]()
 
         self.map = tuple(range(2, 2 + dims))

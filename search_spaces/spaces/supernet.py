@@ -57,7 +57,7 @@ class Supernet(nn.Module):
             for key, part in sorted(largest.items()):
                 self.shared[key] = _fresh(part)
             if frame.head == "convolution":
-                begin_above_zero(self.shared["classes/weight"], self.shared["classes/bias"])
+                begin_above_zero(self.shared["classes/bias"])
         self.kernels = {key: tuple(sorted(sizes)) for key, sizes in kernels.items() if len(sizes) > 1}
         """Shared tensor -> the sizes of kernel that networks have of it, ascending, where there are several."""
         for key, sizes in self.kernels.items():
