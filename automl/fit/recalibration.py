@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from automl.fast.precision import converted
 from automl.tasks.batches import Batch
+from automl.util.tracking_norms import tracking_norms
 
 
 def recalibrate(network: nn.Module, batches: Sequence[Batch], dtype: torch.dtype = torch.float32) -> None:
@@ -24,10 +24,10 @@ def recalibrate(network: nn.Module, batches: Sequence[Batch], dtype: torch.dtype
     float32 whatever it is.
     """
     batches = [(inputs, targets) for inputs, targets in batches if len(targets) > 1]
-    if not batches or not _norms(network):
+    if not batches or not tracking_norms(network):
         return
     runner = converted(copy.deepcopy(network).eval(), dtype)
-    norms = _norms(runner)
+    norms = tracking_norms(runner)
     for norm in norms:
         norm.reset_running_stats()
         norm.training = True
@@ -38,10 +38,6 @@ def recalibrate(network: nn.Module, batches: Sequence[Batch], dtype: torch.dtype
             for norm in norms:
                 norm.momentum = len(targets) / seen  # a cumulative average
             runner(*inputs)
-        for norm, estimated in zip(_norms(network), norms, strict=True):
+        for norm, estimated in zip(tracking_norms(network), norms, strict=True):
             for name in ("running_mean", "running_var"):
                 getattr(norm, name).copy_(getattr(estimated, name))
-
-
-def _norms(network: nn.Module) -> list[_BatchNorm]:
-    return [m for m in network.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]

@@ -18,6 +18,7 @@ from torch import distributed as dist
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from automl.tasks.batches import Batch
+from automl.util.tracking_norms import tracking_norms
 
 
 class Team:
@@ -97,7 +98,7 @@ class Group(Team):
     @torch.no_grad()
     def average_norms(self, network: nn.Module, share: float) -> None:
         """Give every process the mean of the running statistics of all; `share`: of the step's samples, its own."""
-        norms = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
+        norms = tracking_norms(network)
         statistics = [x for norm in norms for x in (norm.running_mean, norm.running_var) if x is not None]
         for statistic in statistics:
             statistic *= share

@@ -8,14 +8,14 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from automl.util.tracking_norms import tracking_norms
+
 
 def to_train(network: nn.Module, *, norms_stay: bool = False) -> None:
-    """Set every module to train mode; if `norms_stay`, those that keep running statistics to eval mode."""
+    """Set every module to train mode; if `norms_stay`, batch norms that keep statistics to eval mode."""
     network.train()
-    if norms_stay:
-        for module in network.modules():
-            if getattr(module, "running_mean", None) is not None:
-                module.eval()
+    for norm in tracking_norms(network) if norms_stay else ():
+        norm.eval()
 
 
 @contextmanager

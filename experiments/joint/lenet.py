@@ -31,6 +31,7 @@ from automl.config.training import TrainingOptions
 from automl.data import Splits, load
 from automl.training.loss import SupervisedLoss
 from automl.training.trainer import train
+from experiments.joint.draws import rows_of
 from experiments.joint.one_network import setup_of
 from experiments.training.resnet56 import spread
 from experiments.training.run import accuracy
@@ -70,21 +71,19 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="only print the table of what there is")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    rows = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.exists() else []
     splits = load("mnist", root=args.data_root, validation_size=5000, calibration_size=100, augment=False)
     for seed in [] if args.table else args.seeds:
         missing = [
             (name, budget)
             for name, budget in product(args.spaces, args.budgets)
-            if not any((row["seed"], row["space"], row["budget"]) == (seed, name, budget) for row in rows)
+            if not rows_of(args.out, {"seed": seed, "space": name, "budget": budget})
         ]
         if missing:
             for row in compressed(seed, splits, args.data_root, missing):
-                rows.append(row)
                 with args.out.open("a") as file:
                     print(json.dumps(row), file=file)
                 print(row, flush=True)
-    print("\n".join(table(rows)))
+    print("\n".join(table(rows_of(args.out, {}))))
 
 
 def compressed(seed: int, splits: Splits, data_root: str, wanted: list[tuple[str, float]]) -> Iterator[Row]:

@@ -22,7 +22,6 @@ import torch
 from torch import nn
 
 from agents.allocation import Allocator
-from automl.config.budget import parse_budget
 from automl.config.training import DistillationOptions, TrainingOptions
 from automl.errors import NotFiniteError
 from automl.evaluation import Evaluator
@@ -53,14 +52,14 @@ def main() -> None:
     config = changed(args.study, [*args.set, f"data.root={args.data_root}"])
     setup = Setup(config)
     space, evaluator = setup.space, setup.evaluator
-    limits = parse_budget(config.parsed_budget.text).limits({m: space.original_cost(m) for m in space.metrics})
     evaluator.prepare()
-    point = Allocator(space, limits, evaluator.sensitivity()).plain()
+    point = Allocator(space, setup.limits, evaluator.sensitivity()).plain()
     finisher = evaluator.reporting("sequential")
     start, test = finisher.network(point), setup.problem.read_test()
 
-    def write(arm: dict[str, Any], network: nn.Module) -> None:
-        told = [(name, finisher.measure(network, of)) for name, of in (("", setup.problem.validation), ("test ", test))]
+    def write(arm: dict[str, Any], network: nn.Module | None) -> None:
+        judged = (("", setup.problem.validation), ("test ", test)) if network is not None else ()
+        told = [(name, finisher.measure(network, of)) for name, of in judged]
         worth = {name + m.metric: m.value for name, all_of in told for m in all_of}
         row = {"study": args.study.name, "set": args.set, **arm, **worth}
         with args.rows.open("a") as file:
@@ -80,7 +79,7 @@ def main() -> None:
         try:
             network = trained(finisher, start, point, norms, rate, args)
         except NotFiniteError as error:
-            write({**arm, "diverged": str(error)}, start)
+            write({**arm, "diverged": str(error)}, None)
         else:
             write({**arm, "seconds": round(time.process_time() - began)}, network)
 

@@ -29,7 +29,7 @@ from automl.store import open_store
 from automl.study.conclude import Results
 from automl.study.study import Study
 from automl.types import Phase
-from experiments.joint.draws import changed
+from experiments.joint.draws import changed, rows_of
 
 Row = dict[str, Any]
 
@@ -49,19 +49,18 @@ def main() -> None:
     torch.set_num_threads(1)
     args.work.mkdir(parents=True, exist_ok=True)
     storage = f"sqlite:///{args.work.resolve()}/trainings.db"
-    rows = [json.loads(line) for line in args.rows.read_text().splitlines()] if args.rows.exists() else []
     for seed, share in [] if args.table else product(args.seeds, args.shares):
         cell = {"set": sorted(args.set), "share": share, "seed": seed}
-        if any(all(row[key] == value for key, value in cell.items()) for row in rows):
+        if rows_of(args.rows, cell):
             continue
         drawn = [f"budget=macs <= {share}", f"data.split_seed={seed}", f"finish.training.seed={seed}"]
         config = changed(args.study, [*args.set, *drawn, f"data.root={args.data_root}"])
         name = f"{config.name}-{share.strip('%')}-{seed}"
-        rows.append(cell | outcome(replace(config, name=name), storage))
+        row = cell | outcome(replace(config, name=name), storage)
         with args.rows.open("a") as file:
-            print(json.dumps(rows[-1]), file=file)
-        print(rows[-1], flush=True)
-    print("\n".join(table(rows)))
+            print(json.dumps(row), file=file)
+        print(row, flush=True)
+    print("\n".join(table(rows_of(args.rows, {}))))
 
 
 def outcome(config: StudyConfig, storage: str) -> Row:
@@ -73,9 +72,8 @@ def outcome(config: StudyConfig, storage: str) -> Row:
         before, after, test = (winner.values_of(phase) for phase in (Phase.REFITTED, Phase.FINAL, Phase.TEST))
         row["validation before"], row["validation"] = before["accuracy"], after["accuracy"]
         row["test"], row["macs"], row["params"] = test["accuracy"], after["macs"], after["params"]
-        row["epochs"] = {
-            m.step: m.value for m in winner.measurements if (m.phase, m.metric) == (Phase.TRAINING, "accuracy")
-        }
+        course = [m for m in winner.measurements if m.phase is Phase.TRAINING]
+        row["epochs"] = {m.step: m.value for m in course if m.metric == "validation_accuracy"}
 
     start = time.process_time()
     with open_store(storage) as store:

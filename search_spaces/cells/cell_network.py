@@ -24,8 +24,8 @@ def new_cell(name: str, block: Block, dims: int, norm: bool, activation: str) ->
 def begin_above_zero(bias: Tensor) -> None:
     """Put first biases of classes whose scores are activated at 1.
 
-    A class whose scores the activation makes 0 on every input learns nothing. With biases near 0 that befalls 42 % of
-    the classes of random networks without norms, so 0.2 %. Weights stay as usual: with SqueezeNet's smaller ones, of
+    A class whose scores the activation makes 0 on every input learns nothing. Among random networks without norms that
+    befalls 42 % of the classes with usual biases, and 0.2 % with these. Weights stay as usual: with SqueezeNet's, of
     standard deviation 0.01, it befalls none, but what is below learns more slowly.
     """
     nn.init.ones_(bias)

@@ -159,7 +159,7 @@ def test_own_code_is_swept_from_a_folder_with_foreign_packages_and_resumed_witho
     assert len(before) == 1 + 2 * (1 + 2)
     assert {trial.state.value for trial in before} == {"done"}
     own_study.unlink()
-    process = spawn("resume", "own", "--storage", "sqlite:///own.db", "--trials", "3", "--workers", "1", cwd=elsewhere)
+    process = spawn("resume", "own", "--storage", "sqlite:///own.db", "--trials", "3", cwd=elsewhere)
     out, said = process.communicate(timeout=120)
     assert process.returncode == 0, said
     with open_store(elsewhere / "own.db", create=False) as store:

@@ -99,7 +99,7 @@ def test_an_export_brings_its_reader(tmp_path):
 
 
 @given(st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_a_file_that_was_cut_or_changed_is_one_value_error_or_another_file(tmp_path_factory, data):
     tensors = {name: tensor for name, tensor in state().items() if "int3" in name or "values" in name}
     content = bytearray(data.draw(st.sampled_from([packing.pack, packing.pack_open]))(tensors))

@@ -393,7 +393,7 @@ from torch.nn import functional as F
 from automl import zoo
 from automl.data import load
 from automl.training.loss import SupervisedLoss
-from automl.config.training import TrainingOptions, of_new_weights
+from automl.config.training import TrainingOptions
 from automl.training.trainer import train
 from safetensors.torch import save_file
 from torch import nn
