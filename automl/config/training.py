@@ -143,7 +143,8 @@ class TrainingOptions:
     small gradients do not vanish, for CUDA devices older than bfloat16. auto: float32 or bfloat16, whichever is faster
     here, as a few steps show."""
     channels_last: Literal["auto", True, False] = "auto"
-    """Whether images and filters lie in memory pixel by pixel; auto: what is fastest here, as a few steps show."""
+    """Whether images and filters lie in memory pixel by pixel; auto: what is fastest here, as a few steps show. Never
+    on a CPU where a strided 1 x 1 convolution reads fewer than 16 channels, whose gradient would be wrong."""
     compile: bool = False
     """Whether the network is compiled first (`torch.compile`), which needs a C++ compiler on a CPU. It takes seconds to
     a minute a network and so suits trainings that take longer than some minutes, not those of trials."""

@@ -23,7 +23,7 @@ from automl.fit.samples import affordable
 from automl.fit.segments import PASS_BYTES, Segment, Values, bridges, part_of, segment
 from automl.fit.sequential import Site, refitted_sites
 from automl.tasks.batches import Batch
-from automl.training.form import laid_out
+from automl.training.form import gradients_keep_right, laid_out
 from automl.types import Say, silent
 from automl.util.duration import duration
 from automl.util.modes import differentiating, evaluating
@@ -92,7 +92,7 @@ class BlockReconstruction:
         ends = _ends(self._original, self._sites, slices)
         generator = torch.Generator().manual_seed(self._seed)
         theirs = ours = self._inputs
-        laid_out(network, channels_last=True)
+        laid_out(network, channels_last=gradients_keep_right(network, next(iter(ours.values())).device))
         blocks = list(_blocks(self._original, network, ends, self._sites))
         started = told = time.monotonic()
         with evaluating(self._original), differentiating(network):

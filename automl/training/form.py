@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from automl.config.training import TrainingOptions
 from automl.errors import ConfigError, DataError
+from search_spaces import Supernet
 
 Form = tuple[Literal["float32", "bfloat16", "float16"], bool]
 """Arithmetic, and whether memory is in the order of channels last."""
@@ -24,6 +25,8 @@ ROUNDS = 3
 GAINS = {"bfloat16": 1.25, "contiguous": 1.1}
 """How many times as fast as its alternative a form must be to be taken: float32 is exact, and channels last is what
 convolutions are written for. Where there is little to gain the choice should not hang on the noise of a timing."""
+REGISTER = 16
+"""Numbers of 32 bits that the widest register of a processor holds."""
 
 
 def settled(
@@ -34,8 +37,8 @@ def settled(
     A form that the network cannot be trained in, for want of an operator, is none. `network` is not changed; random
     numbers are drawn if it has dropout.
     """
-    images = any(x.ndim == 4 for x in inputs)
-    orders = [True, False] if options.channels_last == "auto" and images else [options.channels_last is True]
+    may_be = any(x.ndim == 4 for x in inputs) and gradients_keep_right(network, device)
+    orders = [True, False] if options.channels_last == "auto" and may_be else [options.channels_last is True and may_be]
     precisions: list[Any] = ["float32", "bfloat16"] if options.precision == "auto" else [options.precision]
     forms: list[Form] = [(precision, order) for precision in precisions for order in orders]
     precision, order = _fastest(_times(forms, network, inputs, device)) if len(forms) > 1 else forms[0]
@@ -85,6 +88,23 @@ def _times(
     return best
 
 
+def gradients_keep_right(network: nn.Module, device: torch.device) -> bool:
+    """Whether PyTorch finds the gradients of `network` on `device` with memory in the order of channels last.
+
+    On a CPU, of a strided 1 x 1 convolution that reads fewer channels than a register holds, oneDNN writes past the end
+    of its memory in that order, when it works out the gradient of the weights: the process is aborted, hangs, or goes
+    on with a wrong gradient (oneDNN issue 6035; seen with PyTorch 2.13 where there is no AVX-512). The networks of a
+    supernet are made as it is called, and may have such layers.
+    """
+    if device.type != "cpu":
+        return True
+    convolutions = (module for module in network.modules() if isinstance(module, nn.Conv2d))
+    return not isinstance(network, Supernet) and not any(
+        conv.groups == 1 and conv.kernel_size == (1, 1) and conv.stride != (1, 1) and conv.in_channels < REGISTER
+        for conv in convolutions
+    )
+
+
 def laid_out(network: nn.Module, channels_last: bool) -> None:
     """Put the filters of `network`, in place, in that order of memory."""
     order = torch.channels_last if channels_last else torch.contiguous_format
@@ -94,7 +114,8 @@ def laid_out(network: nn.Module, channels_last: bool) -> None:
 def on_device(x: Tensor, device: torch.device, channels_last: bool) -> Tensor:
     """`x` on `device`, an image in the order of memory asked for."""
     x = x.to(device, non_blocking=True)
-    return x.contiguous(memory_format=torch.channels_last) if channels_last and x.ndim == 4 else x
+    order = torch.channels_last if channels_last else torch.contiguous_format
+    return x.contiguous(memory_format=order) if x.ndim == 4 else x
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

@@ -26,7 +26,7 @@ from automl.tasks.batches import Batch
 from automl.training.average import Average
 from automl.training.checkpoint import read_checkpoint, write_checkpoint
 from automl.training.epochs import Data, counted, ending_after, in_groups, transformed
-from automl.training.form import autocast, compiled, explained, laid_out, on_device, settled
+from automl.training.form import autocast, compiled, explained, gradients_keep_right, laid_out, on_device, settled
 from automl.training.history import Epoch, History, line_of
 from automl.training.loss import Loss
 from automl.training.loss_scale import LossScale
@@ -302,9 +302,12 @@ class _Training:
     def _settled(self, found: Mapping[str, Any] | None) -> TrainingOptions:
         """The options with precision and order of memory as in the checkpoint, or as a few steps find them."""
         if found is not None:
-            return replace(self.asked, **found["form"])
-        chosen = settle(self.network, self.data, self.asked)
-        precision, channels_last = self.team.agreed((chosen.precision, chosen.channels_last))
+            precision, channels_last = found["form"]["precision"], found["form"]["channels_last"]
+        else:
+            chosen = settle(self.network, self.data, self.asked)
+            precision, channels_last = self.team.agreed((chosen.precision, chosen.channels_last))
+        # A network like the one that the form was tried on may have a layer of fewer channels.
+        channels_last = channels_last and gradients_keep_right(self.network, self.device)
         return replace(self.asked, precision=precision, channels_last=channels_last)
 
     def _state(self) -> dict[str, Any]:

@@ -183,6 +183,24 @@ def test_auto_takes_what_a_few_steps_found_and_changes_nothing_else(digits, smal
     assert same(network, again)
 
 
+@pytest.mark.parametrize(("inputs", "last"), [(6, False), (16, True)])
+def test_a_layer_whose_gradient_would_be_wrong_in_channels_last_is_not_trained_so(digits, inputs, last):
+    """A strided 1 x 1 convolution of few channels: oneDNN writes past its memory (its issue 6035)."""
+    shortcut = nn.Conv2d(inputs, 8, 1, stride=2)
+    network = nn.Sequential(nn.Conv2d(1, inputs, 3), shortcut, nn.ReLU(), nn.Flatten(), nn.Linear(72, 10))
+    seen: list[bool] = []
+    shortcut.register_forward_pre_hook(
+        lambda conv, args: seen.append(args[0].is_contiguous(memory_format=torch.channels_last))
+    )
+    pixels = [
+        (tuple(x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2) for x in xs), y)
+        for xs, y in digits.training(0, 64)
+    ]
+    history = train(network, lambda seed: pixels, LOSS, options(epochs=1, channels_last=True))
+    assert history.options.channels_last is last
+    assert set(seen) == {last}
+
+
 def test_a_form_that_lacks_an_operator_is_passed_over(digits):
     class Float32Only(nn.Linear):
         def forward(self, x):
