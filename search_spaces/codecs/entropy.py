@@ -9,19 +9,28 @@ from torch import Tensor
 
 from search_spaces.codecs import rans
 from search_spaces.codecs.number_formats import NumberFormat
+from search_spaces.codecs.reader import LANE
 
+STREAM_BYTES = 6
+"""What a stream says of itself."""
 LANE_BYTES = 6
 """What the first lane of a stream takes, however few symbols it has."""
-MASK_BYTES = 8
-"""The same of a mask that is written at fixed length in a coded file."""
+MASK_BYTES = STREAM_BYTES + 2
+"""What a mask that is written at fixed length takes in a coded file beside its bits."""
+_TABLE_BYTES = 2 * 16
+"""Of the frequencies of four bits of a mask."""
+_LOST_BITS = 0.005
+"""What rANS takes of each bit of a mask more than its entropy: frequencies are rounded to a 4,096th, states to whole
+numbers."""
 
 
 def stream_bytes(form: NumberFormat) -> int:
-    """What the coded stream of a tensor takes beside the bits of its symbols, at most.
+    """What the stream of a tensor takes in a coded file beside the bits of its symbols, at most.
 
-    That is 6 bytes, the first lane, the frequencies, and some to spare where those are rounded another way.
+    That is what it says of itself, and if it is coded the first lane, the frequencies, and some to spare where those
+    are rounded another way.
     """
-    return 6 + LANE_BYTES + 2 * len(form.grid) + 20 if form.coded else 0
+    return STREAM_BYTES + LANE_BYTES + 2 * len(form.grid) + 20 if form.coded else STREAM_BYTES
 
 
 def coded_bits(counts: npt.NDArray[np.int64]) -> float:
@@ -33,6 +42,21 @@ def coded_bits(counts: npt.NDArray[np.int64]) -> float:
     even = (counts + counts[::-1]) / 2
     whole = np.ceil(even).astype(np.int64)
     return 8.0 * (rans.body_bytes(whole) - 2 * len(whole) - LANE_BYTES)
+
+
+def mask_bytes(count: npt.NDArray[np.float64], kept: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Bound what a mask takes in a coded file that tells which `kept` of `count` numbers are stored, wherever they lie.
+
+    As it is, or by rANS four bits at a time: the entropy of four together is at most that of each alone, and that of
+    each at most the binary entropy of the share that is kept. It never falls when more is kept, or there is more.
+    """
+    share = np.minimum(kept, count / 2) / np.maximum(count, 1)
+    left = 1 - share
+    entropy = -share * np.log2(np.where(share > 0, share, 1)) - left * np.log2(left)
+    lanes = np.ceil(count / (4 * LANE))
+    coded = np.ceil(count * (entropy + _LOST_BITS) / 8) + 4 * lanes + _TABLE_BYTES
+    bound: npt.NDArray[np.float64] = np.minimum(np.ceil(count / 8), coded) + MASK_BYTES
+    return bound
 
 
 def fits(integers: Tensor, form: NumberFormat, there: Tensor | None = None) -> bool:

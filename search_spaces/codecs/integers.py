@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from search_spaces.codecs.entropy import MASK_BYTES, stream_bytes
+from search_spaces.codecs.entropy import stream_bytes
 from search_spaces.codecs.header import Packed, line_bytes, told_bytes
 from search_spaces.codecs.number_formats import FORMATS, NumberFormat
 from search_spaces.codecs.reader import INTEGERS, MASK, SCALE
@@ -40,19 +40,21 @@ class IntegersSize:
     """Line of the scale."""
 
 
-def bound(name: str, shape: Sequence[int], end: int, formats: Sequence[NumberFormat]) -> IntegersSize:
+def bound(
+    name: str, shape: Sequence[int], end: int, formats: Sequence[NumberFormat], *, coded: bool = False
+) -> IntegersSize:
     """What the tensor `name` takes as integers of any of `formats`, if it has `shape` or any smaller one.
 
     `end`: the bytes of all tensors of the file as they are, scales included; no offset is higher. A file with
-    integers has a longer note: `frame_bytes(integers=True)`.
+    integers has a longer note: `frame_bytes(integers=True)`. `coded`: in a file of coded streams; what its mask takes
+    (`entropy.mask_bytes`) is not counted.
     """
     numbers = math.prod(shape)
-    coded = any(form.coded for form in formats)
     in_file = FORMATS.values() if coded else formats  # as few as hold what is there
     told = max(told_bytes(name, Packed(tuple(shape), form.grid)) for form in in_file)
     lines = line_bytes(name + INTEGERS, "U8", [numbers], end) + told  # at 8 bits a byte each, and no more below
-    lines += max(stream_bytes(form) for form in formats)
-    mask = line_bytes(name + MASK, "U8", [-(-numbers // 8)], end) + (MASK_BYTES if coded else 0)
+    lines += max(stream_bytes(form) for form in formats) if coded else 0
+    mask = line_bytes(name + MASK, "U8", [-(-numbers // 8)], end)
     return IntegersSize(lines, lines + mask, line_bytes(name + SCALE, "F32", shape[:1], end))
 
 

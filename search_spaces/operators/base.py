@@ -16,8 +16,8 @@ from search_spaces.graph.groups import Group
 from search_spaces.graph.recorded import Recorded
 from search_spaces.operators.options import Options
 from search_spaces.operators.step import Step
-from search_spaces.pricing.file import AS_IT_IS, Storage
 from search_spaces.pricing.sheet import Sheet
+from search_spaces.pricing.storage import AS_IT_IS, Storage
 from search_spaces.pricing.terms import Terms
 from search_spaces.types import Knob
 

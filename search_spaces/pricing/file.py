@@ -1,64 +1,18 @@
-"""How many bytes the network's file takes, before it is written: an upper bound that never falls when a level rises.
-
-Of a layer that may be factorised the lines of all factors in the file's header are always counted, and where a form
-has overhead (lines, scales) the whole layer is charged that of its factors, so that no factorisation costs more than
-the whole. That is a few hundred bytes a layer, and none where neither ranks nor number formats are searched.
-"""
+"""How many bytes the network's file takes, before it is written: an upper bound that never falls when a level rises."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from math import prod
 from typing import Protocol
 
-import numpy as np
-from torch import Tensor, fx
+from torch import fx
 
-from search_spaces.codecs import codebook, integers
-from search_spaces.codecs.bitmask import PackedSize, packed_sizes, stored
-from search_spaces.codecs.entropy import MASK_BYTES
-from search_spaces.codecs.header import Packed, frame_bytes, line_bytes
-from search_spaces.codecs.number_formats import BY_LEVEL, NumberFormat
-from search_spaces.graph.inputs import RANGE_BYTES, range_name
 from search_spaces.graph.tensors import state_of
-from search_spaces.pricing.metrics import FLOAT_BITS
-from search_spaces.pricing.overhead import FRAME_BYTES, header_bytes
-from search_spaces.pricing.parts import Parts
-from search_spaces.pricing.sheet import Pieces, Sheet
+from search_spaces.pricing.layout import Layout
+from search_spaces.pricing.lines import factor_lines
+from search_spaces.pricing.overhead import FRAME_BYTES
+from search_spaces.pricing.sheet import Sheet
+from search_spaces.pricing.storage import Storage
 from search_spaces.pricing.terms import Terms
-
-
-@dataclass(frozen=True)
-class Storage:
-    """What operators ask of the file."""
-
-    masked: bool = False
-    """Whether weights may be zero, and stored with a bit mask."""
-    coded: tuple[int, ...] = ()
-    """The sites whose weights may be integers."""
-    formats: tuple[NumberFormat, ...] = ()
-    """The formats that these may have."""
-    pruned: bool = False
-    """Whether weights of such formats may be 0 that has no place among their integers."""
-    quantized_inputs: tuple[int, ...] = ()
-    """The sites that may read numbers of 8 bits, and have a range of them."""
-    parts: Parts | None = None
-    """Those that sites may have that may be factorised."""
-    untouched: bool = True
-    """Whether every tensor but those of the operators is still the original's, zeros included."""
-
-    @property
-    def packed(self) -> bool:
-        """Whether the file is a packed one, in which each tensor has the cheapest form that holds it."""
-        return self.masked or bool(self.coded)
-
-
-AS_IT_IS = Storage()
-
-
-FAR_TOO_MANY = 1e6
-"""Bits of a weight in a form that is not counted with."""
 
 
 class File(Protocol):
@@ -72,7 +26,7 @@ class PlainFile:
     """An ordinary safetensors file: every tensor as it is."""
 
     def __init__(self, terms: Terms, storage: Storage) -> None:
-        self._factors = _factor_lines(terms, storage)
+        self._factors = factor_lines(terms, storage.parts)
 
     def bytes(self, sheet: Sheet) -> float:
         """Its tensors to the byte, and a header that is never longer than theirs in the original network."""
@@ -81,226 +35,19 @@ class PlainFile:
 
 
 class PackedFile:
-    """A packed file (`search_spaces.codecs`): each tensor in its cheapest form, lines of the header included."""
+    """A packed file (`search_spaces.codecs`): the shorter of its layouts, as whoever writes it takes the shorter."""
 
     def __init__(self, terms: Terms, network: fx.GraphModule, storage: Storage) -> None:
         state = state_of(network)
-        sizes = packed_sizes(state)
-        numbers = {name: int(stored(tensor).sum()) for name, tensor in state.items()}
-        self._storage = storage
-        coded = bool(storage.coded) and any(form.coded for form in storage.formats)
-        grids = coded or any(Packed((), form.grid).bits is None for form in storage.formats)
-        shared = any(form.centroids for form in storage.formats)
-        whole_numbers = bool(storage.coded) and not shared
-        self._frame = frame_bytes(integers=whole_numbers, grids=grids and not shared, books=shared, coded=coded)
-        self._frame += MASK_BYTES * len(terms.rest_names) if coded else 0
-        self._whole_bits, self._masked_bits = _stored_bits(pruned=storage.pruned, prunes=storage.masked)
-        self._itemsize = terms.itemsize[:, None]
-        self._most = np.array([numbers[name] for name in terms.names], dtype=float)[:, None]
-        """How many numbers of each whole site are not zero: [n_sites, 1]."""
-        whole = np.array([state[name].numel() for name in terms.names], dtype=float)
-        dense = np.array([sizes[name].dense for name in terms.names]) - whole * terms.itemsize
-        masked = np.array([sizes[name].packed_empty for name in terms.names]) - np.ceil(whole / 8)
-        self._line = dense + _factor_lines(terms, storage)
-        """Of each site in the header, whatever its form: [n_sites]."""
-        self._mask_more = _Overhead((masked - dense + (MASK_BYTES if coded else 0))[:, None])
-        """What values and mask take beside that."""
-        self._find_integers(terms, storage, dense, sum(tensor.nbytes for tensor in state.values()))
-        self._more = np.array(_rest_lines(terms, sizes, numbers, state))
-        """What each tensor that belongs to no site takes beside its numbers: [n_rest]."""
-        self._rest = float(self._more.sum())
-        self._last: tuple[Pieces, _Forms] | None = None
-
-    def _find_integers(self, terms: Terms, storage: Storage, dense: np.ndarray, end: int) -> None:
-        """Find what integers take beside the line of the tensor as it is, and the lines of scales."""
-        n = len(terms.names)
-        self._four, self._parts = np.zeros((n, 1)), storage.parts
-        count = np.zeros(n) if storage.parts is None else storage.parts.count
-        self._further = np.maximum(count[:, None] - 1.0, 0.0)
-        """How many factors beside the first each site may have: [n_sites, 1]."""
-        whole, both = np.full((n, 1), np.inf), np.full((n, 1), np.inf)
-        end += 8 * sum(tensor.shape[0] + RANGE_BYTES for tensor in terms.tensors)  # scales and ranges
-        self._tables = _table_bytes(storage.formats)
-        self._shared = bool(self._tables.any())
-        """Whether weights may share numbers of a codebook; then `_tables` says level -> its bytes."""
-        self._tabled = np.zeros(n)
-        """How many codebooks each site may have: [n_sites]."""
-        end += int((1 + self._further).sum() * self._tables.max())
-        largest = _largest(terms, storage.parts)
-        for site in storage.coded:
-            lines = max(int(count[site]), 1)
-            factor = "0." if lines > 1 else ""
-            name = f"{terms.names[site].removesuffix('weight')}{factor}weight"
-            if self._shared:
-                self._tabled[site] = lines
-                one, masked, table = codebook.bound(name, largest[site], end)
-            else:
-                size = integers.bound(name, largest[site], end, storage.formats)
-                one, masked, table = size.lines, size.masked_lines, size.scale_line
-                self._four[site] = 4.0
-            whole[site], both[site] = one - dense[site], masked - dense[site]
-            self._line[site] += table * lines
-            if site in storage.quantized_inputs:
-                ranges = range_name(name.removesuffix(".weight"))
-                self._line[site] += (line_bytes(ranges, "F32", [2], end) + RANGE_BYTES) * lines
-        self._int_more, self._both_more = _Overhead(whole), _Overhead(both)
+        if any(form.coded for form in storage.formats):  # which the other layout has no place for
+            layouts: tuple[bool, ...] = (True,)
+        else:
+            layouts = (False, True) if storage.masked or storage.pruned else (False,)
+        self._layouts = tuple(Layout(terms, state, storage, coded=coded) for coded in layouts)
 
     def bytes(self, sheet: Sheet) -> float:
-        """The cheapest form of each piece, with as many numbers as the sheet has."""
-        forms = self._forms(sheet.pieces)
-        numbers = forms.weights if sheet.numbers is None else sheet.numbers
-        if sheet.numbers is None and self._storage.untouched:
-            numbers = np.minimum(numbers, self._most)
-        least = forms.dense
-        if self._storage.masked or self._storage.untouched:
-            least = np.minimum(least, forms.masked + numbers * self._itemsize)
-        if sheet.formats is not None:
-            level = sheet.formats[:, None]
-            integers = forms.integers + np.ceil(forms.weights * (self._whole_bits[level] / 8))
-            if self._storage.masked or self._storage.pruned:
-                integers = np.minimum(integers, forms.both + np.ceil(numbers * (self._masked_bits[level] / 8)))
-            least = np.where(level < FLOAT_BITS, np.minimum(least, integers), least)
-        tables: np.ndarray | float = 0.0
-        if self._shared:
-            levels = np.full(len(least), FLOAT_BITS) if sheet.formats is None else sheet.formats
-            tables = self._tabled * self._tables[levels]
-        sites = sheet.summed(least.sum(axis=1) + forms.lines + tables)
-        rest = self._rest if sheet.presence is None else self._more @ sheet.presence.rest["bytes"]
-        return float(round(sites + rest + sheet.rest("bytes"))) + self._frame
-
-    def _forms(self, pieces: Pieces) -> _Forms:
-        """What is the same for all formats and densities of these pieces, worked out once while they stay."""
-        if self._last is None or self._last[0] is not pieces:
-            self._last = pieces, self._found(pieces)
-        return self._last[1]
-
-    def _found(self, pieces: Pieces) -> _Forms:
-        # A whole layer that could be factorised is charged the overhead of its factors.
-        weights = pieces.weights
-        further = self._further * (weights[:, 1:2] == 0) if weights.shape[1] > 1 else self._further
-        mask = np.ceil(weights / 8)
-        return _Forms(
-            weights=weights,
-            dense=weights * self._itemsize,
-            masked=self._mask_more.of(further) + mask,
-            integers=self._int_more.of(further),
-            both=self._both_more.of(further) + mask,
-            lines=self._line + self._scales(pieces, further) if self._storage.coded else self._line,
-        )
-
-    def _scales(self, pieces: Pieces, further: np.ndarray) -> np.ndarray:
-        """Four bytes for each output channel of each piece that may be integers: [n_sites].
-
-        Those of a whole layer that could be factorised are as many as its factors of the largest rank would have.
-        """
-        made = pieces.made.sum(axis=1)
-        if self._parts is not None:
-            top = self._parts.pieces(pieces, *self._parts.ranks(pieces, np.full(len(made), self._parts.top)))
-            made = np.where(further[:, 0] > 0, top.made.sum(axis=1), made)
-        scales: np.ndarray = self._four[:, 0] * made
-        return scales
-
-
-class _Overhead:
-    """What a form takes beside its numbers, for one piece of each site and for several: never less than nothing."""
-
-    def __init__(self, one: np.ndarray) -> None:
-        """`one`: [n_sites, 1], infinitely much where there is no such form."""
-        self._one = np.maximum(one, 0.0)
-        self._more = np.where(np.isfinite(one), self._one + 2, 0.0)  # a byte each where parts are rounded up
-
-    def of(self, further: np.ndarray) -> np.ndarray:
-        """`further`: how many pieces there are beside the first: [n_sites, 1]. So is what is returned."""
-        overhead: np.ndarray = self._one + further * self._more
-        return overhead
-
-
-@dataclass(frozen=True)
-class _Forms:
-    """What each form of each piece takes beside its numbers: [n_sites, n_pieces], infinitely much where it has none."""
-
-    weights: np.ndarray
-    dense: np.ndarray
-    """The tensor as it is, its numbers included."""
-    masked: np.ndarray
-    integers: np.ndarray
-    both: np.ndarray
-    lines: np.ndarray
-    """Of each site in the header, and its scales, whatever its form: [n_sites]."""
-
-
-def _stored_bits(*, pruned: bool, prunes: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Level -> the bits of each weight where all are stored, and where a mask tells which are: [FLOAT_BITS + 1] each.
-
-    Where weights may have been pruned, all are stored in a format that has 0. In an entropy code only those that were
-    not pruned keep to the bits of the format; so where an operator `prunes`, too, a mask is counted with them, though a
-    file without one may come out shorter.
-    """
-    whole, masked = (np.full(FLOAT_BITS + 1, float(FLOAT_BITS)) for _ in range(2))
-    for level, form in BY_LEVEL.items():
-        whole[level] = (form.with_zero if pruned else form).stored_bits
-        if form.coded and (pruned or prunes):
-            whole[level] = FAR_TOO_MANY
-        masked[level] = form.stored_bits
-    return whole, masked
-
-
-def _table_bytes(formats: Sequence[NumberFormat]) -> np.ndarray:
-    """Level -> the bytes of a codebook, of those `formats` that have one: [FLOAT_BITS + 1]. A weight that keeps its
-    format, though it might share numbers, is charged the largest, so that sharing never makes the file larger."""
-    tables = np.zeros(FLOAT_BITS + 1)
-    for form in formats:
-        tables[form.level] = codebook.table_bytes(form)
-    tables[FLOAT_BITS] = tables.max()
-    return tables
-
-
-def _rest_lines(
-    terms: Terms, sizes: Mapping[str, PackedSize], numbers: Mapping[str, int], state: Mapping[str, Tensor]
-) -> list[float]:
-    """What each tensor that belongs to no site takes beside its numbers: [n_rest].
-
-    A tensor outside the state dict is in no file; one that no width touches has its cheapest form.
-    """
-    more = []
-    for name, taken, constant in zip(terms.rest_names, *terms.rest_of("bytes"), strict=True):
-        if name not in sizes:
-            more.append(-float(taken))
-        elif constant:
-            more.append(float(sizes[name].least(numbers[name]) - taken))
-        else:
-            more.append(float(sizes[name].dense - state[name].nbytes))
-    return more
-
-
-def _factor_lines(terms: Terms, storage: Storage) -> np.ndarray:
-    """What the header's lines of all factors take more than that of the whole tensor: [n_sites]."""
-    more, largest = np.zeros(len(terms.names)), _largest(terms, storage.parts)
-    for site, count in enumerate([] if storage.parts is None else storage.parts.count.tolist()):
-        if not count:
-            continue
-        name, shape = terms.names[site], largest[site]
-        layer = name.removesuffix("weight")
-        factors = {f"{layer}{i}.weight": shape for i in range(count)}
-        lines = header_bytes({**factors, "rest": (prod(shape),)})
-        more[site] = (
-            sum(lines[factor] + 1 for factor in factors) - header_bytes({name: terms.tensors[site].shape})[name]
-        )
-        more[site] = max(more[site], 0.0) + 4 * count  # offsets may be longer by a digit each
-    return more
-
-
-def _largest(terms: Terms, parts: Parts | None) -> list[tuple[int, ...]]:
-    """For each site a shape that no factor of it exceeds in any dimension; of one without factors its own."""
-    shapes = [tensor.shape for tensor in terms.tensors]
-    if parts is None:
-        return shapes
-    whole = terms.sheet(terms.whole).pieces
-    ranks = zip(
-        *(rank.astype(int).tolist() for rank in parts.ranks(whole, np.full(len(shapes), parts.top))), strict=True
-    )
-    found = zip(shapes, parts.count, ranks, strict=True)
-    return [(max(s[0], *most), max(s[1], *most), *s[2:]) if count else s for s, count, most in found]
+        """The bytes of the shorter layout."""
+        return min(layout.bytes(sheet) for layout in self._layouts)
 
 
 def file_of(terms: Terms, network: fx.GraphModule, storage: Storage) -> File:

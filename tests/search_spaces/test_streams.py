@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search_spaces.codecs import huffman, rans
+from search_spaces.codecs.entropy import mask_bytes
 from search_spaces.codecs.reader import (
     FIXED,
     GAPS,
@@ -174,3 +175,29 @@ def test_nothing_is_allocated_for_a_number_of_symbols_that_is_refused(code):
     with pytest.raises(ValueError, match="do not fill"):
         symbols_of(content, 2**32 - 1, 256)
     assert Counter(content.tolist())[0] > 3000
+
+
+@given(
+    st.integers(1, 40_000),
+    st.floats(0, 1),
+    st.sampled_from(("anywhere", "first", "in blocks", "evenly")),
+    st.integers(0, 2**20),
+)
+@settings(max_examples=150, deadline=None)
+def test_a_mask_is_bounded_wherever_what_is_kept_lies(count, share, lie, seed):
+    kept = int(share * count)
+    rng = np.random.default_rng(seed)
+    rank = {
+        "anywhere": rng.permutation(count),
+        "first": np.arange(count),
+        "in blocks": np.argsort(np.argsort(rng.permutation(count // 7 + 1)[np.arange(count) // 7], kind="stable")),
+        "evenly": np.argsort(np.argsort(np.arange(count) * 0.618 % 1)),
+    }[lie]
+    mask = rank < kept
+    bound = float(mask_bytes(np.array(float(count)), np.array(float(kept))))
+    written = stream(mask_symbols(mask), 16, coded=True)
+    assert mask.sum() == kept and len(written.write()) <= bound <= math.ceil(count / 8) + 8
+    for more in (np.array([count, kept + 1.0]), np.array([count + 1.0, kept]), np.array([count + 1.0, kept + 1.0])):
+        assert mask_bytes(more[0], np.minimum(more[1], more[0])) >= bound
+    if lie == "anywhere" and share < 0.5:  # it is no looser than lanes and tables make it
+        assert bound <= 1.02 * written.length + count / 800 + 80
