@@ -192,9 +192,10 @@ def allocate(losses: Sequence[np.ndarray], costs: Sequence[np.ndarray], budget: 
     `losses` and `costs` are n_knobs times [n_levels]; costs start at 0, never fall, and are rounded up to buckets. Time
     is O(levels of all knobs * buckets), all buckets at once.
     """
+    budget = max(budget, 0.0)  # sums of costs are rounded
     bucket = _bucket(costs, budget)
-    units = [np.ceil(cost / bucket - 1e-9).astype(np.int64) for cost in costs]
     size = int(budget / bucket + 1e-9) + 1
+    units = [np.minimum(np.ceil(cost / bucket - 1e-9), size).astype(np.int64) for cost in costs]  # at `size` too many
     least = [np.zeros(size, dtype=np.float32)]  # least[t][b]: the least loss of the first t knobs for at most b buckets
     candidate = np.empty(size, dtype=np.float32)
     for loss, unit in zip(losses, units, strict=True):

@@ -84,6 +84,14 @@ def test_without_a_common_unit_costs_are_rounded_up():
     assert allocate(losses, [cost] * 3, 3 * np.pi * 1.001).sum() == 3
 
 
+@pytest.mark.parametrize("budget", [0.0, 1e-9, -1e-9])
+def test_a_budget_that_only_the_cheapest_keeps_leaves_the_cheapest(budget):
+    assert allocate([np.array([1.0, 0.0])] * 2, [np.array([0.0, 1e10]), np.array([0.0, 0.0])], budget).tolist() == [
+        0,
+        1,
+    ]
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_where_costs_add_up_the_allocation_is_optimal(seed):
     problem = BlockProblem(1, seed, sizes=(6, 8, 10))
