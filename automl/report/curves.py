@@ -11,9 +11,9 @@ import numpy as np
 
 from agents import Goal, TrialState
 from automl.errors import StudyError
-from automl.report.pictures import fraction_kept, picture_path, record_picture
+from automl.report.pictures import fraction_kept, knob_title, picture_path, record_picture
 from automl.store import Store, StudyRecord, TrialRecord, conclusion
-from automl.study.selection import configured
+from automl.study.selection import compared_with, configured
 from automl.types import BASE, Phase
 from search_spaces import Knob
 
@@ -38,14 +38,15 @@ class Search:
 
     name: str
     goal: Goal
-    knobs: Sequence[Mapping[str, Any]]
-    """As recorded: name, levels, size."""
+    knobs: Sequence[Knob]
     lanes: Mapping[str, Mapping[int, Sequence[TrialRecord]]]
     """Agent -> seed -> trials."""
     agent: str
     """The one that the study is about; the others run beside it."""
     original: float | None
     """What the goal's metric is for the network as it was."""
+    compared: str
+    """What that network is called."""
     winner: TrialRecord | None = None
     """The trial that was reported; a search is drawn as it was told, and what was finished is worth something else."""
 
@@ -53,7 +54,8 @@ class Search:
     def read(cls, store: Store, study: StudyRecord) -> Search:
         """What the database has of `study`. `StudyError` if no trial of an agent has finished, or it has no goal."""
         with configured(study, "nothing can be drawn of it"):
-            goal, knobs = Goal(**study.config["goal"]), study.config["knobs"]
+            goal = Goal(**study.config["goal"])
+            knobs = tuple(Knob.from_record(knob) for knob in study.config["knobs"])
         lanes: dict[str, dict[int, list[TrialRecord]]] = {}
         finished = [trial for trial in store.trials(study.id) if trial.finish_order is not None]
         for trial in sorted(finished, key=lambda trial: trial.finish_order or 0):
@@ -66,7 +68,7 @@ class Search:
         original = base[0].values.get(goal.metric) if base else None
         concluded = conclusion(store, study.id)
         winner = None if concluded is None else store.trial(concluded.trial_id)
-        return cls(study.name, goal, knobs, lanes, agent, original, winner)
+        return cls(study.name, goal, knobs, lanes, agent, original, compared_with(study.config), winner)
 
     @property
     def trials(self) -> int:
@@ -173,7 +175,7 @@ def _best(search: Search, axes: Axes, legend: Axes) -> None:
     handles = [ends[name][0] for name in ranked]
     labels = [f"{ends[name][1]:.4f}  {name}" for name in ranked]
     if search.original is not None:
-        handles, labels = [axes.lines[-1], *handles], [f"{search.original:.4f}  the original", *labels]
+        handles, labels = [axes.lines[-1], *handles], [f"{search.original:.4f}  the {search.compared}", *labels]
     seeds = max(len(lanes) for lanes in search.lanes.values())
     if search.winner is not None and search.winner.agent in ends:
         handles.append(_reported(search, search.winner, axes, colours[search.winner.agent]))
@@ -230,11 +232,7 @@ def _marked(search: Search, trials: Sequence[TrialRecord]) -> tuple[int | None, 
 
 def _kept(search: Search, axes: Axes, legend: Axes) -> None:
     """Trial by knob, the fraction kept as colour: columns grow alike where the policy settles."""
-    trials = search.lanes[search.agent][search.shown]
-    knobs = [
-        Knob(knob["name"], tuple(knob["levels"]), knob.get("unit", "channels"), knob.get("size", 0))
-        for knob in search.knobs
-    ]
+    trials, knobs = search.lanes[search.agent][search.shown], search.knobs
     keep = np.array([[knob.keep(trial.point[knob.name]) for trial in trials] for knob in knobs])
     image = axes.imshow(
         keep,
@@ -245,7 +243,7 @@ def _kept(search: Search, axes: Axes, legend: Axes) -> None:
         vmax=1,
         extent=(0.5, len(trials) + 0.5, len(knobs) - 0.5, -0.5),
     )
-    axes.set_yticks(range(len(knobs)), [f"{knob.name} ({knob.size})" for knob in knobs], fontsize=8)
+    axes.set_yticks(range(len(knobs)), [knob_title(knob) for knob in knobs], fontsize=8)
     place, called = _marked(search, trials)
     if place is not None:
         axes.plot(place, -0.5, "v", color=MAIN, markersize=7, clip_on=False, zorder=5)
@@ -253,5 +251,5 @@ def _kept(search: Search, axes: Axes, legend: Axes) -> None:
     legend.figure.colorbar(image, cax=bar)
     bar.tick_params(labelsize=8)
     seeds = f", seed {search.shown}" if len(search.lanes[search.agent]) > 1 else ""
-    text = f"{fraction_kept(knobs)}\nby {search.agent}{seeds}\n\u25bc {called}"
+    text = f"{fraction_kept(knobs, search.compared)}\nby {search.agent}{seeds}\n\u25bc {called}"
     legend.text(0, 1, text, fontsize=9, va="top", transform=legend.transAxes)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from automl.report.pictures import fraction_kept, picture_path, record_picture
+from automl.report.pictures import fraction_kept, knob_title, picture_path, record_picture
 from automl.store import TrialRecord
 from automl.study.conclude import Results
 from automl.study.finishing import reported_point
-from automl.study.selection import final
+from automl.study.selection import compared_with, final
 from automl.study.study import Study
 from search_spaces import Point
 
@@ -42,11 +42,16 @@ def _bars(study: Study, points: dict[str, Point]) -> Figure:
     height = 0.8 / len(points)
     for i, (title, point) in enumerate(points.items()):
         places = [y + (i - (len(points) - 1) / 2) * height for y in range(len(knobs))]
-        axes.barh(places, [knob.keep(point[knob.name]) for knob in knobs], height, label=title)
-    axes.set_yticks(range(len(knobs)), [f"{knob.name} ({knob.size})" for knob in knobs], fontsize=8)
+        lengths = [0.0 if knob.kind == "choice" else knob.keep(point[knob.name]) for knob in knobs]
+        bars = axes.barh(places, lengths, height, label=title)
+        for knob, place in zip(knobs, places, strict=True):
+            if knob.kind == "choice":  # which is no amount
+                text, colour = knob.shown(point[knob.name]), bars[0].get_facecolor()
+                axes.text(0.01, place, text, fontsize=7, va="center", color=colour)
+    axes.set_yticks(range(len(knobs)), [knob_title(knob) for knob in knobs], fontsize=8)
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
-    axes.set_xlabel(fraction_kept(knobs))
+    axes.set_xlabel(fraction_kept(knobs, compared_with(study.config.to_record())))
     axes.set_title(f"{study.record.name}: {study.config.parsed_budget.text}", fontsize=10)
     axes.grid(axis="x", alpha=0.3)
     figure.legend(loc="outside lower center", ncols=len(points), fontsize=8)

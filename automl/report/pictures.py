@@ -22,10 +22,18 @@ def picture_path(store: Store, study: StudyRecord, kind: str) -> Path:
     return beside / f"{file_name(study.name)}-{kind}.png"
 
 
-def fraction_kept(knobs: Sequence[Knob]) -> str:
-    """What the axis of `Knob.keep` is called: of what, if all knobs are of one unit."""
+def fraction_kept(knobs: Sequence[Knob], compared: str) -> str:
+    """What the axis of `Knob.keep` is called: of what, if all knobs are of one unit. `compared`: what the study's first
+    network is called; where that is no original, nothing is kept of it."""
+    if compared != "original":
+        return "part of the most that there may be"
     units = {knob.unit for knob in knobs}
     return f"fraction of {units.pop()} kept" if len(units) == 1 else "fraction kept, of the original"
+
+
+def knob_title(knob: Knob) -> str:
+    """What stands at a knob's place: its name, and what its levels are fractions of."""
+    return f"{knob.name} (choice of {len(knob.levels)})" if knob.kind == "choice" else f"{knob.name} ({knob.size})"
 
 
 def record_picture(store: Store, study: StudyRecord, trial_id: int | None, path: Path, figure: Figure) -> None:

@@ -88,13 +88,28 @@ def test_it_shows_keep_fractions_in_the_order_of_the_trials_and_every_agent(sear
     figure = picture(search)
     (image,) = [image for axes in figure.axes for image in axes.images if axes.get_xlabel() == "trials finished"]
     trials = search.lanes["amc"][0]
-    sizes = {knob["name"]: knob["levels"][-1] for knob in search.knobs}
+    sizes = {knob.name: knob.levels[-1] for knob in search.knobs}
     assert image.get_array().shape == (len(sizes), TRIALS)
     for column, trial in zip(image.get_array().T, trials, strict=True):
         np.testing.assert_allclose(column, [trial.point[name] / size for name, size in sizes.items()])
     legends = [axes.get_legend() for axes in figure.axes if axes.get_legend() is not None]
     named = {text.get_text().split()[-1] for text in legends[0].get_texts()}
     assert named == {"original", "uniform", "random", "amc", "finished"}
+
+
+def test_where_networks_are_made_nothing_is_kept_of_an_original_and_choices_say_so(store, problem):
+    record = new_study(store, problem)
+    add(store, record, problem.needed, done(0.7), agent="base")
+    add(store, record, problem.needed, done(0.5))
+    (knob, *others) = (dict(knob) for knob in record.config["knobs"])
+    knobs = [knob | {"kind": "choice", "labels": [f"kind {level}" for level in knob["levels"]]}, *others]
+    search = Search.read(store, replace(record, config={**record.config, "knobs": knobs, "space": {"cells": {}}}))
+    axes = picture(search).axes
+    texts = [text.get_text() for one in axes for text in (*one.texts, *one.get_yticklabels())]
+    assert f"{knob['name']} (choice of {len(knob['levels'])})" in texts
+    assert any("part of the most that there may be" in text for text in texts)
+    legend = next(one.get_legend() for one in axes if one.get_legend() is not None)
+    assert "0.7000  the reference" in [text.get_text() for text in legend.get_texts()]
 
 
 def test_what_an_agent_told_has_a_panel_each(store, problem):
