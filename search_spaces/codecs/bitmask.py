@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from search_spaces.codecs.header import Packed, line_bytes, told_bytes
+from search_spaces.codecs.header import HeaderBound, Packed
 from search_spaces.codecs.reader import MASK, VALUES
 
 TYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.float64: "F64", torch.int64: "I64"}
@@ -43,10 +43,9 @@ class PackedSize:
         return self.packed_empty + stored * self.itemsize
 
 
-def packed_sizes(tensors: Mapping[str, Tensor]) -> dict[str, PackedSize]:
+def packed_sizes(tensors: Mapping[str, Tensor], header: HeaderBound) -> dict[str, PackedSize]:
     """Name -> what each tensor of a file takes in either form. Zeros play no part."""
-    end = sum(tensor.nbytes for tensor in tensors.values())  # no offset of the file is higher
-    return {name: _packed_size(name, tensor, end) for name, tensor in tensors.items()}
+    return {name: _packed_size(name, tensor, header) for name, tensor in tensors.items()}
 
 
 def stored(tensor: Tensor) -> Tensor:
@@ -56,11 +55,11 @@ def stored(tensor: Tensor) -> Tensor:
     return flat.view(torch.uint8).view(len(flat), tensor.element_size()).ne(0).any(1)
 
 
-def _packed_size(name: str, tensor: Tensor, end: int) -> PackedSize:
+def _packed_size(name: str, tensor: Tensor, header: HeaderBound) -> PackedSize:
     number, dtype, shape = tensor.numel(), TYPES.get(tensor.dtype, LONGEST_TYPE), tuple(tensor.shape)
-    dense = line_bytes(name, dtype, shape, end) + number * tensor.element_size()
+    dense = header.line(name, dtype, shape) + number * tensor.element_size()
     if tensor.ndim < 2:
         return PackedSize(dense, dense, tensor.element_size())
     mask = -(-number // 8)
-    lines = line_bytes(name + VALUES, dtype, [number], end) + line_bytes(name + MASK, "U8", [mask], end)
-    return PackedSize(dense, lines + told_bytes(name, Packed(shape)) + mask, tensor.element_size())
+    lines = header.line(name + VALUES, dtype, [number]) + header.line(name + MASK, "U8", [mask])
+    return PackedSize(dense, lines + header.told(name, Packed(shape)) + mask, tensor.element_size())

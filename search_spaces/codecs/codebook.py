@@ -17,8 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from search_spaces.codecs.entropy import STREAM_BYTES
-from search_spaces.codecs.header import Packed, line_bytes, told_bytes
+from search_spaces.codecs.header import HeaderBound, Packed
 from search_spaces.codecs.number_formats import NumberFormat
 from search_spaces.codecs.reader import BOOK, INDICES, MASK
 
@@ -31,15 +30,13 @@ def table_bytes(form: NumberFormat) -> int:
     return 4 * form.centroids
 
 
-def bound(name: str, shape: Sequence[int], end: int, *, coded: bool = False) -> tuple[int, int, int]:
+def bound(name: str, shape: Sequence[int], header: HeaderBound) -> tuple[int, int, int]:
     """Bound the lines in the header of the tensor `name`, of this `shape` or any smaller: those of indices, of indices
-    and mask, and of the codebook. `end`: the bytes of all tensors of the file, codebooks included. `coded`: in a file
-    of coded streams."""
+    and mask, and of the codebook. `header`: of the file, codebooks included."""
     numbers = math.prod(shape)
-    lines = line_bytes(name + INDICES, "U8", [numbers], end) + told_bytes(name, Packed(tuple(shape), None, SIZES[-1]))
-    lines += STREAM_BYTES if coded else 0
-    masked = lines + line_bytes(name + MASK, "U8", [-(-numbers // 8)], end)
-    return lines, masked, line_bytes(name + BOOK, "F32", SIZES[-1:], end)
+    lines = header.line(name + INDICES, "U8", [numbers]) + header.told(name, Packed(tuple(shape), None, SIZES[-1]))
+    masked = lines + header.line(name + MASK, "U8", [-(-numbers // 8)])
+    return lines, masked, header.line(name + BOOK, "F32", SIZES[-1:])
 
 
 def indices_of(weight: Tensor, book: Tensor) -> npt.NDArray[np.uint8] | None:

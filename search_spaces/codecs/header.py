@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+from torch import Tensor
 
 from search_spaces.codecs.number_formats import twos_complement
 from search_spaces.codecs.reader import How, described
@@ -24,6 +28,11 @@ NOTE_OF_BOOKS = (
 """Added where the numbers of a tensor are in a codebook."""
 NOTE_OF_CODED = "; all of these as coded streams, which read_packed.py (automl-compress, codecs/reader.py) reads"
 """Added where the parts of tensors are entropy coded."""
+MARGIN = 2.0
+"""How many times as much of an entry is counted as zlib leaves of those of the original network: one of fewer tensors
+is compressed less well, by up to a half."""
+FOLD_BYTES = 400
+"""What a file takes that holds another whose header is compressed, and what zlib takes to begin with."""
 KEY = "packing"
 """The one key of the metadata: safetensors writes several in any order, and a file's checksum should repeat."""
 
@@ -75,6 +84,38 @@ def frame_bytes(*, integers: bool = False, grids: bool = False, books: bool = Fa
 def line_bytes(name: str, dtype: str, shape: Sequence[int], end: int) -> int:
     """The characters of a tensor's entry in the header, its comma included; no offset is higher than `end`."""
     return len(_json({name: {"dtype": dtype, "shape": list(shape), "data_offsets": [end, end]}})) - 1
+
+
+@dataclass(frozen=True)
+class HeaderBound:
+    """Bounds what entries of a header take that is yet to be written."""
+
+    end: int
+    """No offset of the file is higher."""
+    share: float = 1.0
+    """What is left of each entry where the header is compressed."""
+
+    @classmethod
+    def compressed(cls, tensors: Mapping[str, Tensor], end: int) -> HeaderBound:
+        """That of a file which compresses its header (`packing.folded`), as it does where it becomes shorter so.
+
+        The share is `MARGIN` times that of the entries of `tensors` as they are, whose names are those of the file's.
+        """
+        entries = "".join(
+            _json(
+                {name: {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [end // (i + 1), end // (i + 2)]}}
+            )
+            for i, (name, tensor) in enumerate(tensors.items())
+        ).encode()
+        return cls(end, min(1.0, MARGIN * len(zlib.compress(entries, 9)) / max(len(entries), 1)))
+
+    def line(self, name: str, dtype: str, shape: Sequence[int]) -> int:
+        """Of a tensor's entry."""
+        return math.ceil(self.share * line_bytes(name, dtype, shape, self.end))
+
+    def told(self, name: str, packed: Packed) -> int:
+        """Of what the metadata say of a tensor."""
+        return math.ceil(self.share * told_bytes(name, packed))
 
 
 def told_bytes(name: str, packed: Packed) -> int:

@@ -19,8 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from search_spaces.codecs.entropy import stream_bytes
-from search_spaces.codecs.header import Packed, line_bytes, told_bytes
+from search_spaces.codecs.header import HeaderBound, Packed
 from search_spaces.codecs.number_formats import FORMATS, NumberFormat
 from search_spaces.codecs.reader import INTEGERS, MASK, SCALE
 
@@ -41,21 +40,19 @@ class IntegersSize:
 
 
 def bound(
-    name: str, shape: Sequence[int], end: int, formats: Sequence[NumberFormat], *, coded: bool = False
+    name: str, shape: Sequence[int], header: HeaderBound, formats: Sequence[NumberFormat], *, coded: bool = False
 ) -> IntegersSize:
     """What the tensor `name` takes as integers of any of `formats`, if it has `shape` or any smaller one.
 
-    `end`: the bytes of all tensors of the file as they are, scales included; no offset is higher. A file with
-    integers has a longer note: `frame_bytes(integers=True)`. `coded`: in a file of coded streams; what its mask takes
-    (`entropy.mask_bytes`) is not counted.
+    `header`: of the file, scales included. A file with integers has a longer note: `frame_bytes(integers=True)`.
+    `coded`: in a file of coded streams; what those say of themselves (`entropy.stream_bytes`) is not counted.
     """
     numbers = math.prod(shape)
     in_file = FORMATS.values() if coded else formats  # as few as hold what is there
-    told = max(told_bytes(name, Packed(tuple(shape), form.grid)) for form in in_file)
-    lines = line_bytes(name + INTEGERS, "U8", [numbers], end) + told  # at 8 bits a byte each, and no more below
-    lines += max(stream_bytes(form) for form in formats) if coded else 0
-    mask = line_bytes(name + MASK, "U8", [-(-numbers // 8)], end)
-    return IntegersSize(lines, lines + mask, line_bytes(name + SCALE, "F32", shape[:1], end))
+    told = max(header.told(name, Packed(tuple(shape), form.grid)) for form in in_file)
+    lines = header.line(name + INTEGERS, "U8", [numbers]) + told  # at 8 bits a byte each, and no more below
+    mask = header.line(name + MASK, "U8", [-(-numbers // 8)])
+    return IntegersSize(lines, lines + mask, header.line(name + SCALE, "F32", shape[:1]))
 
 
 def integers_of(weight: Tensor, scale: Tensor) -> Tensor | None:

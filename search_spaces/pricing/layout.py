@@ -1,9 +1,10 @@
 """How many bytes the tensors of a packed file take in one of its layouts: an upper bound that never falls.
 
-A layout is one of fixed length, or one whose integers and masks are entropy coded (`search_spaces.codecs.packing`). Of
-a layer that may be factorised the lines of all factors in the file's header are always counted, and where a form has
-overhead (lines, scales) the whole layer is charged that of its factors, so that no factorisation costs more than the
-whole. That is a few hundred bytes a layer, and none where neither ranks nor number formats are searched.
+A layout is one of fixed length, or one whose integers and masks are entropy coded (`search_spaces.codecs.packing`); the
+header is compressed in both. Of a layer that may be factorised the lines of all factors in the file's header are always
+counted, and where a form has overhead (lines, scales) the whole layer is charged that of its factors, so that no
+factorisation costs more than the whole. That is a few hundred bytes a layer, and none where neither ranks nor number
+formats are searched.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from torch import Tensor
 
 from search_spaces.codecs import codebook, integers
 from search_spaces.codecs.bitmask import PackedSize, packed_sizes, stored
-from search_spaces.codecs.entropy import MASK_BYTES, mask_bytes
-from search_spaces.codecs.header import Packed, frame_bytes, line_bytes
+from search_spaces.codecs.entropy import MASK_BYTES, mask_bytes, stream_bytes
+from search_spaces.codecs.header import FOLD_BYTES, HeaderBound, Packed, frame_bytes
 from search_spaces.codecs.number_formats import BY_LEVEL, NumberFormat
 from search_spaces.graph.inputs import RANGE_BYTES, range_name
 from search_spaces.pricing.lines import factor_lines, largest_shapes
@@ -35,14 +36,18 @@ class Layout:
 
     def __init__(self, terms: Terms, state: Mapping[str, Tensor], storage: Storage, *, coded: bool) -> None:
         """`coded`: whether integers and masks are entropy coded."""
-        sizes = packed_sizes(state)
+        header = HeaderBound.compressed(state, _end(terms, state, storage))
+        sizes = packed_sizes(state, header)
         numbers = {name: int(stored(tensor).sum()) for name, tensor in state.items()}
         self._storage, self._coded = storage, coded
         grids = coded or any(Packed((), form.grid).bits is None for form in storage.formats)
         shared = any(form.centroids for form in storage.formats)
         whole_numbers = bool(storage.coded) and not shared
         self._frame = frame_bytes(integers=whole_numbers, grids=grids and not shared, books=shared, coded=coded)
-        self._frame += MASK_BYTES * len(terms.rest_names) if coded else 0
+        masks = [name for name in terms.rest_names if name in state and state[name].ndim > 1] if coded else []
+        self._frame += FOLD_BYTES + MASK_BYTES * len(masks)
+        self._streams = _stream_bytes() if coded else np.zeros(FLOAT_BITS + 1)
+        """Level -> what a stream takes beside the bits of its symbols: [FLOAT_BITS + 1]."""
         self._whole_bits, self._masked_bits = _stored_bits(pruned=storage.pruned, prunes=storage.masked)
         self._itemsize = terms.itemsize[:, None]
         self._most = np.array([numbers[name] for name in terms.names], dtype=float)[:, None]
@@ -50,17 +55,17 @@ class Layout:
         whole = np.array([state[name].numel() for name in terms.names], dtype=float)
         dense = np.array([sizes[name].dense for name in terms.names]) - whole * terms.itemsize
         masked = np.array([sizes[name].packed_empty for name in terms.names]) - np.ceil(whole / 8)
-        self._line = dense + factor_lines(terms, storage.parts)
+        self._line = dense + np.ceil(header.share * factor_lines(terms, storage.parts))
         """Of each site in the header, whatever its form: [n_sites]."""
         self._mask_more = _Overhead((masked - dense)[:, None])
         """What values and mask take beside that and themselves."""
-        self._find_integers(terms, storage, dense, sum(tensor.nbytes for tensor in state.values()))
+        self._find_integers(terms, storage, dense, header)
         self._more = np.array(_rest_lines(terms, sizes, numbers, state))
         """What each tensor that belongs to no site takes beside its numbers: [n_rest]."""
         self._rest = float(self._more.sum())
         self._last: tuple[Pieces, _Forms] | None = None
 
-    def _find_integers(self, terms: Terms, storage: Storage, dense: np.ndarray, end: int) -> None:
+    def _find_integers(self, terms: Terms, storage: Storage, dense: np.ndarray, header: HeaderBound) -> None:
         """Find what integers take beside the line of the tensor as it is, and the lines of scales."""
         n = len(terms.names)
         self._four, self._parts = np.zeros((n, 1)), storage.parts
@@ -68,13 +73,11 @@ class Layout:
         self._further = np.maximum(count[:, None] - 1.0, 0.0)
         """How many factors beside the first each site may have: [n_sites, 1]."""
         whole, both = np.full((n, 1), np.inf), np.full((n, 1), np.inf)
-        end += 8 * sum(tensor.shape[0] + RANGE_BYTES for tensor in terms.tensors)  # scales and ranges
         self._tables = _table_bytes(storage.formats)
         self._shared = bool(self._tables.any())
         """Whether weights may share numbers of a codebook; then `_tables` says level -> its bytes."""
         self._tabled = np.zeros(n)
         """How many codebooks each site may have: [n_sites]."""
-        end += int((1 + self._further).sum() * self._tables.max())
         largest = largest_shapes(terms, storage.parts)
         for site in storage.coded:
             lines = max(int(count[site]), 1)
@@ -82,16 +85,16 @@ class Layout:
             name = f"{terms.names[site].removesuffix('weight')}{factor}weight"
             if self._shared:
                 self._tabled[site] = lines
-                one, masked, table = codebook.bound(name, largest[site], end, coded=self._coded)
+                one, masked, table = codebook.bound(name, largest[site], header)
             else:
-                size = integers.bound(name, largest[site], end, storage.formats, coded=self._coded)
+                size = integers.bound(name, largest[site], header, storage.formats, coded=self._coded)
                 one, masked, table = size.lines, size.masked_lines, size.scale_line
                 self._four[site] = 4.0
             whole[site], both[site] = one - dense[site], masked - dense[site]
             self._line[site] += table * lines
             if site in storage.quantized_inputs:
                 ranges = range_name(name.removesuffix(".weight"))
-                self._line[site] += (line_bytes(ranges, "F32", [2], end) + RANGE_BYTES) * lines
+                self._line[site] += (header.line(ranges, "F32", [2]) + RANGE_BYTES) * lines
         self._int_more, self._both_more = _Overhead(whole), _Overhead(both)
 
     def bytes(self, sheet: Sheet) -> float:
@@ -106,9 +109,12 @@ class Layout:
             least = np.minimum(least, forms.masked + mask + numbers * self._itemsize)
         if sheet.formats is not None:
             level = sheet.formats[:, None]
-            integers = forms.integers + np.ceil(forms.weights * (self._whole_bits[level] / 8))
+            stream = forms.parts * self._streams[level]
+            integers = forms.integers + stream + np.ceil(forms.weights * (self._whole_bits[level] / 8))
             if self._storage.masked or self._storage.pruned:
-                integers = np.minimum(integers, forms.both + mask + np.ceil(numbers * (self._masked_bits[level] / 8)))
+                integers = np.minimum(
+                    integers, forms.both + stream + mask + np.ceil(numbers * (self._masked_bits[level] / 8))
+                )
             least = np.where(level < FLOAT_BITS, np.minimum(least, integers), least)
         tables: np.ndarray | float = 0.0
         if self._shared:
@@ -131,6 +137,7 @@ class Layout:
         return _Forms(
             weights=weights,
             dense=weights * self._itemsize,
+            parts=1 + further,
             mask=np.ceil(weights / 8),
             masked=self._mask_more.of(further),
             integers=self._int_more.of(further),
@@ -172,6 +179,8 @@ class _Forms:
     weights: np.ndarray
     dense: np.ndarray
     """The tensor as it is, its numbers included."""
+    parts: np.ndarray
+    """For how many parts each piece is charged overhead: [n_sites, 1]."""
     mask: np.ndarray
     """A bit for each number."""
     masked: np.ndarray
@@ -181,6 +190,14 @@ class _Forms:
     """Integers and mask beside both."""
     lines: np.ndarray
     """Of each site in the header, and its scales, whatever its form: [n_sites]."""
+
+
+def _end(terms: Terms, state: Mapping[str, Tensor], storage: Storage) -> int:
+    """More bytes than the tensors of any file of the space have: as they are, and scales, ranges and codebooks."""
+    parts = 1 if storage.parts is None else 1 + int(storage.parts.count.sum())
+    tables = (len(terms.tensors) + parts) * int(_table_bytes(storage.formats).max())
+    scales = 8 * sum(tensor.shape[0] + RANGE_BYTES for tensor in terms.tensors)
+    return sum(tensor.nbytes for tensor in state.values()) + scales + tables
 
 
 def _stored_bits(*, pruned: bool, prunes: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -197,6 +214,14 @@ def _stored_bits(*, pruned: bool, prunes: bool) -> tuple[np.ndarray, np.ndarray]
             whole[level] = FAR_TOO_MANY
         masked[level] = form.stored_bits
     return whole, masked
+
+
+def _stream_bytes() -> np.ndarray:
+    """Level -> what a coded stream of a format takes beside the bits of its symbols: [FLOAT_BITS + 1]."""
+    streams = np.zeros(FLOAT_BITS + 1)
+    for level, form in BY_LEVEL.items():
+        streams[level] = stream_bytes(form)
+    return streams
 
 
 def _table_bytes(formats: Sequence[NumberFormat]) -> np.ndarray:

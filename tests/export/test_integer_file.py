@@ -12,7 +12,7 @@ from automl.errors import ExportError
 from automl.export.packed import unpack
 from automl.measures.counts import state_tensors
 from search_spaces.codecs.bitmask import packed_sizes, stored
-from search_spaces.codecs.header import frame_bytes
+from search_spaces.codecs.header import HeaderBound, frame_bytes
 from search_spaces.codecs.integers import bound, holds
 from search_spaces.codecs.packing import pack_open
 
@@ -103,14 +103,14 @@ def test_the_file_is_read_by_its_own_note(tmp_path):
 def test_the_file_is_no_longer_than_the_bound_of_fixed_length():
     made = network()
     state = made.state_dict()
-    end = sum(tensor.nbytes for tensor in state.values())
+    header = HeaderBound(sum(tensor.nbytes for tensor in state.values()))
     total = frame_bytes(integers=True)
-    for (name, size), tensor in zip(packed_sizes(state).items(), state.values(), strict=True):
+    for (name, size), tensor in zip(packed_sizes(state, header).items(), state.values(), strict=True):
         count, scale = int(stored(tensor).sum()), state.get(f"{name}_scale")
         lengths = [size.least(count)]
         form = holds(tensor, scale) if scale is not None else None
         if form is not None:
-            lines = bound(name, tensor.shape, end, [form])
+            lines = bound(name, tensor.shape, header, [form])
             lengths += [
                 lines.lines + -(-tensor.numel() * form.bits // 8),
                 lines.masked_lines + -(-tensor.numel() // 8) + -(-count * form.bits // 8),
