@@ -101,7 +101,7 @@ class Setup:
             self.network_space.add_cost(PREDICTED, cost)
             costs[PREDICTED] = self.latency_table.original_ms  # in float32, whatever the backend
             require_reachable(self.network_space, config.parsed_budget.latency, costs[PREDICTED])
-        self.limits = config.parsed_budget.limits(costs)
+        self.limits = self._limits(costs, recorded or {})
         self.space.require_feasible(self.limits)
         self.reference = self.space.reference(self.limits)
         """What others are compared with: the original network, or the one that stands for it."""
@@ -127,6 +127,14 @@ class Setup:
         operators, self.fast = fast_operators(self.config, self.problem, recorded, tables, say)
         self.network_space = NetworkSpace(self.problem.model, self.problem.example_inputs, operators)
         return self.network_space
+
+    def _limits(self, costs: Mapping[str, float], recorded: Mapping[str, Any]) -> dict[str, float]:
+        """The budget in absolute numbers, `costs` being the original's; as on record, if the budget is the same there:
+        versions foretell the bytes of a file more or less closely, and a study keeps the limits that it began with."""
+        limits = self.config.parsed_budget.limits(costs)
+        known: Mapping[str, float] = recorded.get("limits", {})
+        same = recorded.get("budget") == self.config.to_record()["budget"] and known.keys() == limits.keys()
+        return dict(known) if same else limits
 
     def _judging(self, original: Mapping[str, Tensor] | None) -> Evaluator:
         """What judges the study's networks; `original`: the state of the one given, if it has been trained since."""

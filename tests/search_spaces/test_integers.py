@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save
 
-from search_spaces.codecs.header import KEY, Packed, Told, frame_bytes, metadata, told_bytes, told_of
+from search_spaces.codecs.header import KEY, HeaderBound, Packed, Told, frame_bytes, metadata, told_bytes, told_of
 from search_spaces.codecs.integers import bound, format_of, holds, integers_of, symbols_of
 from search_spaces.codecs.number_formats import BY_LEVEL, CODED, FORMATS, SHARED, twos_complement
 from search_spaces.codecs.packing import pack, pack_open, unpack
@@ -105,7 +105,7 @@ def part(shape, form, density=1.0, seed=0):
 @pytest.mark.parametrize("density", [1.0, 0.3])
 def test_bounds_are_at_least_the_file_also_for_smaller_shapes(name, density):
     largest, form = (64, 32, 3, 3), FORMATS[name]
-    sizes = bound("layer1.conv.weight", largest, 100_000, [form])
+    sizes = bound("layer1.conv.weight", largest, HeaderBound(100_000), [form])
     for shape in (largest, (40, 17, 3, 3)):
         integers = part(shape, form, density)
         scale = torch.rand(shape[0], generator=torch.Generator().manual_seed(1)) + 0.01
