@@ -1,12 +1,14 @@
-"""Every operator together against each single one, at equal cost, over draws of the calibration images.
+"""Every operator together against each single one, at equal cost, over draws of the calibration samples.
 
     python -m experiments.joint.singles WEIGHTS --data-root DATA --rows ROWS.jsonl
-        [--network resnet20 resnet56 vgg16_bn mobilenet_v2] [--cost macs bops size] [--share 2%] [--trials 6]
-        [--draws 0 1 2] [--table]
+        [--network resnet20 resnet56 vgg16_bn mobilenet_v2 minilm] [--cost macs bops size] [--share 2%] [--trials 6]
+        [--draws 0 1 2] [--techniques joint integers] [--table]
 
-WEIGHTS holds NAME.safetensors or NAME-cifar10.safetensors. The agent `exact` has as many trials for each technique,
-nothing is trained, no label is looked at; all 10,000 test images once for each winner. A technique that cannot keep the
-budget says so. The table compares the joint space with each single technique by a paired t-test over draws.
+WEIGHTS holds NAME.safetensors or NAME-cifar10.safetensors; for minilm see `experiments/sentences/encoder.py`. The agent
+`exact` has as many trials for each technique, nothing is trained, no label is looked at. Each winner sees the test set
+once: the accuracy on all 10,000 images, or the mean cosine to the original's embeddings of 2,048 quotations. A
+technique that cannot keep the budget says so. The table compares the joint space with each single technique by a paired
+t-test over draws.
 """
 
 from __future__ import annotations
@@ -30,7 +32,6 @@ from automl.errors import AutomlError
 from automl.store import open_store
 from automl.study.conclude import Results
 from automl.study.study import Study
-from experiments.training.run import accuracy
 from search_spaces import InfeasibleBudgetError
 from search_spaces.codecs.packing import pack
 
@@ -41,7 +42,8 @@ CHANNELS: Space = {"channels": {"min_keep": 0.2}}
 DEPTH: Space = {"depth": {}}
 RANK: Space = {"rank": {"scheme": "cp"}}
 COLUMN_ROW: Space = {"rank": {}}
-INTEGERS: Space = {"code": {"formats": ["int2", "int3", "int4", "int8"], "inputs": "int8"}}
+"""Of linear layers singular vectors."""
+INTEGERS: Space = {"code": {"formats": ["binary", "int2", "int3", "int4", "int8"], "inputs": "int8"}}
 EIGHT: Space = {"code": {"formats": ["int8"], "inputs": "int8"}}
 CODED: Space = {"code": {"formats": ["coded1.25", "coded1.5", "coded1.75", "coded2", "coded2.5", "coded4"]}}
 SPARSE: Space = {"sparsity": {}}
@@ -57,14 +59,16 @@ TECHNIQUES: dict[str, dict[str, Space]] = {
 }
 """Cost -> technique -> its space."""
 BUDGETS = {
-    "macs": {"resnet20": "50%", "resnet56": "50%", "vgg16_bn": "25%", "mobilenet_v2": "50%"},
-    "bops": {"resnet20": "2%", "resnet56": "2%", "vgg16_bn": "1%", "mobilenet_v2": "2%"},
-    "size": {"resnet20": "8%", "resnet56": "7%", "vgg16_bn": "3%", "mobilenet_v2": "8%"},
+    "macs": {"resnet20": "50%", "resnet56": "50%", "vgg16_bn": "25%", "mobilenet_v2": "50%", "minilm": "50%"},
+    "bops": {"resnet20": "2%", "resnet56": "2%", "vgg16_bn": "1%", "mobilenet_v2": "2%", "minilm": "4%"},
+    "size": {"resnet20": "8%", "resnet56": "7%", "vgg16_bn": "3%", "mobilenet_v2": "8%", "minilm": "56%"},
 }
 CELL = ("network", "cost", "share", "technique", "draw", "trials")
 """The keys of a row that say what was asked."""
 GROUP = ("network", "cost", "share", "trials")
 """Those of rows that are compared."""
+TESTED = {("accuracy", "test"), ("cosine", "test")}
+"""The metrics, and their phase, that tell networks apart in the end."""
 OPTIONS: dict[str, dict[str, Any]] = {"vgg16_bn": {"width": 0.5}, "mobilenet_v2": {"width": 0.5}}
 
 
@@ -79,6 +83,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=6)
     parser.add_argument("--share", help="of the original's cost, such as 2%%, in the place of the usual")
     parser.add_argument("--draws", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--techniques", nargs="+", help="those to run (default: all)")
     parser.add_argument("--table", action="store_true", help="only print the table of what there is")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -88,7 +93,7 @@ def main() -> None:
         for technique, space in TECHNIQUES[cost].items():
             share = args.share or BUDGETS[cost][network]
             cell = dict(zip(CELL, (network, cost, share, technique, draw, args.trials), strict=True))
-            if tuple(cell.values()) not in known:
+            if tuple(cell.values()) not in known and technique in (args.techniques or [technique]):
                 row = cell | outcome(described(network, f"{cost} <= {share}", space, draw, args))
                 rows.append(row)
                 with args.rows.open("a") as file:
@@ -99,19 +104,12 @@ def main() -> None:
 
 def described(network: str, budget: str, space: dict[str, Any], draw: int, args: argparse.Namespace) -> StudyConfig:
     """The study of a cell, whose allocation is fitted."""
-    files = (args.weights / f"{network}{end}.safetensors" for end in ("", "-cifar10"))
-    weights = str(next(path.resolve() for path in files if path.exists()))
     return StudyConfig.from_dict(
         {
+            **(sentence_encoder(draw) if network == "minilm" else image_classifier(network, draw, args)),
             "name": network,
-            "model": {"name": network, "options": OPTIONS.get(network, {}), "weights": weights},
-            "data": {
-                **{"name": "cifar10", "root": args.data_root, "split_seed": draw},
-                **{"validation_size": 1000, "calibration_size": 512},
-            },
             "space": space,
             "budget": budget,
-            "objective": "divergence",
             "agent": "exact",
             "baselines": [],
             "trials": args.trials,
@@ -121,13 +119,36 @@ def described(network: str, budget: str, space: dict[str, Any], draw: int, args:
     )
 
 
+def image_classifier(network: str, draw: int, args: argparse.Namespace) -> dict[str, Any]:
+    """The model, its data and what is searched for."""
+    files = (args.weights / f"{network}{end}.safetensors" for end in ("", "-cifar10"))
+    weights = str(next(path.resolve() for path in files if path.exists()))
+    return {
+        "model": {"name": network, "options": OPTIONS.get(network, {}), "weights": weights},
+        "data": {
+            **{"name": "cifar10", "root": args.data_root, "split_seed": draw},
+            **{"validation_size": 1000, "calibration_size": 512},
+        },
+        "objective": "divergence",
+    }
+
+
+def sentence_encoder(draw: int) -> dict[str, Any]:
+    """The same of all-MiniLM-L6-v2; what is searched for is the cosine to the original's embeddings."""
+    return {
+        "model": {"name": "experiments.sentences.encoder:encoder"},
+        "data": {"name": "experiments.sentences.encoder:sentences", "options": {"draw": draw}},
+        "task": "embedding",
+    }
+
+
 def outcome(config: StudyConfig) -> Row:
     """What the winner of a study is worth, or why there is none."""
     row: Row = {}
 
     def note(study: Study, results: Results) -> None:
         network = results.network
-        row["accuracy"] = accuracy(network, study.setup.problem.read_test())
+        (row["test"],) = (m.value for m in results.winner.measurements if (m.metric, m.phase) in TESTED)
         row["packed_bytes"] = len(pack({key: tensor.clone() for key, tensor in network.state_dict().items()}))
         row["trial"] = results.winner.number
         row["costs"] = {
@@ -154,7 +175,7 @@ def table(rows: list[Row]) -> Iterator[str]:
         network, cost, share, _ = wanted
         cell = [row for row in rows if tuple(row[key] for key in GROUP) == wanted]
         by = {
-            technique: {row["draw"]: 100 * row["accuracy"] for row in cell if row["technique"] == technique}
+            technique: {row["draw"]: 100 * row["test"] for row in cell if row["technique"] == technique}
             for technique in TECHNIQUES[cost]
             if not any("cannot" in row for row in cell if row["technique"] == technique)
         }

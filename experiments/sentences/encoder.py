@@ -50,16 +50,14 @@ def encoder() -> nn.Module:
     return Encoder().eval()
 
 
-def sentences(train: int = 8192, validation: int = 512, test: int = 2048) -> dict[str, Any]:
-    """Batches of quotations, each ((ids, mask), None); those of the three parts differ."""
+def sentences(train: int = 8192, validation: int = 512, test: int = 2048, draw: int = 0) -> dict[str, Any]:
+    """Batches of quotations, each ((ids, mask), None); those of the three parts differ, and with each `draw` those to
+    learn from."""
     texts = quotations()
-    parts = {"train": train, "validation": validation, "test": test}
-    begins = 0
-    out: dict[str, Any] = {}
-    for name, size in parts.items():
-        out[name] = batches(texts[begins : begins + size])
-        begins += size
-    return out
+    held = validation + test
+    learnt = (0 if draw == 0 else held) + draw * train
+    parts = {"train": (learnt, train), "validation": (train, validation), "test": (train + validation, test)}
+    return {name: batches(texts[begin : begin + size]) for name, (begin, size) in parts.items()}
 
 
 @cache
