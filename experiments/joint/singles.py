@@ -184,6 +184,7 @@ def table(rows: list[Row]) -> Iterator[str]:
             outcomes = by.get(technique)
             if outcomes is None:
                 yield f"| {network} | {budget} | {technique} | | cannot | | |"
+            if not outcomes:  # or it was not run
                 continue
             joint = by["joint"]
             shared = sorted(joint.keys() & outcomes.keys())
@@ -196,7 +197,7 @@ def table(rows: list[Row]) -> Iterator[str]:
             if technique != "joint" and len(ahead) > 1:
                 test = ttest_rel([joint[draw] for draw in shared], [outcomes[draw] for draw in shared])
                 against[1] = f"{test.pvalue:.2g}"
-            told = f"{statistics.mean(values):.2f}{spread}" if values else ""
+            told = f"{statistics.mean(values):.2f}{spread}"
             yield f"| {network} | {budget} | {technique} | {len(values)} | {told} | {' | '.join(against)} |"
 
 
