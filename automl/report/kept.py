@@ -51,7 +51,7 @@ def _bars(study: Study, points: dict[str, Point]) -> Figure:
     axes.set_yticks(range(len(knobs)), [knob_title(knob) for knob in knobs], fontsize=8)
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
-    axes.set_xlabel(fraction_kept(knobs, compared_with(study.config.to_record())))
+    axes.set_xlabel(fraction_kept(knobs, compared_with(study.record.config)))
     axes.set_title(f"{study.record.name}: {study.config.parsed_budget.text}", fontsize=10)
     axes.grid(axis="x", alpha=0.3)
     figure.legend(loc="outside lower center", ncols=len(points), fontsize=8)

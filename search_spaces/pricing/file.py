@@ -7,7 +7,7 @@ from typing import Protocol
 from torch import fx
 
 from search_spaces.graph.tensors import state_of
-from search_spaces.pricing.layout import Layout
+from search_spaces.pricing.layout import Layout, Original
 from search_spaces.pricing.lines import factor_lines
 from search_spaces.pricing.overhead import FRAME_BYTES
 from search_spaces.pricing.sheet import Sheet
@@ -38,12 +38,12 @@ class PackedFile:
     """A packed file (`search_spaces.codecs`): the shorter of its layouts, as whoever writes it takes the shorter."""
 
     def __init__(self, terms: Terms, network: fx.GraphModule, storage: Storage) -> None:
-        state = state_of(network)
+        original = Original.of(terms, state_of(network), storage)
         if any(form.coded for form in storage.formats):  # which the other layout has no place for
             layouts: tuple[bool, ...] = (True,)
         else:
             layouts = (False, True) if storage.masked or storage.pruned else (False,)
-        self._layouts = tuple(Layout(terms, state, storage, coded=coded) for coded in layouts)
+        self._layouts = tuple(Layout(terms, original, storage, coded=coded) for coded in layouts)
 
     def bytes(self, sheet: Sheet) -> float:
         """The bytes of the shorter layout."""

@@ -31,14 +31,30 @@ FAR_TOO_MANY = 1e6
 """Bits of a weight in a form that is not counted with."""
 
 
+@dataclass(frozen=True)
+class Original:
+    """The tensors of the original network, as every layout has them."""
+
+    state: Mapping[str, Tensor]
+    header: HeaderBound
+    sizes: Mapping[str, PackedSize]
+    numbers: Mapping[str, int]
+    """How many numbers of each are not zero."""
+
+    @classmethod
+    def of(cls, terms: Terms, state: Mapping[str, Tensor], storage: Storage) -> Original:
+        """Those of `state`, in a file of which operators ask for `storage`."""
+        header = HeaderBound.compressed(state, _end(terms, state, storage))
+        numbers = {name: int(stored(tensor).sum()) for name, tensor in state.items()}
+        return cls(state, header, packed_sizes(state, header), numbers)
+
+
 class Layout:
     """One layout of a packed file: each tensor in its cheapest form, lines of the header included."""
 
-    def __init__(self, terms: Terms, state: Mapping[str, Tensor], storage: Storage, *, coded: bool) -> None:
+    def __init__(self, terms: Terms, original: Original, storage: Storage, *, coded: bool) -> None:
         """`coded`: whether integers and masks are entropy coded."""
-        header = HeaderBound.compressed(state, _end(terms, state, storage))
-        sizes = packed_sizes(state, header)
-        numbers = {name: int(stored(tensor).sum()) for name, tensor in state.items()}
+        state, header, sizes, numbers = original.state, original.header, original.sizes, original.numbers
         self._storage, self._coded = storage, coded
         grids = coded or any(Packed((), form.grid).bits is None for form in storage.formats)
         shared = any(form.centroids for form in storage.formats)
@@ -60,7 +76,7 @@ class Layout:
         self._mask_more = _Overhead((masked - dense)[:, None])
         """What values and mask take beside that and themselves."""
         self._find_integers(terms, storage, dense, header)
-        self._more = np.array(_rest_lines(terms, sizes, numbers, state))
+        self._more = np.array(_rest_lines(terms, original))
         """What each tensor that belongs to no site takes beside its numbers: [n_rest]."""
         self._rest = float(self._more.sum())
         self._last: tuple[Pieces, _Forms] | None = None
@@ -234,19 +250,17 @@ def _table_bytes(formats: Sequence[NumberFormat]) -> np.ndarray:
     return tables
 
 
-def _rest_lines(
-    terms: Terms, sizes: Mapping[str, PackedSize], numbers: Mapping[str, int], state: Mapping[str, Tensor]
-) -> list[float]:
+def _rest_lines(terms: Terms, original: Original) -> list[float]:
     """What each tensor that belongs to no site takes beside its numbers: [n_rest].
 
     A tensor outside the state dict is in no file; one that no width touches has its cheapest form.
     """
-    more = []
+    more, sizes = [], original.sizes
     for name, taken, constant in zip(terms.rest_names, *terms.rest_of("bytes"), strict=True):
         if name not in sizes:
             more.append(-float(taken))
         elif constant:
-            more.append(float(sizes[name].least(numbers[name]) - taken))
+            more.append(float(sizes[name].least(original.numbers[name]) - taken))
         else:
-            more.append(float(sizes[name].dense - state[name].nbytes))
+            more.append(float(sizes[name].dense - original.state[name].nbytes))
     return more
