@@ -2,7 +2,7 @@
 
     python -m experiments.joint.singles WEIGHTS --data-root DATA --rows ROWS.jsonl
         [--network resnet20 resnet56 vgg16_bn mobilenet_v2 minilm] [--cost macs bops size] [--share 2%] [--trials 6]
-        [--draws 0 1 2] [--techniques joint integers] [--table]
+        [--draws 0 1 2] [--techniques joint integers] [--width 0.5] [--table]
 
 WEIGHTS holds NAME.safetensors or NAME-cifar10.safetensors; for minilm see `experiments/sentences/encoder.py`. The agent
 `exact` has as many trials for each technique, nothing is trained, no label is looked at. Each winner sees the test set
@@ -68,7 +68,8 @@ CELL = ("network", "cost", "share", "technique", "draw", "trials")
 """The keys of a row that say what was asked."""
 GROUP = ("network", "cost", "share", "trials")
 """Those of rows that are compared."""
-OPTIONS: dict[str, dict[str, Any]] = {"vgg16_bn": {"width": 0.5}, "mobilenet_v2": {"width": 0.5}}
+WIDENED = ("vgg16_bn", "mobilenet_v2")
+"""Networks that are trained by `experiments.latency.train_networks`, at the `--width` that was trained."""
 
 
 def main() -> None:
@@ -81,6 +82,7 @@ def main() -> None:
     parser.add_argument("--cost", nargs="+", choices=TECHNIQUES, default=list(TECHNIQUES))
     parser.add_argument("--trials", type=int, default=6)
     parser.add_argument("--share", help="of the original's cost, such as 2%%, in the place of the usual")
+    parser.add_argument("--width", type=float, default=0.5, help=f"of {' and '.join(WIDENED)}")
     parser.add_argument("--draws", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--techniques", nargs="+", help="those to run (default: all)")
     parser.add_argument("--table", action="store_true", help="only print the table of what there is")
@@ -123,7 +125,7 @@ def image_classifier(network: str, draw: int, args: argparse.Namespace) -> dict[
     files = (args.weights / f"{network}{end}.safetensors" for end in ("", "-cifar10"))
     weights = str(next(path.resolve() for path in files if path.exists()))
     return {
-        "model": {"name": network, "options": OPTIONS.get(network, {}), "weights": weights},
+        "model": {"name": network, "options": {"width": args.width} if network in WIDENED else {}, "weights": weights},
         "data": {
             **{"name": "cifar10", "root": args.data_root, "split_seed": draw},
             **{"validation_size": 1000, "calibration_size": 512},

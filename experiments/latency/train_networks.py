@@ -1,8 +1,9 @@
 """Train the networks of the latency experiments for which nobody publishes weights, on CIFAR-10.
 
-python -m experiments.latency.train_networks DATA OUT [--only vgg16_bn mobilenet_v2] [--until EPOCH]
+python -m experiments.latency.train_networks DATA OUT
+    [--only vgg16_bn mobilenet_v2] [--width 0.5] [--epochs N] [--until EPOCH]
 
-Both at half width, with the program's own trainer: SGD under one cycle, images shifted and mirrored.
+Both at half width or another, with the program's own trainer: SGD under one cycle, images shifted and mirrored.
 OUT/NAME.safetensors are the weights after the last epoch, never the best by test images; a killed training goes on from
 OUT/NAME.checkpoint.
 """
@@ -10,6 +11,7 @@ OUT/NAME.checkpoint.
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -23,14 +25,9 @@ from automl.training.trainer import train
 from automl.zoo import create
 from experiments.training.run import accuracy
 
-WIDTH = 0.5
 OPTIONS = {
-    "vgg16_bn": TrainingOptions(
-        epochs=4, learning_rate=0.05, schedule="one_cycle", warmup=0.25, precision="bfloat16", channels_last=True
-    ),
-    "mobilenet_v2": TrainingOptions(
-        epochs=2, learning_rate=0.1, schedule="one_cycle", warmup=0.25, precision="bfloat16", channels_last=True
-    ),
+    "vgg16_bn": TrainingOptions(epochs=4, learning_rate=0.05, schedule="one_cycle", warmup=0.25),
+    "mobilenet_v2": TrainingOptions(epochs=2, learning_rate=0.1, schedule="one_cycle", warmup=0.25),
 }
 
 
@@ -40,6 +37,8 @@ def main() -> None:
     parser.add_argument("data")
     parser.add_argument("out", type=Path)
     parser.add_argument("--only", nargs="*", choices=OPTIONS, default=list(OPTIONS))
+    parser.add_argument("--width", type=float, default=0.5, help="of the published one")
+    parser.add_argument("--epochs", type=int, help="in the place of the usual number")
     parser.add_argument("--until", type=int, help="stop after this epoch, to go on later")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -47,8 +46,8 @@ def main() -> None:
     splits = load("cifar10", root=args.data, validation_size=1000, calibration_size=512)
     for name in args.only:
         torch.manual_seed(0)
-        network = create(name, width=WIDTH)
-        options = OPTIONS[name]
+        network = create(name, width=args.width)
+        options = replace(OPTIONS[name], epochs=args.epochs or OPTIONS[name].epochs)
         history = train(
             network,
             partial(splits.training, batch_size=options.batch_size),
