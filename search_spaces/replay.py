@@ -11,6 +11,7 @@ from search_spaces.cells.cells_step import CellsStep
 from search_spaces.graph.recorded import Cut, Recorded
 from search_spaces.operators.registry import OPERATORS
 from search_spaces.plan import Plan
+from search_spaces.settled import settle_coded
 
 
 def cut_of(plan: Plan) -> Cut:
@@ -31,9 +32,10 @@ def rebuild(network: fx.GraphModule, plan: Plan) -> fx.GraphModule:
 
 
 def reformed(network: fx.GraphModule, plan: Plan) -> fx.GraphModule:
-    """`network`, already cut, with what the other steps of `plan` do to it."""
+    """`network`, already cut, with what the other steps of `plan` do to it, as its file was priced."""
     for step in plan.steps:
         if isinstance(step, CellsStep):
             continue  # the network is already what it says
         network = OPERATORS[step.operator].rebuild(network, step)
+    settle_coded(network, plan)
     return network

@@ -8,7 +8,7 @@ from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+from search_spaces.graph.lone_norms import lone_norms
 
 
 def folded(network: nn.Module) -> nn.Module:
@@ -32,27 +32,3 @@ def folded(network: nn.Module) -> nn.Module:
         network.delete_submodule(node.target)
     network.recompile()
     return network
-
-
-def lone_norms(network: fx.GraphModule) -> dict[str, str]:
-    """Convolution or linear layer -> the batch norm that is the only one to consume it and consumes nothing else.
-
-    Both are called exactly once, so that whatever is moved from one to the other reaches nobody else.
-    """
-    calls: dict[str, int] = {}
-    for node in network.graph.nodes:
-        if node.op == "call_module":
-            calls[str(node.target)] = calls.get(str(node.target), 0) + 1
-    pairs: dict[str, str] = {}
-    for node in network.graph.nodes:
-        if node.op != "call_module" or len(node.all_input_nodes) != 1:
-            continue
-        norm, source = str(node.target), node.all_input_nodes[0]
-        if source.op != "call_module" or len(source.users) != 1:
-            continue
-        layer = str(source.target)
-        module = network.get_submodule(norm)
-        tracked = isinstance(module, _BatchNorm) and module.running_mean is not None
-        if tracked and calls[norm] == calls[layer] == 1 and isinstance(network.get_submodule(layer), _LAYERS):
-            pairs[layer] = norm
-    return pairs

@@ -26,7 +26,6 @@ from automl.fit.recalibration import recalibrate
 from automl.fit.reconstruction import Reconstruction
 from automl.fit.registry import fitter_of
 from automl.fit.sequential import QUICK, SequentialReconstruction
-from automl.fit.settled import settle_norms
 from automl.fit.statistics import Statistics
 from automl.measures.counts import Counting, counts
 from automl.tasks.batches import Batch, compact
@@ -35,6 +34,7 @@ from automl.training.methods.base import Method
 from automl.types import Measurement, Say, silent
 from search_spaces import OPERATORS, Code, NetworkSpace, Plan, Point, Sparsity
 from search_spaces.pricing.metrics import PEAK
+from search_spaces.settled import settle_coded
 
 RECALIBRATION_SEED = 0
 RECALIBRATION_SAMPLES = 128
@@ -152,8 +152,8 @@ class Builder:
                 self._refit.apply(network, slices, [step for step in steps if not step.packed])
             if last:
                 self._last.apply(network, slices, last)
-                settle_norms(network)
         recalibrate(network, self._recalibration, self._dtype)
+        settle_coded(network, plan)
         for step in plan.steps:
             self._fitters[step.operator].complete(network, step, self._observed, self._dtype)
         return network

@@ -13,7 +13,6 @@ from torch import Tensor, fx, nn
 
 from agents import Sensitivity
 from automl.config.evaluation import EvaluationOptions
-from automl.fast.fold import lone_norms
 from automl.fit.base import Fitter
 from automl.fit.held import in_book, on_grid
 from automl.fit.moments import moments_of, same
@@ -27,6 +26,7 @@ from automl.tasks.batches import Batch
 from automl.tasks.problem import Problem
 from search_spaces import Code, CodeStep
 from search_spaces.codecs.number_formats import ALL_FORMATS, BY_LEVEL, NumberFormat
+from search_spaces.graph.lone_norms import lone_norms
 from search_spaces.graph.tensors import Layer
 from search_spaces.pricing.metrics import FLOAT_BITS
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from automl.fit.moments import damped, squared_errors
-from automl.fit.rounding import BLOCK, DAMPING, Choose, dequantized, nearest_of, positive, stays_zero, type_of
+from automl.fit.rounding import BLOCK, DAMPING, Choose, nearest_of, positive, stays_zero, type_of
+from search_spaces.codecs.integers import dequantized
 from search_spaces.codecs.number_formats import NumberFormat
 
 ROUNDS = 5

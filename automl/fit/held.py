@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from automl.fit.rounding import dequantized
-from search_spaces.codecs.integers import integers_of
+from search_spaces.codecs.integers import dequantized, integers_of
 from search_spaces.codecs.number_formats import NumberFormat
 from search_spaces.operators.code import BOOK, SCALE, nearest_integer
 from search_spaces.operators.shared import nearest_centroid

@@ -11,7 +11,6 @@ from torch import Tensor, fx
 
 from agents import Sensitivity
 from automl.config.evaluation import EvaluationOptions
-from automl.fast.fold import lone_norms
 from automl.fit.base import Fitter
 from automl.fit.cp import Cp
 from automl.fit.low_rank import of_layer
@@ -23,6 +22,7 @@ from automl.fit.through_factors import costs_between, moments_between
 from automl.fit.tucker import Tucker
 from automl.tasks.problem import Problem
 from search_spaces import LayerSlice, Rank, RankStep
+from search_spaces.graph.lone_norms import lone_norms
 from search_spaces.graph.tensors import Layer
 from search_spaces.operators.factors import Ranks
 

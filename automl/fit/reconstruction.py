@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from automl.fast.fold import lone_norms
 from automl.fit.gram import Gram
 from automl.fit.shift import add_shift
 from search_spaces import LayerSlice
+from search_spaces.graph.lone_norms import lone_norms
 
 RECONSTRUCTION_RIDGE = 0.1
 """Weight of the ridge penalty for as many rows as features, relative to the mean square of a feature."""

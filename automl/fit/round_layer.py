@@ -11,7 +11,8 @@ from torch import Tensor
 from automl.fit.descent import descended
 from automl.fit.entropy_rounding import round_within_bits
 from automl.fit.moments import moments_of, shift_of
-from automl.fit.rounding import compensated, dequantized, nearest, scales
+from automl.fit.rounding import compensated, nearest, scales
+from search_spaces.codecs.integers import dequantized
 from search_spaces.codecs.number_formats import NumberFormat
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from automl.fit.moments import damped_cholesky, squared_errors
+from search_spaces.codecs.integers import dequantized
 from search_spaces.codecs.number_formats import NumberFormat
 from search_spaces.operators.code import nearest_integer
 
@@ -82,11 +83,6 @@ def nearest(weight: Tensor, scale: Tensor, form: NumberFormat, *, pruned: bool =
     """
     integers = _rounded(weight.double(), scale, form).to(torch.int8)
     return integers.masked_fill(stays_zero(weight, form, pruned=pruned), 0)
-
-
-def dequantized(integers: Tensor, scale: Tensor) -> Tensor:
-    """The weights that `integers`, [out, ...], stand for: each times its channel's scale, in float32."""
-    return integers.float() * scale.view(-1, *[1] * (integers.ndim - 1))
 
 
 def compensated(

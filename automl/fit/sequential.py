@@ -23,13 +23,13 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from automl.fast.fold import lone_norms
 from automl.fit.gram import MAX_FEATURES, input_rows, output_rows, positions
 from automl.fit.reconstruction import solve
 from automl.fit.samples import affordable
 from automl.tasks.batches import Batch
 from automl.util.modes import evaluating
 from search_spaces import LayerSlice
+from search_spaces.graph.lone_norms import lone_norms
 from search_spaces.graph.wiring import SKIP
 
 

@@ -15,7 +15,6 @@ from torch.nn.modules.conv import _ConvNd
 from agents import Sensitivity
 from automl.config.evaluation import EvaluationOptions
 from automl.config.method import MethodOptions
-from automl.fast.fold import lone_norms
 from automl.fit.base import Fitter
 from automl.fit.exact_obs import DAMPING, Removals, remove_in_turn
 from automl.fit.gram import mean_squares, watch_inputs
@@ -32,6 +31,7 @@ from automl.training.methods.keep_zeros import KeepZeros
 from automl.training.methods.registry import method_of
 from automl.training.methods.target import Target
 from search_spaces import Sparsity, SparsityStep
+from search_spaces.graph.lone_norms import lone_norms
 from search_spaces.graph.tensors import Layer, WeightTensor, along_inputs, along_outputs
 from search_spaces.operators.patterns import Pattern, pattern_of
 from search_spaces.operators.ranking import columns, rank_weights, ranked

@@ -6,12 +6,16 @@ import json
 import math
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
 from search_spaces.codecs.number_formats import twos_complement
 from search_spaces.codecs.reader import How, described
+
+Same = tuple[tuple[int, ...], int | float]
+"""Shape and number of a tensor that has no other: an int of one in int64, a float of one in float32."""
 
 NOTE = "NAME.values: the non-zeros of NAME in order; NAME.mask: a bit for each number, lowest first; its shape is here"
 """In the metadata of a packed file, for a reader without this program."""
@@ -28,6 +32,8 @@ NOTE_OF_BOOKS = (
 """Added where the numbers of a tensor are in a codebook."""
 NOTE_OF_CODED = "; all of these as coded streams, which read_packed.py (automl-compress, codecs/reader.py) reads"
 """Added where the parts of tensors are entropy coded."""
+NOTE_OF_BRIEF = "; same: the shape of a tensor, and the number that is all of its; short: bfloat16 stands for float32"
+"""Added where the file has numbers of layers in few bits, whose norms have little to tell."""
 MARGIN = 2.0
 """How many times as much of an entry is counted as zlib leaves of those of the original network: one of fewer tensors
 is compressed less well, by up to a half."""
@@ -54,6 +60,10 @@ class Told:
     packed: Mapping[str, Packed]
     coded: bool = False
     """Whether integers, masks and gaps are streams of `search_spaces.codecs.streams`, and not of fixed length."""
+    same: Mapping[str, Same] = field(default_factory=dict)
+    """The tensors of one number, which stand nowhere else."""
+    short: bool = False
+    """Whether tensors that stand there in bfloat16 are in float32, and none is in bfloat16."""
 
 
 def metadata(told: Told) -> str:
@@ -62,23 +72,30 @@ def metadata(told: Told) -> str:
     bits = {name: how.bits for name, how in told.packed.items() if how.bits is not None}
     grids = {name: list(how.grid) for name, how in told.packed.items() if how.grid is not None and how.bits is None}
     books = {name: (how.centroids - 1).bit_length() for name, how in told.packed.items() if how.centroids}
-    return _text(shapes, bits or None, grids or None, books or None, told.coded)
+    text = _text(shapes, bits or None, grids or None, books or None, told.coded, brief=bool(told.same) or told.short)
+    same = {name: [list(shape), number] for name, (shape, number) in told.same.items()}
+    return _json(text | ({"same": same} if same else {}) | ({"short": True} if told.short else {}))
 
 
 def told_of(text: str) -> Told:
     """The inverse of `metadata`; a `ValueError` if that is not what it is."""
-    forms, coded = described(text)
-    return Told({name: Packed(*how) for name, how in forms.items()}, coded)
+    forms, coded, same, short = described(text)
+    numbers = {name: (array.shape, array.reshape(-1)[:1].tolist()[0]) for name, array in same.items()}
+    return Told({name: Packed(*how) for name, how in forms.items()}, coded, numbers, short)
 
 
-def frame_bytes(*, integers: bool = False, grids: bool = False, books: bool = False, coded: bool = False) -> int:
+def frame_bytes(
+    *, integers: bool = False, grids: bool = False, books: bool = False, coded: bool = False, brief: bool = False
+) -> int:
     """Bytes of a packed file that belong to no tensor: the length of the header, its padding, the note.
 
     With `integers` for a file that may have tensors of integers, with `grids` of fewer than 3 bits, with `books` of
-    codebooks, with `coded` in entropy codes: longer notes.
+    codebooks, with `coded` in entropy codes, with `brief` of one number or in bfloat16: longer notes.
     """
-    text = _text({}, {} if integers or grids else None, {} if grids else None, {} if books else None, coded=coded)
-    return 8 + 7 + len(_json({"__metadata__": {KEY: text}}))
+    bits: dict[str, int] | None = {} if integers or grids else None
+    text = _text({}, bits, {} if grids else None, {} if books else None, coded, brief=brief)
+    more: dict[str, Any] = {"same": {}, "short": True} if brief else {}
+    return 8 + 7 + len(_json({"__metadata__": {KEY: _json(text | more)}}))
 
 
 def line_bytes(name: str, dtype: str, shape: Sequence[int], end: int) -> int:
@@ -118,6 +135,12 @@ class HeaderBound:
         return math.ceil(self.share * told_bytes(name, packed))
 
 
+def same_bytes(name: str, same: Same) -> int:
+    """The characters that a tensor of one number adds to the metadata."""
+    shape, number = same
+    return len(_json(_json({name: [list(shape), number]}))) - 3
+
+
 def told_bytes(name: str, packed: Packed) -> int:
     """The characters that one more tensor adds to the metadata."""
     told = [_json({name: list(packed.shape)})]
@@ -134,12 +157,15 @@ def _text(
     grids: Mapping[str, list[int]] | None,
     books: Mapping[str, int] | None,
     coded: bool,
-) -> str:
+    *,
+    brief: bool,
+) -> dict[str, Any]:
     note = NOTE + NOTE_OF_INTEGERS * (bits is not None or grids is not None)
     note += NOTE_OF_GRIDS * (grids is not None) + NOTE_OF_BOOKS * (books is not None) + NOTE_OF_CODED * coded
     found = (("bits", bits), ("grids", grids), ("books", books))
     more = {key: value for key, value in found if value is not None}
-    return _json({"note": note, "shapes": shapes, **more, **({"coded": True} if coded else {})})
+    coding = {"coded": True} if coded else {}
+    return {"note": note + NOTE_OF_BRIEF * brief, "shapes": shapes, **more, **coding}
 
 
 def _json(value: object) -> str:

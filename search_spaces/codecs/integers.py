@@ -52,7 +52,7 @@ def bound(
     told = max(header.told(name, Packed(tuple(shape), form.grid)) for form in in_file)
     lines = header.line(name + INTEGERS, "U8", [numbers]) + told  # at 8 bits a byte each, and no more below
     mask = header.line(name + MASK, "U8", [-(-numbers // 8)])
-    return IntegersSize(lines, lines + mask, header.line(name + SCALE, "F32", shape[:1]))
+    return IntegersSize(lines, lines + mask, header.line(name + SCALE, "BF16", shape[:1]))
 
 
 def integers_of(weight: Tensor, scale: Tensor) -> Tensor | None:
@@ -63,11 +63,17 @@ def integers_of(weight: Tensor, scale: Tensor) -> Tensor | None:
     fits = weight.dtype == scale.dtype == torch.float32 and weight.ndim > 1 and scale.shape == weight.shape[:1]
     if not fits or not weight.numel():
         return None
-    weight, scale = weight.detach(), scale.detach().view(-1, *[1] * (weight.ndim - 1))
-    ratio = (weight.double() / scale.double()).nan_to_num(0, 127, -128)  # 0 / 0 in a channel without a scale
+    weight, scale = weight.detach(), scale.detach()
+    along = scale.double().view(-1, *[1] * (weight.ndim - 1))
+    ratio = (weight.double() / along).nan_to_num(0, 127, -128)  # 0 / 0 in a channel without a scale
     integers = ratio.round().clamp(-128, 127).to(torch.int8)
-    same = (integers.float() * scale).view(torch.int32) == weight.contiguous().view(torch.int32)
+    same = dequantized(integers, scale).view(torch.int32) == weight.contiguous().view(torch.int32)
     return integers if bool(same.all()) else None
+
+
+def dequantized(integers: Tensor, scale: Tensor) -> Tensor:
+    """The weights that `integers`, [out, ...], stand for: each times its channel's scale, in float32."""
+    return integers.float() * scale.view(-1, *[1] * (integers.ndim - 1))
 
 
 def format_of(integers: Tensor, formats: Iterable[NumberFormat] = FORMATS.values()) -> NumberFormat:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import lzma
 import struct
 import zlib
@@ -17,8 +18,9 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from search_spaces.codecs.bitmask import LONGEST_TYPE, TYPES, stored
+from search_spaces.codecs.brief import BYTES, is_short, lengthened, same_of, shortened, told_as_one
 from search_spaces.codecs.codebook import indices_of
-from search_spaces.codecs.header import KEY, Packed, Told, line_bytes, metadata, told_bytes, told_of
+from search_spaces.codecs.header import KEY, Packed, Same, Told, line_bytes, metadata, same_bytes, told_bytes, told_of
 from search_spaces.codecs.integers import format_of, integers_of, symbols_of
 from search_spaces.codecs.number_formats import FORMATS, NumberFormat
 from search_spaces.codecs.reader import (
@@ -37,7 +39,6 @@ from search_spaces.codecs.reader import (
     MOST_OF_A_BYTE,
     SCALE,
     VALUES,
-    metadata_of,
     suffixes,
     unfolded,
     unpacked,
@@ -62,9 +63,10 @@ def pack(tensors: Mapping[str, Tensor]) -> bytes:
 
     If the whole file becomes shorter so, although it has more to explain, integers of few bits have a grid of their
     own; and integers and masks are entropy coded, and `NAME.gaps` may stand for the mask
-    of a tensor with few numbers that are not zero (`search_spaces.codecs.streams`). Where that is shorter again, the
-    header, which of a small network can be a third of the file, is compressed, and the data are too (`folded`): norms
-    that do nothing take no room then.
+    of a tensor with few numbers that are not zero (`search_spaces.codecs.streams`). Where any tensor has a scale or a
+    codebook, those of one number stand in the metadata alone, and those that bfloat16 holds have half their bytes
+    (`search_spaces.codecs.brief`). Where that is shorter again, the
+    header, which of a small network can be a third of the file, is compressed, and the data are too (`folded`).
     """
     content = pack_open(tensors)
     by_lzma = [folded_by_lzma(content)] if len(content) <= MOST_BY_LZMA else []
@@ -120,10 +122,20 @@ def unpack(path: Path) -> dict[str, Tensor]:
         inner = unfolded({name: _row_of_bytes(part).numpy() for name, part in content.items()})
         content, text = load(inner), metadata_of(inner)
     told = told_of(text) if text is not None else Told({})
+    if told.short:
+        content = {name: lengthened(x) if x.dtype == torch.bfloat16 else x for name, x in content.items()}
     parts = {name + suffix for name, how in told.packed.items() for suffix in suffixes(how, coded=told.coded)}
+    content |= {name: told_as_one(same) for name, same in told.same.items()}  # scales may be among them
     tensors = {name: tensor for name, tensor in content.items() if name not in parts}
     tensors |= {name: _unpacked(name, how, content, told.coded) for name, how in told.packed.items()}
     return {name: tensors[name] for name in sorted(tensors)}  # safetensors gives those of bytes in any order
+
+
+def metadata_of(content: bytes) -> str | None:
+    """What the metadata of a safetensors file, which is whole, say of packing, if anything."""
+    (length,) = struct.unpack("<Q", content[:8])
+    told: dict[str, str] = json.loads(content[8 : 8 + length]).get("__metadata__", {})
+    return told.get(KEY)
 
 
 @dataclass(frozen=True)
@@ -133,9 +145,11 @@ class _Form:
     length: int
     """Bytes, lines of the header and metadata included."""
     how: Packed | None
-    """What the metadata say of it; nothing of a tensor that stands there as it is."""
+    """What the metadata say of its parts; nothing of a tensor that stands there as it is."""
     parts: Callable[[], dict[str, Tensor]]
     """Suffix -> what stands in the file under the tensor's name and this suffix."""
+    same: Same | None = None
+    """Its shape and its one number, if the metadata say that."""
 
 
 def laid_out(tensors: Mapping[str, Tensor], formats: Sequence[NumberFormat], *, coded: bool) -> bytes:
@@ -143,12 +157,17 @@ def laid_out(tensors: Mapping[str, Tensor], formats: Sequence[NumberFormat], *, 
     end = sum(tensor.nbytes for tensor in tensors.values())
     content: dict[str, Tensor] = {}
     packed: dict[str, Packed] = {}
+    same: dict[str, Same] = {}
+    brief = any(name + table in tensors for name in tensors for table in (SCALE, BOOK))
+    short = brief and all(tensor.dtype != torch.bfloat16 for tensor in tensors.values())
     for name in tensors:
-        form = _Choice(name, tensors, end, formats, coded).smallest
+        form = _Choice(name, tensors, end, formats, coded, brief, short).smallest
         content.update({name + suffix: part for suffix, part in form.parts().items()})
         if form.how is not None:
             packed[name] = form.how
-    return save(content, {KEY: metadata(Told(packed, coded))})
+        if form.same is not None:
+            same[name] = form.same
+    return save(content, {KEY: metadata(Told(packed, coded, same, short))})
 
 
 @dataclass(frozen=True)
@@ -163,6 +182,10 @@ class _Choice:
     formats: Sequence[NumberFormat]
     """Those that integers may have."""
     coded: bool
+    brief: bool
+    """Whether the metadata may tell tensors of one number."""
+    short: bool
+    """Whether bfloat16 may stand for float32."""
 
     @property
     def smallest(self) -> _Form:
@@ -179,6 +202,11 @@ class _Choice:
         dtype = TYPES.get(tensor.dtype, LONGEST_TYPE)
         length = line_bytes(self.name, dtype, tensor.shape, self.end) + tensor.nbytes
         yield _Form(length, None, lambda: {"": tensor})
+        if self.brief and (same := same_of(self.name, tensor)) is not None:
+            yield _Form(same_bytes(self.name, same), None, dict, same)
+        if self.short and is_short(tensor):
+            length = line_bytes(self.name, "BF16", tensor.shape, self.end) + BYTES * tensor.numel()
+            yield _Form(length, None, lambda: {"": shortened(tensor)})
         if tensor.ndim < 2:
             return
         kept = stored(tensor)

@@ -2,8 +2,8 @@
 
 This file imports nothing of the program that wrote the weights, so that it can be copied beside them. A packed file
 is a safetensors file in which tensors stand in parts, `NAME.integers`, `NAME.indices` or `NAME.values` and `NAME.mask`
-or `NAME.gaps`, of fixed length or as coded streams; its metadata say which. What is no such file is a `ValueError`,
-before anything is allocated that is out of proportion to the bytes that are there.
+or `NAME.gaps`, of fixed length or as coded streams; its metadata say which, and have those of one number themselves.
+What is no such file is a `ValueError`, before anything is allocated that is out of proportion to the bytes there.
 """
 
 from __future__ import annotations
@@ -38,18 +38,15 @@ MOST_OF_A_HEADER = 2**26
 """Bytes of a header that was compressed: more are refused."""
 FIXED, HUFFMAN, RANS = 0, 1, 2
 """What the first byte of a coded stream says of its body."""
-LANE = 1024
-"""Symbols of a stream that are decoded one after the other; so many lanes of them are decoded at once."""
-LONGEST = 15
-"""Bits of the longest Huffman code."""
-PRECISION = 12
-"""The frequencies of rANS add up to 2^12."""
+LANE, LONGEST, PRECISION = 1024, 15, 12
+"""Symbols of a stream that are decoded one after the other, many lanes of them at once; bits of the longest Huffman
+code; and the power of 2 that the frequencies of rANS add up to."""
 LOWEST_STATE = 1 << 16
 """At which a lane of rANS begins, and below which it takes in 16 more bits."""
 MOST_NUMBERS = 1024
-"""Numbers of a tensor for a byte of its gaps: more are refused."""
+"""Numbers of a tensor for a byte of its gaps, or of the metadata: more are refused."""
 STREAM = "<BBI"
-"""How a coded stream begins: its code, the size of its alphabet less 1, the number of its symbols."""
+"""How a coded stream begins, before its body: its kind, the size of its alphabet less 1, the number of its symbols."""
 CHUNK = 2**20
 """Symbols whose bits are spread out at once; a multiple of 8, so that each chunk begins a byte."""
 _TYPES = {"F64": "f8", "F32": "f4", "F16": "f2", "I64": "i8", "I32": "i4", "I16": "i2", "I8": "i1", "U8": "u1"}
@@ -71,6 +68,17 @@ class How(NamedTuple):
         return BOOK if self.centroids else SCALE
 
 
+class Description(NamedTuple):
+    """What the metadata say of a packed file."""
+
+    forms: dict[str, How]
+    coded: bool
+    same: dict[str, npt.NDArray[Any]]
+    """The tensors whose numbers are all one, which stand nowhere else."""
+    short: bool
+    """Whether what stands there in bfloat16 is float32."""
+
+
 def read(path: str | Path) -> dict[str, npt.NDArray[Any]]:
     """The tensors of a file of weights, packed or not, by name; bfloat16 comes as float32, which holds it."""
     content, told = _content(Path(path).read_bytes())
@@ -78,8 +86,9 @@ def read(path: str | Path) -> dict[str, npt.NDArray[Any]]:
         content, told = _content(unfolded(content))
     if told is None:
         return content
-    forms, coded = described(told)
+    forms, coded, same, _ = described(told)
     parts = {name + suffix for name, how in forms.items() for suffix in suffixes(how, coded=coded)}
+    content |= same  # scales may be among them
     out = {name: array for name, array in content.items() if name not in parts}
     for name, how in forms.items():
         found = {s: content[name + s] for s in suffixes(how, coded=coded) if name + s in content}
@@ -90,17 +99,22 @@ def read(path: str | Path) -> dict[str, npt.NDArray[Any]]:
 def unfolded(parts: Parts) -> bytes:
     """The file that the two parts of another stand for, as it was before its header was compressed."""
     short, long, kind = (HEADER_LZMA, DATA_LZMA, "lzma") if HEADER_LZMA in parts else (HEADER, DATA_ZLIB, "zlib")
-    header = _inflated(_part(parts, short), MOST_OF_A_HEADER, kind)
-    if long not in parts and kind == "zlib":
-        data = parts[DATA].tobytes() if DATA in parts else b""
-    else:
+    header, data = _inflated(_part(parts, short), MOST_OF_A_HEADER, kind), b""
+    if long in parts or kind == "lzma":
         data = _inflated(_part(parts, long), MOST_OF_A_BYTE * len(parts[long]) + 1, kind)
+    elif DATA in parts:
+        data = parts[DATA].tobytes()
     return struct.pack("<Q", len(header)) + header + data
 
 
 def _inflated(part: npt.NDArray[Any], most: int, kind: str) -> bytes:
     """What zlib or lzma made `part` of, if that is whole and has at most so many bytes."""
-    packer, failure = _unpacker(kind)
+    packer: Any = zlib.decompressobj()
+    failure: type[Exception] = zlib.error
+    if kind == "lzma":
+        import lzma  # which some builds of Python lack, and most files do without
+
+        packer, failure = lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=2 * MOST_OF_A_HEADER), lzma.LZMAError
     try:
         content: bytes = packer.decompress(part.tobytes(), most)
     except failure as error:
@@ -110,40 +124,39 @@ def _inflated(part: npt.NDArray[Any], most: int, kind: str) -> bytes:
     return content
 
 
-def _unpacker(kind: str) -> tuple[Any, type[Exception]]:
-    """What unpacks a stream of this kind, and what it raises for others."""
-    if kind == "zlib":
-        return zlib.decompressobj(), zlib.error
-    import lzma  # which some builds of Python lack, and most files do without
-
-    return lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=2 * MOST_OF_A_HEADER), lzma.LZMAError
-
-
-def metadata_of(data: bytes) -> str | None:
-    """What the metadata of a safetensors file say of packing, if anything."""
-    return _header(data)[1]
-
-
 def suffixes(how: How, *, coded: bool) -> tuple[str, ...]:
     """What may stand in the file instead of a packed tensor; other names of this kind are those of other tensors."""
     numbers = INDICES if how.centroids else VALUES if how.grid is None else INTEGERS
     return (numbers, MASK, *([GAPS] if coded else []))
 
 
-def described(text: str) -> tuple[dict[str, How], bool]:
-    """What the metadata say: name -> how each packed tensor stands there; and whether its parts are coded."""
+def described(text: str) -> Description:
+    """What the metadata say."""
     try:
         told = json.loads(text)
         shapes = {name: tuple(_whole(size) for size in shape) for name, shape in told["shapes"].items()}
         grids = {name: _twos_complement(bits) for name, bits in told.get("bits", {}).items()}
         grids |= {name: _grid(numbers) for name, numbers in told.get("grids", {}).items()}
         books = {name: 1 << _bits_of(bits, 1) for name, bits in told.get("books", {}).items()}
-        coded = told.get("coded", False)
+        truths = [told.get(key, False) for key in ("coded", "short")]
+        coded, short = (_told(truth, isinstance(truth, bool), "true or false") for truth in truths)
+        same = _all_one(told.get("same", {}), MOST_NUMBERS * len(text))
     except (TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(f"its metadata are not those of a packed file ({error})") from error
-    if not isinstance(coded, bool):
-        raise ValueError(f"its metadata have {coded!r:.80} where true or false is expected")
-    return {name: How(shape, grids.get(name), books.get(name, 0)) for name, shape in shapes.items()}, coded
+    forms = {name: How(shape, grids.get(name), books.get(name, 0)) for name, shape in shapes.items()}
+    return Description(forms, coded, same, short)
+
+
+def _all_one(told: Mapping[str, Any], most: int) -> dict[str, npt.NDArray[Any]]:
+    """Tensors of the shapes that are told, all of whose numbers are one: int64 if it has no point, else float32."""
+    same = {}
+    for name, (sizes, number) in told.items():
+        shape, whole = tuple(_whole(size) for size in sizes), type(number) is int
+        most -= math.prod(shape)
+        right = type(number) in (int, float) and abs(number) <= (2**63 - 1 if whole else 3.4028234e38)
+        _told(number, right and most >= 0, "a number for a shape")
+        same[name] = np.full(shape, number, dtype=np.int64 if whole else np.float32)
+    return same
 
 
 def unpacked(how: How, parts: Parts, table: npt.NDArray[Any] | None, *, coded: bool) -> npt.NDArray[Any]:
@@ -208,11 +221,7 @@ def fixed_bytes(count: int, alphabet: int) -> int:
 
 
 def symbols_of(stream: npt.NDArray[Any], count: int | None, alphabet: int | None) -> Bytes:
-    """The symbols of a coded stream: [count]. `count` and `alphabet`: what they have to be, None for any.
-
-    A stream is a byte for the kind of its body, one for the size of its alphabet less 1, four for the number of
-    symbols, and the body.
-    """
+    """The symbols of a coded stream: [count]. `count` and `alphabet`: what they have to be, None for any."""
     require_bytes(stream)
     if len(stream) < 6:
         raise _unfit(f"a stream of {len(stream)} bytes", count, None)
@@ -224,13 +233,11 @@ def symbols_of(stream: npt.NDArray[Any], count: int | None, alphabet: int | None
         raise _unfit(f"a stream of {number} of {size} symbols", count, None)
     if kind != FIXED and len(body) < 4 * lanes + (2 * size if kind == RANS else -(-size // 2)):
         raise _unfit(f"a stream of {len(body)} bytes for {number} symbols", count, None)
+    if kind > RANS:
+        raise ValueError(f"expected a stream of kind 0 to 2, got {kind}. Export again, or update this reader")
     if kind == FIXED:
         return fixed(body, number, size)
-    if kind == HUFFMAN:
-        return _huffman(body, number, size, lanes)
-    if kind == RANS:
-        return _rans(body, number, size, lanes)
-    raise ValueError(f"expected a stream of kind 0 to 2, got {kind}. Export again, or update this reader")
+    return (_huffman if kind == HUFFMAN else _rans)(body, number, size, lanes)
 
 
 def _huffman(body: Bytes, count: int, size: int, lanes: int) -> Bytes:
@@ -330,24 +337,15 @@ def _after_gaps(stream: npt.NDArray[Any], count: int) -> npt.NDArray[np.int64]:
 
 def _content(data: bytes) -> tuple[dict[str, npt.NDArray[Any]], str | None]:
     """Name -> array of a safetensors file, and what its metadata say of packing, if anything."""
-    entries, told, start = _header(data)
-    try:
-        return {name: _array(entry, data[start:]) for name, entry in entries.items()}, told
-    except (TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"expected the header of a safetensors file, got another ({error}). Export again") from error
-
-
-def _header(data: bytes) -> tuple[dict[str, Any], str | None, int]:
-    """The entries of a safetensors file, what its metadata say of packing, and where its data begin."""
     length = struct.unpack("<Q", data[:8])[0] if len(data) >= 8 else 2**64
     if length > len(data) - 8:
         raise ValueError("expected a safetensors file, got one that is too short for its header. Export again")
     try:
         header = json.loads(data[8 : 8 + length])
         told = header.pop("__metadata__", {}).get("packing")
-    except (TypeError, AttributeError, RecursionError, UnicodeDecodeError) as error:
+        return {name: _array(entry, data[8 + length :]) for name, entry in header.items()}, told
+    except (TypeError, KeyError, AttributeError, RecursionError, UnicodeDecodeError) as error:
         raise ValueError(f"expected the header of a safetensors file, got another ({error}). Export again") from error
-    return header, told, 8 + length
 
 
 def _array(entry: Mapping[str, Any], data: bytes) -> npt.NDArray[Any]:
@@ -369,11 +367,9 @@ def _part(parts: Parts, suffix: str) -> npt.NDArray[Any]:
     return parts[suffix]
 
 
-def _whole(value: object) -> int:
+def _whole(value: Any) -> int:
     """`value`, if it is a whole number of at least 0 and no truth value."""
-    if type(value) is not int or not 0 <= value < 2**62:
-        raise ValueError(f"its metadata have {value!r:.80} where a size is expected")
-    return value
+    return int(_told(value, type(value) is int and 0 <= value < 2**62, "a size"))
 
 
 def _twos_complement(bits: object) -> tuple[int, ...]:
@@ -382,17 +378,21 @@ def _twos_complement(bits: object) -> tuple[int, ...]:
     return (*range(half), *range(-half, 0))
 
 
-def _bits_of(bits: object, least: int) -> int:
-    if type(bits) is not int or not least <= bits <= 8:
-        raise ValueError(f"its metadata have {bits!r:.80} where {least} to 8 bits of a symbol are expected")
-    return bits
+def _bits_of(bits: Any, least: int) -> int:
+    return int(_told(bits, type(bits) is int and least <= bits <= 8, f"a symbol of {least} to 8 bits"))
 
 
-def _grid(numbers: object) -> tuple[int, ...]:
-    if not isinstance(numbers, list) or any(type(n) is not int or not -128 <= n <= 127 for n in numbers):
-        raise ValueError(f"its metadata have {numbers!r:.80} where a grid of integers is expected")
-    fixed_bytes(0, len(numbers))
+def _grid(numbers: Any) -> tuple[int, ...]:
+    right = isinstance(numbers, list) and all(type(n) is int and -128 <= n <= 127 for n in numbers)
+    fixed_bytes(0, len(_told(numbers, right, "a grid of integers")))
     return tuple(numbers)
+
+
+def _told(value: Any, right: bool, expected: str) -> Any:
+    """`value` of the metadata, if it is right."""
+    if not right:
+        raise ValueError(f"its metadata have {value!r:.80} where {expected} is expected")
+    return value
 
 
 def _unfit(what: str, count: int | None, shape: tuple[int, ...] | None) -> ValueError:

@@ -6,7 +6,6 @@ from typing import Protocol
 
 from torch import fx
 
-from search_spaces.graph.tensors import state_of
 from search_spaces.pricing.layout import Layout, Original
 from search_spaces.pricing.lines import factor_lines
 from search_spaces.pricing.overhead import FRAME_BYTES
@@ -38,7 +37,7 @@ class PackedFile:
     """A packed file (`search_spaces.codecs`): the shorter of its layouts, as whoever writes it takes the shorter."""
 
     def __init__(self, terms: Terms, network: fx.GraphModule, storage: Storage) -> None:
-        original = Original.of(terms, state_of(network), storage)
+        original = Original.of(terms, network, storage)
         if any(form.coded for form in storage.formats):  # which the other layout has no place for
             layouts: tuple[bool, ...] = (True,)
         else:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, fx
 
 from search_spaces.codecs import codebook, integers
 from search_spaces.codecs.bitmask import PackedSize, packed_sizes, stored
@@ -21,8 +21,10 @@ from search_spaces.codecs.entropy import MASK_BYTES, mask_bytes, stream_bytes
 from search_spaces.codecs.header import FOLD_BYTES, HeaderBound, Packed, frame_bytes
 from search_spaces.codecs.number_formats import BY_LEVEL, NumberFormat
 from search_spaces.graph.inputs import RANGE_BYTES, range_name
+from search_spaces.graph.tensors import state_of
 from search_spaces.pricing.lines import factor_lines, largest_shapes
 from search_spaces.pricing.metrics import FLOAT_BITS
+from search_spaces.pricing.settled_norms import SettledNorms
 from search_spaces.pricing.sheet import Pieces, Sheet
 from search_spaces.pricing.storage import Storage
 from search_spaces.pricing.terms import Terms
@@ -40,13 +42,16 @@ class Original:
     sizes: Mapping[str, PackedSize]
     numbers: Mapping[str, int]
     """How many numbers of each are not zero."""
+    norms: SettledNorms
 
     @classmethod
-    def of(cls, terms: Terms, state: Mapping[str, Tensor], storage: Storage) -> Original:
-        """Those of `state`, in a file of which operators ask for `storage`."""
+    def of(cls, terms: Terms, network: fx.GraphModule, storage: Storage) -> Original:
+        """Those of `network`, in a file of which operators ask for `storage`."""
+        state = state_of(network)
         header = HeaderBound.compressed(state, _end(terms, state, storage))
         numbers = {name: int(stored(tensor).sum()) for name, tensor in state.items()}
-        return cls(state, header, packed_sizes(state, header), numbers)
+        norms = SettledNorms.of(terms, network, state, storage)
+        return cls(state, header, packed_sizes(state, header), numbers, norms)
 
 
 class Layout:
@@ -59,7 +64,9 @@ class Layout:
         grids = coded or any(Packed((), form.grid).bits is None for form in storage.formats)
         shared = any(form.centroids for form in storage.formats)
         whole_numbers = bool(storage.coded) and not shared
-        self._frame = frame_bytes(integers=whole_numbers, grids=grids and not shared, books=shared, coded=coded)
+        self._frame = frame_bytes(
+            integers=whole_numbers, grids=grids and not shared, books=shared, coded=coded, brief=bool(storage.coded)
+        )
         masks = [name for name in terms.rest_names if name in state and state[name].ndim > 1] if coded else []
         self._frame += FOLD_BYTES + MASK_BYTES * len(masks)
         self._streams = _stream_bytes() if coded else np.zeros(FLOAT_BITS + 1)
@@ -73,6 +80,8 @@ class Layout:
         masked = np.array([sizes[name].packed_empty for name in terms.names]) - np.ceil(whole / 8)
         self._line = dense + np.ceil(header.share * factor_lines(terms, storage.parts))
         """Of each site in the header, whatever its form: [n_sites]."""
+        self._norms = original.norms
+        self._line += self._norms.lines
         self._mask_more = _Overhead((masked - dense)[:, None])
         """What values and mask take beside that and themselves."""
         self._find_integers(terms, storage, dense, header)
@@ -84,7 +93,7 @@ class Layout:
     def _find_integers(self, terms: Terms, storage: Storage, dense: np.ndarray, header: HeaderBound) -> None:
         """Find what integers take beside the line of the tensor as it is, and the lines of scales."""
         n = len(terms.names)
-        self._four, self._parts = np.zeros((n, 1)), storage.parts
+        self._scaled, self._parts = np.zeros(n), storage.parts
         count = np.zeros(n) if storage.parts is None else storage.parts.count
         self._further = np.maximum(count[:, None] - 1.0, 0.0)
         """How many factors beside the first each site may have: [n_sites, 1]."""
@@ -105,7 +114,7 @@ class Layout:
             else:
                 size = integers.bound(name, largest[site], header, storage.formats, coded=self._coded)
                 one, masked, table = size.lines, size.masked_lines, size.scale_line
-                self._four[site] = 4.0
+                self._scaled[site] = self._norms.scale_bytes
             whole[site], both[site] = one - dense[site], masked - dense[site]
             self._line[site] += table * lines
             if site in storage.quantized_inputs:
@@ -119,7 +128,7 @@ class Layout:
         numbers = forms.weights if sheet.numbers is None else sheet.numbers
         if sheet.numbers is None and self._storage.untouched:
             numbers = np.minimum(numbers, self._most)
-        least = forms.dense
+        least, settled = forms.dense, np.zeros(1)
         mask = mask_bytes(forms.weights, numbers) if self._coded else forms.mask
         if self._storage.masked or self._storage.untouched:
             least = np.minimum(least, forms.masked + mask + numbers * self._itemsize)
@@ -132,11 +141,12 @@ class Layout:
                     integers, forms.both + stream + mask + np.ceil(numbers * (self._masked_bits[level] / 8))
                 )
             least = np.where(level < FLOAT_BITS, np.minimum(least, integers), least)
+            settled = np.where(sheet.formats < FLOAT_BITS, forms.settled, 0.0)
         tables: np.ndarray | float = 0.0
         if self._shared:
             levels = np.full(len(least), FLOAT_BITS) if sheet.formats is None else sheet.formats
             tables = self._tabled * self._tables[levels]
-        sites = sheet.summed(least.sum(axis=1) + forms.lines + tables)
+        sites = sheet.summed(least.sum(axis=1) + forms.lines + tables - settled)
         rest = self._rest if sheet.presence is None else self._more @ sheet.presence.rest["bytes"]
         return float(round(sites + rest + sheet.rest("bytes"))) + self._frame
 
@@ -159,10 +169,11 @@ class Layout:
             integers=self._int_more.of(further),
             both=self._both_more.of(further),
             lines=self._line + self._scales(pieces, further) if self._storage.coded else self._line,
+            settled=self._norms.bytes(pieces),
         )
 
     def _scales(self, pieces: Pieces, further: np.ndarray) -> np.ndarray:
-        """Four bytes for each output channel of each piece that may be integers: [n_sites].
+        """The scales of the output channels of each piece that may be integers: [n_sites].
 
         Those of a whole layer that could be factorised are as many as its factors of the largest rank would have.
         """
@@ -170,7 +181,7 @@ class Layout:
         if self._parts is not None:
             top = self._parts.pieces(pieces, *self._parts.ranks(pieces, np.full(len(made), self._parts.top)))
             made = np.where(further[:, 0] > 0, top.made.sum(axis=1), made)
-        scales: np.ndarray = self._four[:, 0] * made
+        scales: np.ndarray = self._scaled * made
         return scales
 
 
@@ -206,6 +217,8 @@ class _Forms:
     """Integers and mask beside both."""
     lines: np.ndarray
     """Of each site in the header, and its scales, whatever its form: [n_sites]."""
+    settled: np.ndarray
+    """What the norm behind each site need not tell if its weights are in few bits: [n_sites]."""
 
 
 def _end(terms: Terms, state: Mapping[str, Tensor], storage: Storage) -> int:

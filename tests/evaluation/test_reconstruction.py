@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from automl.fast.fold import lone_norms
 from automl.fit.gram import gather_grams
 from automl.fit.reconstruction import Reconstruction
 from search_spaces import ChannelsStep, Plan, channel_space
+from search_spaces.graph.lone_norms import lone_norms
 
 GENERATOR = torch.Generator().manual_seed(0)
 X = torch.randn(64, 3, 8, 8, generator=GENERATOR)

@@ -15,7 +15,7 @@ from automl.errors import ExportError
 from automl.export import export, load
 from automl.export.code_in_onnx import with_quantized_inputs
 from automl.fit.ranges import set_ranges
-from search_spaces import CodeStep, NetworkSpace, Plan, rebuild, trace
+from search_spaces import Code, CodeStep, NetworkSpace, Plan, trace
 
 
 class Residual(nn.Module):
@@ -86,7 +86,7 @@ def test_sums_pooling_and_layers_are_integers_and_scores_are_not(tmp_path):
 def test_integers_that_code_chose_are_those_in_the_file(form, tmp_path):
     x = images(16)
     formats = {"stem": form, "convs.0": form, "linear": form}
-    coded = rebuild(trace(residual(), (x[:2],)), Plan((CodeStep(formats),))).eval()
+    coded = Code.rebuild(trace(residual(), (x[:2],)), CodeStep(formats)).eval()  # norms that turn channels round stay
     export(coded, (x[:2],), Plan((CodeStep(formats),)), tmp_path, ["onnx-int8"], manifest={}, calibration=[(x,)])
     tensors = {
         one.name: onnx.numpy_helper.to_array(one) for one in onnx.load(tmp_path / "model-int8.onnx").graph.initializer

@@ -86,6 +86,26 @@ def test_files_of_fixed_length_are_read_too(tmp_path):
             assert same_bits(got[key], (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()), key
 
 
+def test_tensors_of_one_number_and_of_bfloat16_are_read_too_beside_integers(tmp_path):
+    """Also -0.0 and what is no number, which no comparison tells apart."""
+    torch.manual_seed(0)
+    scale = torch.rand(9).bfloat16().float() + 1
+    tensors = {"w": torch.randint(-3, 4, (9, 50)).float() * scale[:, None] + 0.0, "w_scale": scale}
+    tensors |= {"ones": torch.full((300,), 1 - 1e-5), "steps": torch.tensor(7), "minus": torch.full((2, 90), -0.0)}
+    tensors |= {"bias": torch.randn(300).bfloat16().float(), "nan": torch.tensor([float("nan"), -0.0, 1.0] * 30)}
+    tensors |= {"both": torch.tensor([0.0, -0.0] * 40), "large": torch.full((3,), 2**62 + 1), "none": torch.ones(0)}
+    content = packing.pack_open(tensors)
+    assert {"ones", "steps", "minus"}.isdisjoint(load(content)) and load(content)["bias"].dtype == torch.bfloat16
+    for name, written in {"open": content, "by_lzma": packing.pack(tensors)}.items():
+        (path := tmp_path / f"{name}.safetensors").write_bytes(written)
+        got, expected = reader.read(path), packing.unpack(path)
+        assert got.keys() == expected.keys() == tensors.keys()
+        for key, tensor in tensors.items():
+            assert same_bits(got[key], tensor.numpy()) and same_bits(expected[key].numpy(), tensor.numpy()), key
+    alone = packing.pack_open({name: tensors[name] for name in ("ones", "bias")})
+    assert load(alone)["bias"].dtype == torch.float32, "no layer in few bits: the file is as it was"
+
+
 def test_an_export_brings_its_reader(tmp_path):
     space = NetworkSpace(RandomNetwork(3), (x := torch.randn(2, 3, 8, 8),), {"code": {"formats": NAMES}})
     plan = space.plan(space.point([knob.levels[0] for knob in space.knobs]))
@@ -102,6 +122,7 @@ def test_an_export_brings_its_reader(tmp_path):
 @settings(max_examples=200, deadline=None)
 def test_a_file_that_was_cut_or_changed_is_one_value_error_or_another_file(tmp_path_factory, data):
     tensors = {name: tensor for name, tensor in state().items() if "int3" in name or "values" in name}
+    tensors |= {"ones": torch.ones(80), "bias": torch.randn(80).bfloat16().float()}
     content = bytearray(data.draw(st.sampled_from([packing.pack, packing.pack_open]))(tensors))
     path = tmp_path_factory.getbasetemp() / "broken.safetensors"
     if data.draw(st.booleans()):

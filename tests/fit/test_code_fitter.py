@@ -11,6 +11,7 @@ from automl.fit.statistics import Moments
 from search_spaces import Code, CodeStep, NetworkSpace
 from search_spaces.codecs.integers import holds
 from search_spaces.codecs.number_formats import FORMATS
+from tests.kits.studies import setup
 
 NAMES = ("binary", "ternary", "int2", "int3", "int4", "int8")
 X = torch.randn(40, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -60,3 +61,17 @@ def test_more_levels_are_nearer_to_the_original():
         with torch.no_grad():
             errors.append(float((built.eval()(X) - network()(X)).square().mean()))
     assert errors == sorted(errors, reverse=True)
+
+
+def test_networks_of_trials_and_finished_ones_have_files_as_they_were_foretold():
+    """Norms, whose statistics a trial finds anew, are settled in both."""
+    made = setup(space={"code": {"formats": ["int4"]}}, budget="size <= 30%", objective="divergence")
+    point = made.space.point(made.space.lowest.tolist())
+    made.evaluator.prepare()
+    for evaluator in (made.evaluator, made.evaluator.finishing()):
+        network = evaluator.network(point)
+        norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+        settled = [bool((norm.weight == 1).all() and not norm.running_mean.any()) for norm in norms]
+        assert settled == [False, *[True] * 4], "all but that of the stem, which keeps its numbers"
+        size = next(m.value for m in evaluator.certify(network) if m.metric == "size_bytes")
+        assert size <= made.space.cost(point, "size_bytes") < 1.2 * size

@@ -9,10 +9,10 @@ from torch import nn
 from automl.fit.descent import descended
 from automl.fit.moments import squared_errors
 from automl.fit.round_layer import round_layer
-from automl.fit.rounding import compensated, dequantized, scales
+from automl.fit.rounding import compensated, scales
 from automl.fit.shift import gain_after
 from search_spaces.codecs.entropy import fits, stream_bytes
-from search_spaces.codecs.integers import format_of, symbols_of
+from search_spaces.codecs.integers import dequantized, format_of, symbols_of
 from search_spaces.codecs.number_formats import CODED, FORMATS
 from search_spaces.codecs.streams import stream
 from search_spaces.operators.code import within_bits

@@ -12,7 +12,8 @@ from automl.fit.descent import descended
 from automl.fit.gram import gather_grams
 from automl.fit.moments import damped, damped_cholesky, moments_of, squared_errors
 from automl.fit.round_layer import round_layer
-from automl.fit.rounding import compensated, dequantized, error, nearest, scales
+from automl.fit.rounding import compensated, error, nearest, scales
+from search_spaces.codecs.integers import dequantized
 from search_spaces.codecs.number_formats import FORMATS
 from search_spaces.operators.code import nearest_integer
 

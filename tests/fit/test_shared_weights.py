@@ -12,7 +12,6 @@ from torch import nn
 from automl.fit.gram import gram_of
 from automl.fit.held import in_book
 from automl.fit.moments import moments_of, squared_errors
-from automl.fit.settled import settle_norms
 from automl.fit.shared_weights import share_layer
 from search_spaces import CodeStep, NetworkSpace, Plan, SpaceError, rebuild, trace
 from search_spaces.codecs import reader
@@ -20,6 +19,7 @@ from search_spaces.codecs.number_formats import SHARED
 from search_spaces.codecs.packing import pack, pack_open, unpack
 from search_spaces.operators.code import BOOK
 from search_spaces.operators.shared import clustered, nearest_centroid
+from search_spaces.settled import settle_norms
 
 
 def test_k_means_finds_the_best_clusters_of_few_numbers():

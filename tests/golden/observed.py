@@ -15,7 +15,8 @@ from automl.export.manifest import read_manifest
 from automl.study.setup import Setup
 from automl.util.fingerprint import fingerprint
 from search_spaces import DepthStep, Plan, Point, Recorded, SparsityStep
-from search_spaces.codecs.reader import FOLDED, FOLDED_LZMA, metadata_of, unfolded
+from search_spaces.codecs.packing import metadata_of
+from search_spaces.codecs.reader import FOLDED, FOLDED_LZMA, unfolded
 from tests.golden.cases import Case, outputs
 from tests.kits.plans import kept_by
 

@@ -116,7 +116,7 @@ def test_bounds_are_at_least_the_file_also_for_smaller_shapes(name, density):
             sizes.lines + -(-numbers * whole // 8),
             sizes.masked_lines + -(-numbers // 8) + -(-kept * form.stored_bits // 8),
         )
-        total = told + sizes.scale_line + 4 * shape[0] + frame_bytes(integers=True, grids=True)
+        total = told + sizes.scale_line + 4 * shape[0] + frame_bytes(integers=True, grids=True, brief=True)
         length = len(pack(state))
         assert length <= total <= length + (250 if density == 1 else numbers // 8), (shape, length, total)
 
@@ -144,6 +144,8 @@ def test_gaps_or_a_mask_tell_which_few_values_are_not_zero(density, suffix, tmp_
 
 def test_metadata_tell_shape_and_bits_or_grid_and_change_only_where_there_are_integers():
     told = Told({"a": Packed((2, 3)), "b": Packed((4, 5), twos_complement(4)), "c": Packed((1, 2), (0, 1, -1))})
+    brief = Told(told.packed, same={"ones": ((3, 2), 1.0), "steps": ((), 5)}, short=True)
+    assert told_of(metadata(brief)) == brief and len(metadata(brief)) - len(metadata(told)) < 250
     assert told_of(metadata(told)) == told and told_of(metadata(Told(told.packed, coded=True))).coded
     assert list(json.loads(metadata(told))) == ["note", "shapes", "bits", "grids"] and "NAME_scale" in metadata(told)
     assert list(json.loads(metadata(Told({"a": Packed((2, 3))})))) == ["note", "shapes"]
@@ -154,8 +156,13 @@ def test_metadata_tell_shape_and_bits_or_grid_and_change_only_where_there_are_in
 
 
 @pytest.mark.parametrize(
-    "more", [{"bits": {"a": 9}}, {"grids": {"a": [1]}}, {"grids": {"a": [0, 1, 200]}}, {"coded": 1}]
+    "more",
+    [
+        *({"bits": {"a": 9}}, {"grids": {"a": [1]}}, {"grids": {"a": [0, 1, 200]}}, {"coded": 1}, {"short": "yes"}),
+        *({"same": {"b": same}} for same in ([[2**40], 1.0], [[2, -1], 1], [[2], "1"], [[2], True], [[2], 2**64])),
+        *({"same": {"b": same}} for same in ([[2], float("nan")], [[2], 1e300], [2, 1], [[2]], 7)),
+    ],
 )
 def test_metadata_that_are_none_are_refused(more):
-    with pytest.raises(ValueError, match=r"metadata have|expected"):
+    with pytest.raises(ValueError, match=r"metadata (have|are not those)|expected"):
         told_of(json.dumps({"shapes": {"a": [2, 3]}, **more}))
