@@ -196,6 +196,11 @@ def require_counted_zeros(config: StudyConfig) -> None:
         if options is None or options.method is None:
             continue
         name = options.method.name
+        if "code" in config.space.operators:
+            raise ConfigError(
+                f"training.method: {name} changes which weights are zero, and those that code has rounded keep their "
+                f"places: leave the method out, and zeros stay where they are, or leave out the operator code"
+            )
         if sparsity is None:
             raise ConfigError(
                 f"training.method: {name} brings zeros about, and nothing says how many: add the operator sparsity to "

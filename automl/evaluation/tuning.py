@@ -18,8 +18,10 @@ from automl.training.history import History
 from automl.training.loss import Loss, SupervisedLoss, smoothed
 from automl.training.methods.base import Method
 from automl.training.trainer import train
+from automl.training.unsettled import unsettle_norms
 from automl.types import Say, silent
 from search_spaces import Plan
+from search_spaces.settled import settle_coded
 
 if TYPE_CHECKING:
     from automl.training.teacher import CachedTeacher
@@ -67,9 +69,12 @@ class Tuner:
 
         `launch`: the same by several workers, where there is such a thing."""
         run = train if options.workers == 1 or launch is None else launch
-        return run(
+        data = self._problem.epochs(options.batch_size)
+        if options.norms == "batch":
+            unsettle_norms(network, data(options.seed))
+        history = run(
             network,
-            self._problem.epochs(options.batch_size),
+            data,
             self._loss(plan, options),
             options,
             validate=validate,
@@ -80,6 +85,8 @@ class Tuner:
             say=say,
             tell_every_s=TELL_EVERY_S,
         )
+        settle_coded(network, plan)
+        return history
 
     def _loss(self, plan: Plan, options: TrainingOptions) -> Loss:
         """What training the network that `plan` made minimises."""

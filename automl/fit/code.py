@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 
 from agents import Sensitivity
 from automl.config.evaluation import EvaluationOptions
+from automl.config.method import MethodOptions
 from automl.fit.base import Fitter
 from automl.fit.held import in_book, on_grid
 from automl.fit.moments import moments_of, same
@@ -24,6 +25,8 @@ from automl.fit.shift import add_shift, gain_after, takes_up_shift
 from automl.fit.statistics import Moments, Statistics
 from automl.tasks.batches import Batch
 from automl.tasks.problem import Problem
+from automl.training.methods.base import Method
+from automl.training.methods.few_bits import FewBits
 from search_spaces import Code, CodeStep
 from search_spaces.codecs.number_formats import ALL_FORMATS, BY_LEVEL, NumberFormat
 from search_spaces.graph.lone_norms import lone_norms
@@ -99,6 +102,11 @@ class CodeFitter(Fitter[Code]):
         if any(form.centroids for form in formats.values()):
             return in_book(network, formats)
         return on_grid(network, formats, pruned=self.operator.pruned)
+
+    def methods(self, network: nn.Module, step: CodeStep, options: MethodOptions | None) -> list[Method]:
+        """Weights are trained straight through their rounding."""
+        formats = {name: ALL_FORMATS[form] for name, form in step.formats.items()}
+        return [FewBits(formats, pruned=self.operator.pruned)] if formats else []
 
     def _rounded(
         self,

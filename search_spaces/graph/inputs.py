@@ -40,6 +40,9 @@ class QuantizedInput(nn.Module):
         """The numbers nearest to `x`, of any shape, in its type."""
         scale, zero = self.range.float().unbind()
         steps = (x.float() / scale).round().clamp(-zero, HIGHEST - zero)
+        if self.training:  # gradients go straight through the rounding; the sum is what was rounded, bit for bit
+            between = (x.float() / scale).clamp(-zero, HIGHEST - zero)
+            steps = between + (steps - between).detach()
         return (steps * scale).to(x.dtype)
 
 

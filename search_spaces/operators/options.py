@@ -140,9 +140,6 @@ class CodeOptions(Options):
     """Which number format the weights of each layer have, and its inputs."""
 
     lowers: ClassVar[frozenset[str]] = frozenset({"size_bytes", "bops"})
-    excludes: ClassVar[Mapping[str, str]] = {
-        "training": "it would move weights off their integers. Leave `training` out of `evaluation` and `finish`",
-    }
 
     formats: tuple[str, ...] = ()
     """The formats of weights, beside the floating point that they have: some of binary, ternary, int2 to int8; or of

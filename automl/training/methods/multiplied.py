@@ -1,4 +1,4 @@
-"""Weights that are something else while gradients are taken: multiplied by gates, and put back."""
+"""Weights that are something else while gradients are taken: rounded, or multiplied by gates; and put back."""
 
 from __future__ import annotations
 
@@ -16,10 +16,18 @@ def multiplied(weights: Sequence[Tensor], factors: Sequence[Tensor]) -> Iterator
     So any network and loss can have gates, and nothing is built into it: of gradients g taken at w z the
     chain rule makes dL/dw = g z and dL/dz = g w.
     """
+    values = [weight.detach() * factor for weight, factor in zip(weights, factors, strict=True)]
+    with replaced(weights, values) as before:
+        yield before
+
+
+@contextmanager
+def replaced(weights: Sequence[Tensor], values: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """A block in which each of `weights` has other values; gives copies of them, and puts those back."""
     before = [weight.detach().clone() for weight in weights]
     with torch.no_grad():
-        for weight, factor in zip(weights, factors, strict=True):
-            weight.mul_(factor)
+        for weight, value in zip(weights, values, strict=True):
+            weight.copy_(value)
     try:
         yield before
     finally:

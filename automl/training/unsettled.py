@@ -1,0 +1,75 @@
+"""Norms that are trained after layers in few bits have the statistics of what they read again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from automl.tasks.batches import Batch
+from automl.util.modes import evaluating
+from search_spaces.graph.lone_norms import lone_norms, settles
+from search_spaces.operators.code import BOOK, SCALE
+
+SAMPLES = 1024
+"""From which statistics are taken."""
+
+
+@torch.no_grad()
+def unsettle_norms(network: nn.Module, batches: Iterable[Batch]) -> None:
+    """Give each norm after a layer in few bits mean and variance of what it reads, and a factor that undoes them.
+
+    A settled norm (`search_spaces.settled`) claims a mean of 0 and a variance of 1. As long as it computes with these
+    it does nothing; with the statistics of a batch, as in training, it would make another network. Now it computes the
+    same with both. Statistics are those of the first `SAMPLES` samples of `batches`.
+    """
+    norms = _after_few_bits(network)
+    sums = {name: torch.zeros(3, norm.num_features, dtype=torch.float64) for name, norm in norms.items()}
+    hooks = [norm.register_forward_pre_hook(_adding(sums[name])) for name, norm in norms.items()]
+    seen = 0
+    try:
+        with evaluating(network):
+            for inputs, targets in batches if norms else ():
+                network(*inputs)
+                seen += len(targets)
+                if seen >= SAMPLES:
+                    break
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for name, norm in norms.items():
+        count, total, squares = sums[name]
+        if not (count > 1).all():
+            continue
+        mean, old, was = total / count, norm.running_mean, norm.running_var
+        assert old is not None and was is not None
+        variance = (squares / count - mean.square()).clamp_min(0)
+        factor = norm.weight.double() / (was.double() + norm.eps).sqrt()
+        norm.bias.add_(factor * (mean - old))
+        norm.weight.copy_(factor * (variance + norm.eps).sqrt())
+        old.copy_(mean)
+        was.copy_(variance)
+
+
+def _after_few_bits(network: nn.Module) -> dict[str, _BatchNorm]:
+    """The norms that are settled, by name."""
+    found: dict[str, _BatchNorm] = {}
+    for layer, name in lone_norms(network).items() if isinstance(network, fx.GraphModule) else ():
+        module, norm = network.get_submodule(layer), network.get_submodule(name)
+        few = any(isinstance(getattr(module, table, None), Tensor) for table in (SCALE, BOOK))
+        if few and isinstance(norm, _BatchNorm) and settles(norm):
+            found[name] = norm
+    return found
+
+
+def _adding(sums: Tensor) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+    """A hook that adds to numbers, sums and sums of squares of each channel: [3, channels]."""
+
+    def add(norm: nn.Module, args: tuple[Any, ...]) -> None:
+        x = args[0].detach().double().transpose(0, 1).flatten(1)  # [channels, n]
+        sums.add_(torch.stack([torch.full_like(sums[0], x.shape[1]), x.sum(1), x.square().sum(1)]))
+
+    return add
