@@ -7,6 +7,7 @@ goes on from its last epoch. What is trained travels to them pickled, functions 
 from __future__ import annotations
 
 import contextlib
+import pickle
 import signal
 import tempfile
 import threading
@@ -20,6 +21,7 @@ from automl.runners.ray_cluster import start
 import ray
 import torch
 from ray import train as ray_train
+from ray.train import UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from torch import nn
 
@@ -31,6 +33,7 @@ from automl.training.loss import Loss
 from automl.training.team import Group
 from automl.training.trainer import train
 from automl.types import Say, silent
+from automl.util.post import Post
 
 RESTARTS = 2
 """How often a training goes on after one of its workers died."""
@@ -58,7 +61,8 @@ def train_together(
     """
     with _cluster(options.workers), tempfile.TemporaryDirectory() as folder:
         _require_places(options)
-        post: Any = ray.remote(num_cpus=0)(_Post).remote()
+        post: Any = ray.remote(num_cpus=0)(Post).remote()
+        ends: Any = _EndsOnErrors(post)
         file = checkpoint or Path(folder) / "checkpoint"
         job = ray.put((network, data, loss, options, {**more, "checkpoint": file.absolute()}))
         threads = max(1, torch.get_num_threads() // options.workers)
@@ -68,7 +72,9 @@ def train_together(
             torch_config=TorchConfig(backend=None if _on_cuda(options) else "gloo", timeout_s=PATIENCE_S),
             scaling_config=ray_train.ScalingConfig(num_workers=options.workers, use_gpu=_on_cuda(options)),
             run_config=ray_train.RunConfig(
-                storage_path=folder, failure_config=ray_train.FailureConfig(max_failures=RESTARTS)
+                storage_path=folder,
+                failure_config=ray_train.FailureConfig(max_failures=RESTARTS),
+                callbacks=[ends],
             ),
         )
         failure: Exception | None = None
@@ -85,7 +91,7 @@ def train_together(
             f"a training by {options.workers} workers ended without a result: {' '.join(str(failure).split())[-500:]}. "
             f"Run the study again to go on from its last epoch, or set workers to 1"
         )
-    state, history = found
+    state, history = pickle.loads(found)
     network.cpu().eval().load_state_dict(state)
     result: History = history
     return result
@@ -140,8 +146,6 @@ def _cluster(workers: int) -> Iterator[None]:
 def _work(config: Mapping[str, Any]) -> None:
     """What each worker does."""
     post, (job,) = config["post"], config["job"]
-    if ray.get(post.result.remote())[1] is not None:
-        return  # it is started again, and would fail again
     network, data, loss, options, more = ray.get(job)
     torch.set_num_threads(config["threads"])
     if _on_cuda(options):
@@ -153,32 +157,19 @@ def _work(config: Mapping[str, Any]) -> None:
         ray.get(post.fail.remote(error))
         raise  # Ray Train ends the others, which wait for this one
     if team.rank == 0:
-        ray.get(post.deliver.remote((network.state_dict(), history)))
+        ray.get(post.deliver.remote(pickle.dumps((network.state_dict(), history))))
 
 
-class _Post:
-    """An actor that has what the workers say and make until it is fetched."""
+class _EndsOnErrors(UserCallback):
+    """Ends a training that has failed by an error of its own: started again, it would fail again."""
 
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self.found: Any = None
-        self.error: AutomlError | None = None
+    def __init__(self, post: Any) -> None:
+        self.post = post
 
-    def say(self, text: str) -> None:
-        self.lines.append(text)
-
-    def deliver(self, found: Any) -> None:
-        self.found = found
-
-    def fail(self, error: AutomlError) -> None:
-        self.error = self.error or error
-
-    def said(self) -> list[str]:
-        lines, self.lines = self.lines, []
-        return lines
-
-    def result(self) -> tuple[Any, AutomlError | None]:
-        return self.found, self.error
+    def after_exception(self, run_context: Any, worker_exceptions: Any) -> None:
+        """Raise where it was an error and no worker's death: what a callback raises, Ray Train takes for the end."""
+        if (error := ray.get(self.post.result.remote())[1]) is not None:
+            raise error
 
 
 @contextlib.contextmanager

@@ -15,8 +15,6 @@ from tests.kits.runners import (
     Fragile,
     RunnerConformance,
     TellsProcess,
-    TellsThreads,
-    ToyEvaluator,
     Unloadable,
     new_session,
     new_study,
@@ -42,36 +40,23 @@ class TestRayTuneRunner(RunnerConformance):
         return make_runner(2, threads=1)
 
 
-def test_it_says_nothing_and_leaves_nothing_behind(make_runner, tmp_path, capfd, monkeypatch):
+def test_every_worker_works_with_its_threads_and_they_say_nothing_and_leave_nothing(
+    make_runner, tmp_path, capfd, monkeypatch
+):
     (tmp_path / "temp").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temp"))
     on_ctrl_c = signal.getsignal(signal.SIGINT)
     problem = toy_problem()
     with open_store(tmp_path / "study.db") as store:
-        session = new_session(store, new_study(store, problem), problem, trials=3)
-        make_runner(2).run(session, ToyEvaluator(problem))
-        assert session.done
+        session = new_session(store, new_study(store, problem), problem, trials=24)
+        make_runner(2, threads=3).run(session, TellsProcess())
+        assert session.done and {record.values["threads"] for record in session.finished} == {3.0}
+        processes = Counter(record.values["process"] for record in session.finished)
+    # Trials are far shorter than the start of a process. One of the two may be there some seconds before the other.
+    assert len(processes) == 2 and min(processes.values()) >= 2, "none is started anew"
     assert signal.getsignal(signal.SIGINT) is on_ctrl_c
     assert capfd.readouterr() == ("", "")
     assert list((tmp_path / "temp").iterdir()) == []
-
-
-def test_workers_have_their_share_of_threads(make_runner, tmp_path):
-    problem = toy_problem()
-    with open_store(tmp_path / "study.db") as store:
-        session = new_session(store, new_study(store, problem), problem, trials=2)
-        make_runner(2, threads=3).run(session, TellsThreads())
-        assert [record.values["accuracy"] for record in session.finished] == [3.0, 3.0]
-
-
-def test_every_worker_works_and_none_is_started_anew(make_runner, tmp_path):
-    problem = toy_problem()
-    with open_store(tmp_path / "study.db") as store:
-        session = new_session(store, new_study(store, problem), problem, trials=24)
-        make_runner(2, threads=1).run(session, TellsProcess())
-        processes = Counter(record.values["process"] for record in session.finished)
-    # Trials are far shorter than the start of a process. One of the two may be there some seconds before the other.
-    assert len(processes) == 2 and min(processes.values()) >= 2
 
 
 def test_a_trial_that_takes_too_long_is_tried_again_and_the_others_go_on(make_runner, tmp_path):
@@ -100,6 +85,6 @@ def test_an_evaluator_that_workers_cannot_load_is_one_clear_error(make_runner, t
     with open_store(tmp_path / "study.db") as store:
         study = new_study(store, problem)
         with pytest.raises(StudyError, match=r"cannot load the evaluator.*models_of_mine"):
-            make_runner(2).run(new_session(store, study, problem), Unloadable())
+            make_runner(1).run(new_session(store, study, problem), Unloadable())
         assert {record.state.value for record in store.trials(study.id)} == {"running"}, "to be resumed, and no failure"
         assert store.attempts(study.id) == []
