@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from automl.util.garbage import uncollected
 from automl.util.modes import evaluating
 from search_spaces.graph.liveness import Liveness
 
@@ -19,13 +19,13 @@ def peak_activation_bytes(network: nn.Module, inputs: Sequence[Tensor]) -> int:
     reference to its storage. Views cost nothing, and neither do parameters, buffers and the scratch memory inside
     an operator. This is a property of the network's graph, not of an allocator: the same on every machine.
     """
-    gc.collect()  # garbage of before must not die, and so be subtracted, meanwhile
     tracker = Liveness()
     tracker.ignore([*network.parameters(), *network.buffers()])
     for tensor in inputs:
         tracker.see(tensor)
     try:
-        with evaluating(network), torch.no_grad(), tracker:
+        # Where Python looks for cycles depends on all that the process has made before; what it drops would differ.
+        with uncollected(), evaluating(network), torch.no_grad(), tracker:
             network(*inputs)
     finally:
         tracker.forget()

@@ -17,6 +17,7 @@ from automl.store import open_store
 from search_spaces import InfeasibleBudgetError
 from tests.cli.conftest import automl as command
 from tests.kits.plans import kept_by
+from tests.kits.rough_times import rough_times
 
 
 @pytest.fixture
@@ -57,12 +58,13 @@ def test_three_lines_give_a_smaller_network_within_the_budget(model, tmp_path, c
 
 def test_what_an_export_needs_of_the_study_is_kept_in_the_result(model, tmp_path):
     """Ranges of 8-bit activations are those of all calibration samples, and a limit on latency needs the original."""
-    result = automl.compress(
-        *(model, batches(0), batches(1), "latency <= 10 s"),
-        **{"latency": {"widths": 2, "processes": 1}, "trials": 1, "agent": "uniform", "baselines": ()},
-        progress=False,
-    )
-    result.export(tmp_path / "winner", ["onnx-int8"])
+    with rough_times():
+        result = automl.compress(
+            *(model, batches(0), batches(1), "latency <= 10 s"),
+            **{"latency": {"widths": 2, "processes": 1}, "trials": 1, "agent": "uniform", "baselines": ()},
+            progress=False,
+        )
+        result.export(tmp_path / "winner", ["onnx-int8"])
     told = json.loads((tmp_path / "winner" / "manifest.json").read_text())
     assert told["files"]["onnx-int8"]["compared_samples"] == 48
     assert told["latency_limit"]["value"] == 10_000 and told["original"]["onnx"]["file"] == "original.onnx"

@@ -14,6 +14,7 @@ from torch import nn
 from automl.config.latency import PREDICTED, LatencyOptions
 from automl.errors import BackendError, StudyError
 from automl.export.chains import PAIRS, chain_runner
+from automl.measures import piece_times
 from automl.measures.backends.side_by_side import Comparison, Effort
 from automl.measures.counts import count_macs
 from automl.measures.latency import LatencyComparison, compare_latency
@@ -95,7 +96,8 @@ def test_factors_that_are_slower_save_nothing():
     assert cost(space.sheet(levels)) == cost(space.sheet(space.original_levels))
 
 
-def test_a_measured_model_knows_the_original_and_what_is_smaller():
+def test_a_measured_model_knows_the_original_and_what_is_smaller(monkeypatch):
+    monkeypatch.setattr(piece_times, "GRID", 3)
     space, told = joint(), []
     compare = partial(compare_latency, inputs=(torch.zeros(4, 3, 16, 16),), effort=Effort(rounds=20, seconds=1.0))
     make = chain_runner("eager", 4, 1)
