@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import spearmanr
 
 from automl.util.duration import duration
 from search_spaces import Point, Searched
@@ -88,5 +87,7 @@ def rank_correlation(one: list[float], other: list[float]) -> float:
     """Spearman's rank correlation; 0 where all values of one are equal, or there are fewer than two."""
     if len(one) < 2 or len(set(one)) == 1 or len(set(other)) == 1:
         return 0.0
+    from scipy.stats import spearmanr  # half a second to import, for the few studies that ask
+
     found = float(spearmanr(one, other).statistic)
     return found if math.isfinite(found) else 0.0

@@ -29,6 +29,11 @@ class Liveness(TorchDispatchMode):
         self._known: dict[int, tuple[weakref.finalize[..., Any], int]] = {}
         self._count = 0
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Not from being compiled, which it is not: to be skipped would import the compiler, which takes a second."""
+        return False
+
     def ignore(self, tensors: Iterable[Tensor]) -> None:
         """Count nothing for the storages of these, such as parameters."""
         for tensor in tensors:

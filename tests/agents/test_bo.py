@@ -166,6 +166,6 @@ def test_bo_beats_random_search_at_equal_evaluations(problem):
             max(trial.values["accuracy"] for trial in play(create(problem, name, seed, 16, **options), problem, 16))
             for seed in range(seeds)
         ]
-        for name, seeds, options in (("bo", 5, {"candidates": 60}), ("random", 30, {}))
+        for name, seeds, options in (("bo", 3, {"candidates": 60}), ("random", 60, {}))
     }
     assert mannwhitneyu(best["bo"], best["random"], alternative="greater").pvalue < 0.01, best

@@ -117,7 +117,6 @@ def chain() -> nn.Module:
 IMAGES = (torch.arange(2 * 3 * 8 * 8, dtype=torch.float32).reshape(2, 3, 8, 8).sin(),)
 CASES = {
     "chain": (chain, IMAGES),
-    "traced": (lambda: fx.symbolic_trace(chain()), IMAGES),
     "one_sample": (chain, (IMAGES[0][:1],)),
     "two_inputs": (TwoInputs, (torch.tensor([[0, 1, 2], [3, 4, 6]]), torch.rand(2, 1), torch.rand(3, 5))),
     "attention": (Biased, (torch.randn(2, 7, 12),)),

@@ -16,6 +16,7 @@ from automl.study.fast_shapes import fast_operators
 from search_spaces import Channels, NetworkSpace
 from search_spaces.errors import SpaceError
 from tests.kits.digits import problem
+from tests.kits.rough_times import rough_times
 from tests.kits.timed_blocks import Blocks, X
 
 
@@ -80,7 +81,8 @@ def config(**changes) -> StudyConfig:
 def test_a_study_measures_once_which_widths_are_fast(monkeypatch):
     said: list[str] = []
     trained = problem("small_cnn")
-    operators, found = fast_operators(config(), trained, None, tuple, said.append)
+    with rough_times():
+        operators, found = fast_operators(config(), trained, None, tuple, said.append)
     assert found.widths and said[0] == "measuring at which widths layers are faster" and len(said) == 2
     assert operators["channels"].widths == found.widths or list(found.widths) == [EVERY]
     monkeypatch.setattr(fast_shapes, "fast_widths", lambda *_: pytest.fail("measured again"))

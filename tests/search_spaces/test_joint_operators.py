@@ -12,8 +12,8 @@ from search_spaces.codecs.packing import pack
 from tests.kits import amount
 from tests.kits.joint_spaces import CODED, PATTERNS, SCHEMES, SETS, SHARED, make_space, random_levels
 
-NETWORKS = amount.of(60, 20)
-"""Of each set of operators: 1,020 in all, or 340."""
+NETWORKS = amount.of(60, 12)
+"""Of each set of operators: 1,020 in all, or 204."""
 
 
 @pytest.mark.parametrize("names", SETS, ids="+".join)
@@ -49,8 +49,10 @@ def test_so_are_those_of_every_scheme_of_factors(names, scheme):
     torch.set_num_threads(1)
     built = 0
     for seed in range(NETWORKS):
+        if built == NETWORKS // 4:
+            break
         space, x = make_space(names, seed, rank={"scheme": scheme})
-        if space is not None and built < NETWORKS // 4:
+        if space is not None:
             built += 1
             check(space, x, np.random.default_rng(seed), f"{names} by {scheme}, seed {seed}")
     assert built > NETWORKS // 20

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from search_spaces import Depth, DepthStep, SpaceError, depth_space, trace
+from tests.kits import amount
 from tests.kits.random_networks import DEEP, RandomNetwork, Reference, agree, assert_costs, masked, random_levels
 
-NETWORKS = 120
+NETWORKS = amount.of(120, 80)
 CHUNKS = 2
 
 

@@ -17,7 +17,7 @@ from tests.kits.random_networks import (
     random_levels,
 )
 
-NETWORKS = amount.of(2000, 500)
+NETWORKS = amount.of(2000, 300)
 CHUNKS = 20
 
 

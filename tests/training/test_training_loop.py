@@ -54,16 +54,16 @@ def test_a_network_learns_the_digits(digits, small_cnn, precision):
         network,
         epochs(digits),
         LOSS,
-        options(epochs=20, learning_rate=0.2, precision=precision, channels_last=True, ema=0.9),
+        options(epochs=12, learning_rate=0.2, precision=precision, channels_last=True, ema=0.9),
         validate=lambda network: {"accuracy": accuracy(network, digits.validation)},
         say=said.append,
     )
     assert accuracy(network, digits.validation) > 0.97
     assert history.epochs[-1].validation["accuracy"] == accuracy(network, digits.validation)
     assert history.epochs[-1].loss < 0.2 < history.epochs[0].loss
-    assert [epoch.samples for epoch in history.epochs] == [897] * 20
+    assert [epoch.samples for epoch in history.epochs] == [897] * 12
     assert not network.training and all(p.is_contiguous() and p.device.type == "cpu" for p in network.parameters())
-    assert len(said) == 20 and "left" in said[0] and said[-1].startswith("epoch 20 of 20: loss 0.")
+    assert len(said) == 12 and "left" in said[0] and said[-1].startswith("epoch 12 of 12: loss 0.")
 
 
 def test_an_epoch_can_end_before_the_data_do_and_takes_others_each_time(digits, small_cnn):
