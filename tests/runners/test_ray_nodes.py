@@ -27,8 +27,8 @@ def nodes():
 def test_a_node_is_taken_away_and_one_is_added_midway(nodes, tmp_path):
     from tests.kits.ray_nodes import lose_and_gain
 
-    found = lose_and_gain(nodes, tmp_path, trials=14, wait_s=0.5)
-    assert found["done"] == found["trials"] == 14 and found["each finished once"]
+    found = lose_and_gain(nodes, tmp_path, trials=9, wait_s=0.4)
+    assert found["done"] == found["trials"] == 9 and found["each finished once"]
     assert len(found["tried again"]) == 1 and found["tried again"][0].startswith("the worker was lost: ")
     assert found["and finished elsewhere"]
 

@@ -13,7 +13,6 @@ from torch.nn import functional as F
 from automl.config.method import MethodOptions
 from automl.config.training import DistillationOptions, TrainingOptions
 from automl.errors import DataError
-from automl.runners.ray_cluster import start
 from automl.runners.ray_train import train_together
 from automl.training.trainer import train
 from search_spaces import SparsityStep
@@ -22,13 +21,7 @@ from tests.kits.studies import setup
 OPTIONS = {"epochs": 4, "precision": "float32", "channels_last": False, "learning_rate": 0.05}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cluster():
-    import ray
-
-    start(3)
-    yield
-    ray.shutdown()
+pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
 def network() -> nn.Module:

@@ -65,7 +65,7 @@ def test_a_trial_that_takes_too_long_is_tried_again_and_the_others_go_on(make_ru
     with open_store(tmp_path / "study.db") as store:
         study = new_study(store, problem)
         session = new_session(store, study, problem, trials=4, max_attempts=2)
-        # One worker, and a cluster with room for two: it is kept to one trial at a time, in the order of a serial run.
+        # One worker, and room for three in the cluster: it is kept to one at a time, as in a serial run.
         make_runner(1, threads=1, timeout_s=2.0).run(session, Fragile(tmp_path, {points[1]: ("hangs", 1)}))
         assert [record.point for record in session.finished] == points
         assert [record.state.value for record in session.finished] == ["done"] * 4
@@ -76,7 +76,7 @@ def test_a_trial_that_takes_too_long_is_tried_again_and_the_others_go_on(make_ru
 def test_a_cluster_without_room_is_one_clear_error(make_runner, tmp_path):
     from automl.runners import ray_cluster
 
-    with pytest.raises(StudyError, match=r"takes 1 CPUs and 0.5 GPUs, and no node .* has as many \(2 CPUs and 0 GPUs"):
+    with pytest.raises(StudyError, match=r"takes 1 CPUs and 0.5 GPUs, and no node .* has as many \(3 CPUs and 0 GPUs"):
         ray_cluster.require_room(1.0, 0.5)
 
 

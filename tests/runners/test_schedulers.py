@@ -100,7 +100,7 @@ def test_the_median_rule_ends_what_is_worse_than_most(ray_cluster, toy):
 def test_hyperband_halves_its_brackets_and_ends_with_all_trials_closed(ray_cluster, toy):
     problem, store, record = toy
     session = new_session(store, record, problem, trials=10)
-    runner(2, 4, name="hyperband", reduction=2.0).run(session, TrainedToy(problem, 4))
+    runner(1, 4, name="hyperband", reduction=2.0).run(session, TrainedToy(problem, 4))
     assert session.done
     trials = store.trials(record.id)
     # Li et al. 2018, algorithm 1 with R = 4 and eta = 2: brackets of 4, 3 and 3 trials, from 1, 2 and 4 epochs on.
