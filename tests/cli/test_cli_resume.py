@@ -16,8 +16,8 @@ from automl.store import StoreError, TrialRecord, open_store
 from tests.cli.conftest import DIGITS, automl, spawn
 from tests.cli.conftest import TRIALS as SEARCHED
 
-TRIALS = 24
-CUT_AFTER = 2 + TRIALS + 9  # base, uniform and random are done; AMC has begun to learn, and has 15 trials to go
+TRIALS = 16
+CUT_AFTER = 2 + TRIALS + 6  # base, uniform and random are done; AMC has begun to learn, and has 10 trials to go
 
 
 def trials(database: Path) -> list[TrialRecord]:
@@ -159,7 +159,8 @@ def test_own_code_is_swept_from_a_folder_with_foreign_packages_and_resumed_witho
     assert len(before) == 1 + 2 * (1 + 2)
     assert {trial.state.value for trial in before} == {"done"}
     own_study.unlink()
-    process = spawn("resume", "own", "--storage", "sqlite:///own.db", "--trials", "3", cwd=elsewhere)
+    more = ("--trials", "3", "--workers", "1")
+    process = spawn("resume", "own", "--storage", "sqlite:///own.db", *more, cwd=elsewhere)
     out, said = process.communicate(timeout=120)
     assert process.returncode == 0, said
     with open_store(elsewhere / "own.db", create=False) as store:
