@@ -39,8 +39,8 @@ def test_nothing_is_lost_or_doubled_whoever_is_killed(nodes, tmp_path):
 
     print(f"AUTOML_CHAOS_SEED={SEED}")
     scene = Scene(f"sqlite:///{tmp_path}/study.db", tmp_path, random.Random(SEED), (), nodes)
-    harms = ("worker dies", "driver dies", "node is lost")
-    tally = chaos(scene, rounds=3, workers=1, trials=24, harms=harms)
-    assert tally.wrong == [] and (tally.trials, tally.harms.total()) == (24, 3)
-    assert tally.most_in_flight <= 1 and tally.cut_short <= 3
+    harms = ("worker dies", "driver dies")  # a node is lost above
+    tally = chaos(scene, rounds=2, workers=1, trials=16, harms=harms)
+    assert tally.wrong == [] and (tally.trials, tally.harms.total()) == (16, 2)
+    assert tally.most_in_flight <= 1 and tally.cut_short <= 2
     assert tally.same_course, "one worker takes the course of a study that ran through in one process"
