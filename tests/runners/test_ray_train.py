@@ -67,9 +67,10 @@ def test_a_training_of_which_a_worker_is_killed_goes_on_to_the_same_weights(tmp_
     assert not killed.training and history.kept == 4
 
 
-def test_an_error_of_the_training_is_told_as_it_is():
+def test_an_error_of_the_training_is_told_as_it_is_and_no_worker_is_started_again(tmp_path):
     def wrong(seed):
         """Labels of no class, all in the second worker's part of the last batch."""
+        (tmp_path / str(os.getpid())).touch()
         return [((x,), torch.where(torch.arange(len(y)) == 6, y + 3 * (len(y) == 7), y)) for (x,), y in data(seed)]
 
     before = network()
@@ -77,6 +78,7 @@ def test_an_error_of_the_training_is_told_as_it_is():
     with pytest.raises(DataError, match="Labels must be whole numbers"):
         train_together(found, wrong, loss, TrainingOptions(workers=2, **OPTIONS))
     assert all(torch.equal(a, b) for a, b in zip(found.parameters(), before.parameters(), strict=True))
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_ctrl_c_ends_it_and_is_heard_as_before_afterwards():
