@@ -69,7 +69,9 @@ def _adding(sums: Tensor) -> Callable[[nn.Module, tuple[Any, ...]], None]:
     """A hook that adds to numbers, sums and sums of squares of each channel: [3, channels]."""
 
     def add(norm: nn.Module, args: tuple[Any, ...]) -> None:
-        x = args[0].detach().double().transpose(0, 1).flatten(1)  # [channels, n]
-        sums.add_(torch.stack([torch.full_like(sums[0], x.shape[1]), x.sum(1), x.square().sum(1)]))
+        x = args[0]  # [n, channels, ...]
+        number = x.numel() // x.shape[1]
+        variance, mean = (part.double() for part in torch.var_mean(x, [0, *range(2, x.ndim)], correction=0))
+        sums.add_(number * torch.stack([torch.ones_like(mean), mean, variance + mean.square()]))
 
     return add
