@@ -100,8 +100,8 @@ def check(space, x, rng, where):
     for metric in space.metrics:
         predicted = space.cost(point, metric)
         if metric == "size_bytes":
-            # The header is foretold as it is, and compressed in the file.
-            slack = 700 * len(space.knobs) + 200 * len(network.state_dict()) + 500
+            # Lines of the header are foretold longer than they are, and floats as long; both are compressed in the file.
+            slack = counted[metric] / 6 + 500 * len(space.knobs) + 200 * len(network.state_dict()) + 500
             assert counted[metric] <= predicted <= counted[metric] + slack, f"{where}: {metric}"
         elif metric == "params" and {"sparsity", "code"} <= {operator.name for operator in space.operators}:
             assert counted[metric] <= predicted, where  # rounding makes some more of them zero
