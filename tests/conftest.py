@@ -28,6 +28,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
 
 SIDE_BY_SIDE, ALONE = "automl.measures.backends.side_by_side", "automl.measures.alone"
+INTEGER_ONNX = "automl.export.integer_onnx"
 ROUGH = (
     "from automl.measures.backends import side_by_side as s\ns.USUAL = s.Effort(rounds=10, seconds=0.0, repeats=0)\n"
 )
@@ -36,11 +37,13 @@ ROUGH = (
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Let studies that end measure latency for a moment and not until it is precise, which takes 6 s on a busy machine.
 
-    So does `measure.pyz` in the processes that it starts. What depends on how precise it is says so itself
-    (`tests/measures`).
+    So do `measure.pyz` in the processes that it starts, and the choice of a scheme of 8-bit integers. What depends on
+    how precise it is says so itself (`tests/measures`).
     """
     if (module := sys.modules.get(SIDE_BY_SIDE)) is not None:
         module.USUAL = module.Effort(rounds=10, seconds=0.0, repeats=0)
+    if (module := sys.modules.get(INTEGER_ONNX)) is not None:
+        module.EFFORT = module.Effort(rounds=10, seconds=0.0, repeats=0)
     if (module := sys.modules.get(ALONE)) is not None and not module._START.startswith(ROUGH):
         module._START = ROUGH + module._START
 
