@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from automl import data, zoo
+from automl.data import sources
 from automl.errors import DataError
 
 SIZES = {"cifar10": (100, 30, 10), "cifar100": (200, 100, 100), "mnist": (60, 20, 10), "fashion_mnist": (60, 20, 10)}
@@ -157,6 +158,17 @@ def test_digits_come_with_a_library():
     # The set holds no image twice, so the test images appear nowhere else.
     everything = keys(test) + keys(splits.train.batches(100)) + keys(splits.validation)
     assert len(set(everything)) == len(everything) == 1797
+
+
+def test_digits_are_those_that_the_library_reads_wherever_it_has_its_file(monkeypatch):
+    from sklearn.datasets import load_digits
+
+    read = sources._digits.__wrapped__()
+    pixels, labels = load_digits(return_X_y=True)
+    assert np.array_equal(read[0].reshape(1797, 64), np.rint(pixels * (255 / 16))) and np.array_equal(read[1], labels)
+    monkeypatch.setattr(sources, "find_spec", lambda name: None)
+    for one, other in zip(read, sources._digits.__wrapped__(), strict=True):
+        assert np.array_equal(one, other) and one.dtype == other.dtype
 
 
 def test_digits_are_split_the_same_way_everywhere():
