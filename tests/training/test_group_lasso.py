@@ -250,11 +250,14 @@ def lost_by_planned_cut(space, plan, network):
     return accuracy(network) - accuracy(space.narrowed(network, whole).build(plan))
 
 
-@pytest.mark.parametrize(("make", "strength"), [(OutInGroupLasso, 0.07), (GroupSparseDecay, 0.01)])
-def test_a_cut_loses_less_after_regularised_training(small, make, strength):
-    """Untuned, a plainly trained network loses 0.30 on average; 0.09 and 0.00 are lost with a regulariser."""
+@pytest.mark.parametrize(("make", "strength", "networks"), [(OutInGroupLasso, 0.07, 4), (GroupSparseDecay, 0.01, 2)])
+def test_a_cut_loses_less_after_regularised_training(small, make, strength, networks):
+    """Untuned, a plainly trained network loses 0.30 on average; 0.09 and 0.00 are lost with a regulariser.
+
+    The second spares each of eight networks 0.2 to 0.4, so two are enough.
+    """
     spared = []
-    for space, _, plain in small:
+    for space, _, plain in small[:networks]:
         network = copy.deepcopy(space.original)
         train(network, hard, 8, method=make(space, strength))
         assert accuracy(network) > 0.9
@@ -263,9 +266,9 @@ def test_a_cut_loses_less_after_regularised_training(small, make, strength):
 
 
 def test_a_cut_of_what_was_pressed_out_loses_next_to_nothing(small):
-    """On average 0.02 of the accuracy, and 0.75 without the regulariser."""
+    """On average 0.02 of the accuracy, at most 0.05, and 0.75 without the regulariser, at least 0.6."""
     pressed, kept = [], []
-    for space, plan, plain in small:
+    for space, plan, plain in small[:2]:
         network = copy.deepcopy(space.original)
         train(network, hard, 8, method=GrowingDecay(space, plan))
         pressed.append(lost_by_planned_cut(space, plan, network))
