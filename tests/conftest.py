@@ -27,7 +27,6 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="automl-tests-")
     atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
 
-SIDE_BY_SIDE, ALONE = "automl.measures.backends.side_by_side", "automl.measures.alone"
 INTEGER_ONNX = "automl.export.integer_onnx"
 ROUGH = (
     "from automl.measures.backends import side_by_side as s\ns.USUAL = s.Effort(rounds=10, seconds=0.0, repeats=0)\n"
@@ -40,12 +39,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     So do `measure.pyz` in the processes that it starts, and the choice of a scheme of 8-bit integers. What depends on
     how precise it is says so itself (`tests/measures`).
     """
-    if (module := sys.modules.get(SIDE_BY_SIDE)) is not None:
-        module.USUAL = module.Effort(rounds=10, seconds=0.0, repeats=0)
+    # Imported here, since a study imports them when it ends, in the middle of a test.
+    from automl.measures import alone
+    from automl.measures.backends import side_by_side
+
+    side_by_side.USUAL = side_by_side.Effort(rounds=10, seconds=0.0, repeats=0)
+    if not alone._START.startswith(ROUGH):
+        alone._START = ROUGH + alone._START
     if (module := sys.modules.get(INTEGER_ONNX)) is not None:
-        module.EFFORT = module.Effort(rounds=10, seconds=0.0, repeats=0)
-    if (module := sys.modules.get(ALONE)) is not None and not module._START.startswith(ROUGH):
-        module._START = ROUGH + module._START
+        module.EFFORT = side_by_side.USUAL
 
 
 TOGETHER = ("runners", "store", "cli", "golden")
