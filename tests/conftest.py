@@ -1,6 +1,7 @@
 """How the suite is spread over processes: what shares something that is slow to make stays in one of them."""
 
 import atexit
+import functools
 import gc
 import os
 import shutil
@@ -28,6 +29,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
 
 INTEGER_ONNX = "automl.export.integer_onnx"
+ONNX_TABLE = "torch.onnx._internal.exporter._registration"
 ROUGH = (
     "from automl.measures.backends import side_by_side as s\ns.USUAL = s.Effort(rounds=10, seconds=0.0, repeats=0)\n"
 )
@@ -48,6 +50,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         alone._START = ROUGH + alone._START
     if (module := sys.modules.get(INTEGER_ONNX)) is not None:
         module.EFFORT = side_by_side.USUAL
+    # PyTorch makes its table of operators anew for each ONNX file, in half the time of one, and only reads it then.
+    table = getattr(sys.modules.get(ONNX_TABLE), "ONNXRegistry", None)
+    if table is not None and not hasattr(table.from_torchlib, "cache_info"):
+        table.from_torchlib = staticmethod(functools.cache(table.from_torchlib))
 
 
 TOGETHER = ("runners", "store", "cli", "golden")

@@ -100,7 +100,7 @@ def check(space, x, rng, where):
     for metric in space.metrics:
         predicted = space.cost(point, metric)
         if metric == "size_bytes":
-            # Lines of the header are foretold longer than they are, and floats as long; both are compressed in the file.
+            # Lines of the header are foretold longer than they are, floats as they are: the file has both compressed.
             slack = counted[metric] / 6 + 500 * len(space.knobs) + 200 * len(network.state_dict()) + 500
             assert counted[metric] <= predicted <= counted[metric] + slack, f"{where}: {metric}"
         elif metric == "params" and {"sparsity", "code"} <= {operator.name for operator in space.operators}:
