@@ -9,7 +9,6 @@ what stands there is skipped, and a training that was killed goes on from its la
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -33,6 +32,7 @@ from automl.training.loss import Loss, SupervisedLoss
 from automl.training.methods.base import Method
 from automl.training.trainer import train
 from automl.zoo.resnet import ResNet
+from experiments.row_file import add_row, rows_of
 
 HERE = Path(__file__).parent
 WIDTHS = (0.25, 0.5, 0.75, 1.0)
@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    rows: list[Row] = [json.loads(line) for line in args.rows.read_text().splitlines()] if args.rows.exists() else []
+    rows: list[Row] = rows_of(args.rows)
     known = {(row["arm"], row["seed"]) for row in rows}
     left = [(arm, seed) for seed in args.seeds for arm in args.arms if (arm, seed) not in known]
     if left and not args.table:
@@ -73,8 +73,7 @@ def main() -> None:
                 seed=seed,
             )
             rows.append(trained(arm, seed, splits, test, options, args.checkpoints))
-            with args.rows.open("a") as file:
-                file.write(json.dumps(rows[-1]) + "\n")
+            add_row(args.rows, rows[-1])
             print(arm, seed, f"{rows[-1]['seconds']:.0f} s", flush=True)
     print(tables(rows))
 

@@ -14,7 +14,6 @@ t-test over draws.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -33,10 +32,10 @@ from automl.store import open_store
 from automl.study.conclude import Results
 from automl.study.study import Study
 from automl.types import Phase
+from experiments.row_file import Row, add_row, mean_of, rows_of
 from search_spaces import InfeasibleBudgetError
 from search_spaces.codecs.packing import pack
 
-Row = dict[str, Any]
 Space = dict[str, dict[str, Any]]
 
 CHANNELS: Space = {"channels": {"min_keep": 0.2}}
@@ -88,7 +87,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="only print the table of what there is")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    rows = [json.loads(line) for line in args.rows.read_text().splitlines()] if args.rows.exists() else []
+    rows = rows_of(args.rows)
     known = {tuple(row[key] for key in CELL) for row in rows}
     for draw, network, cost in [] if args.table else product(args.draws, args.network, args.cost):
         for technique, space in TECHNIQUES[cost].items():
@@ -97,8 +96,7 @@ def main() -> None:
             if tuple(cell.values()) not in known and technique in (args.techniques or [technique]):
                 row = cell | outcome(described(network, f"{cost} <= {share}", space, draw, args))
                 rows.append(row)
-                with args.rows.open("a") as file:
-                    print(json.dumps(row), file=file)
+                add_row(args.rows, row)
                 print({key: value for key, value in row.items() if key != "point"}, flush=True)
     print("\n".join(table(rows)))
 
@@ -191,15 +189,13 @@ def table(rows: list[Row]) -> Iterator[str]:
             shared = sorted(joint.keys() & outcomes.keys())
             ahead = [joint[draw] - outcomes[draw] for draw in shared]
             values = list(outcomes.values())
-            spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
             against = ["", ""]
             if technique != "joint" and ahead:
                 against[0] = f"{statistics.mean(ahead):+.2f}"
             if technique != "joint" and len(ahead) > 1:
                 test = ttest_rel([joint[draw] for draw in shared], [outcomes[draw] for draw in shared])
                 against[1] = f"{test.pvalue:.2g}"
-            told = f"{statistics.mean(values):.2f}{spread}"
-            yield f"| {network} | {budget} | {technique} | {len(values)} | {told} | {' | '.join(against)} |"
+            yield f"| {network} | {budget} | {technique} | {len(values)} | {mean_of(values)} | {' | '.join(against)} |"
 
 
 if __name__ == "__main__":

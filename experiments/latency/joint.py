@@ -35,6 +35,7 @@ from automl.measures.backends.measuring import Conditions
 from automl.study.certificates import calibration_inputs
 from automl.study.loading import load_problem
 from experiments.latency.networks import right_in
+from experiments.row_file import add_row, rows_of
 from search_spaces import Plan
 
 OPTIONS = {"resnet56": {}, "vgg16_bn": {"width": 0.5}, "mobilenet_v2": {"width": 0.5}}
@@ -82,7 +83,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     args.work.mkdir(parents=True, exist_ok=True)
-    rows = [json.loads(line) for line in args.rows.read_text().splitlines()] if args.rows.exists() else []
+    rows = rows_of(args.rows)
     known = {row["cell"] for row in rows}
     cells = product(args.network, args.batch, args.share, args.seed, args.how)
     for cell in [] if args.table else (Cell(*one, args.trials) for one in cells):
@@ -93,8 +94,7 @@ def main() -> None:
         row = {"cell": cell.name, **vars(cell), **(alone(cell, args) if cell.how == "int8" else studied(cell, args))}
         known.add(cell.name)
         rows.append(row)
-        with args.rows.open("a") as file:
-            print(json.dumps(row), file=file)
+        add_row(args.rows, row)
         print(row, flush=True)
     print(table(rows))
 

@@ -11,7 +11,6 @@ multiply-accumulates is 1 where both fall alike.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from agents.uniform import uniform_point
 from automl.export.timing import ComparerOnBackend
 from automl.measures.backends.side_by_side import Effort
 from automl.zoo import load_model
+from experiments.row_file import add_row, rows_of
 from search_spaces import InfeasibleBudgetError, NetworkSpace, Plan
 
 NETWORKS = ("resnet56", "vgg16_bn", "mobilenet_v2")
@@ -39,14 +39,13 @@ def main() -> None:
     parser.add_argument("--rows", type=Path, required=True)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    rows = [json.loads(line) for line in args.rows.read_text().splitlines()] if args.rows.exists() else []
+    rows = rows_of(args.rows)
     for name in args.network:
         if any((row["network"], row["batch"], row["backend"]) == (name, args.batch, args.backend) for row in rows):
             continue
         for row in measured(name, args):
             rows.append(row)
-            with args.rows.open("a") as file:
-                print(json.dumps(row), file=file)
+            add_row(args.rows, row)
     print(table(rows))
 
 

@@ -13,13 +13,11 @@ there are not made again.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -27,11 +25,11 @@ from automl.config.study import StudyConfig
 from automl.config.training import DistillationOptions, TrainingOptions
 from automl.measures.counts import state_tensors
 from automl.study.setup import Setup
+from experiments.row_file import Row, add_row, mean_of, rows_of
 from experiments.training.run import accuracy
 from search_spaces import NetworkSpace
 from search_spaces.codecs.packing import pack
 
-Row = dict[str, Any]
 CELL = ("network", "format", "inputs", "epochs", "samples", "rate", "seed")
 """The keys of a row that say what was asked."""
 
@@ -52,14 +50,13 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="only print the table of what there is")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    rows = [json.loads(line) for line in args.rows.read_text().splitlines()] if args.rows.exists() else []
+    rows = rows_of(args.rows)
     known = {tuple(row[key] for key in CELL) for row in rows}
     for seed, form, inputs in [] if args.table else product(args.seeds, args.formats, args.inputs):
         cell = dict(zip(CELL, (args.network, form, inputs, args.epochs, args.samples, args.rate, seed), strict=True))
         if tuple(cell.values()) not in known:
             rows.append(cell | outcome(cell, args))
-            with args.rows.open("a") as file:
-                print(json.dumps(rows[-1]), file=file)
+            add_row(args.rows, rows[-1])
             print(rows[-1], flush=True)
     print("\n".join(table(rows)))
 
@@ -115,7 +112,7 @@ def table(rows: list[Row]) -> Iterator[str]:
         network, form, inputs, epochs, samples, rate = wanted
         taken = f"{epochs}" if samples is None else f"{epochs} of {samples:,} images"
         size, seconds = (statistics.mean(row[key] for row in ours) for key in ("bytes", "seconds"))
-        before, after = (told([100 * row[key] for row in ours]) for key in ("before", "test"))
+        before, after = (mean_of([100 * row[key] for row in ours]) for key in ("before", "test"))
         cells = (
             network,
             form,
@@ -127,12 +124,6 @@ def table(rows: list[Row]) -> Iterator[str]:
             f"{seconds:.0f}",
         )
         yield f"| {' | '.join(cells)} | {len(ours)} |"
-
-
-def told(values: list[float]) -> str:
-    """The mean, and the standard deviation if there are several."""
-    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.2f}{spread}"
 
 
 if __name__ == "__main__":

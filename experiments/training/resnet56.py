@@ -30,6 +30,7 @@ from automl.study.conclude import Results
 from automl.study.study import Study
 from automl.types import Phase
 from experiments.joint.draws import changed, rows_of
+from experiments.row_file import mean_of
 
 Row = dict[str, Any]
 
@@ -88,14 +89,9 @@ def table(rows: list[Row]) -> Iterator[str]:
     yield "|" + " --- |" * 7
     for share, changes in dict.fromkeys((row["share"], tuple(row["set"])) for row in rows):
         cell = [row for row in rows if (row["share"], tuple(row["set"])) == (share, changes)]
-        told = [spread([100 * row[key] for row in cell]) for key in ("validation before", "validation", "test")]
+        told = [mean_of([100 * row[key] for row in cell]) for key in ("validation before", "validation", "test")]
         params = statistics.mean(row["params"] for row in cell)
         yield f"| {share} | {' '.join(changes)} | {len(cell)} | {' | '.join(told)} | {params:,.0f} |"
-
-
-def spread(values: list[float]) -> str:
-    """Mean and standard deviation."""
-    return f"{statistics.mean(values):.2f}" + (f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else "")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ there; `--seconds` begins nothing new after so long. `--table` prints the table 
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from automl.training.methods.layouts import erdos_renyi_kernel
 from automl.training.methods.registry import method_of
 from automl.training.methods.target import Masks, Target, highest
 from automl.training.trainer import train
+from experiments.row_file import add_row, rows_of
 
 ROWS = Path(__file__).with_name("rows.jsonl")
 EPOCHS, SAMPLES = 8, 20_000
@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    rows = [json.loads(line) for line in args.rows.read_text().splitlines()] if args.rows.exists() else []
+    rows = rows_of(args.rows)
     known = {(row["data"], row["method"], row["density"], row["seed"]) for row in rows}
     wanted = [
         (args.data, name, density if METHODS[name] else 1.0, seed)
@@ -83,8 +83,7 @@ def main() -> None:
             if time.monotonic() - start > args.seconds:
                 break
             rows.append(trained(splits, test, *key))
-            with args.rows.open("a") as file:
-                file.write(json.dumps(rows[-1]) + "\n")
+            add_row(args.rows, rows[-1])
             print(rows[-1], flush=True)
     print(table([row for row in rows if row["data"] == args.data]))
 
