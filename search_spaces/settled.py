@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from typing import TypeGuard
+
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from search_spaces.codecs.integers import dequantized, integers_of
-from search_spaces.graph.lone_norms import lone_norms, settles
+from search_spaces.graph.lone_norms import movable_norms
 from search_spaces.operators.code import BOOK, SCALE, CodeStep
 from search_spaces.plan import Plan
 
 
 def settle_coded(network: nn.Module, plan: Plan) -> None:
     """Settle the norms of a network if `plan`, which it was made by, has a layer in few bits: its file is priced so."""
-    if plan.get(CodeStep).formats and isinstance(network, fx.GraphModule):
+    if coded(network, plan):
         settle_norms(network)
+
+
+def coded(network: nn.Module, plan: Plan) -> TypeGuard[fx.GraphModule]:
+    """Whether `plan`, by which a network was made, has a layer in few bits; only recorded networks have."""
+    return bool(plan.get(CodeStep).formats) and isinstance(network, fx.GraphModule)
 
 
 @torch.no_grad()
@@ -30,15 +37,20 @@ def settle_norms(network: fx.GraphModule) -> None:
     where weights were rounded by more, and half its bytes are zeros. The price of a network counts on all this
     (`search_spaces.pricing.settled_norms`).
     """
-    norms = lone_norms(network)
+    norms = settling_norms(network)
     for name, layer in network.named_modules():
-        scale, book = getattr(layer, SCALE, None), getattr(layer, BOOK, None)
-        norm = network.get_submodule(norms[name]) if name in norms else None
-        if isinstance(norm, _BatchNorm) and settles(norm):
-            if isinstance(scale, Tensor) or isinstance(book, Tensor):
-                _settle(layer, norm)
-        elif isinstance(scale, Tensor):
+        if name in norms:
+            _settle(layer, norms[name])
+        elif isinstance(scale := getattr(layer, SCALE, None), Tensor):
             _scale(layer, torch.ones_like(scale))
+
+
+def settling_norms(network: fx.GraphModule) -> dict[str, _BatchNorm]:
+    """Layer in few bits -> the norm that can be moved into it."""
+    found = movable_norms(network)
+    layers = {name: network.get_submodule(name) for name in found}
+    few = {name for name, layer in layers.items() if any(hasattr(layer, table) for table in (SCALE, BOOK))}
+    return {name: norm for name, norm in found.items() if name in few}
 
 
 def _settle(layer: nn.Module, norm: _BatchNorm) -> None:

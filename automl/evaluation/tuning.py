@@ -21,7 +21,7 @@ from automl.training.trainer import train
 from automl.training.unsettled import unsettle_norms
 from automl.types import Say, silent
 from search_spaces import Plan
-from search_spaces.settled import settle_coded
+from search_spaces.settled import coded, settle_coded
 
 if TYPE_CHECKING:
     from automl.training.teacher import CachedTeacher
@@ -70,7 +70,7 @@ class Tuner:
         `launch`: the same by several workers, where there is such a thing."""
         run = train if options.workers == 1 or launch is None else launch
         data = self._problem.epochs(options.batch_size)
-        if options.norms == "batch":
+        if options.norms == "batch" and coded(network, plan):
             unsettle_norms(network, data(options.seed))
         history = run(
             network,

@@ -7,32 +7,30 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from automl.tasks.batches import Batch
 from automl.util.modes import evaluating
-from search_spaces.graph.lone_norms import lone_norms, settles
-from search_spaces.operators.code import BOOK, SCALE
+from search_spaces.settled import settling_norms
 
 SAMPLES = 1024
 """From which statistics are taken."""
 
 
 @torch.no_grad()
-def unsettle_norms(network: nn.Module, batches: Iterable[Batch]) -> None:
+def unsettle_norms(network: fx.GraphModule, batches: Iterable[Batch]) -> None:
     """Give each norm after a layer in few bits mean and variance of what it reads, and a factor that undoes them.
 
     A settled norm (`search_spaces.settled`) claims a mean of 0 and a variance of 1. As long as it computes with these
     it does nothing; with the statistics of a batch, as in training, it would make another network. Now it computes the
     same with both. Statistics are those of the first `SAMPLES` samples of `batches`.
     """
-    norms = _after_few_bits(network)
+    norms = settling_norms(network)
     sums = {name: torch.zeros(3, norm.num_features, dtype=torch.float64) for name, norm in norms.items()}
     hooks = [norm.register_forward_pre_hook(_adding(sums[name])) for name, norm in norms.items()]
     seen = 0
     try:
         with evaluating(network):
-            for inputs, targets in batches if norms else ():
+            for inputs, targets in batches:
                 network(*inputs)
                 seen += len(targets)
                 if seen >= SAMPLES:
@@ -52,17 +50,6 @@ def unsettle_norms(network: nn.Module, batches: Iterable[Batch]) -> None:
         norm.weight.copy_(factor * (variance + norm.eps).sqrt())
         old.copy_(mean)
         was.copy_(variance)
-
-
-def _after_few_bits(network: nn.Module) -> dict[str, _BatchNorm]:
-    """The norms that are settled, by name."""
-    found: dict[str, _BatchNorm] = {}
-    for layer, name in lone_norms(network).items() if isinstance(network, fx.GraphModule) else ():
-        module, norm = network.get_submodule(layer), network.get_submodule(name)
-        few = any(isinstance(getattr(module, table, None), Tensor) for table in (SCALE, BOOK))
-        if few and isinstance(norm, _BatchNorm) and settles(norm):
-            found[name] = norm
-    return found
 
 
 def _adding(sums: Tensor) -> Callable[[nn.Module, tuple[Any, ...]], None]:

@@ -80,7 +80,7 @@ def metadata(told: Told) -> str:
 def told_of(text: str) -> Told:
     """The inverse of `metadata`; a `ValueError` if that is not what it is."""
     forms, coded, same, short = described(text)
-    numbers = {name: (array.shape, array.reshape(-1)[:1].tolist()[0]) for name, array in same.items()}
+    numbers = {name: (array.shape, array.flat[0].item()) for name, array in same.items()}
     return Told({name: Packed(*how) for name, how in forms.items()}, coded, numbers, short)
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry, shape_wrapper
+
+from search_spaces.graph.uncompiled import Uncompiled
 
 MACS = "macs"
 """The key in `meta` of how many multiply-accumulates a recorded call took, for the whole batch."""
@@ -33,7 +34,7 @@ def counting_macs() -> Iterator[Callable[[], int]]:
         torch.backends.mha.set_fastpath_enabled(fastpath)
 
 
-class _Counter(TorchDispatchMode):
+class _Counter(Uncompiled):
     """Adds up the FLOPs of each operator that runs.
 
     `FlopCounterMode` does the same module by module, for which it hooks into gradients, and so fails on networks that
@@ -43,11 +44,6 @@ class _Counter(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.flops = 0
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """As `Liveness` does: nothing is compiled here that PyTorch's compiler should skip."""
-        return False
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None

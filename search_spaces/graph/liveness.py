@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from search_spaces.graph.uncompiled import Uncompiled
 
-class Liveness(TorchDispatchMode):
+
+class Liveness(Uncompiled):
     """Adds the bytes of each storage when an operator first returns it, subtracts them when it dies.
 
     Views cost nothing, and neither does the scratch memory inside an operator.
@@ -28,11 +29,6 @@ class Liveness(TorchDispatchMode):
         self._made = made
         self._known: dict[int, tuple[weakref.finalize[..., Any], int]] = {}
         self._count = 0
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Not from being compiled, which it is not: to be skipped would import the compiler, which takes a second."""
-        return False
 
     def ignore(self, tensors: Iterable[Tensor]) -> None:
         """Count nothing for the storages of these, such as parameters."""

@@ -32,6 +32,7 @@ def lone_norms(network: fx.GraphModule) -> dict[str, str]:
     return pairs
 
 
-def settles(norm: _BatchNorm) -> bool:
-    """Whether a norm can be moved into the layer before it: it has weights, and statistics of its own."""
-    return norm.affine and norm.running_mean is not None and norm.running_var is not None
+def movable_norms(network: fx.GraphModule) -> dict[str, _BatchNorm]:
+    """Layer -> the norm that `lone_norms` names, where it has weights, so that it can be moved into the layer."""
+    norms = {layer: network.get_submodule(name) for layer, name in lone_norms(network).items()}
+    return {layer: norm for layer, norm in norms.items() if isinstance(norm, _BatchNorm) and norm.affine}

@@ -169,7 +169,7 @@ class Layout:
             integers=self._int_more.of(further),
             both=self._both_more.of(further),
             lines=self._line + self._scales(pieces, further) if self._storage.coded else self._line,
-            settled=self._norms.bytes(pieces),
+            settled=self._norms.bytes(pieces) if self._storage.coded else self._norms.saved,
         )
 
     def _scales(self, pieces: Pieces, further: np.ndarray) -> np.ndarray:

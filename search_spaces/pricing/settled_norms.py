@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, fx
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from search_spaces.codecs import brief
 from search_spaces.codecs.reader import MOST_NUMBERS
-from search_spaces.graph.lone_norms import lone_norms, settles
+from search_spaces.graph.lone_norms import movable_norms
 from search_spaces.pricing.sheet import Pieces
 from search_spaces.pricing.storage import Storage
 from search_spaces.pricing.terms import Terms
@@ -40,11 +39,11 @@ class SettledNorms:
         short = all(tensor.dtype != torch.bfloat16 for tensor in state.values())
         halved = FLOAT - brief.BYTES if short else 0  # of biases, and of what a norm multiplies by behind a codebook
         shared = any(form.centroids for form in storage.formats)
-        saved, lines, norms = np.zeros(len(terms.tensors)), np.zeros(len(terms.tensors)), lone_norms(network)
+        saved, lines, norms = np.zeros(len(terms.tensors)), np.zeros(len(terms.tensors)), movable_norms(network)
         for site in storage.coded:
             name, made = terms.tensors[site].layers[0], terms.tensors[site].shape[0]
-            norm = network.get_submodule(norms[name]) if name in norms else None
-            if not isinstance(norm, _BatchNorm) or not _in_floats(norm) or made > MOST_NUMBERS * SHORTEST:
+            floats = name in norms and all(tensor.dtype == torch.float32 for tensor in norms[name].parameters())
+            if not floats or made > MOST_NUMBERS * SHORTEST:
                 continue
             has_bias = f"{name}.bias" in state
             saved[site] = FLOAT * (2 + has_bias) + (halved if shared else FLOAT) + halved
@@ -57,10 +56,6 @@ class SettledNorms:
         made = np.take_along_axis(pieces.made, _last(pieces.made)[:, None], axis=1)[:, 0]
         saved: np.ndarray = self.saved * made
         return saved
-
-
-def _in_floats(norm: _BatchNorm) -> bool:
-    return settles(norm) and all(tensor.dtype == torch.float32 for tensor in norm.parameters())
 
 
 def _last(made: np.ndarray) -> np.ndarray:

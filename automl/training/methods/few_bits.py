@@ -15,7 +15,7 @@ from automl.training.methods.multiplied import replaced
 from search_spaces.codecs.entropy import fits
 from search_spaces.codecs.integers import dequantized, integers_of
 from search_spaces.codecs.number_formats import NumberFormat
-from search_spaces.operators.code import BOOK, SCALE, counted, nearest_integer
+from search_spaces.operators.code import BOOK, SCALE, nearest_integer
 from search_spaces.operators.shared import nearest_centroid
 
 WIDER = 1.01
@@ -134,7 +134,7 @@ class _OnGrid(_Held):
         """`weight`: [out, ...], on the grid; `step`: [out], above 0."""
         self.table = step.detach().clone().requires_grad_()
         self._least = LEAST * self.table.detach()
-        self._form, self._stays, self._there = form, (weight == 0) & pruned, counted(weight, pruned=pruned)
+        self._form, self._stays = form, (weight == 0) & pruned
         self._rate = 1 / math.sqrt(weight[0].numel() * form.highest)
         self._wider = 1.0
         """What steps are multiplied by so that an entropy code has bits enough."""
@@ -191,7 +191,7 @@ class _OnGrid(_Held):
 
     def _fits(self, weight: Tensor, wider: float) -> bool:
         integers = self._integers(weight, self._along(weight, wider))
-        return fits(integers.cpu(), self._form, self._there.cpu())
+        return fits(integers.cpu(), self._form, ~self._stays.cpu())
 
     def _integers(self, weight: Tensor, along: Tensor) -> Tensor:
         return nearest_integer(weight / along, self._form).masked_fill(self._stays, 0.0)
