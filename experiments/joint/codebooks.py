@@ -13,13 +13,15 @@ estimated in a second line. Bytes are those of the packed file.
 from __future__ import annotations
 
 import argparse
+import copy
 import time
 from pathlib import Path
 
 from agents.allocation import Allocator
 from automl.fit.recalibration import recalibrate
 from experiments.joint.one_network import Lines, setup_of
-from search_spaces import Code, CodeStep, Plan, Sparsity, SparsityStep, rebuild
+from search_spaces import OPERATORS, Code, CodeStep, Plan, Sparsity, SparsityStep
+from search_spaces.settled import settle_coded
 
 SPACES = {
     "shared": {"code": {"formats": ["shared1", "shared2", "shared3", "shared4", "shared5"]}},
@@ -91,12 +93,17 @@ def recipe(arguments: argparse.Namespace, lines: Lines) -> None:
             counts = {tensor.name: int(density * tensor.size) for tensor in tensors}
             formats = {tensor.layers[0]: f"shared{bits}" for tensor in space.operator(Code).tensors}
             steps = (*([SparsityStep(counts)] if density < 1 else []), CodeStep(formats))
-            network = rebuild(space.original, Plan(steps)).eval()
+            plan = Plan(steps)
+            network = copy.deepcopy(space.original).eval()
+            for step in steps:
+                network = OPERATORS[step.operator].rebuild(network, step)
             seconds = round(time.process_time() - started, 1)
             name = f"recipe, {density:.0%} of weights, {1 << bits} centroids"
-            lines.add(name, network, setup.evaluator, test, seconds=seconds)
-            recalibrate(network, batches)
-            lines.add(f"{name}, norms re-estimated", network, setup.evaluator, test)
+            for suffix, samples in (("", []), (", norms re-estimated", batches)):
+                written = copy.deepcopy(network)
+                recalibrate(written, samples)
+                settle_coded(written, plan)  # which norms are not estimated anew after
+                lines.add(f"{name}{suffix}", written, setup.evaluator, test, seconds=seconds)
 
 
 if __name__ == "__main__":

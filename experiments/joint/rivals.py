@@ -1,7 +1,7 @@
 """What other libraries make of the same network on the same calibration images, without labels or training.
 
     python -m experiments.joint.rivals --data-root DATA --weights WEIGHTS.safetensors [--network resnet20]
-        [--only onnxruntime nncf torchao modelopt torch_pruning] [--out FILE.jsonl]
+        [--only onnxruntime nncf torchao modelopt modelopt_fastnas torch_pruning] [--out FILE.jsonl]
 
 Accuracy on all 10,000 test images, and the seconds that compression took. None of these libraries is a dependency: one
 that is not installed, or does not run beside this PyTorch, has a line that says why.
@@ -114,6 +114,31 @@ def modelopt_integers(network: nn.Module, images: list[Tensor], batches: list[Ba
         yield name, mtq.quantize(copy.deepcopy(network), copy.deepcopy(getattr(mtq, name)), calibrate)
 
 
+def modelopt_fastnas(network: nn.Module, images: list[Tensor], batches: list[Batch]) -> Made:
+    import modelopt.torch.prune as mtp
+
+    with torch.no_grad():
+        wanted = [network(x).log_softmax(1) for x in images]
+
+    def likeness(pruned: nn.Module) -> float:
+        with torch.no_grad():
+            found = [pruned(x).log_softmax(1) for x in images]
+        return -float(
+            nn.functional.kl_div(torch.cat(found), torch.cat(wanted), log_target=True, reduction="batchmean")
+        )
+
+    # By itself it keeps widths to multiples of 32, of which this network has few.
+    divisors = {"nn.Conv2d": {"*": {"channel_divisor": 4}}, "nn.BatchNorm2d": {"*": {"feature_divisor": 4}}}
+    pruned, _ = mtp.prune(
+        copy.deepcopy(network),
+        [("fastnas", divisors)],
+        {"flops": "50%"},
+        images[0][:1],
+        {"data_loader": batches, "collect_func": lambda batch: batch[0][0], "score_func": likeness},
+    )
+    yield "fastnas, channels, 50 % of the FLOPs, norms re-estimated", pruned.eval()
+
+
 def torch_pruning_channels(network: nn.Module, images: list[Tensor], batches: list[Batch]) -> Made:
     import torch_pruning as tp
 
@@ -150,6 +175,7 @@ RIVALS = {
     "nncf": nncf_int8,
     "torchao": torchao_pt2e,
     "modelopt": modelopt_integers,
+    "modelopt_fastnas": modelopt_fastnas,
     "torch_pruning": torch_pruning_channels,
 }
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -65,9 +66,10 @@ class RankStep(Step):
 class Rank(SiteOperator):
     """Offers for each layer a share of its break-even rank, at which its factors cost what the layer does.
 
-    The share is of what is left of the layer, so that costs rise with widths and shares, and a factorised layer never
-    costs more than the whole one. Whole stay grouped and transposed convolutions, tensors that several layers share,
-    and layers that rank 1 would make dearer where they are narrowest.
+    The share is of the layer as it was, since that is what its errors are known of: a narrowed layer keeps the rank.
+    Where that is more than the largest share of what is left of the layer, it is that. So costs rise with widths and
+    shares, and a factorised layer never costs more than the whole one. Whole stay grouped and transposed convolutions,
+    tensors that several layers share, and layers that rank 1 would make dearer where they are narrowest.
     """
 
     name: ClassVar[str] = "rank"
@@ -131,10 +133,26 @@ class Rank(SiteOperator):
 
     def _ranks(self, sheet: Sheet, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """First and second rank of each layer with a knob, for levels [..., n_knobs]: in their shape."""
+        first, second = self._of_whole
+        most = self._at(sheet, self._tops)
+        return np.minimum(first[levels, self._places], most[0]), np.minimum(second[levels, self._places], most[1])
+
+    def _at(self, sheet: Sheet, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The ranks that shares, [..., n_knobs], of the break-even ranks of what `sheet` has come to."""
         share = np.ones((*levels.shape[:-1], len(self._schemes)))
         share[..., self.sites] = levels / self._steps
         first, second = self._parts.ranks(sheet.pieces, share)
         return first[..., self.sites], second[..., self.sites]
+
+    @cached_property
+    def _of_whole(self) -> tuple[np.ndarray, np.ndarray]:
+        """The ranks of layers that nothing narrows: [n_steps + 1, n_knobs] each."""
+        every = np.arange(self._steps + 1)[:, None]
+        return self._at(self.basis.whole, np.broadcast_to(every, (len(every), len(self.knobs))))
+
+    @cached_property
+    def _places(self) -> np.ndarray:
+        return np.arange(len(self.knobs))
 
     def price(self, sheet: Sheet, levels: np.ndarray) -> Sheet:
         """The sheet with the pieces of each factorised layer."""

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from search_spaces import CodeStep, Plan, rebuild, trace
+from search_spaces import CodeStep, NetworkSpace, Plan, RankStep, rebuild, trace
 from search_spaces.codecs.number_formats import ALL_FORMATS
 from search_spaces.codecs.packing import pack
 from tests.kits import amount
@@ -73,6 +74,25 @@ def test_so_are_those_of_quantized_inputs_of_entropy_coded_weights_and_of_codebo
             built += 1
             check(space, x, np.random.default_rng(seed), f"{names}, {code}, seed {seed}")
     assert built > NETWORKS // 20
+
+
+@pytest.mark.parametrize("scheme", ["svd", "auto", "tucker", "cp"])
+def test_a_narrowed_layer_keeps_the_rank_that_errors_are_known_of(scheme):
+    x = torch.randn(2, 3, 8, 8)
+    network = nn.Sequential(nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 24, 3, padding=1), nn.ReLU())
+    network = nn.Sequential(*network, nn.Conv2d(24, 4, 3, padding=1), nn.Flatten(), nn.Linear(256, 5)).eval()
+    space = NetworkSpace(network, (x,), {"channels": {"min_keep": 0.1}, "rank": {"scheme": scheme}})
+
+    def ranks(width, share):
+        levels = {"0": width, "2": 24, "rank:2": share}
+        point = space.point([levels.get(knob.name, knob.levels[-1]) for knob in space.knobs])
+        return space.plan(point).get(RankStep).ranks_of("2")
+
+    whole = ranks(32, 6)
+    assert ranks(24, 6) == whole
+    for width in range(4, 33):
+        most = ranks(width, 15)  # the largest at which what is left gains
+        assert ranks(width, 6) == tuple(map(min, zip(whole, most, strict=True))), width
 
 
 def check(space, x, rng, where):
