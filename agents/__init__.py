@@ -15,7 +15,7 @@ from agents.registry import (
     takes_choices,
     uses_sensitivity,
 )
-from agents.types import Agent, Goal, Sensitivity, Task, Trial, TrialState, trials_of_use
+from agents.types import Agent, ErrorCurves, Goal, Sensitivity, Task, Trial, TrialState, trials_of_use
 
 if TYPE_CHECKING:
     from agents.base import NumberedAgent
@@ -27,6 +27,7 @@ __all__ = [
     "DISTRIBUTION",
     "Agent",
     "AgentError",
+    "ErrorCurves",
     "Goal",
     "NumberedAgent",
     "Sensitivity",

@@ -11,6 +11,8 @@ for every number b of buckets of cost.
 - **Costs that do not add up** (a width multiplies the next one's) are linearised around a Point, each knob's cost with
   the others as they are there. The programme's answer is repaired to the true limits, filled, and the next round starts
   around it; the best of `ROUNDS` is taken, which is good, not proven best.
+- **Pairs.** Where one knob makes another dearer (`ErrorCurves`), as factors make the rounding of their weights, the
+  programme chooses among all levels of both at once, which SPDY calls the options of a site.
 - **Several limits.** The programme knows one cost, so it is solved for each limit's and for the sum of all, each as
   a part of its limit. Every answer is repaired to all limits and filled, and the one of least loss is taken.
 - **Without a limit** that binds, the network stays whole.
@@ -19,14 +21,16 @@ for every number b of buckets of cost.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from agents.base import NumberedAgent
 from agents.errors import AgentError
-from agents.types import Sensitivity, Task, Trial
+from agents.summed_losses import Losses, Pair
+from agents.types import ErrorCurves, Sensitivity, Task, Trial
 from search_spaces import Knob, Point, Space
 
 BUCKETS = 10_000
@@ -61,8 +65,8 @@ class Allocator:
 
     knobs: tuple[Knob, ...]
     """Those that are allocated: all but bits without a curve."""
-    losses: list[np.ndarray]
-    """Theirs: n_knobs times [n_levels]."""
+    losses: Losses
+    """Theirs."""
 
     def __init__(self, space: Space, limits: Mapping[str, float], sensitivity: Sensitivity | None) -> None:
         self.space = space
@@ -71,7 +75,8 @@ class Allocator:
         self._uniform = np.array([uniform[knob.name] for knob in space.knobs])  # [n_knobs of the space]
         self.knobs = tuple(knob for knob in space.knobs if knob.name in curves)
         self._places = [i for i, knob in enumerate(space.knobs) if knob.name in curves]
-        self.losses = [curves[knob.name] for knob in self.knobs]
+        self.losses = Losses([curves[knob.name] for knob in self.knobs], _pairs(self.knobs, sensitivity))
+        self._options = _options(self.knobs, self.losses.pairs)
         self._metrics = tuple(limits)
         self._limits = np.array([limits[metric] for metric in limits])  # [n_limits]
         highest = np.array([len(knob.levels) - 1 for knob in self.knobs])
@@ -92,7 +97,7 @@ class Allocator:
             return self._whole
         if not self.knobs:
             return self._point(self._start)
-        losses = [weight * loss for weight, loss in zip(weights, self.losses, strict=True)]
+        losses = self.losses.weighted(weights)
         found = [self._fill(self._start, losses)]
         for share in self._shares():
             around = self._start
@@ -102,11 +107,17 @@ class Allocator:
                 if (answer == around).all():
                     break
                 around = answer
-        return self._point(min(found, key=lambda answer: total(losses, answer)))
+        return self._point(min(found, key=losses.total))
 
     def indices(self, point: Point) -> np.ndarray:
         """The positions of a Point's levels among those of the knobs: [n_knobs]."""
         return np.array([knob.levels.index(point[knob.name]) for knob in self.knobs])
+
+    def spares(self, point: Point, knobs: Sequence[int]) -> bool:
+        """Whether a Point takes nothing from these knobs, by their places; those of a removed block do not count."""
+        indices = self.indices(point)
+        indices[list(knobs)] = [len(self.knobs[t].levels) - 1 for t in knobs]
+        return self._point(indices) == point
 
     def _begin_at(self, point: Point) -> None:
         """Have every programme begin around `point`."""
@@ -118,41 +129,48 @@ class Allocator:
         alone = list(np.eye(len(self._limits)))
         return alone if len(alone) == 1 else [*alone, 1 / self._limits]
 
-    def _programme(self, losses: Sequence[np.ndarray], around: np.ndarray, share: np.ndarray) -> np.ndarray:
-        """The best indices, [n_knobs], under one sum of costs with every knob's as it is around `around`."""
+    def _programme(self, losses: Losses, around: np.ndarray, share: np.ndarray) -> np.ndarray:
+        """The best indices, [n_knobs], under one sum of costs with all options' as they are around `around`."""
         tables = self._at_start if around is self._start else self._differences(around)
-        costs = [share @ table for table in tables]
-        spent = sum(cost[i] for cost, i in zip(costs, around, strict=True))
-        return allocate(losses, costs, float(spent + share @ (self._limits - self._costs(around))))
+        spent, lost, costs, orders = 0.0, [], [], []
+        for option, table in zip(self._options, tables, strict=True):
+            cost = share @ table
+            spent += cost[option.place(around)]
+            orders.append(np.argsort(cost, kind="stable"))
+            lost.append(losses.of_options(option.knobs)[orders[-1]])
+            costs.append(cost[orders[-1]])
+        budget = float(spent + share @ (self._limits - self._costs(around)))
+        answer = np.empty(len(self.knobs), dtype=np.int64)
+        for option, order, chosen in zip(self._options, orders, allocate(lost, costs, budget), strict=True):
+            answer[list(option.knobs)] = np.unravel_index(order[chosen], option.sizes)
+        return answer
 
-    def _repair(self, indices: np.ndarray, losses: Sequence[np.ndarray]) -> np.ndarray:
+    def _repair(self, indices: np.ndarray, losses: Losses) -> np.ndarray:
         """Lower knobs until all limits are met, each time the one that loses least for what it relieves."""
         current, excess = indices, self._excess(self._costs(indices))
         while excess > 0:
             ratios = {}
             for t in range(len(self.knobs)):
                 if current[t] > 0:
-                    lower = _moved(current, t, -1)
-                    relief = excess - self._excess(self._costs(lower))
-                    ratios[t] = (losses[t][lower[t]] - losses[t][current[t]]) / max(relief, 1e-12)
+                    relief = excess - self._excess(self._costs(_moved(current, t, -1)))
+                    ratios[t] = losses.rise(current, t, -1) / max(relief, 1e-12)
             current = _moved(current, min(ratios, key=ratios.__getitem__), -1)
             excess = self._excess(self._costs(current))
         return current
 
-    def _fill(self, indices: np.ndarray, losses: Sequence[np.ndarray]) -> np.ndarray:
+    def _fill(self, indices: np.ndarray, losses: Losses) -> np.ndarray:
         """Raise knobs until none can rise within the limits, each time the one that saves most for what it costs."""
         current = indices
         rising = {t for t, knob in enumerate(self.knobs) if current[t] + 1 < len(knob.levels)}
         while rising:
             gains, costs = {}, self._costs(current)
             for t in sorted(rising):
-                higher = _moved(current, t, 1)
-                raised = self._costs(higher)
+                raised = self._costs(_moved(current, t, 1))
                 if self._excess(raised) > 0:
                     rising.remove(t)  # costs never fall, so it can never rise again
                     continue
                 part = float(np.sum((raised - costs) / self._limits))
-                gains[t] = (losses[t][current[t]] - losses[t][higher[t]]) / max(part, 1e-12)
+                gains[t] = -losses.rise(current, t, 1) / max(part, 1e-12)
             if gains:
                 t = max(gains, key=gains.__getitem__)
                 current = _moved(current, t, 1)
@@ -160,10 +178,10 @@ class Allocator:
         return current
 
     def _differences(self, around: np.ndarray) -> list[np.ndarray]:
-        """What knobs' levels cost above the lowest, the others as in `around`: n_knobs times [n_limits, n_levels]."""
+        """What options cost above the lowest, the others as in `around`: n_options times [n_limits, n_places]."""
         out = []
-        for t, knob in enumerate(self.knobs):
-            costs = np.stack([self._costs(_moved(around, t, i - around[t])) for i in range(len(knob.levels))], axis=1)
+        for option in self._options:
+            costs = np.stack([self._costs(at) for at in option.each(around)], axis=1)
             out.append(costs - costs[:, :1])
         return out
 
@@ -215,9 +233,39 @@ def allocate(losses: Sequence[np.ndarray], costs: Sequence[np.ndarray], budget: 
     return chosen
 
 
-def total(losses: Sequence[np.ndarray], indices: np.ndarray) -> float:
-    """The sum of the losses, n_knobs times [n_levels], at `indices`: [n_knobs]."""
-    return float(sum(loss[i] for loss, i in zip(losses, indices, strict=True)))
+@dataclass(frozen=True)
+class _Option:
+    """One knob, or the two of a pair, whose levels are chosen at once."""
+
+    knobs: tuple[int, ...]
+    sizes: tuple[int, ...]
+    """How many levels each has."""
+
+    def place(self, indices: np.ndarray) -> int:
+        """Which of all levels, of two knobs the second running faster, `indices` of [n_knobs] have."""
+        return int(np.ravel_multi_index([indices[t] for t in self.knobs], self.sizes))
+
+    def each(self, indices: np.ndarray) -> Iterator[np.ndarray]:
+        """`indices` with each of all levels: n_places times [n_knobs]."""
+        for places in np.ndindex(*self.sizes):
+            changed = indices.copy()
+            changed[list(self.knobs)] = places
+            yield changed
+
+
+def _options(knobs: Sequence[Knob], pairs: Sequence[Pair]) -> list[_Option]:
+    """What is chosen: pairs, and all other knobs by themselves, in the order of their first."""
+    second = {pair.first: pair.second for pair in pairs}
+    together = [(t, second[t]) if t in second else (t,) for t in range(len(knobs)) if t not in second.values()]
+    return [_Option(ts, tuple(len(knobs[t].levels) for t in ts)) for ts in together]
+
+
+def _pairs(knobs: Sequence[Knob], sensitivity: Sensitivity | None) -> list[Pair]:
+    """The pairs that error curves tell of, by the places of their knobs."""
+    if not isinstance(sensitivity, ErrorCurves):
+        return []
+    places = {knob.name: t for t, knob in enumerate(knobs)}
+    return [Pair(places[one], places[other], factor) for (one, other), factor in sensitivity.dearer.items()]
 
 
 def _bucket(costs: Sequence[np.ndarray], budget: float) -> float:

@@ -6,8 +6,9 @@ judges the coefficients. Every candidate is within the budget, whatever they are
 
 - Trial 0 has all coefficients 1: the plain exact allocation by the curves, where the paper has curves of a fixed form.
 - Where several operators share the budget, which the paper does not have, each has its own coefficient too. The next
-  trials take from one operator alone, as far as it goes, each in its turn: curves of different operators are in one
-  unit only roughly, so that the plain allocation can be worse than the best single operator, and a search is not to be.
+  trials take from one operator alone, and then from all but one, each in its turn, where that keeps the budget: curves
+  of different operators are in one unit only roughly, so that the plain allocation can be worse than the best single
+  operator, and a search is not to be.
 - A tenth of the trials, at most the paper's 100: coefficients drawn from U(0, 1).
 - The rest, from the best so far: k of them drawn anew, k falling from a tenth of the knobs to 1 (at least 1), evenly
   over the trials; the paper lowers k after 100 failures in a row, which take more trials than there are.
@@ -24,6 +25,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -45,7 +47,8 @@ SPAN = 2.0
 """Orders of magnitude that the coefficients of operators span."""
 
 ALONE = 3.0
-"""The coefficient of the one operator that is taken from, as its distance from 1 in parts of `SPAN`: a millionth."""
+"""The coefficient of the one operator that is taken from, as its distance from 1 in parts of `SPAN`: a millionth. That
+of the one that is not taken from is a million."""
 
 BETWEEN = 0.25
 """How often the coefficient of an operator is drawn anew."""
@@ -65,8 +68,6 @@ class Exact(NumberedAgent):
         shared = dict.fromkeys(names) if len(set(names)) > 1 else {}
         self.operators = [[t for t in range(self.n) if names[t] == name] for name in shared]
         """The knobs of each operator, if there are several."""
-        self.random = 1 + len(self.operators) + min(MOST_RANDOM, int(RANDOM_SHARE * self.trials))
-        """The first trial of the local search."""
         self.best = -math.inf
         self.incumbents = [np.concatenate([np.ones(self.n), np.zeros(len(self.operators))])]
         """The coefficients of the best trial, and of those that were the best before it: [n_knobs + n_operators], those
@@ -97,10 +98,8 @@ class Exact(NumberedAgent):
         rng = self.exploring(number)
         if number == 0:
             yield self.incumbents[0]
-        if 1 <= number <= len(self.operators):
-            alone = self.incumbents[0].copy()
-            alone[self.n + number - 1] = ALONE
-            yield alone
+        elif number <= len(self.sides):
+            yield self.sides[number - 1]
         for redraw in range(1 + REDRAWS):
             if number < self.random:
                 yield rng.random(self.n + len(self.operators))
@@ -113,6 +112,28 @@ class Exact(NumberedAgent):
             if self.operators and rng.random() < BETWEEN:
                 changed[self.n + rng.integers(len(self.operators))] = rng.random()
             yield changed
+
+    @cached_property
+    def sides(self) -> list[np.ndarray]:
+        """Coefficients, as of `incumbents`, that take from one operator alone, and from all but one: where the others,
+        or that one, can stay as they are, and with no Point twice."""
+        plain = self.incumbents[0]
+        found, known = [], {self.allocator.plain()}
+        for distance in (ALONE, -ALONE):
+            for place, knobs in enumerate(self.operators):
+                side = plain.copy()
+                side[self.n + place] = distance
+                point = self.allocator.solve(self.weights(side))
+                spared = knobs if distance < 0 else sorted({*range(self.n)} - {*knobs})
+                if point not in known and self.allocator.spares(point, spared):
+                    found.append(side)
+                    known.add(point)
+        return found
+
+    @property
+    def random(self) -> int:
+        """The first trial of the local search."""
+        return 1 + len(self.sides) + min(MOST_RANDOM, int(RANDOM_SHARE * self.trials))
 
     def weights(self, coefficients: np.ndarray) -> np.ndarray:
         """What each knob's losses are multiplied by: its coefficient times its operator's, [n_knobs]."""

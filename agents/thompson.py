@@ -100,8 +100,7 @@ class Thompson(NumberedAgent):
 
     def _losses(self, point: Point) -> np.ndarray:
         """The loss of each knob at its level in `point`: [n_knobs]."""
-        indices = self.allocator.indices(point)
-        return np.array([loss[i] for loss, i in zip(self.allocator.losses, indices, strict=True)])
+        return self.allocator.losses.each(self.allocator.indices(point))
 
 
 @dataclass(frozen=True)

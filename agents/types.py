@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
@@ -65,6 +65,25 @@ Sensitivity: TypeAlias = "Mapping[str, np.ndarray]"
 """Knob name -> how much is lost, by a closed-form estimate, when that knob alone stands at each of its levels:
 [n_levels], in the order of `Knob.levels`, never rising, 0 at the highest. Losses of different knobs are in one unit.
 Bits, such as whether a block remains, may have none."""
+
+
+@dataclass(frozen=True)
+class ErrorCurves(Mapping[str, "np.ndarray"]):
+    """A `Sensitivity` that knows of pairs of knobs of which one makes the other dearer."""
+
+    curves: Mapping[str, np.ndarray]
+    dearer: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    """Two knobs -> what the losses of the second are multiplied by while the first is below its highest level, at least
+    1. A knob is in one pair at most."""
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.curves[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.curves)
+
+    def __len__(self) -> int:
+        return len(self.curves)
 
 
 @dataclass(frozen=True)

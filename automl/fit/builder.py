@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from agents import Sensitivity
+from agents import ErrorCurves, Sensitivity
 from automl.config.evaluation import EvaluationOptions
 from automl.config.method import MethodOptions
 from automl.fast.precision import first, formatted
 from automl.fit.block_errors import block_errors
 from automl.fit.blockwise import STEPS, BlockReconstruction
 from automl.fit.closer import CloserRefit, WithNorms
+from automl.fit.dearer import dearer_when_factorised
 from automl.fit.distance import Distance
 from automl.fit.layerwise import AsSearched, LayerByLayer, Refit
 from automl.fit.one_unit import in_one_unit
@@ -166,7 +167,8 @@ class Builder:
             distance = self._distance(problem)
             measured = None if distance is None else lambda point: distance.to(self.build(point))
             curves.append(block_errors(self.space, {name for found in curves for name in found}, measured))
-            self._sensitivity = in_one_unit(self.space, curves, measured)
+            dearer = dearer_when_factorised(self._fitters.values(), self._statistics)
+            self._sensitivity = ErrorCurves(in_one_unit(self.space, curves, measured), dearer)
         return self._sensitivity
 
     def methods(self, network: nn.Module, plan: Plan, options: MethodOptions | None) -> list[Method]:

@@ -73,6 +73,12 @@ class CodeFitter(Fitter[Code]):
             curves[knob.name] = np.maximum.accumulate(np.array(errors)[::-1])[::-1]
         return curves
 
+    def loss(self, weight: Tensor, form: NumberFormat, moments: Moments, name: str) -> float:
+        """What is lost with a weight in a format, in the unit of the curves, by what `moments` know as `name`."""
+        given = (weight, moments.inputs.get(name), None)
+        (rounded,) = self._made([form], given, intercept=True)
+        return _error(weight, rounded, moments, name)
+
     def fit(self, network: fx.GraphModule, step: CodeStep, moments: Moments) -> tuple[fx.GraphModule, Moments]:
         """Round the weights, and let biases and norms take up what that does to mean outputs."""
         norms = lone_norms(network)

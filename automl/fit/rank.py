@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -21,7 +21,7 @@ from automl.fit.statistics import Moments, Statistics
 from automl.fit.through_factors import costs_between, moments_between
 from automl.fit.tucker import Tucker
 from automl.tasks.problem import Problem
-from search_spaces import LayerSlice, Rank, RankStep
+from search_spaces import Knob, LayerSlice, Rank, RankStep
 from search_spaces.graph.lone_norms import lone_norms
 from search_spaces.graph.tensors import Layer
 from search_spaces.operators.factors import Ranks
@@ -66,10 +66,16 @@ class RankFitter(Fitter[Rank]):
         """All that may be factorised."""
         return [tensor.layers[0] for tensor in self.operator.tensors]
 
+    @property
+    def whole(self) -> dict[str, LayerSlice]:
+        """What every layer keeps of the original: all."""
+        recorded = self.operator.basis.recorded
+        return recorded.slices(recorded.whole)
+
     def curves(self, statistics: Statistics, problem: Problem) -> Sensitivity:
         """Knob -> what is lost of the outputs at the rank of each level, weighted by their Fisher information."""
         operator, network = self.operator, self.operator.network
-        moments = statistics.moments(_whole(operator))
+        moments = statistics.moments(self.whole)
         norms = lone_norms(network)
         levels = {level for knob in operator.knobs for level in knob.levels}
         ranks = {level: operator.ranks(operator.basis.whole, _all(operator, level)) for level in levels}
@@ -79,6 +85,23 @@ class RankFitter(Fitter[Rank]):
             errors = [0.0 if (r := ranks[level][i]) is None else found.error(_rank(r)) for level in knob.levels]
             curves[knob.name] = np.maximum.accumulate(errors[::-1])[::-1]
         return curves
+
+    def factors(self, statistics: Statistics) -> Iterator[tuple[Knob, Sequence[Tensor], Moments]]:
+        """Each knob, its layer's factors at the middle of its ranks, and what is known of them, by their numbers.
+
+        Layers of whose inputs nothing is known are passed over.
+        """
+        operator, network = self.operator, self.operator.network
+        moments, norms = statistics.moments(self.whole), lone_norms(network)
+        middle = np.array([knob.levels[(len(knob.levels) - 1) // 2] for knob in operator.knobs])
+        found = zip(operator.knobs, self.layers(), operator.ranks(operator.basis.whole, middle), strict=True)
+        for (knob, name, ranks), site in zip(found, operator.sites.tolist(), strict=True):
+            if ranks is None or name not in moments.inputs or name not in moments.importance:
+                continue
+            parts = self._decomposed(network, name, operator.scheme(site), moments, norms).weights(_rank(ranks))
+            inputs = moments_between(moments.inputs[name], parts)
+            costs = costs_between(moments.importance[name], parts)
+            yield knob, parts, Moments(_numbered(inputs), _numbered(costs))
 
     def fit(self, network: fx.GraphModule, step: RankStep, moments: Moments) -> tuple[fx.GraphModule, Moments]:
         """Put layers in a row in the place of each, and work out what they read."""
@@ -114,13 +137,12 @@ class RankFitter(Fitter[Rank]):
         return found
 
 
-def _whole(operator: Rank) -> dict[str, LayerSlice]:
-    """What every layer keeps of the original: all."""
-    return operator.basis.recorded.slices(operator.basis.recorded.whole)
-
-
 def _all(operator: Rank, level: int) -> np.ndarray:
     return np.full(len(operator.knobs), level)
+
+
+def _numbered(values: Sequence[Tensor]) -> dict[str, Tensor]:
+    return {str(i): value for i, value in enumerate(values)}
 
 
 def _rank(ranks: Ranks) -> Ranks | int:

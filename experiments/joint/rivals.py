@@ -123,9 +123,7 @@ def modelopt_fastnas(network: nn.Module, images: list[Tensor], batches: list[Bat
     def likeness(pruned: nn.Module) -> float:
         with torch.no_grad():
             found = [pruned(x).log_softmax(1) for x in images]
-        return -float(
-            nn.functional.kl_div(torch.cat(found), torch.cat(wanted), log_target=True, reduction="batchmean")
-        )
+        return -float(nn.functional.kl_div(torch.cat(found), torch.cat(wanted), log_target=True, reduction="batchmean"))
 
     # By itself it keeps widths to multiples of 32, of which this network has few.
     divisors = {"nn.Conv2d": {"*": {"channel_divisor": 4}}, "nn.BatchNorm2d": {"*": {"feature_divisor": 4}}}

@@ -9,8 +9,9 @@ import pytest
 from scipy.stats import mannwhitneyu
 
 import agents
-from agents import AgentError, Goal, Trial, TrialState
-from agents.allocation import Allocator, allocate, total
+from agents import AgentError, ErrorCurves, Goal, Trial, TrialState
+from agents.allocation import Allocator, allocate
+from agents.summed_losses import Losses, Pair
 from agents.thompson import regress
 from automl.testing.agent_kit import AgentConformance, assert_budget_used_up, done, play, seeds_differ_after
 from automl.testing.toy_space import ToySpace, toy_problem
@@ -54,9 +55,17 @@ def brute_force(space, limits, losses):
     levels = [[knob.levels[i] for knob, i in zip(space.knobs, indices, strict=True)] for indices in legal]
     within = [row for row in levels if space.within(np.array(row), limits)]
     return min(
-        sum(loss[knob.levels.index(level)] for loss, knob, level in zip(losses, space.knobs, row, strict=True))
+        losses.total(np.array([knob.levels.index(level) for knob, level in zip(space.knobs, row, strict=True)]))
         for row in within
     )
+
+
+def highest(space):
+    return np.array([knob.levels[-1] for knob in space.knobs])
+
+
+def lowest(space):
+    return np.array([knob.levels[0] for knob in space.knobs])
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -70,11 +79,11 @@ def test_the_programme_is_optimal(seed):
     assert sum(cost[i] for cost, i in zip(costs, chosen, strict=True)) <= budget
     every = itertools.product(*(range(n) for n in sizes))
     best = min(
-        total(losses, indices)
+        Losses(losses).total(indices)
         for indices in every
         if sum(cost[i] for cost, i in zip(costs, indices, strict=True)) <= budget
     )
-    assert total(losses, chosen) == pytest.approx(best, rel=1e-6)
+    assert Losses(losses).total(chosen) == pytest.approx(best, rel=1e-6)
 
 
 def test_without_a_common_unit_costs_are_rounded_up():
@@ -100,10 +109,41 @@ def test_where_costs_add_up_the_allocation_is_optimal(seed):
     weights = np.random.default_rng(seed).random(3)
     point = allocator.solve(weights)
     assert_budget_used_up(problem.space, point, problem.limits)
-    losses = [weight * loss for weight, loss in zip(weights, allocator.losses, strict=True)]
-    assert total(losses, allocator.indices(point)) == pytest.approx(
+    losses = allocator.losses.weighted(weights)
+    assert losses.total(allocator.indices(point)) == pytest.approx(
         brute_force(problem.space, problem.limits, losses), rel=1e-6
     )
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_so_it_is_where_knobs_make_others_dearer(seed):
+    problem, rng = BlockProblem(1, seed, sizes=(6, 8, 10)), np.random.default_rng(seed)
+    names = [knob.name for knob in problem.space.knobs]
+    curves = ErrorCurves(random_curves(problem.space, rng), {(names[2], names[0]): 1 + rng.exponential(5)})
+    allocator = Allocator(problem.space, problem.limits, curves)
+    point = allocator.solve(np.ones(3))
+    assert_budget_used_up(problem.space, point, problem.limits)
+    assert allocator.losses.total(allocator.indices(point)) == pytest.approx(
+        brute_force(problem.space, problem.limits, allocator.losses), rel=1e-6
+    )
+
+
+def test_losses_of_options_and_of_moves_are_differences_of_the_whole():
+    rng = np.random.default_rng(0)
+    curves = [np.sort(np.append(rng.exponential(size=n - 1), 0.0))[::-1] for n in (4, 3, 5)]
+    losses = Losses(curves, [Pair(2, 0, 7.0)])
+    for indices in map(np.array, itertools.product(range(4), range(3), range(5))):
+        plain = [curve[i] for curve, i in zip(curves, indices, strict=True)]
+        plain[0] *= 7.0 if indices[2] < 4 else 1.0
+        assert losses.total(indices) == pytest.approx(sum(plain))
+        both = losses.of_options((2, 0)).reshape(5, 4)[indices[2], indices[0]]
+        assert both + losses.of_options((1,))[indices[1]] == pytest.approx(losses.total(indices))
+        for t, by in itertools.product(range(3), (-1, 1)):
+            if 0 <= indices[t] + by < len(curves[t]):
+                moved = indices.copy()
+                moved[t] += by
+                rise = losses.rise(indices, t, by)
+                assert rise == pytest.approx(losses.total(moved) - losses.total(indices)) and rise * by <= 0
 
 
 def test_where_widths_multiply_the_allocation_is_nearly_optimal():
@@ -123,7 +163,7 @@ def test_where_widths_multiply_the_allocation_is_nearly_optimal():
         point = allocator.solve(np.ones(4))
         assert_budget_used_up(space, point, limits)
         best = brute_force(space, limits, allocator.losses)
-        gaps.append(total(allocator.losses, allocator.indices(point)) / best - 1)
+        gaps.append(allocator.losses.total(allocator.indices(point)) / best - 1)
     assert np.median(gaps) < 1e-6 and np.mean(gaps) < 0.05, gaps
 
 
@@ -209,6 +249,26 @@ def test_operators_that_share_a_budget_are_weighed_against_each_other():
     ratios = [weights[:half].mean() / weights[half:].mean() for weights in drawn]
     assert min(ratios) < 0.1 and max(ratios) > 10
     assert np.array_equal(agent.weights(agent.incumbents[0]), np.ones(len(problem.space.knobs)))
+
+
+def test_the_first_trials_take_from_one_operator_alone_and_from_all_but_one():
+    problem = BlockProblem(3, 0)
+    shares = np.array_split(np.arange(len(problem.space.knobs)), 3)
+    operators = {int(t): name for name, share in zip(("depth", "channels", "code"), shares, strict=True) for t in share}
+    problem.space.knobs = tuple(replace(knob, operator=operators[t]) for t, knob in enumerate(problem.space.knobs))
+
+    def touched(limits, number):
+        agent = create(problem, limits=limits)
+        point = agent.allocator.solve(agent.weights(agent.sides[number]))
+        return {knob.operator for knob in problem.space.knobs if point[knob.name] < knob.levels[-1]}
+
+    (metric,) = problem.limits
+    whole, least = (problem.space.cost_of_levels(f(problem.space), metric) for f in (highest, lowest))
+    loose = {metric: whole - 0.1 * (whole - least)}
+    assert [touched(loose, number) for number in range(3)] == [{"depth"}, {"channels"}, {"code"}]
+    assert all(len(touched(loose, number)) == 2 for number in range(3, 6))
+    tight = {metric: least + 0.05 * (whole - least)}
+    assert create(problem, limits=tight).sides == [], "none of them can be spared"
 
 
 @pytest.mark.parametrize("name", ["exact", "thompson"])
