@@ -255,18 +255,25 @@ def _make_from_nothing(settings: dict[str, Any], source: Source) -> None:
         raise source.error(("model",), "a space of cells makes its networks from nothing: leave the model out")
     settings["model"] = FROM_NOTHING
     for section in ("evaluation", "finish"):
-        settings[section] = _from_new_weights(settings.get(section, {}))
+        settings[section] = _from_new_weights(settings.get(section, {}), source, (section,))
 
 
-def _from_new_weights(given: Any) -> Any:
-    """A section with learning rates for new weights, in its training and in the training of its supernet."""
+def _from_new_weights(given: Any, source: Source, path: tuple[str, ...]) -> Any:
+    """A section with learning rates for new weights, in its training and in the training of its supernet.
+
+    `ConfigError`, with the `path` of the section, if a training keeps statistics of norms, which new weights have not.
+    """
     if not isinstance(given, Mapping):
         return given  # refused by `build`
     found = dict(given)
-    if isinstance(found.get("training"), Mapping):
-        found["training"] = of_new_weights(found["training"])
+    if isinstance(training := found.get("training"), Mapping):
+        if training.get("norms") == "fixed":
+            keeps = "fixed keeps the statistics of batch norms, and new weights have none: leave it out"
+            raise source.error((*path, "training", "norms"), keeps)
+        found["training"] = of_new_weights(training)
     if isinstance(found.get("supernet"), Mapping):
-        found["supernet"] = _from_new_weights({"training": {}, **found["supernet"]})
+        inner = {"training": {}, **found["supernet"]}
+        found["supernet"] = _from_new_weights(inner, source, (*path, "supernet"))
     return found
 
 

@@ -252,7 +252,5 @@ class SparsifyOptions:
 
 def of_new_weights(given: Mapping[str, Any]) -> dict[str, Any]:
     """What a study says of a training, `given`, with a learning rate for weights that are new if it names none."""
-    if given.get("norms") == "fixed":
-        raise ConfigError("norms: fixed keeps the statistics of batch norms, and new weights have none: leave it out")
     rate = _NEW_RATES.get(given.get("optimizer", TrainingOptions.optimizer))
     return {**given, "learning_rate": rate} if given.get("learning_rate") is None else dict(given)

@@ -19,7 +19,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from agents import Goal
-from automl.config.training import TrainingOptions, of_new_weights
+from automl.config.study import StudyConfig
+from automl.config.training import TrainingOptions
 from automl.errors import ConfigError, DataError, NotFiniteError, StudyError
 from automl.training.loss import SupervisedLoss
 from automl.training.methods.base import Method
@@ -250,8 +251,15 @@ def test_fixed_norms_keep_their_statistics_and_learn_all_the_same(digits):
     assert [name for name in before if torch.equal(before[name], after[name])] == [
         *("running_mean", "running_var", "num_batches_tracked")
     ]
-    with pytest.raises(ConfigError, match="new weights have none"):
-        of_new_weights({"norms": "fixed"})
+
+
+@pytest.mark.parametrize("section", ["evaluation", "finish", "evaluation.supernet"])
+def test_new_weights_have_no_statistics_to_keep(section):
+    first, *rest = section.split(".")
+    inner = {"training": {"epochs": 1, "norms": "fixed"}}
+    settings = {"name": "x", "space": {"cells": {}}, "budget": "macs <= 1M", first: {rest[0]: inner} if rest else inner}
+    with pytest.raises(ConfigError, match=rf"{section}\.training\.norms: fixed keeps .* new weights have none"):
+        StudyConfig.from_dict({**settings, "data": {"name": "digits"}})
 
 
 def test_zeros_stay_zero(digits, small_cnn):
