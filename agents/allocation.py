@@ -265,6 +265,9 @@ def _pairs(knobs: Sequence[Knob], sensitivity: Sensitivity | None) -> list[Pair]
     if not isinstance(sensitivity, ErrorCurves):
         return []
     places = {knob.name: t for t, knob in enumerate(knobs)}
+    named = [name for pair in sensitivity.dearer for name in pair]
+    if wrong := [name for name in named if name not in places or named.count(name) > 1]:
+        raise AgentError(f"dearer names pairs of knobs with error curves, each knob in one of them, got {wrong[0]!r}")
     return [Pair(places[one], places[other], factor) for (one, other), factor in sensitivity.dearer.items()]
 
 

@@ -128,6 +128,14 @@ def test_so_it_is_where_knobs_make_others_dearer(seed):
     )
 
 
+@pytest.mark.parametrize("dearer", [{("block0", "nothing"): 2.0}, {("block0", "block1"): 2.0, ("block2", "block0"): 3}])
+def test_pairs_that_cannot_be_are_refused(dearer):
+    problem = BlockProblem(1, 0, sizes=(6, 8, 10))
+    curves = random_curves(problem.space, np.random.default_rng(0))
+    with pytest.raises(AgentError, match="each knob in one of them, got '(nothing|block0)'"):
+        Allocator(problem.space, problem.limits, ErrorCurves(curves, dearer))
+
+
 def test_losses_of_options_and_of_moves_are_differences_of_the_whole():
     rng = np.random.default_rng(0)
     curves = [np.sort(np.append(rng.exponential(size=n - 1), 0.0))[::-1] for n in (4, 3, 5)]
