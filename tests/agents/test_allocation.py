@@ -132,7 +132,7 @@ def test_so_it_is_where_knobs_make_others_dearer(seed):
 def test_pairs_that_cannot_be_are_refused(dearer):
     problem = BlockProblem(1, 0, sizes=(6, 8, 10))
     curves = random_curves(problem.space, np.random.default_rng(0))
-    with pytest.raises(AgentError, match="each knob in one of them, got '(nothing|block0)'"):
+    with pytest.raises(AgentError, match=r"each knob in one of them, got '(nothing|block0)'"):
         Allocator(problem.space, problem.limits, ErrorCurves(curves, dearer))
 
 
