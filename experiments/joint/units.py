@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from agents import Sensitivity
+from agents import ErrorCurves, Sensitivity
 from automl.config.runner import RunnerConfig
 from automl.config.study import StudyConfig
 from automl.fit.distance import Distance
@@ -34,8 +34,11 @@ def spearman(a: list[float], b: list[float]) -> float:
 
 
 def predicted(space: NetworkSpace, curves: Sensitivity, point: Point) -> float:
-    levels = zip(space.knobs, space.levels(point).tolist(), strict=True)
-    return sum(float(curves[knob.name][knob.levels.index(level)]) for knob, level in levels if knob.name in curves)
+    tops = {knob.name: knob.levels[-1] for knob in space.knobs}
+    lost = {k.name: float(curves[k.name][k.levels.index(point[k.name])]) for k in space.knobs if k.name in curves}
+    for (one, other), factor in curves.dearer.items() if isinstance(curves, ErrorCurves) else ():
+        lost[other] *= factor if point[one] < tops[one] else 1.0
+    return sum(lost.values())
 
 
 def main() -> None:
