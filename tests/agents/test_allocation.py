@@ -1,7 +1,6 @@
 """Exact allocation: the programme is optimal, the limits are kept, the searches over it learn."""
 
 import itertools
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -173,20 +172,6 @@ def test_where_widths_multiply_the_allocation_is_nearly_optimal():
         best = brute_force(space, limits, allocator.losses)
         gaps.append(allocator.losses.total(allocator.indices(point)) / best - 1)
     assert np.median(gaps) < 1e-6 and np.mean(gaps) < 0.05, gaps
-
-
-@pytest.mark.parametrize(("knobs", "milliseconds"), [(9, 5), (27, 30)])
-def test_the_programme_is_quick(knobs, milliseconds):
-    rng = np.random.default_rng(0)
-    losses = [np.sort(rng.random(64))[::-1] for _ in range(knobs)]
-    costs = [np.arange(64) * rng.uniform(1, 2) for _ in range(knobs)]
-    budget = 0.5 * sum(cost[-1] for cost in costs)
-    took = []
-    for _ in range(7):
-        start = time.process_time()
-        allocate(losses, costs, budget)
-        took.append(1000 * (time.process_time() - start))
-    assert min(took) < 3 * milliseconds  # the machine may be a slow one, and shared
 
 
 @pytest.mark.parametrize("name", ["allocation", "exact", "thompson", "amc_warm"])
