@@ -75,7 +75,7 @@ class Allocator:
         self._uniform = np.array([uniform[knob.name] for knob in space.knobs])  # [n_knobs of the space]
         self.knobs = tuple(knob for knob in space.knobs if knob.name in curves)
         self._places = [i for i, knob in enumerate(space.knobs) if knob.name in curves]
-        self.losses = Losses([curves[knob.name] for knob in self.knobs], _pairs(self.knobs, sensitivity))
+        self.losses = Losses.of(self.knobs, curves)
         self._options = _options(self.knobs, self.losses.pairs)
         self._metrics = tuple(limits)
         self._limits = np.array([limits[metric] for metric in limits])  # [n_limits]
@@ -260,17 +260,6 @@ def _options(knobs: Sequence[Knob], pairs: Sequence[Pair]) -> list[_Option]:
     return [_Option(ts, tuple(len(knobs[t].levels) for t in ts)) for ts in together]
 
 
-def _pairs(knobs: Sequence[Knob], sensitivity: Sensitivity | None) -> list[Pair]:
-    """The pairs that error curves tell of, by the places of their knobs."""
-    if not isinstance(sensitivity, ErrorCurves):
-        return []
-    places = {knob.name: t for t, knob in enumerate(knobs)}
-    named = [name for pair in sensitivity.dearer for name in pair]
-    if wrong := [name for name in named if name not in places or named.count(name) > 1]:
-        raise AgentError(f"dearer names pairs of knobs with error curves, each knob in one of them, got {wrong[0]!r}")
-    return [Pair(places[one], places[other], factor) for (one, other), factor in sensitivity.dearer.items()]
-
-
 def _bucket(costs: Sequence[np.ndarray], budget: float) -> float:
     """The greatest unit of which all costs are multiples, unless the budget holds more than `BUCKETS` of it."""
     every = np.concatenate(costs)
@@ -288,8 +277,8 @@ def _moved(indices: np.ndarray, t: int, by: int) -> np.ndarray:
     return moved
 
 
-def _checked(space: Space, sensitivity: Sensitivity | None) -> dict[str, np.ndarray]:
-    """Knob -> its losses, [n_levels]; a bit may have none."""
+def _checked(space: Space, sensitivity: Sensitivity | None) -> ErrorCurves:
+    """The curves of all knobs, [n_levels] each; a bit may have none."""
     if sensitivity is None:
         raise AgentError(
             "this agent allocates by error curves, and was given none: pass `sensitivity`, knob name -> loss at "
@@ -306,4 +295,4 @@ def _checked(space: Space, sensitivity: Sensitivity | None) -> dict[str, np.ndar
                 f"each level, got {loss.shape[0] if loss.ndim == 1 else loss.shape} values: {loss.ravel()[:3]}..."
             )
         losses[knob.name] = loss
-    return losses
+    return ErrorCurves(losses, sensitivity.dearer if isinstance(sensitivity, ErrorCurves) else {})

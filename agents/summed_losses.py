@@ -9,6 +9,10 @@ from functools import cached_property
 
 import numpy as np
 
+from agents.errors import AgentError
+from agents.types import ErrorCurves
+from search_spaces import Knob
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -31,17 +35,24 @@ class Losses:
     """n_knobs times [n_levels], never rising."""
     pairs: Sequence[Pair] = ()
 
+    @classmethod
+    def of(cls, knobs: Sequence[Knob], curves: ErrorCurves) -> Losses:
+        """Those that error curves tell of, of these knobs in their order. `AgentError` if pairs are of other knobs."""
+        places = {knob.name: t for t, knob in enumerate(knobs)}
+        named = [name for pair in curves.dearer for name in pair]
+        if wrong := [name for name in named if name not in places or named.count(name) > 1]:
+            expected = "pairs of knobs with error curves, each knob in one of them"
+            raise AgentError(f"dearer names {expected}, got {wrong[0]!r}")
+        pairs = [Pair(places[one], places[other], factor) for (one, other), factor in curves.dearer.items()]
+        return cls([curves[knob.name] for knob in knobs], pairs)
+
     def weighted(self, weights: np.ndarray) -> Losses:
         """The same with each knob's losses times its weight, [n_knobs] >= 0."""
         return Losses([weight * curve for weight, curve in zip(weights, self.curves, strict=True)], self.pairs)
 
     def each(self, indices: np.ndarray) -> np.ndarray:
         """What is lost by each knob: [n_knobs], for the places of their levels, [n_knobs]."""
-        lost = np.array([curve[i] for curve, i in zip(self.curves, indices, strict=True)], dtype=np.float64)
-        for pair in self.pairs:
-            if self._below(pair, int(indices[pair.first])):
-                lost[pair.second] *= pair.factor
-        return lost
+        return np.array([self._lost(t, indices) for t in range(len(self.curves))])
 
     def total(self, indices: np.ndarray) -> float:
         """The sum of what is lost."""
@@ -49,29 +60,34 @@ class Losses:
 
     def rise(self, indices: np.ndarray, t: int, by: int) -> float:
         """What is lost more with knob `t` moved `by` so many places."""
-        i = int(indices[t])
-        rise = float(self.curves[t][i + by] - self.curves[t][i])
-        pair = self._paired.get(t)
-        if pair is None:
-            return rise
-        if t == pair.second:
-            return rise * (pair.factor if self._below(pair, int(indices[pair.first])) else 1.0)
-        more = float((pair.factor - 1) * self.curves[pair.second][indices[pair.second]])
-        return rise + more * (self._below(pair, i + by) - self._below(pair, i))
+        moved = indices.copy()
+        moved[t] += by
+        touched = (t, self._second[t]) if t in self._second else (t,)
+        return sum(self._lost(u, moved) - self._lost(u, indices) for u in touched)
 
     def of_options(self, knobs: Sequence[int]) -> np.ndarray:
         """What is lost at all levels of one knob, [n_levels], or of the two of a pair: [n_levels of both], flat."""
         if len(knobs) == 1:
             return self.curves[knobs[0]]
-        pair = self._paired[knobs[0]]
-        one, other = self.curves[pair.first], self.curves[pair.second]
-        factors = np.where(np.arange(len(one)) < len(one) - 1, pair.factor, 1.0)
-        both: np.ndarray = one[:, None] + factors[:, None] * other
+        first, second = knobs
+        factors = np.full(len(self.curves[first]), self._dearer[second].factor)
+        factors[-1] = 1.0
+        both: np.ndarray = self.curves[first][:, None] + factors[:, None] * self.curves[second]
         return both.ravel()
 
-    def _below(self, pair: Pair, place: int) -> bool:
-        return place < len(self.curves[pair.first]) - 1
+    def _lost(self, t: int, indices: np.ndarray) -> float:
+        """What is lost by one knob, where all stand at `indices`."""
+        lost, pair = float(self.curves[t][indices[t]]), self._dearer.get(t)
+        if pair is None or indices[pair.first] == len(self.curves[pair.first]) - 1:
+            return lost
+        return lost * pair.factor
 
     @cached_property
-    def _paired(self) -> Mapping[int, Pair]:
-        return {t: pair for pair in self.pairs for t in (pair.first, pair.second)}
+    def _dearer(self) -> Mapping[int, Pair]:
+        """The pairs by their second."""
+        return {pair.second: pair for pair in self.pairs}
+
+    @cached_property
+    def _second(self) -> Mapping[int, int]:
+        """The second of a pair by its first."""
+        return {pair.first: pair.second for pair in self.pairs}

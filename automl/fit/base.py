@@ -50,6 +50,11 @@ class Fitter(ABC, Generic[AnOperator]):
         """
         return {}
 
+    def whole(self, statistics: Statistics) -> Moments:
+        """What is known of the layers of the original, of which nothing is removed."""
+        recorded = self.operator.basis.recorded
+        return statistics.moments(recorded.slices(recorded.whole))
+
     def fit(self, network: fx.GraphModule, step: Any, moments: Moments) -> tuple[fx.GraphModule, Moments]:
         """Do to `network`, which may be changed, what `step` says, with weights that `moments` make the best of.
 

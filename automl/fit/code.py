@@ -60,8 +60,7 @@ class CodeFitter(Fitter[Code]):
 
         It is that of the weights; of inputs of 8 bits little is lost.
         """
-        recorded, network = self.operator.basis.recorded, self.operator.network
-        moments = statistics.moments(recorded.slices(recorded.whole))
+        network, moments = self.operator.network, self.whole(statistics)
         norms = lone_norms(network)
         curves = {}
         for knob, name in zip(self.operator.knobs, self.layers(), strict=True):

@@ -25,15 +25,14 @@ def dearer_when_factorised(fitters: Collection[Fitter[Any]], statistics: Statist
     if rank is None or code is None:
         return {}
     found = {}
-    moments = statistics.moments(rank.whole)
-    formats = dict(zip((knob.site for knob in code.operator.knobs), code.operator.knobs, strict=True))
-    layers = dict(zip((knob.site for knob in rank.operator.knobs), rank.layers(), strict=True))
-    for knob, parts, known in rank.factors(statistics):
+    network, moments = rank.operator.network, rank.whole(statistics)
+    formats = {knob.site: knob for knob in code.operator.knobs}
+    for knob, name, parts, known in rank.factors(statistics):
         coded = formats.get(knob.site)
         if coded is None:
             continue
-        form, name = BY_LEVEL[coded.levels[0]], layers[knob.site]
-        whole = code.loss(rank.operator.network.get_parameter(f"{name}.weight").detach(), form, moments, name)
+        form = BY_LEVEL[coded.levels[0]]
+        whole = code.loss(network.get_parameter(f"{name}.weight").detach(), form, moments, name)
         lost = sum(code.loss(part.float(), form, known, str(i)) for i, part in enumerate(parts))
         if whole > 0:
             found[knob.name, coded.name] = max(lost / whole, 1.0)

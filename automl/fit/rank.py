@@ -21,7 +21,7 @@ from automl.fit.statistics import Moments, Statistics
 from automl.fit.through_factors import costs_between, moments_between
 from automl.fit.tucker import Tucker
 from automl.tasks.problem import Problem
-from search_spaces import Knob, LayerSlice, Rank, RankStep
+from search_spaces import Knob, Rank, RankStep
 from search_spaces.graph.lone_norms import lone_norms
 from search_spaces.graph.tensors import Layer
 from search_spaces.operators.factors import Ranks
@@ -66,16 +66,10 @@ class RankFitter(Fitter[Rank]):
         """All that may be factorised."""
         return [tensor.layers[0] for tensor in self.operator.tensors]
 
-    @property
-    def whole(self) -> dict[str, LayerSlice]:
-        """What every layer keeps of the original: all."""
-        recorded = self.operator.basis.recorded
-        return recorded.slices(recorded.whole)
-
     def curves(self, statistics: Statistics, problem: Problem) -> Sensitivity:
         """Knob -> what is lost of the outputs at the rank of each level, weighted by their Fisher information."""
         operator, network = self.operator, self.operator.network
-        moments = statistics.moments(self.whole)
+        moments = self.whole(statistics)
         norms = lone_norms(network)
         levels = {level for knob in operator.knobs for level in knob.levels}
         ranks = {level: operator.ranks(operator.basis.whole, _all(operator, level)) for level in levels}
@@ -86,13 +80,13 @@ class RankFitter(Fitter[Rank]):
             curves[knob.name] = np.maximum.accumulate(errors[::-1])[::-1]
         return curves
 
-    def factors(self, statistics: Statistics) -> Iterator[tuple[Knob, Sequence[Tensor], Moments]]:
-        """Each knob, its layer's factors at the middle of its ranks, and what is known of them, by their numbers.
+    def factors(self, statistics: Statistics) -> Iterator[tuple[Knob, str, Sequence[Tensor], Moments]]:
+        """Each knob, its layer, its factors at the middle of its ranks, and what is known of those, by their numbers.
 
         Layers of whose inputs nothing is known are passed over.
         """
         operator, network = self.operator, self.operator.network
-        moments, norms = statistics.moments(self.whole), lone_norms(network)
+        moments, norms = self.whole(statistics), lone_norms(network)
         middle = np.array([knob.levels[(len(knob.levels) - 1) // 2] for knob in operator.knobs])
         found = zip(operator.knobs, self.layers(), operator.ranks(operator.basis.whole, middle), strict=True)
         for (knob, name, ranks), site in zip(found, operator.sites.tolist(), strict=True):
@@ -101,7 +95,7 @@ class RankFitter(Fitter[Rank]):
             parts = self._decomposed(network, name, operator.scheme(site), moments, norms).weights(_rank(ranks))
             inputs = moments_between(moments.inputs[name], parts)
             costs = costs_between(moments.importance[name], parts)
-            yield knob, parts, Moments(_numbered(inputs), _numbered(costs))
+            yield knob, name, parts, Moments(_numbered(inputs), _numbered(costs))
 
     def fit(self, network: fx.GraphModule, step: RankStep, moments: Moments) -> tuple[fx.GraphModule, Moments]:
         """Put layers in a row in the place of each, and work out what they read."""

@@ -103,8 +103,7 @@ class SparsityFitter(Fitter[Sparsity]):
         E[x_in^2], with the mean square of its input: as much, if their errors were independent.
         """
         operator, network = self.operator, self.operator.network
-        recorded, norms = operator.basis.recorded, lone_norms(operator.network)
-        moments = statistics.moments(recorded.slices(recorded.whole))
+        moments, norms = self.whole(statistics), lone_norms(network)
         scales = input_scales(operator, problem.calibration)
         curves = {}
         for tensor, knob in zip(operator.tensors, operator.knobs, strict=True):

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from agents import ErrorCurves, Sensitivity
+from agents.summed_losses import Losses
 from automl.config.runner import RunnerConfig
 from automl.config.study import StudyConfig
 from automl.fit.distance import Distance
@@ -34,11 +35,9 @@ def spearman(a: list[float], b: list[float]) -> float:
 
 
 def predicted(space: NetworkSpace, curves: Sensitivity, point: Point) -> float:
-    tops = {knob.name: knob.levels[-1] for knob in space.knobs}
-    lost = {k.name: float(curves[k.name][k.levels.index(point[k.name])]) for k in space.knobs if k.name in curves}
-    for (one, other), factor in curves.dearer.items() if isinstance(curves, ErrorCurves) else ():
-        lost[other] *= factor if point[one] < tops[one] else 1.0
-    return sum(lost.values())
+    knobs = [knob for knob in space.knobs if knob.name in curves]
+    told = curves if isinstance(curves, ErrorCurves) else ErrorCurves(curves)
+    return Losses.of(knobs, told).total(np.array([knob.levels.index(point[knob.name]) for knob in knobs]))
 
 
 def main() -> None:

@@ -22,8 +22,8 @@ def outputs(network, layer, batches):
     return torch.cat(seen, dim=1)
 
 
-@pytest.mark.parametrize("operators", [{"rank": {}, "code": {"formats": ["int2", "int4"]}}])
-def test_the_factor_is_what_the_outputs_of_layers_show(operators):
+def test_the_factor_is_what_the_outputs_of_layers_show():
+    operators = {"rank": {}, "code": {"formats": ["int2", "int4"]}}
     problem = digits.problem("resnet8")
     space = NetworkSpace(problem.model, problem.example_inputs, operators)
     evaluator = Evaluator(problem, space, threads=1)
