@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
@@ -38,6 +39,9 @@ BUCKETS = 10_000
 
 ROUNDS = 3
 """Linearisations of costs that do not add up; from the third on an allocation gains a thousandth of its loss."""
+
+REMEMBERED = 64
+"""Answers kept by their weights: a search asks for that of a trial once to propose it and once more to learn of it."""
 
 
 class Allocation(NumberedAgent):
@@ -85,7 +89,8 @@ class Allocator:
         low, high = self._differences(np.zeros_like(highest)), self._differences(highest)
         self.separable = all(np.allclose(a, b, rtol=1e-9) for a, b in zip(low, high, strict=True))
         self._begin_at(uniform)
-        self._begin_at(self.plain())
+        self._begin_at(self._solve(np.ones(len(self.knobs))))
+        self._solved = lru_cache(maxsize=REMEMBERED)(lambda weights: self._solve(np.frombuffer(weights)))
 
     def plain(self) -> Point:
         """The Point of least loss as the curves have it."""
@@ -93,6 +98,9 @@ class Allocator:
 
     def solve(self, weights: np.ndarray) -> Point:
         """The Point of least sum of weight * loss within the limits, all budget used: `weights` [n_knobs], >= 0."""
+        return self._solved(weights.astype(np.float64).tobytes())
+
+    def _solve(self, weights: np.ndarray) -> Point:
         if self._whole is not None:
             return self._whole
         if not self.knobs:

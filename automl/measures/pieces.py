@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -80,8 +81,16 @@ class Grid:
 
     def __call__(self, read: float, made: float) -> float:
         """The time, interpolated in both widths, that of the nearest end beyond the grid."""
-        row = [float(np.interp(made, self.mades, times)) for times in self.times_ms]
-        return float(np.interp(read, self.reads, row))
+        time = self._known.get((read, made))
+        if time is None:
+            row = [float(np.interp(made, self.mades, times)) for times in self.times_ms]
+            time = self._known[read, made] = float(np.interp(read, self.reads, row))
+        return time
+
+    @cached_property
+    def _known(self) -> dict[tuple[float, float], float]:
+        """Times by widths, which are few: agents ask for the same ones thousands of times."""
+        return {}
 
 
 @dataclass(frozen=True)
@@ -154,8 +163,11 @@ class Layer:
 
     def times_ms(self, grids: Mapping[Shape, Grid]) -> tuple[float, float]:
         """How long it takes as its pieces, and how long whole."""
-        first, *rest = (grids[shape](read, made) for shape, read, made in (self.whole, *self.pieces))
-        return sum(rest), first
+        shape, read, made = self.whole
+        whole = grids[shape](read, made)
+        if len(self.pieces) == 1:
+            return whole, whole
+        return sum(grids[shape](read, made) for shape, read, made in self.pieces), whole
 
 
 @dataclass(frozen=True)
@@ -181,20 +193,19 @@ def features_of(layers: Sequence[Layer], grids: Mapping[Shape, Grid]) -> np.ndar
 def layers_of(shapes: Sequence[Shape], sheet: Sheet) -> list[Layer]:
     """The layers of the network that `sheet` prices; `shapes`: of the whole ones."""
     pieces, present = sheet.pieces, sheet.presence
-    spreads = np.ones_like(pieces.taps) if pieces.spread is None else pieces.spread
+    reads, mades = pieces.read.tolist(), pieces.made.tolist()
+    there = range(len(shapes)) if present is None else np.flatnonzero(present.sites).tolist()
     found = []
-    for site, shape in enumerate(shapes):
-        if present is not None and not present.sites[site]:
-            continue
-        count = max(1, int((pieces.made[site] > 0).sum()))
-        columns = (pieces.read, pieces.made, pieces.taps, spreads)
-        read, made, taps, spread = (column[site, :count].tolist() for column in columns)
+    for site in there:
+        shape, read = shapes[site], reads[site]
+        made = [n for n in mades[site] if n > 0] or mades[site][:1]  # those that are absent make nothing
         whole = (shape, read[0], made[-1])
-        if count == 1:
+        if len(made) == 1:
             found.append(Layer(site, (whole,), whole))
             continue
-        parts = _factors(shape, [int(t) for t in taps], spread)
-        found.append(Layer(site, tuple(zip(parts, read, made, strict=True)), whole))
+        taps = pieces.taps[site, : len(made)].astype(int).tolist()
+        spread = [1.0] * len(made) if pieces.spread is None else pieces.spread[site].tolist()
+        found.append(Layer(site, tuple(zip(_factors(shape, taps, spread), read, made, strict=False)), whole))
     return found
 
 
