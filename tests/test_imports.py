@@ -42,13 +42,15 @@ WALLS = {
     "onnxruntime": ("automl/export/", "automl/measures/backends/"),
     "openvino": ("automl/measures/backends/", "automl/export/"),
     "executorch": ("automl/measures/backends/", "automl/export/"),
+    "ai_edge_litert": ("automl/measures/backends/",),
+    **dict.fromkeys(("litert_torch", "ai_edge_quantizer"), ("automl/export/",)),
     "pytest": ("automl/testing/",),
     **dict.fromkeys(("timm", "torchvision", "transformers"), ("automl/zoo/hubs/",)),
 }
 """Library, or part of one -> the folders that may import it."""
 ON_USE = {
     *("botorch", "gpytorch", "jinja2", "matplotlib", "onnx", "onnxruntime", "openvino", "optuna", "executorch"),
-    *("optuna_dashboard", "pandas", "sklearn", "vl_convert"),
+    *("optuna_dashboard", "pandas", "sklearn", "vl_convert", "ai_edge_litert", "litert_torch", "ai_edge_quantizer"),
 }
 """Libraries slow to load: imported inside the function that needs them."""
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from automl.study.study import Study
 
 FORMATS = "safetensors,pt2,onnx"
-ALL_FORMATS = ("safetensors", "pt2", "onnx", "onnx-int8", "openvino", "executorch")
+ALL_FORMATS = ("safetensors", "pt2", "onnx", "onnx-int8", "openvino", "executorch", "tflite", "tflite-int8")
 """The names in `automl.export.formats`, which takes longer to load."""
 UPDATE = "update.bin"
 

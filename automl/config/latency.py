@@ -13,7 +13,7 @@ PREDICTED = "predicted_latency_ms"
 EAGER = "eager"
 BACKENDS = (
     *(EAGER, "compile", "onnxruntime", "onnxruntime-int8", "openvino", "openvino-bf16", "openvino-int8"),
-    "executorch",
+    *("executorch", "litert", "litert-int8"),
 )
 """What a limit on latency may be `on`: the names in `automl.measures.backends.registry`, which takes longer to load."""
 

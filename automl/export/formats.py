@@ -20,6 +20,7 @@ from automl.export.onnx_file import read_onnx, write_onnx
 from automl.export.openvino_file import WEIGHTS, read_openvino, write_openvino
 from automl.export.packed import pack, unpack
 from automl.export.subject import Difference, Run, Subject, largest_difference, quiet, run_module
+from automl.export.tflite_file import PACKAGES, PACKAGES_INT8, read_tflite, write_integer_tflite, write_tflite
 from automl.measures import state_tensors
 from automl.util.names import nearest
 from search_spaces import Offered
@@ -99,10 +100,14 @@ FORMATS: dict[str, Format] = {
         beside=(WEIGHTS,),
     ),
     "executorch": Format("model.pte", 1e-4, write_executorch, read_executorch, packages=("executorch",)),
+    "tflite": Format("model.tflite", 1e-4, write_tflite, read_tflite, packages=PACKAGES),
+    "tflite-int8": Format(
+        "model-int8.tflite", 0.5, write_integer_tflite, read_tflite, mean_error, packages=PACKAGES_INT8
+    ),
 }
-"""Name -> format. The tolerances leave room for another order of additions (pt2) and another library (onnx, openvino
-and executorch). That of integers only tells a network from noise: what they are worth is in the manifest, and in the
-metrics of the network."""
+"""Name -> format. The tolerances leave room for another order of additions (pt2) and another library (onnx, openvino,
+executorch, tflite). That of integers only tells a network from noise: what they are worth is in the manifest, and in
+the metrics of the network."""
 
 _FILE = re.compile(r"model[\w.-]*\.\w+")
 

@@ -51,6 +51,8 @@ class Subject:
         self.scheme = scheme
         self.onnx: bytes | None = None
         """The network as ONNX, once a format has made it."""
+        self.tflite: bytes | None = None
+        """And as a LiteRT file."""
         # An input with another first dimension (a table, a scalar) is the same for every batch.
         self.batched = tuple(x.ndim > 0 and len(x) == self.batch for x in self.inputs)
         names = [

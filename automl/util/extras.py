@@ -9,6 +9,7 @@ from automl.errors import MissingPackageError
 EXTRAS = {
     **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "onnx"),
     **{name: name for name in ("ray", "openvino", "executorch")},
+    **dict.fromkeys(("litert_torch", "ai_edge_litert", "ai_edge_quantizer"), "litert"),
 }
 """Package -> the extra that brings it."""
 

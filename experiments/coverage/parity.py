@@ -1,6 +1,7 @@
 """Every export against its network: the zoo and 40 networks of other people, in every format that is installed.
 
-    python -m experiments.coverage.parity rows.jsonl [--networks torchvision/resnet18 ...] [--table]
+    python -m experiments.coverage.parity rows.jsonl [--networks torchvision/resnet18 ...] [--formats tflite ...]
+        [--table]
 
 Each network is a line of `rows.jsonl`, and what has one is not done again. Untrained weights, batch norms with the
 statistics of random inputs. A network is recorded and rebuilt with all that it has, exported as `automl export` does,
@@ -19,6 +20,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,8 @@ NETWORKS: Mapping[str, str] = {
     "transformers": "bert albert distilbert gpt2 llama vit swin segformer convnextv2 wav2vec2",
 }
 """Forty small ones of the lists, of many kinds."""
+KINDS = [name for name, kind in FORMATS.items() if all(map(find_spec, kind.packages))]
+"""The formats that can be written here."""
 BATCHES = (1, 2, 7)
 SAMPLES = 32
 """Random inputs on which classes are compared."""
@@ -114,6 +118,25 @@ def of_executorch(path: Path) -> Run:
     return lambda x: list(method.execute(list(x)))
 
 
+def of_tflite(path: Path) -> Run:
+    """A program in LiteRT's interpreter, sample by sample; all inputs have one each."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    run = Interpreter(str(path)).get_signature_runner()
+    types = {name: told["dtype"] for name, told in run.get_input_details().items()}
+    names = [f"output_{i}" for i in range(len(run.get_output_details()))]
+
+    def of_one(x: Sequence[Tensor]) -> list[Tensor]:
+        found = run(**{f"args_{i}": one.numpy().astype(types[f"args_{i}"]) for i, one in enumerate(x)})
+        return [torch.from_numpy(found[name]) for name in names]
+
+    def of_all(x: Sequence[Tensor]) -> list[Tensor]:
+        each = zip(*(one.split(1) for one in x), strict=True)
+        return [torch.cat(parts) for parts in zip(*map(of_one, each), strict=True)]
+
+    return of_all
+
+
 def loaded(name: str, folder: Path, original: nn.Module) -> Run:
     """What runs the file of a format."""
     path = folder / FORMATS[name].file
@@ -123,19 +146,20 @@ def loaded(name: str, folder: Path, original: nn.Module) -> Run:
     if name == "pt2":
         module = torch.export.load(path).module()
         return lambda x: run_module(module, x)
-    return {"openvino": of_openvino, "executorch": of_executorch}.get(name, of_onnx)(path)
+    others = {"openvino": of_openvino, "executorch": of_executorch, "tflite": of_tflite, "tflite-int8": of_tflite}
+    return others.get(name, of_onnx)(path)
 
 
-def exported(network: nn.Module, inputs: tuple[Tensor, ...], folder: Path) -> dict[str, str]:
-    """Export in all formats, or one by one if not all can be; format -> why it was refused."""
+def exported(network: nn.Module, inputs: tuple[Tensor, ...], folder: Path, kinds: Sequence[str]) -> dict[str, str]:
+    """Export in all these formats, or one by one if not all can be; format -> why it was refused."""
     calibration = [samples(inputs, CALIBRATION)]
     told: dict[str, Any] = {"manifest": {}, "calibration": calibration}
     try:
-        export(network, inputs, Plan(), folder, list(FORMATS), **told)
+        export(network, inputs, Plan(), folder, kinds, **told)
         return {}
     except ExportError:
         refused = {}
-        for name in FORMATS:
+        for name in kinds:
             try:
                 export(network, inputs, Plan(), folder / name, [name], **told)
             except ExportError as error:
@@ -143,14 +167,14 @@ def exported(network: nn.Module, inputs: tuple[Tensor, ...], folder: Path) -> di
         return refused
 
 
-def row_of(name: str) -> dict[str, Any]:
-    """What became of a network in each format."""
+def row_of(name: str, kinds: Sequence[str]) -> dict[str, Any]:
+    """What became of a network in each of these formats."""
     network, inputs = made(name)
     start, found = time.process_time(), {}
     rebuilt = rebuild(trace(network, inputs), Plan())  # what a study that keeps everything hands over
     with tempfile.TemporaryDirectory() as out:
-        refused = exported(rebuilt.eval(), inputs, Path(out))
-        for kind in FORMATS:
+        refused = exported(rebuilt.eval(), inputs, Path(out), kinds)
+        for kind in kinds:
             if kind in refused:
                 found[kind] = {"refused": refused[kind]}
                 continue
@@ -163,7 +187,7 @@ def row_of(name: str) -> dict[str, Any]:
 def compared(kind: str, run: Run, network: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, Any]:
     """How far a file is from the network: on batches of several sizes, or by the class of each sample."""
     torch.manual_seed(1)
-    if kind == "onnx-int8":
+    if kind.endswith("-int8"):
         x = samples(inputs, SAMPLES)
         got, expected = run(x)[0], run_module(network, x)[0]
         same = (got.argmax(1) == expected.argmax(1)).double().mean().item()
@@ -182,10 +206,10 @@ def varies(outputs: Sequence[Tensor]) -> float:
     return min(float((out.amax(0) - out.amin(0)).max() / out.abs().max()) for out in outputs)
 
 
-def tried(name: str) -> dict[str, Any]:
+def tried(name: str, kinds: Sequence[str]) -> dict[str, Any]:
     """The row of a network, or why there is none."""
     try:
-        return row_of(name)
+        return row_of(name, kinds)
     except Exception as error:  # the libraries raise whatever they like
         return {"network": name, "failed": f"{type(error).__name__}: {in_a_line(error)}"}
 
@@ -196,7 +220,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = [f"{len(done)} networks.", "", "| format | equal | farther | refused | worst |", "|" + " --- |" * 5]
     notes = [f"- {row['network']}: {row['failed']}" for row in rows if "failed" in row]
     for kind in FORMATS:
-        cells = {row["network"]: row["formats"][kind] for row in done}
+        cells = {row["network"]: row["formats"][kind] for row in done if kind in row["formats"]}
         refused = {name: cell["refused"] for name, cell in cells.items() if "refused" in cell}
         apart = {name: cell["difference"] for name, cell in cells.items() if "difference" in cell}
         far = {name: value for name, value in apart.items() if not value <= PARITY}
@@ -219,6 +243,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("rows", type=Path)
     parser.add_argument("--networks", nargs="+", help="COLLECTION/NAME, or zoo/NAME (default: all)")
+    parser.add_argument("--formats", nargs="+", choices=KINDS, default=KINDS, help="(default: all installed)")
     parser.add_argument("--table", action="store_true", help="print the table of what there is")
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
@@ -230,7 +255,7 @@ def main() -> None:
     all_networks = [*(f"zoo/{name}" for name in names()), *listed]
     for name in [] if args.table else args.networks or all_networks:
         if name not in rows:
-            rows[name] = tried(name)
+            rows[name] = tried(name, args.formats)
             with args.rows.open("a", encoding="utf-8") as file:
                 print(json.dumps(rows[name]), file=file)
             print(json.dumps(rows[name]), flush=True)

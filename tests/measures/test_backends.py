@@ -55,8 +55,8 @@ def test_budgets_name_the_backends_that_there_are():
         backend_of("onnx-runtime")
 
 
-# compile takes a minute, and executorch, which imports for long, has a test of its own in `tests/export`.
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("compile", "executorch")])
+# compile takes a minute; executorch, which imports for long, and litert have tests of their own in `tests/export`.
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in ("compile", "executorch", "litert", "litert-int8")])
 def test_a_backend_runs_what_was_exported_for_any_batch(name, made):
     backend = backend_of(name)
     if find_spec(backend.package) is None:

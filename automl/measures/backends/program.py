@@ -30,8 +30,9 @@ def add_conditions(top: argparse.ArgumentParser) -> None:
         "--backend",
         metavar="NAME",
         action="append",
-        help="eager, compile, onnxruntime, onnxruntime-int8, openvino, openvino-bf16, openvino-int8, executorch, or "
-        "one that a package brings; one an option (default: those installed whose files are there)",
+        help="eager, compile, onnxruntime, onnxruntime-int8, openvino, openvino-bf16, openvino-int8, executorch, "
+        "litert, litert-int8, or one that a package brings; one an option (default: those installed whose files are "
+        "there)",
     )
     top.add_argument("--batch", metavar="N", type=int, default=1, help="samples in a pass (default: %(default)s)")
     top.add_argument("--threads", metavar="N", type=int, default=1, help="of a pass (default: %(default)s)")

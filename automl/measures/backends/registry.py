@@ -7,6 +7,7 @@ from automl.measures.backends.base import Backend
 from automl.measures.backends.compiled import COMPILE
 from automl.measures.backends.eager import EAGER
 from automl.measures.backends.execu_torch import EXECUTORCH
+from automl.measures.backends.lite_rt import LITERT, LITERT_INT8
 from automl.measures.backends.onnx_runtime import ONNX_RUNTIME, ONNX_RUNTIME_INT8
 from automl.measures.backends.open_vino import OPENVINO, OPENVINO_BF16, OPENVINO_INT8
 from automl.util.names import nearest
@@ -16,7 +17,7 @@ BACKENDS: dict[str, Backend] = {
     backend.name: backend
     for backend in (
         *(EAGER, COMPILE, ONNX_RUNTIME, ONNX_RUNTIME_INT8, OPENVINO, OPENVINO_BF16, OPENVINO_INT8),
-        EXECUTORCH,
+        *(EXECUTORCH, LITERT, LITERT_INT8),
     )
 }
 
