@@ -170,7 +170,7 @@ def called(command: list[str]) -> str | None:
         said.seek(0)
         lines = [line.rstrip() for line in said if line.strip()]
     print(*lines[-40:], sep="\n", flush=True)
-    return None if done.returncode == 0 else lines[-1]
+    return None if done.returncode == 0 else (lines or ["said nothing"])[-1]
 
 
 def table(rows: list[dict[str, Any]]) -> str:
