@@ -8,11 +8,12 @@ by the batch at hand.
 from __future__ import annotations
 
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from automl.errors import ExportError
 from automl.export.onnx_file import run_with_tensors
@@ -57,8 +58,9 @@ def _traced(subject: Subject, most: int) -> torch.export.ExportedProgram:
 
 
 def _spell_out(program: torch.export.ExportedProgram) -> None:
-    """Write, in place, what ExecuTorch 1.4 needs said: the step of a pooling that is its kernel, and how the numbers
-    lie that attention makes, which it takes apart into steps that lay them elsewhere; then what was a view is none."""
+    """Write, in place, what ExecuTorch 1.4 needs said: the step of a pooling that is its kernel, the parts of a split
+    one by one, and how the numbers lie that attention makes, which it takes apart into steps that lay them elsewhere;
+    then what was a view is none."""
     aten, graph = torch.ops.aten, program.graph_module.graph
     for node in list(graph.nodes):
         if node.target is aten.max_pool2d.default and len(node.args) == 2:
@@ -70,7 +72,26 @@ def _spell_out(program: torch.export.ExportedProgram) -> None:
             node.replace_all_uses_with(laid, delete_user_cb=lambda user, laid=laid: user is not laid)
         elif node.target is aten.view.default:
             node.target = aten.reshape.default
+        elif node.target in (aten.chunk.default, aten.split.Tensor, aten.split_with_sizes.default):
+            _slice(graph, node)
     program.graph_module.recompile()
+
+
+def _slice(graph: fx.Graph, node: fx.Node) -> None:
+    """Take the parts of a tensor one by one: with a split ExecuTorch 1.4 forgets that the batch varies before it."""
+    whole, _, dim = cast(tuple[fx.Node, Any, int], (*node.args, 0)[:3])
+    sizes = [part.shape[dim] for part in node.meta["val"]]
+    if not all(isinstance(size, int) for size in sizes):  # the batch itself is split
+        return
+    ends = [0, *accumulate(sizes)]
+    for user in list(node.users):
+        place = cast(int, user.args[1])
+        with graph.inserting_before(user):
+            part = graph.call_function(torch.ops.aten.slice.Tensor, (whole, dim, ends[place], ends[place + 1]))
+        part.meta = dict(user.meta)
+        user.replace_all_uses_with(part)
+        graph.erase_node(user)
+    graph.erase_node(node)
 
 
 class _Named(nn.Module):

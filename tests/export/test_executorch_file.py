@@ -5,6 +5,8 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from automl.errors import MissingPackageError
 from automl.export import export
@@ -36,3 +38,19 @@ def test_what_it_needs_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(extras, "find_spec", lambda name: None if name == "executorch" else name)
     with pytest.raises(MissingPackageError, match=r"the format executorch needs .*automl-compress\[executorch\]"):
         export(small_network(), (IMAGES,), Plan(), tmp_path, ["executorch"], manifest={})
+
+
+class Halves(nn.Module):
+    """A unit of ShuffleNetV2: one half of the channels passes a layer, the other none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before, self.layer = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(4, 4, 1)
+
+    def forward(self, x):
+        left, right = self.before(x).relu().chunk(2, dim=1)
+        return torch.cat((left, self.layer(right)), 1)
+
+
+def test_a_network_that_splits_its_channels_runs_on_every_batch(tmp_path):
+    export(Halves().eval(), (IMAGES,), Plan(), tmp_path, ["executorch"], manifest={})
