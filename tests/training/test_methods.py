@@ -95,6 +95,25 @@ class TestConstrainedL0(Named):
     exact = False
 
 
+class TestSupermask(Named):
+    options = MethodOptions("supermask")
+
+
+def test_weights_that_pass_a_supermask_are_what_they_were_and_the_mask_is_learnt():
+    torch.manual_seed(0)
+    made = nn.Sequential(nn.Flatten(), nn.Linear(64, 200, bias=False), nn.ReLU(), nn.Linear(200, 10, bias=False))
+    for weight in made.parameters():
+        nn.init.kaiming_normal_(weight)
+    start = {name: p.detach().clone() for name, p in made.named_parameters()}
+    target = Target({name: p.numel() // 2 for name, p in start.items()})
+    method = method_of(MethodOptions("supermask", scores="random"), target)
+    history = train(made, batches, LOSS, plain(epochs=12), methods=[method])
+    for name, weight in made.named_parameters():
+        assert torch.equal(weight[weight != 0], start[name][weight != 0])
+        assert int(weight.count_nonzero()) == target.counts[name]
+    assert history.epochs[-1].loss < 0.4, "though no weight was trained"
+
+
 def test_every_method_is_tried():
     tried = {cls.options.name for cls in Named.__subclasses__()}
     assert tried == set(DEFAULTS)

@@ -14,6 +14,7 @@ from automl.training.methods.gradual import GradualPruning
 from automl.training.methods.iterative import IterativePruning
 from automl.training.methods.l0 import FixedPrice, L0Gates
 from automl.training.methods.regrowth import Regrowth
+from automl.training.methods.supermask import Supermask
 from automl.training.methods.target import Target
 from search_spaces import Offered
 
@@ -53,6 +54,8 @@ def method_of(options: MethodOptions, target: Target) -> Method:
             return L0Gates(target, FixedPrice(settled.pop("strength")), **settled)
         case "constrained_l0":
             return L0Gates(target, DualPrice(target.counts, settled.pop("dual_rate")), **settled)
+        case "supermask":
+            return Supermask(target, **settled)
         case _:
             return _offered(options, target)
 
