@@ -11,7 +11,8 @@ from automl.config.walk import NOT_IN_FILES
 from automl.errors import ConfigError
 
 DEPTH_AGENT = "bo"
-"""Where an agent that starts from error curves is no default: of removed blocks there are none."""
+"""Where layers can go: errors of removed blocks do not add up as an allocation has it. It tries the allocation second,
+and learns from there."""
 
 CELLS_AGENT = "predictor"
 """In a space of cells, whose choices have no order of cost."""
