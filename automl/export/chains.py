@@ -67,7 +67,7 @@ def _network(batch: int, shape: Shape, read: int, made: int) -> tuple[nn.Module,
     widths = _widths(shape, read, made)
     if not shape.height:
         layers: list[nn.Module] = [nn.Linear(a, b) for a, b in widths]
-        x = torch.zeros(batch * shape.width, widths[0][0])
+        x = torch.zeros(batch, *([shape.width] if shape.width > 1 else []), widths[0][0])
     else:
         padding = _padding(shape)
         layers = [nn.Conv2d(a, b, shape.kernel, padding=padding, groups=shape.grouped(a)) for a, b in widths]

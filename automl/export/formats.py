@@ -6,6 +6,7 @@ import copy
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,11 @@ class Format:
     def files(self) -> list[str]:
         """The names of all its files, `file` first."""
         return [self.file, *(str(Path(self.file).with_suffix(ending)) for ending in self.beside)]
+
+    @property
+    def installed(self) -> bool:
+        """Whether what it needs is there."""
+        return all(map(find_spec, self.packages))
 
 
 def load_tensors(network: nn.Module, path: Path, aliases: dict[str, str]) -> None:

@@ -20,7 +20,6 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +44,7 @@ NETWORKS: Mapping[str, str] = {
     "transformers": "bert albert distilbert gpt2 llama vit swin segformer convnextv2 wav2vec2",
 }
 """Forty small ones of the lists, of many kinds."""
-KINDS = [name for name, kind in FORMATS.items() if all(map(find_spec, kind.packages))]
+KINDS = [name for name, kind in FORMATS.items() if kind.installed]
 """The formats that can be written here."""
 BATCHES = (1, 2, 7)
 SAMPLES = 32

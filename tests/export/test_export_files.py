@@ -136,9 +136,10 @@ def flat(value) -> list[torch.Tensor]:
 def test_every_format_computes_what_the_network_computes(case, tmp_path):
     make, inputs = CASES[case]
     network = make().eval()
-    artifacts = export(network, inputs, PLAN, tmp_path / "winner", list(FORMATS), manifest={})
+    formats = {name: kind for name, kind in FORMATS.items() if kind.installed}
+    artifacts = export(network, inputs, PLAN, tmp_path / "winner", list(formats), manifest={})
 
-    files = [(name, file) for name, kind in FORMATS.items() for file in kind.files]
+    files = [(name, file) for name, kind in formats.items() for file in kind.files]
     assert [(a.kind, a.path.name) for a in artifacts] == [*files, ("manifest", "manifest.json")]
     assert {p.name for p in (tmp_path / "winner").iterdir()} == {a.path.name for a in artifacts} | {"measure.pyz"}
     for artifact in artifacts:
