@@ -125,7 +125,7 @@ class Subject:
 def run_module(module: Callable[..., Any], inputs: tuple[Tensor, ...]) -> list[Tensor]:
     """Call `module` without gradients; its output tensors in order, however they are nested."""
     with torch.no_grad():
-        return list(_tensors(module(*inputs)))
+        return list(tensors_in(module(*inputs)))
 
 
 def largest_difference(got: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
@@ -167,15 +167,16 @@ def _plain(x: Tensor) -> Tensor:
     return x.clone(memory_format=torch.contiguous_format)
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """The tensors of what a network returns, in order, however they are nested."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, Mapping):
         for item in value.values():
-            yield from _tensors(item)
+            yield from tensors_in(item)
     elif isinstance(value, tuple | list):
         for item in value:
-            yield from _tensors(item)
+            yield from tensors_in(item)
 
 
 def cause_of(error: BaseException) -> str:

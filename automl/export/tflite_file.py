@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from automl.errors import ExportError
 from automl.export.onnx_file import run_with_tensors
-from automl.export.subject import Run, Subject, cause_of, quiet
+from automl.export.subject import Run, Subject, cause_of, quiet, tensors_in
 from automl.measures.backends.lite_rt import LITERT
 
 PACKAGES = ("litert_torch", "ai_edge_litert")
@@ -59,12 +60,24 @@ def _content(subject: Subject) -> bytes:
             import litert_torch
 
             try:
-                subject.tflite = litert_torch.convert(subject.network, subject.resized(1)).model_content()
+                subject.tflite = litert_torch.convert(_Flat(subject.network), subject.resized(1)).model_content()
             except Exception as error:
                 raise ExportError(
                     f"LiteRT Torch cannot hold this network: {cause_of(error)}. Leave tflite out of the formats"
                 ) from error
     return subject.tflite
+
+
+class _Flat(nn.Module):
+    """A network that returns its tensors one after the other, which the file then names by their places."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """What the network makes of them."""
+        return tuple(tensors_in(self.network(*inputs)))
 
 
 def _samples(subject: Subject) -> Iterator[dict[str, np.ndarray]]:

@@ -37,7 +37,7 @@ class TestIntegerTflite(FormatConformance):
 
 
 class Told(nn.Module):
-    """Tokens and a table that is the same for all samples -> two outputs."""
+    """Tokens and a table that is the same for all samples -> two outputs, by names."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class Told(nn.Module):
 
     def forward(self, tokens, table):
         read = self.embedding(tokens).mean(1) @ table
-        return self.head(read), read.abs()
+        return {"told": self.head(read), "beside": [read.abs()]}
 
 
 @installed
@@ -56,7 +56,10 @@ def test_inputs_and_outputs_are_those_of_the_network_in_their_order(tmp_path):
     run = LITERT.loaded(tmp_path / "model.tflite", threads=1)
     for samples in (1, 2, 9):
         tokens = torch.randint(0, 7, (samples, 5))
-        for found, expected in zip(run([tokens.numpy(), inputs[1].numpy()]), network(tokens, inputs[1]), strict=True):
+        told = network(tokens, inputs[1])
+        for found, expected in zip(
+            run([tokens.numpy(), inputs[1].numpy()]), (told["told"], *told["beside"]), strict=True
+        ):
             np.testing.assert_allclose(found, expected.detach(), rtol=1e-4, atol=1e-5)
 
 
