@@ -35,6 +35,7 @@ from automl.tasks.classification import Classification
 from automl.training.distillation import Distillation
 from automl.training.loss import SupervisedLoss
 from automl.training.methods.base import Method
+from automl.training.methods.cram import CompressionAware
 from automl.training.methods.keep_zeros import KeepZeros
 from automl.training.methods.registry import method_of
 from automl.training.methods.target import Target
@@ -222,10 +223,17 @@ def schedules(bench: Bench, seed: int) -> Iterator[Row]:
             yield arm, epochs, bench.fit(network, seed, epochs, [cut], **changes)
 
 
+class Ready(CompressionAware):
+    """CrAM+ that hands the network over as it is, to be cut later."""
+
+    def end(self, network: nn.Module) -> None:
+        """Nothing goes yet."""
+
+
 def cuts(bench: Bench, seed: int) -> Iterator[Row]:
     """20: one training for all cuts, of as many passes; the weights that are largest in their layers stay, untuned."""
     ready = lenet(seed)
-    bench.fit(ready, seed, 4, [made_by("cram", target(0.05), shares=(0.6, 0.8, 1.0))])
+    bench.fit(ready, seed, 4, [Ready(target(0.05), ends=1.0, radius=0.05, plus=True, shares=(0.6, 0.8, 1.0))])
     for arm, network in (("SGD", bench.trained(seed)), ("CrAM+", ready)):
         for density in (1.0, 0.5, 0.3, 0.2, 0.1, 0.05):
             pruned = copy.deepcopy(network)

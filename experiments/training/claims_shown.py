@@ -30,8 +30,9 @@ def tables(rows: Rows) -> str:
     for claim in (c for c in TITLES if any(row["claim"] == c for row in rows)):
         ours = [row for row in rows if row["claim"] == claim]
         places = _places(ours)
-        heads = [f"{at:.3g}" for at in places] if len(places) > 1 else ["accuracy"]
-        lines += ["", f"**{claim}, {TITLES[claim].lower()}** ({AXES.get(claim, DENSITY)})", ""]
+        heads = [f"{at:.3g}" for at in places] if len(places) > 1 else ["test accuracy"]
+        axis = f" ({AXES.get(claim, DENSITY)})" if len(places) > 1 else ""
+        lines += ["", f"**{claim}, {TITLES[claim].lower()}**{axis}", ""]
         lines += ["| | " + " | ".join(heads) + " |", "|" + " --- |" * (len(heads) + 1)]
         for arm in dict.fromkeys(row["arm"] for row in ours):
             cells = [_spread(_values(ours, arm, place, places)) for place in range(len(places))]
