@@ -27,15 +27,19 @@ KIND = "certificate"
 """Of an artifact."""
 
 
-def certified_measurements(
+def certificate_of(
     study: Study, record: TrialRecord, network: nn.Module, manifest: Mapping[str, Any]
-) -> list[Measurement]:
-    """Export the trial's network beside the original, certify it from the files, and record what came of that."""
+) -> dict[str, Any]:
+    """Export the trial's network beside the original, and certify it from the files."""
     term = study.config.parsed_budget.latency
     assert term is not None
     with tempfile.TemporaryDirectory() as folder:
         write_export(study, record, network, Path(folder), [backend_of(term.backend).format], manifest)
-        certificate = certify(Path(folder))
+        return certify(Path(folder))
+
+
+def record_certificate(study: Study, record: TrialRecord, certificate: Mapping[str, Any]) -> list[Measurement]:
+    """Put a certificate of the trial's network on record, with its numbers and as a file; its numbers."""
     measured = measurements_of(certificate, Phase.CERTIFICATE)
     path = artifacts_folder(study.store, study.config) / f"{record.point.key}.{CERTIFICATE}"
     digest = write_certificate(certificate, path)

@@ -16,8 +16,16 @@ from automl.evaluation.certify import LIMIT, limit_record, used
 from automl.measures import compare_latency, peak_activation_bytes
 from automl.store import OptunaProjection, TrialRecord, conclude_study
 from automl.study.cautions import cautions
-from automl.study.certificates import certified_measurements
-from automl.study.finishing import finish, reported_network, reported_plan, reported_point, unfinished, was_trained
+from automl.study.certificates import certificate_of, record_certificate
+from automl.study.finishing import (
+    finish,
+    reported_network,
+    reported_plan,
+    reported_point,
+    takes_minutes,
+    unfinished,
+    was_trained,
+)
 from automl.study.other_models import other_models
 from automl.study.rules import rules_kept
 from automl.study.selection import Row, table_rows
@@ -86,13 +94,38 @@ def _finished_winner(study: Study, say: Say) -> tuple[TrialRecord, nn.Module]:
     `BudgetError` as of `certified_winner`, once `CANDIDATES` networks have been refused or none is left.
     """
     while True:
-        finish(study, say)
+        if _some_are_quick(study, say):
+            finish(study, say)
         try:
             return certified_winner(study, say)
         except _TooSlowError:
             if len(study.refused()) >= CANDIDATES or not unfinished(study):
                 raise
             say("all that are finished take too long: finishing the next best")
+
+
+def _some_are_quick(study: Study, say: Say) -> bool:
+    """Refuse finalists that take too long before they are tuned or trained, where that takes minutes: it changes
+    weights, and no time. Whether there is anything left to finish, or `CANDIDATES` were refused.
+
+    What keeps the limit is timed once more from the files that are reported, as all are.
+    """
+    if study.config.parsed_budget.latency is None or not takes_minutes(study):
+        return True
+    kept: set[str] = set()
+    while len(study.refused()) < CANDIDATES:
+        left = [r for r in unfinished(study) if r.agent != BASE and r.point.key not in kept]
+        if not left:
+            return True
+        record = left[0]
+        say(f"timing trial {record.number} of {record.agent}, seed {record.seed}, before it is finished")
+        network = study.setup.space.build(reported_plan(study, record.point)).eval()
+        certificate = certificate_of(study, record, network, manifest(study, record))
+        if certificate["within"]:
+            kept.add(record.point.key)
+        else:
+            record_certificate(study, record, certificate)
+    return bool(kept)
 
 
 def certified_winner(study: Study, say: Say = silent) -> tuple[TrialRecord, nn.Module]:
@@ -102,16 +135,20 @@ def certified_winner(study: Study, say: Say = silent) -> tuple[TrialRecord, nn.M
     """
     tried: dict[str, float] = {}
     for record in study.ranking():
-        if record.point.key not in tried:
-            network, tried[record.point.key] = _checked(study, record, say)
-            if tried[record.point.key] <= 1:
-                return record, network
+        key = record.point.key
+        if key not in tried:
+            tried[key] = _taken(study, record) or 0.0
+            if tried[key] <= 1:
+                network, tried[key] = _checked(study, record, say)
+                if tried[key] <= 1:
+                    return record, network
         if len(tried) == CANDIDATES:
             break
-    term, least = study.config.parsed_budget.latency, min(tried.values())
+    term, refused = study.config.parsed_budget.latency, study.refused()
     assert term is not None
+    least = min(refused.values())
     raise _TooSlowError(
-        f"the {len(tried)} best networks were timed, and none keeps {study.config.parsed_budget.text!r}: the fastest "
+        f"the {len(refused)} best networks were timed, and none keeps {study.config.parsed_budget.text!r}: the fastest "
         f"takes {_limit(term, least)}. The latency table promised more than there was; ask for "
         f"`latency <= {_limit(term, 0.99 / least)}` under another name"
     )
@@ -119,8 +156,9 @@ def certified_winner(study: Study, say: Say = silent) -> tuple[TrialRecord, nn.M
 
 def certified_network(study: Study, record: TrialRecord, say: Say = silent) -> nn.Module:
     """The trial's network, rebuilt; a `BudgetError` if it exceeds the budget as counted or timed."""
-    network, taken = _checked(study, record, say)
-    term = study.config.parsed_budget.latency
+    term, taken = study.config.parsed_budget.latency, _taken(study, record) or 0.0
+    if taken <= 1:
+        network, taken = _checked(study, record, say)
     if term is not None and taken > 1:
         raise BudgetError(
             f"the network exceeds its budget: it was timed at {_limit(term, taken)}, {_limit(term, 1)} are allowed. "
@@ -139,14 +177,20 @@ def _checked(study: Study, record: TrialRecord, say: Say) -> tuple[nn.Module, fl
     study.finisher.certify(network)
     if term is None:
         return network, 0.0
-    known = used(term, record.values_of(Phase.CERTIFICATE))
+    known = _taken(study, record)
     if known is not None:
         return network, known
     say(f"timing trial {record.number} of {record.agent}, seed {record.seed}, on {term.backend} beside the original")
-    measured = certified_measurements(study, record, network, manifest(study, record))
+    measured = record_certificate(study, record, certificate_of(study, record, network, manifest(study, record)))
     taken = used(term, {one.metric: one.value for one in measured})
     assert taken is not None
     return network, taken
+
+
+def _taken(study: Study, record: TrialRecord) -> float | None:
+    """The part that the trial's network takes of the latency allowed, by the certificate on record, if there is one."""
+    term = study.config.parsed_budget.latency
+    return None if term is None else used(term, record.values_of(Phase.CERTIFICATE))
 
 
 def _limit(term: Term, factor: float) -> str:

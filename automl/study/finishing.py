@@ -60,6 +60,13 @@ def finish(study: Study, say: Say = silent) -> None:
             checkpoint.unlink()
 
 
+def takes_minutes(study: Study) -> bool:
+    """Whether finishing a network tunes or trains it, and leaves its structure as it is."""
+    options = study.config.finish
+    trains = study.training is not None or options.reconstruction == "blockwise"
+    return trains and options.stages is None and study.evaluator.original is not None
+
+
 def unfinished(study: Study) -> list[TrialRecord]:
     """The finalists that have not been finished."""
     return [record for record in study.finalists() if study.config.objective not in record.values_of(Phase.FINAL)]

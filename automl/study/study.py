@@ -335,13 +335,14 @@ class Study:
     def _promise(self, record: TrialRecord) -> float:
         return record.to_trial().utility(self.config.goal)
 
-    def refused(self) -> set[str]:
-        """Keys of the Points whose networks exceed the limit on latency by their certificates."""
+    def refused(self) -> dict[str, float]:
+        """Keys of the Points whose networks exceed the limit on latency by their certificates -> how many times it."""
         term = self.config.parsed_budget.latency
         if term is None:
-            return set()
-        trials = [(t.point.key, t.values_of(Phase.CERTIFICATE)) for t in self.store.trials(self.record.id)]
-        return {key for key, timed in trials if (used(term, timed) or 0.0) > 1}
+            return {}
+        trials = self.store.trials(self.record.id)
+        taken = ((t.point.key, used(term, t.values_of(Phase.CERTIFICATE)) or 0.0) for t in trials)
+        return {key: part for key, part in taken if part > 1}
 
     def guaranteed(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
         """Those of `records` that are done and as good as the guarantee wants."""

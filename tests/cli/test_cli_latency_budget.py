@@ -8,6 +8,8 @@ import shutil
 import pytest
 
 from automl.store import open_store
+from automl.study import conclude
+from automl.study.certificates import certificate_of
 from automl.types import Measurement, Phase
 from tests.cli.conftest import Ran
 from tests.cli.conftest import automl as command
@@ -206,3 +208,29 @@ def test_inspect_measures_a_table_and_shows_what_can_be_reached(study_file):
         ran = command("inspect", study_file)
     assert ran.code == 0
     assert re.search(r"predicted_latency_ms +[\d.]+ \(\d+\.\d%\) +[\d.]+ +10,000", ran.out), ran.out
+
+
+def test_what_takes_too_long_is_refused_before_it_is_trained(study_file, tmp_path, monkeypatch):
+    """The first of two networks is slow where it is timed: the other alone is trained, and wins."""
+    timed = []
+
+    def slow_at_first(study, record, network, manifest):
+        certificate = certificate_of(study, record, network, manifest)
+        timed.append(record.point)
+        if len(timed) == 1:
+            certificate["latency_ms"]["network"]["high"], certificate["within"] = 12_000.0, False
+        return certificate
+
+    monkeypatch.setattr(conclude, "certificate_of", slow_at_first)
+    database = str(tmp_path / "study.db")
+    budget = ("latency <= 10 s", "[macs <= 80%, latency <= 10 s]")
+    one = ("baselines: [uniform]", "baselines: []\nfinish: {finalists: 1, training: {epochs: 1}}")
+    with rough_times():
+        ran = command("search", changed(study_file, budget, one, ("trials: 3", "trials: 8")), "--storage", database)
+    assert ran.code == 0, ran.err
+    slow, *others = timed
+    assert len(others) == 2 and others[0] == others[1] != slow, "before it was trained, and as it is reported"
+    finished = {
+        trial.point for trial in recorded(database)[1] if trial.values_of(Phase.FINAL) and trial.agent != "base"
+    }
+    assert finished == {others[0]}
