@@ -52,23 +52,26 @@ def drawn(rows: Rows, path: Path) -> None:
         ours = [row for row in rows if row["claim"] == claim]
         places = _places(ours)
         axis.set_title(f"{claim}. {title}", fontsize=10)
-        for i, arm in enumerate(dict.fromkeys(row["arm"] for row in ours)):
+        arms = list(dict.fromkeys(row["arm"] for row in ours))
+        for i, arm in enumerate(arms):
             found = [_values(ours, arm, place, places) for place in range(len(places))]
             heights, errors = [mean(values) for values in found], [stdev(v) if len(v) > 1 else 0 for v in found]
             if len(places) > 1:
                 axis.errorbar(places, heights, errors, marker="o", markersize=3, linewidth=1, capsize=2, label=arm)
             else:
-                axis.barh(i, heights[0], xerr=errors[0], height=0.6, label=arm)
+                axis.errorbar(heights, [-i], xerr=errors, marker="o", markersize=4, capsize=2)
         if len(places) > 1:
             axis.set_xlabel(AXES.get(claim, DENSITY), fontsize=8)
             axis.set_ylabel("test accuracy, %", fontsize=8)
-        else:
-            axis.set_yticks([])
-            axis.set_xlabel("test accuracy, %", fontsize=8)
-        if claim in ("1", "3", "4", "20"):
             axis.set_xscale("log")
+            axis.minorticks_off()
+            axis.set_xticks(places, [f"{at:.2g}" for at in places])
+            axis.legend(fontsize=7)
+        else:
+            axis.set_yticks([-i for i in range(len(arms))], arms)
+            axis.set_xlabel("test accuracy, %", fontsize=8)
+        if AXES.get(claim, DENSITY) == DENSITY and len(places) > 1:
             axis.invert_xaxis()
-        axis.legend(fontsize=7)
         axis.tick_params(labelsize=7)
     figure.savefig(path, dpi=110)
 
