@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from packaging.utils import canonicalize_name
 
 from automl.config.study import StudyConfig
 from automl.errors import MissingPackageError
@@ -83,4 +84,4 @@ def test_a_search_that_needs_one_says_so_before_it_begins(settings, there, messa
 
 def test_each_of_these_packages_comes_with_its_extra():
     for package, extra in EXTRAS.items():
-        assert package in requirements(PROJECT["optional-dependencies"][extra])
+        assert canonicalize_name(package) in requirements(PROJECT["optional-dependencies"][extra])

@@ -61,10 +61,11 @@ def finish(study: Study, say: Say = silent) -> None:
 
 
 def takes_minutes(study: Study) -> bool:
-    """Whether finishing a network tunes or trains it, and leaves its structure as it is."""
+    """Whether finishing a network tunes or trains it, which its trial did not, and leaves its structure as it is."""
     options = study.config.finish
     trains = study.training is not None or options.reconstruction == "blockwise"
-    return trains and options.stages is None and study.evaluator.original is not None
+    tried_quickly = study.evaluator.original is not None and study.config.evaluation.training is None
+    return trains and options.stages is None and tried_quickly
 
 
 def unfinished(study: Study) -> list[TrialRecord]:

@@ -340,9 +340,8 @@ class Study:
         term = self.config.parsed_budget.latency
         if term is None:
             return {}
-        trials = self.store.trials(self.record.id)
-        taken = ((t.point.key, used(term, t.values_of(Phase.CERTIFICATE)) or 0.0) for t in trials)
-        return {key: part for key, part in taken if part > 1}
+        trials = [(t.point.key, t.values_of(Phase.CERTIFICATE)) for t in self.store.trials(self.record.id)]
+        return {key: taken for key, timed in trials if (taken := used(term, timed) or 0.0) > 1}
 
     def guaranteed(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
         """Those of `records` that are done and as good as the guarantee wants."""
