@@ -27,6 +27,8 @@ PACKAGES = ("litert_torch", "ai_edge_litert")
 PACKAGES_INT8 = (*PACKAGES, "ai_edge_quantizer")
 SAMPLES = {"samples": 1}
 """What the manifest says of a file: how many a pass takes."""
+SIGNATURE = "serving_default"
+"""How LiteRT Torch calls the network in its file, whose inputs are `args_0` and so on."""
 
 
 def write_tflite(subject: Subject, path: Path) -> dict[str, Any]:
@@ -47,10 +49,6 @@ def write_integer_tflite(subject: Subject, path: Path) -> dict[str, Any]:
         ranges = made.calibrate({SIGNATURE: list(_samples(subject))}, num_threads=torch.get_num_threads())
         path.write_bytes(made.quantize(ranges).quantized_model)
     return dict(SAMPLES)
-
-
-SIGNATURE = "serving_default"
-"""How LiteRT Torch calls the network in its file, whose inputs are `args_0` and so on."""
 
 
 def _content(subject: Subject) -> bytes:

@@ -139,13 +139,10 @@ def certified_winner(study: Study, say: Say = silent) -> tuple[TrialRecord, nn.M
     """
     tried: dict[str, float] = {}
     for record in study.ranking():
-        key = record.point.key
-        if key not in tried:
-            tried[key] = _taken(study, record) or 0.0
-            if tried[key] <= 1:
-                network, tried[key] = _checked(study, record, say)
-                if tried[key] <= 1:
-                    return record, network
+        if record.point.key not in tried:
+            network, tried[record.point.key] = _checked(study, record, say)
+            if network is not None and tried[record.point.key] <= 1:
+                return record, network
         if len(tried) == CANDIDATES:
             break
     term, refused = study.config.parsed_budget.latency, study.refused()
@@ -160,10 +157,10 @@ def certified_winner(study: Study, say: Say = silent) -> tuple[TrialRecord, nn.M
 
 def certified_network(study: Study, record: TrialRecord, say: Say = silent) -> nn.Module:
     """The trial's network, rebuilt; a `BudgetError` if it exceeds the budget as counted or timed."""
-    term, taken = study.config.parsed_budget.latency, _taken(study, record) or 0.0
-    if taken <= 1:
-        network, taken = _checked(study, record, say)
-    if term is not None and taken > 1:
+    network, taken = _checked(study, record, say)
+    if network is None or taken > 1:
+        term = study.config.parsed_budget.latency
+        assert term is not None
         raise BudgetError(
             f"the network exceeds its budget: it was timed at {_limit(term, taken)}, {_limit(term, 1)} are allowed. "
             f"Nothing should be shipped from this trial"
@@ -171,17 +168,20 @@ def certified_network(study: Study, record: TrialRecord, say: Say = silent) -> n
     return network
 
 
-def _checked(study: Study, record: TrialRecord, say: Say) -> tuple[nn.Module, float]:
+def _checked(study: Study, record: TrialRecord, say: Say) -> tuple[nn.Module | None, float]:
     """The trial's network, counted to be within the budget, and the part it takes of the latency allowed, or 0.
 
-    By the upper end of the 95 % interval. It is recorded, so that the same network wins when it is asked for again.
+    By the upper end of the 95 % interval. It is recorded, so that the same network wins when it is asked for again,
+    and one that takes too long is not made again, which can take minutes: None.
     """
     term = study.config.parsed_budget.latency
+    known = None if term is None else used(term, record.values_of(Phase.CERTIFICATE))
+    if known is not None and known > 1:
+        return None, known
     network = reported_network(study, record.point)
     study.finisher.certify(network)
     if term is None:
         return network, 0.0
-    known = _taken(study, record)
     if known is not None:
         return network, known
     say(f"timing trial {record.number} of {record.agent}, seed {record.seed}, on {term.backend} beside the original")
@@ -189,12 +189,6 @@ def _checked(study: Study, record: TrialRecord, say: Say) -> tuple[nn.Module, fl
     taken = used(term, {one.metric: one.value for one in measured})
     assert taken is not None
     return network, taken
-
-
-def _taken(study: Study, record: TrialRecord) -> float | None:
-    """The part that the trial's network takes of the latency allowed, by the certificate on record, if there is one."""
-    term = study.config.parsed_budget.latency
-    return None if term is None else used(term, record.values_of(Phase.CERTIFICATE))
 
 
 def _limit(term: Term, factor: float) -> str:
