@@ -48,6 +48,9 @@ class Phase(StrEnum):
     GATES = "gates"
     """Of the original network, before any trial: the part of each knob that gates have kept in a training, and its
     seconds. The step is the seed."""
+    CORRECTION = "correction"
+    """In the course of a search: what the best networks took when they were timed, and, of the original network, what
+    the model of latency is multiplied by from there on. The step is how many trials a lane had by then."""
     SUPERNET = "supernet"
     """With the weights that all networks share: what a network of the check is worth, and the seconds that it took. Of
     the original network the seconds of the training, and the rank correlation with networks trained alone."""

@@ -39,8 +39,10 @@ class LatencyOptions:
     By default where latency is the only limit, but for widths alone in eager PyTorch, which has a table."""
     processes: int = 3
     """Fresh processes that the winner is timed in, for its certificate."""
+    corrections: int = 2
+    """How often in the first half of the trials the model of latency is scaled to what the best networks take."""
 
     def __post_init__(self) -> None:
-        for name, least in (("batch", 1), ("threads", 1), ("widths", 2), ("processes", 1)):
+        for name, least in (("batch", 1), ("threads", 1), ("widths", 2), ("processes", 1), ("corrections", 0)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} must be at least {least}, got {getattr(self, name)}")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from agents import Agent, Goal, TrialState, trials_of_use
+from agents import Agent, Goal, Trial, TrialState, trials_of_use
 from automl.types import Outcome, Phase
 from search_spaces import Point
 
@@ -67,15 +67,19 @@ class Session:
         observers: Sequence[Observer] = (),
         max_attempts: int = 1,
         apart: Callable[[], Collection[str]] = tuple,
+        keeps: Callable[[Point], bool] = lambda point: True,
     ) -> None:
         """`seconds`: what its trials may take, added up: after that none begins. `goal`: by which the trials of the
         lane race each other; None for no race. `max_attempts`: how often a trial may fail to come to an outcome before
         it is set aside (see `fail_attempt`). `apart`: gives the lanes whose trials answer none of this one, since they
-        were judged in another way."""
+        were judged in another way. `keeps`: whether a Point keeps the budget as it is foretold now, where that may
+        change in the course of the lane."""
         self.agent_name = agent_name
         self.seed = seed
         self.trials = trials_of_use(agent, trials)
         """How many trials the lane has when it is done."""
+        self.pause = self.trials
+        """After so many trials it proposes none, until this is raised."""
         self._store = store
         self._study = study
         self._agent = agent
@@ -83,6 +87,7 @@ class Session:
         self._observers = tuple(observers)
         self._max_attempts = max_attempts
         self._apart = apart
+        self._keeps = keeps
         self._seconds_left = math.inf if seconds is None else seconds
         self._exhausted = False
         records = store.trials(study.id, agent=agent_name, seed=seed)
@@ -90,20 +95,28 @@ class Session:
             (record for record in records if record.state.finished), key=lambda record: record.finish_order or 0
         )
         """The lane's finished trials in the order in which the agent was told of them."""
+        self._leader: TrialRecord | None = None
+        self.go_on(agent)
         for record in self.finished:
-            agent.tell([record.to_trial()])
             self._spend(record)
-        self._leader = best_of(self.finished, goal) if goal is not None else None
         self._interrupted = deque(record for record in records if not record.state.finished)
         self.running: dict[int, TrialRecord] = {}
         """The trials handed out, by id."""
 
+    def go_on(self, agent: Agent) -> None:
+        """Let `agent` propose from here on, told of all that has finished: of what no longer keeps the budget, that."""
+        self._agent, self._exhausted = agent, False
+        for record in self.finished:
+            agent.tell([self._told(record)])
+        if self._goal is not None:
+            self._leader = best_of([record for record in self.finished if self._keeps(record.point)], self._goal)
+
     @property
     def done(self) -> bool:
-        """Whether nothing is running and nothing will be proposed any more."""
+        """Whether nothing is running and nothing will be proposed, before it is to go on from a pause if ever."""
         if self.running or self._interrupted:
             return False
-        return self._exhausted or len(self.finished) >= self.trials or self._seconds_left <= 0
+        return self._exhausted or len(self.finished) >= min(self.pause, self.trials) or self._seconds_left <= 0
 
     def propose(self) -> TrialRecord | None:
         """The next trial to run, already recorded as running; None if there is none now.
@@ -146,7 +159,7 @@ class Session:
         if self._interrupted:
             return self._store.reopen_trial(self._interrupted.popleft().id)
         number = len(self.finished) + len(self.running)
-        if self._exhausted or number >= self.trials or self._seconds_left <= 0:
+        if self._exhausted or number >= min(self.pause, self.trials) or self._seconds_left <= 0:
             return None
         points = self._agent.ask(1, [record.to_trial() for record in self.running.values()])
         if not points:
@@ -164,11 +177,18 @@ class Session:
         self._spend(record)
         if self._goal is not None:  # of two as good the earlier
             self._leader = best_of([self._leader, record] if self._leader else [record], self._goal)
-        self._agent.tell([record.to_trial()])
+        self._agent.tell([self._told(record)])
         record = self._diagnosed(record)
         for observer in self._observers:
             observer(record)
         return record
+
+    def _told(self, record: TrialRecord) -> Trial:
+        """The trial as the agent hears of it."""
+        trial = record.to_trial()
+        if trial.state is TrialState.DONE and not self._keeps(record.point):
+            return replace(trial, state=TrialState.INFEASIBLE)
+        return trial
 
     def _spend(self, record: TrialRecord) -> None:
         """Take from the time that is left what a trial took, or the one that it repeats: lanes have equal budgets."""

@@ -13,7 +13,7 @@ measured on the network built (`automl.evaluation.certify_latency`).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -80,6 +80,10 @@ class LatencyTable:
             f"the latency table was measured on a busy machine: after {self.rounds} rounds half the 95 % interval of "
             f"a ratio is up to {self.error:.1%}, where {PRECISION:.0%} is wanted"
         )
+
+    def scaled(self, factor: float) -> LatencyTable:
+        """One that predicts `factor` times as much of every network."""
+        return replace(self, original_ms=self.original_ms * factor)
 
     def to_record(self) -> dict[str, Any]:
         """Plain data for the database."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -119,6 +119,10 @@ class PieceModel:
             f"the latency model was measured on a busy machine: half the 95 % interval of a network's ratio is up to "
             f"{self.busy:.1%}, where {NOISY:.0%} is wanted"
         )
+
+    def scaled(self, factor: float) -> PieceModel:
+        """One that predicts `factor` times as much of every network."""
+        return replace(self, scale=self.scale * factor)
 
     def to_record(self) -> dict[str, Any]:
         """Plain data for the database."""

@@ -14,7 +14,7 @@ from automl.store.store import Store
 from automl.store.transfer import Import, lines
 from automl.types import Phase
 
-SEARCHED = (Phase.SEARCH, Phase.AGENT, Phase.SENSITIVITY, Phase.SUPERNET)
+SEARCHED = (Phase.SEARCH, Phase.AGENT, Phase.SENSITIVITY, Phase.CORRECTION, Phase.SUPERNET)
 """The phases of what agents are told, or tell, and of what is known before any trial."""
 
 

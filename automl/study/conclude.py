@@ -27,6 +27,7 @@ from automl.study.finishing import (
     was_trained,
 )
 from automl.study.other_models import other_models
+from automl.study.reportable import ranking
 from automl.study.rules import rules_kept
 from automl.study.selection import Row, table_rows
 from automl.study.study import Study
@@ -138,7 +139,7 @@ def certified_winner(study: Study, say: Say = silent) -> tuple[TrialRecord, nn.M
     `BudgetError` if the best network is over what is counted, or the `CANDIDATES` best all take too long.
     """
     tried: dict[str, float] = {}
-    for record in study.ranking():
+    for record in ranking(study):
         if record.point.key not in tried:
             network, tried[record.point.key] = _checked(study, record, say)
             if network is not None and tried[record.point.key] <= 1:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
+from automl.config.latency import LatencyOptions
 from automl.config.study import StudyConfig
 from automl.store import StudyRecord
 from search_spaces import Knob
@@ -38,4 +40,12 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 def completed(found: StudyRecord) -> dict[str, Any]:
     """What is recorded of a study, with the defaults of the keys that did not exist when it was begun."""
     knobs = [Knob.from_record(knob).to_record() for knob in found.config.get("knobs", ())]
-    return {**found.config, **({"knobs": knobs} if knobs else {}), **StudyConfig.from_record(found.config).to_record()}
+    table = found.config.get("latency_table")
+    if table is not None:
+        table = {**table, "options": asdict(LatencyOptions(**table["options"]))}
+    return {
+        **found.config,
+        **({"knobs": knobs} if knobs else {}),
+        **({"latency_table": table} if table is not None else {}),
+        **StudyConfig.from_record(found.config).to_record(),
+    }

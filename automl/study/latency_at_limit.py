@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 import numpy as np
 from torch import nn
@@ -61,7 +60,7 @@ def scaled_at_limit(
             f"{len(points)} networks at the limit take" if len(points) > 1 else "a network at the limit takes"
         )
         say(f"{networks_take} at most {factor:.1%} of what was predicted")
-        model = replace(model, scale=model.scale * factor)
+        model = model.scaled(factor)
         if abs(factor - 1) < CLOSE:
             break
     return model

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
+
+from torch import nn
 
 from automl.config.budget import Term
 from automl.config.latency import EAGER, LatencyOptions
@@ -14,7 +17,7 @@ from automl.export.timing import ComparerOnBackend, place
 from automl.measures.backends.side_by_side import Effort
 from automl.measures.fast_ranks import fast_shares
 from automl.measures.fast_widths import EVERY
-from automl.measures.latency import batch_of
+from automl.measures.latency import LatencyComparison, batch_of, compare_latency
 from automl.measures.latency_model import LatencyTable, measure_latency_table
 from automl.measures.piece_times import measure_pieces
 from automl.measures.pieces import Grid, PieceCost, PieceModel, Shape, shapes_of
@@ -25,6 +28,8 @@ from automl.types import Say
 from search_spaces import InfeasibleBudgetError, NetworkSpace, OfSheet, Plan
 
 Predictor = LatencyTable | PieceModel
+Comparer = Callable[[Mapping[str, nn.Module]], LatencyComparison]
+"""Times networks in turn, the first as it is in float32."""
 EFFORT = Effort(rounds=60, seconds=10.0, half_width=0.02)
 """For the whole networks of a model of pieces."""
 
@@ -49,15 +54,14 @@ def latency_cost(
     assert term is not None
     told = (recorded or {}).get("latency_table")
     predictor: Predictor
-    if term.backend == EAGER and set(config.space.operators) == {"channels"}:
+    if _has_table(term, config):
         table = LatencyTable.from_record(told, space) if told else None
         predictor = table or measure_latency_table(space, problem.example_inputs, options, say)
     elif told:
         predictor = PieceModel.from_record(told)
     else:
         make = chain_runner(term.backend, options.batch, options.threads)
-        inputs = batch_of(problem.example_inputs, options.batch)
-        compare = ComparerOnBackend(term.backend, inputs, options.threads, EFFORT)
+        compare = comparer(problem, config, EFFORT)
         # What has just been timed has in it what others know of a space that this one lies within.
         known = timed or known_grids(tables(), place(term.backend, options.threads), options.batch)
         original = space.build(Plan()).eval()  # one for all comparisons, which then export it once
@@ -69,9 +73,27 @@ def latency_cost(
             _name_slower(space, predictor.grids, term.backend, say)
     if told is None and predictor.unsteady:
         say(predictor.unsteady)
-    if isinstance(predictor, LatencyTable):
-        return predictor, predictor
-    return predictor, OfSheet(PieceCost(shapes_of(space), predictor))
+    return predictor, cost_of(predictor, space)
+
+
+def cost_of(predictor: Predictor, space: NetworkSpace) -> LatencyTable | OfSheet:
+    """The cost by which budgets on latency are kept in `space`."""
+    return predictor if isinstance(predictor, LatencyTable) else OfSheet(PieceCost(shapes_of(space), predictor))
+
+
+def comparer(problem: Problem, config: StudyConfig, effort: Effort) -> Comparer:
+    """What times whole networks as the study's limit on latency has it."""
+    term, options = config.parsed_budget.latency, config.latency or LatencyOptions()
+    assert term is not None
+    inputs = batch_of(problem.example_inputs, options.batch)
+    if _has_table(term, config):
+        return partial(compare_latency, inputs=inputs, threads=options.threads, effort=effort)
+    return ComparerOnBackend(term.backend, inputs, options.threads, effort)
+
+
+def _has_table(term: Term, config: StudyConfig) -> bool:
+    """Whether latency is foretold by a table of widths."""
+    return term.backend == EAGER and set(config.space.operators) == {"channels"}
 
 
 def _name_slower(space: NetworkSpace, grids: Mapping[Shape, Grid], backend: str, say: Say) -> None:

@@ -76,6 +76,7 @@ def rerun(study: Study, trial: TrialRecord) -> Rerun:
             "the scheduler ended this trial by comparing it with others of its time: rerun one that is done"
         )
     first = study.store.trial(trial.repeat_of) if trial.repeat_of is not None else trial
+    study.corrections.as_of(first.number)
     outcome = run_trial(study.judge_of(first.agent), first.point, _rival(study, first))
     compared = _held(first.measurements, outcome.measurements, Phase.SEARCH)
     if trial.values_of(Phase.FINAL):
@@ -90,7 +91,8 @@ def _rival(study: Study, trial: TrialRecord) -> Point | None:
         return None
     lane = study.store.trials(study.record.id, agent=trial.agent, seed=trial.seed)
     before = [other for other in lane if other.finished is not None and other.finished <= trial.started]
-    leader = best_of(sorted(before, key=lambda other: other.finish_order or 0), study.config.goal)
+    kept = [other for other in before if study.corrections.keeps(other.point)]
+    leader = best_of(sorted(kept, key=lambda other: other.finish_order or 0), study.config.goal)
     return leader.point if leader is not None else None
 
 

@@ -27,7 +27,7 @@ from automl.measures.backends.registry import backend_of
 from automl.measures.counts import COUNTED
 from automl.study.fast_shapes import FastShapes, fast_operators
 from automl.study.known_pieces import Tables
-from automl.study.latency_cost import Predictor, latency_cost, require_reachable
+from automl.study.latency_cost import Predictor, cost_of, latency_cost, require_reachable
 from automl.study.loading import load_early, load_problem
 from automl.study.shares import shares
 from automl.study.space_of_study import measured_training_time
@@ -241,6 +241,11 @@ class Setup:
                 "this network normalises over channels (LayerNorm, or GroupNorm with groups that are cut), and what is "
                 "left after a stage cannot be cut by a second: leave out finish.stages"
             )
+
+    def scale_latency(self, factor: float) -> None:
+        """Let predicted latencies be `factor` times those of the model on record; agents have to be made anew."""
+        assert self.latency_table is not None
+        self.given_space.add_cost(PREDICTED, cost_of(self.latency_table.scaled(factor), self.given_space), anew=True)
 
     @property
     def given_space(self) -> NetworkSpace:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from functools import cached_property, partial
@@ -32,6 +32,7 @@ from automl.store import (
     conclusion,
 )
 from automl.study.artifacts import artifacts_folder
+from automl.study.corrections import Corrections
 from automl.study.differences import completed, first_differences
 from automl.study.error_curves import record_curves
 from automl.study.given_points import GivenPoints
@@ -44,7 +45,6 @@ from automl.study.setup import Setup
 from automl.study.sharing_study import SharedWeights
 from automl.tasks.problem import Problem
 from automl.types import BASE, CHECK, Phase, Say, silent
-from automl.util.quantities import in_unit
 from automl.util.threads import pinned_threads
 from search_spaces import Searched
 
@@ -80,6 +80,7 @@ class Study:
         recorded, tables = found.config if found else known, partial(tables_of, store)
         self.setup = Setup(config, problem, recorded=recorded, start=start, tables=tables, say=say)
         self.record = self._same_or_new(found)
+        self.corrections = Corrections(store, self.record, self.setup, say)
         if config.sparsify is not None:
             keep_start(store, config, self.record, self.setup.given_space)
         self.networks: OrderedDict[tuple[str, str | None], nn.Module] = OrderedDict()
@@ -181,9 +182,10 @@ class Study:
         with self.drive(), closing(projection), pinned_threads(1):
             base = self._session(BASE, 0, GivenPoints(lambda: [self.setup.reference]), observers, 1)
             check = self._checking(observers)
+            makers = [partial(self._agent, agent, seed) for agent, seed in self.config.lanes]
             lanes = [
-                self._session(agent.name, seed, self._agent(agent, seed), observers)
-                for agent, seed in self.config.lanes
+                self._session(agent.name, seed, make(), observers)
+                for (agent, seed), make in zip(self.config.lanes, makers, strict=True)
             ]
             if progress:
                 progress.plan([base, *check, *lanes], self.setup.limits)
@@ -194,8 +196,8 @@ class Study:
             if base.best(self.config.goal) is None:
                 raise StudyError(f"the base network cannot be evaluated: {base.finished[0].reason}")
             self._record_what_agents_know()
-            self._share(Lanes(check))
-            self._run_lanes(Lanes(lanes), self.judge_of(self.config.agent.name))
+            self._share(check)
+            self._run_lanes(self.corrections.rounds(lanes, makers), self.judge_of(self.config.agent.name))
             if progress and projection.behind > LONG_QUEUE:
                 progress.say(f"copying {projection.behind} trials into Optuna's tables")
             projection.sync()
@@ -215,11 +217,11 @@ class Study:
         shared, trials = self.shared, self.shared.options.check
         return [self._session(CHECK, 0, GivenPoints(lambda: shared.points), observers, trials)]
 
-    def _share(self, check: Lanes) -> None:
+    def _share(self, check: Sequence[Session]) -> None:
         """Train the weights that all networks share, and check them, if the study has such."""
         if self.shared is not None and self.shared.checked:
             self.shared.make()
-            self._run_lanes(check, self.evaluator)
+            self._run_lanes([check], self.evaluator)
             self.shared.compare()
 
     def _apart(self) -> tuple[str, ...]:
@@ -246,6 +248,7 @@ class Study:
             observers=observers,
             max_attempts=1 + self.config.runner.retries,
             apart=self._apart if trials is None else tuple,
+            keeps=self.corrections.keeps,
         )
 
     def _agent(self, agent: AgentConfig, seed: int) -> Agent:
@@ -261,18 +264,23 @@ class Study:
             **agent.options,
         )
 
-    def _run_lanes(self, lanes: Lanes, evaluator: Evaluator) -> None:
-        if lanes.done:
-            return
-        evaluator.prepare()
-        # A scheduler compares the trials of a lane with each other, and never with those of another agent or seed.
-        sweeps: Sequence[Proposer] = [lanes] if self.config.evaluation.scheduler is None else lanes.sessions
-        runner = self._runner()
+    def _run_lanes(self, parts: Iterable[Sequence[Session]], evaluator: Evaluator) -> None:
+        """Run lanes side by side, in one part after another."""
+        runner: Runner | None = None
         try:
-            for sweep in sweeps:
-                runner.run(sweep, evaluator)
+            for sessions in parts:
+                lanes = Lanes(sessions)
+                if lanes.done:
+                    continue
+                evaluator.prepare()
+                runner = runner or self._runner()
+                # A scheduler compares the trials of a lane with each other, and never with those of another.
+                sweeps: Sequence[Proposer] = [lanes] if self.config.evaluation.scheduler is None else sessions
+                for sweep in sweeps:
+                    runner.run(sweep, evaluator)
         finally:
-            runner.close()
+            if runner is not None:
+                runner.close()
 
     def _runner(self) -> Runner:
         options, evaluation = self.config.runner, self.config.evaluation
@@ -307,8 +315,7 @@ class Study:
         """
         trials = self.store.trials(self.record.id, agent=agent, seed=seed)
         if agent != BASE:
-            refused = self.refused()
-            trials = [record for record in self.guaranteed(trials) if record.point.key not in refused]
+            trials = self._quick(self.guaranteed(trials), self.refused())
         return next(iter(best_first(trials, self.config.goal)), None)
 
     def finalists(self) -> list[TrialRecord]:
@@ -316,8 +323,7 @@ class Study:
         as the study asks for; as the search saw them, equal networks of a lane once, and none that was timed to be over
         the budget."""
         refused = self.refused()
-        found = [self._by_promise(agent, seed) for agent, seed in self.lanes]
-        lanes = [[record for record in lane if record.point.key not in refused] for lane in found]
+        lanes = [self._quick(self._by_promise(agent, seed), refused) for agent, seed in self.lanes]
         best = [lane[0] for lane in lanes if lane]
         apart = self._apart()
         comparable = (record for lane in lanes for record in lane if record.agent not in apart)
@@ -325,6 +331,11 @@ class Study:
         promising = distinct(ranked)[: self.config.finish.finalists]
         chosen = [*self._by_promise(BASE, 0), *best, *promising]
         return list({record.id: record for record in chosen}.values())
+
+    def _quick(self, lane: Sequence[TrialRecord], refused: Collection[str]) -> list[TrialRecord]:
+        """The trials that were not timed to be over the limit on latency: those predicted to keep it, if any are."""
+        left = [record for record in lane if record.point.key not in refused]
+        return [record for record in left if self.corrections.keeps(record.point)] or left
 
     def _by_promise(self, agent: str, seed: int) -> list[TrialRecord]:
         """The done trials of a lane, best first as the search saw them, of equals the earlier; equal networks once."""
@@ -350,7 +361,7 @@ class Study:
         if guarantee is None or not done:
             return done
         metric, rate = guarantee.metric, self.setup.problem.unit(guarantee.metric) == "%"
-        base = self._worth_of_base(metric)
+        base = self.worth_of_base(metric)
         return [record for record in done if guarantee.keeps(final(record, metric), base, rate)]
 
     def guaranteed_bound(self) -> float:
@@ -358,43 +369,14 @@ class Study:
         guarantee = self.config.parsed_guarantee
         assert guarantee is not None
         rate = self.setup.problem.unit(guarantee.metric) == "%"
-        return guarantee.bound(self._worth_of_base(guarantee.metric), rate)
+        return guarantee.bound(self.worth_of_base(guarantee.metric), rate)
 
-    def _worth_of_base(self, metric: str) -> float:
+    def worth_of_base(self, metric: str) -> float:
         """What guarantees speak of: the original as it is, or the reference as it was trained in the end."""
         base = self.base()
         return base.values[metric] if self.setup.network_space is not None else final(base, metric)
-
-    def ranking(self) -> list[TrialRecord]:
-        """The trials of all lanes that keep the guarantee, best first, of several as good that of the first lane.
-
-        `StudyError` if there is none.
-        """
-        lanes = [self.store.trials(self.record.id, agent=agent, seed=seed) for agent, seed in self.lanes]
-        records = [record for lane in lanes for record in lane]
-        kept = self.guaranteed(records)
-        if not kept:
-            raise StudyError(self._why_none(records))
-        return best_first(kept, self.config.goal)
 
     def winner(self) -> TrialRecord | None:
         """The trial that was reported, as it is on record; None before the study has concluded."""
         concluded = conclusion(self.store, self.record.id)
         return None if concluded is None else self.store.trial(concluded.trial_id)
-
-    def _why_none(self, records: Sequence[TrialRecord]) -> str:
-        guarantee = self.config.parsed_guarantee
-        done = [record for record in records if record.state is TrialState.DONE]
-        if done and guarantee is not None:
-            unit, values = self.setup.problem.unit(guarantee.metric), [final(r, guarantee.metric) for r in done]
-            best, base = (min if guarantee.upper else max)(values), self._worth_of_base(guarantee.metric)
-            return (
-                f"no trial of study {self.record.name!r} keeps {self.config.guarantee!r}: the best has "
-                f"{in_unit(best, unit)}, the original {in_unit(base, unit)}. Guarantee less, raise the budget, "
-                f"or add trials with `automl resume {self.record.name} --trials N`"
-            )
-        reasons = list(dict.fromkeys(record.reason for record in records if record.reason))
-        return (
-            f"no trial of study {self.record.name!r} is done: "
-            f"{'; '.join(reasons[:3]) or f'go on with `automl resume {self.record.name}`'}"
-        )

@@ -122,15 +122,15 @@ class NetworkSpace(ConditionalSpace):
 
     # What a choice costs
 
-    def add_cost(self, metric: str, cost: Cost) -> None:
+    def add_cost(self, metric: str, cost: Cost, *, anew: bool = False) -> None:
         """Let budgets limit `metric` too: `cost(levels)`, of [n_knobs], or `OfSheet`, never falls when a level rises.
 
-        It is pickled with the space. A metric that is there already is a `SpaceError`.
+        Pickled with the space. One that is there is a `SpaceError`, unless added before and read `anew` by all.
         """
-        if metric in self.metrics:
+        if metric in self.metrics and not (anew and metric in self._added):
             raise SpaceError(f"the space has the cost {metric!r} already; give the new one another name")
         self._added = {**self._added, metric: cost}  # a copy of the space keeps its own
-        self.metrics = (*self.metrics, metric)
+        self.metrics = tuple(dict.fromkeys((*self.metrics, metric)))
 
     def cost_of_levels(self, levels: np.ndarray, metric: str) -> float:
         """The cost of the network at `levels`, [n_knobs]; inactive knobs make no difference."""
