@@ -74,6 +74,14 @@ class Corrections:
             lane.pause = lane.trials
         yield lanes
 
+    @property
+    def told(self) -> str | None:
+        """What was corrected, in words; None if nothing was."""
+        known = [f"{scale:.2f} after {count} trials" for count, scale in sorted(self._known().items())]
+        if not known:
+            return None
+        return f"predicted latencies: multiplied by {' and by '.join(known)}, as the best networks took when timed then"
+
     def as_of(self, trial: int | None) -> None:
         """Scale the model as it was when trial `trial` of a lane was proposed; None: as it was scaled last."""
         known = [scale for count, scale in sorted(self._known().items()) if trial is None or count <= trial]
