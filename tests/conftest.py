@@ -28,6 +28,13 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="automl-tests-")
     atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
 
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than there are cores: where a test waits for another program, the next one has its core."""
+    return len(os.sched_getaffinity(0)) + 1
+
+
 INTEGER_ONNX = "automl.export.integer_onnx"
 ONNX_TABLE = "torch.onnx._internal.exporter._registration"
 ROUGH = (

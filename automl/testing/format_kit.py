@@ -29,29 +29,32 @@ class FormatConformance:
         assert [file.path.name for file in files] == kind.files == [entry["file"], *entry.get("beside", {})]
         assert entry["largest_difference"] <= entry["tolerance"] == kind.tolerance
 
-    def test_what_is_read_is_what_the_file_holds(self, tmp_path: Path) -> None:
+    @pytest.fixture(scope="class")
+    def written(self, tmp_path_factory: pytest.TempPathFactory) -> tuple[Subject, Path]:
+        """A subject, and the first of the files that it was written to: some formats take seconds for any network."""
+        kind, subject = format_of(self.format_name), Subject(small_network(), (IMAGES,))
+        path = tmp_path_factory.mktemp("written") / kind.file
+        kind.write(subject, path)
+        return subject, path
+
+    def test_what_is_read_is_what_the_file_holds(self, written: tuple[Subject, Path]) -> None:
         """Read beside a network with other weights, it computes what was written."""
-        kind, network = format_of(self.format_name), small_network()
-        path = tmp_path / kind.file
-        kind.write(Subject(network, (IMAGES,)), path)
+        kind, (subject, path) = format_of(self.format_name), written
         other = Subject(small_network(seed=1), (IMAGES,))
         run = kind.read(other, path)
         for inputs in map(other.resized, (1, 2, 5)):
-            assert kind.difference(run(inputs), [outputs_of(network, *inputs)]) <= kind.tolerance
+            assert kind.difference(run(inputs), [outputs_of(subject.network, *inputs)]) <= kind.tolerance
             assert kind.difference(run(inputs), other.run(inputs)) > kind.tolerance
 
-    def test_the_network_is_not_changed(self, tmp_path: Path) -> None:
-        kind, subject = format_of(self.format_name), Subject(small_network(), (IMAGES,))
-        kind.write(subject, tmp_path / kind.file)
-        kind.read(subject, tmp_path / kind.file)(subject.inputs)
+    def test_the_network_is_not_changed(self, written: tuple[Subject, Path]) -> None:
+        kind, (subject, path) = format_of(self.format_name), written
+        kind.read(subject, path)(subject.inputs)
         for name, tensor in small_network().state_dict().items():
             assert torch.equal(subject.network.state_dict()[name], tensor), name
 
-    def test_a_damaged_file_is_noticed(self, tmp_path: Path) -> None:
-        kind, subject = format_of(self.format_name), Subject(small_network(), (IMAGES,))
-        path = tmp_path / kind.file
-        kind.write(subject, path)
-        for file in (tmp_path / name for name in kind.files):
+    def test_a_damaged_file_is_noticed(self, written: tuple[Subject, Path]) -> None:
+        kind, (subject, path) = format_of(self.format_name), written
+        for file in (path.with_name(name) for name in kind.files):
             whole = file.read_bytes()
             file.write_bytes(whole[: len(whole) // 2])
             with pytest.raises(Exception):  # noqa: B017  # whatever its library raises

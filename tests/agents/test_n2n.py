@@ -102,9 +102,9 @@ def test_drawing_and_learning_see_the_same_policy():
     agent = create(toy_problem().space)
     policy, rows = agent.shrinkage.policy, agent.shrinkage.rows
     with torch.no_grad():
-        drawn = [tuple(policy.sample(rows, np.random.default_rng(seed))) for seed in range(2000)]
+        drawn = [tuple(policy.sample(rows, np.random.default_rng(seed))) for seed in range(800)]
         first = policy.log_probabilities(rows, drawn[0]).exp().numpy()
-    shares = np.bincount([actions[0] for actions in drawn], minlength=10) / 2000
+    shares = np.bincount([actions[0] for actions in drawn], minlength=10) / 800
     assert shares == pytest.approx(first[0], abs=0.04)
     alike = [actions[1] for actions in drawn if actions[0] == drawn[0][0]]
     assert np.bincount(alike, minlength=10) / len(alike) == pytest.approx(first[1], abs=0.12)

@@ -106,12 +106,12 @@ def test_more_blocks_than_a_table_can_have_are_refused():
 def test_bo_needs_less_than_half_of_what_random_needs_on_the_table_that_is_shipped():
     """Evaluations until the best 1 % of 2,415 ResNet-20; one-sided Mann-Whitney U of twice those of bo.
 
-    alpha = 0.01, 8 seeds against 60; seeds are fixed, so no chance is left. Who finds none counts as 101.
+    alpha = 0.01, 5 seeds against 60; seeds are fixed, so no chance is left. Who finds none counts as 101.
     """
     shipped = Table.load(SHIPPED)
     assert len(shipped) >= 2000
     needed = {
         name: np.array([evaluations_until(name, shipped, shipped.top(0.01), seed=s, trials=100) or 101 for s in seeds])
-        for name, seeds in (("bo", range(8)), ("random", range(60)))
+        for name, seeds in (("bo", range(5)), ("random", range(60)))
     }
     assert mannwhitneyu(2 * needed["bo"], needed["random"], alternative="less").pvalue < 0.01, needed

@@ -60,9 +60,8 @@ def test_a_study_explains_itself_while_it_runs_and_after(shown):
         found = f"The winner, trial {winner.number} of {winner.agent}, has accuracy 96.00"
         told = f"fetch('/api/studies/{ids[FRONT]}').then(r => r.json())"
         page.wait_for(f"{told}.then(s => s.note.body.includes('The winner, trial'))")
-        for width in (360, 1440):
-            for dark in (False, True):
-                look(note, found, "automl export told", width=width, dark=dark)
+        for width, dark in ((360, True), (1440, False)):
+            look(note, found, "automl export told", width=width, dark=dark)
         look(str(ids[FRONT]), "Pareto Front", "report.html", "curves.png")
         # The winner stands out among the trials of its lane.
         lane = ids[f"told/{winner.agent}/0"]

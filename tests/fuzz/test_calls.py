@@ -90,7 +90,7 @@ def figures(network: torch.nn.Module, data: list[Any]) -> tuple[float, float]:
     return float((outputs.argmax(1) == y).double().mean()), float(F.cross_entropy(outputs, y))
 
 
-@settings(fuzzed, max_examples=max(EXAMPLES // 3, 20))
+@settings(fuzzed, max_examples=max(EXAMPLES // 6, 10))
 @given(CALLS.filter(lambda call: all(short(v) for k, v in call.items() if k not in ("train_data", "validation_data"))))
 @example({"budget": "macs <= 1%"})
 @example({"calibration_size": []})
