@@ -32,7 +32,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """One process more than there are cores: where a test waits for another program, the next one has its core."""
-    return len(os.sched_getaffinity(0)) + 1
+    return (os.cpu_count() or 1) + 1
 
 
 INTEGER_ONNX = "automl.export.integer_onnx"

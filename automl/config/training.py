@@ -51,6 +51,10 @@ class DistillationOptions:
     """Of the teacher's outputs, in [0, 1]; the labels have the rest."""
     temperature: float = 4.0
     """What logits are divided by before the softmax."""
+    teachers: tuple[str, ...] = ()
+    """`module:function` of your own, each of which makes a network with the outputs of the original, such as a larger
+    one: it is learnt from in place of that, and of several their mean (Hinton et al. 2015, section 3). None: the
+    original teaches."""
     hints: Literal["none", "fitnets", "attention", "features"] = "none"
     """What is compared inside, too: maps through a regressor (Romero et al. 2015), attention (Zagoruyko & Komodakis
     2017), or the channels kept, each with the same channel of the original."""
@@ -66,6 +70,10 @@ class DistillationOptions:
             raise ConfigError(f"temperature must be above 0, got {self.temperature}")
         if self.hint_weight is not None and not self.hint_weight > 0:
             raise ConfigError(f"hint_weight must be above 0, got {self.hint_weight}. Set `hints: none` for no hints")
+        if strange := [name for name in self.teachers if ":" not in name]:
+            raise ConfigError(f"teachers must be `module:function`, got {strange[0]!r}")
+        if self.teachers and self.hints != "none":
+            raise ConfigError("hints compare the insides of the original: leave `hints` out, or `teachers`")
         if self.layers and self.hints == "none":
             raise ConfigError("layers are what hints compare, and there are none: set `hints`, or leave layers out")
 
@@ -182,7 +190,8 @@ class TrainingOptions:
     @property
     def own_code(self) -> tuple[str, ...]:
         """The functions of the user's own, `module:function`, that a training calls."""
-        return tuple(x for x in (self.optimizer, self.schedule, self.transform) if x is not None and ":" in x)
+        teachers = self.distillation.teachers if self.distillation is not None else ()
+        return tuple(x for x in (self.optimizer, self.schedule, self.transform, *teachers) if x and ":" in x)
 
 
 def _require_known(name: str, what: str, known: tuple[str, ...]) -> None:

@@ -94,12 +94,16 @@ class Tuner:
             return SupervisedLoss(self._problem.loss, options.label_smoothing)
         # Its teacher is made fast by `automl.evaluation`.
         from automl.training.distillation import distillation
+        from automl.training.own_teachers import own_teacher
         from automl.training.teacher import CachedTeacher, Teacher
 
         space, original = self._builder.network_space, self._builder.original
         if original is None or space is None:
             raise ConfigError("distillation learns from an original network, and there is none: leave it out")
-        if options is self._shared and options.distillation.hints == "none" and self.teacher is None:
+        shared = options is self._shared and options.distillation.hints == "none"
+        if self.teacher is None or not shared:
+            original = own_teacher(options.distillation, self._problem) or original
+        if shared and self.teacher is None:
             self.teacher = CachedTeacher(Teacher(original, dtype=self._dtype))
         return distillation(
             self._problem,
@@ -109,7 +113,7 @@ class Tuner:
             original=original,
             hard=smoothed(self._problem.loss, options.label_smoothing),
             dtype=self._dtype,
-            teacher=self.teacher if options is self._shared and options.distillation.hints == "none" else None,
+            teacher=self.teacher if shared else None,
         )
 
     def on(self, problem: Problem) -> Tuner:

@@ -37,6 +37,7 @@ from automl.tasks.problem import Problem
 from automl.training.history import History
 from automl.training.loss import SupervisedLoss
 from automl.training.methods.registry import require_method
+from automl.training.own_teachers import own_teacher
 from automl.util.extras import require
 from automl.util.fingerprint import fingerprint
 from automl.util.own_code import named_function
@@ -79,6 +80,7 @@ class Setup:
         self.early = load_early(config, self.problem.model)
         """What stages are rewound to, if they are."""
         self._require_metrics()
+        self._teachers: list[str] = []
         self._require_trainable()
         self.threads = _threads(config.runner)
         self.network_space: NetworkSpace | None = None
@@ -211,6 +213,8 @@ class Setup:
             SupervisedLoss(self.problem.loss, options.label_smoothing)
             for spec in options.own_code:
                 named_function(spec, "a training")
+            if options.distillation is not None and (teacher := own_teacher(options.distillation, self.problem)):
+                self._teachers.append(fingerprint(teacher))
             if options.method is not None:
                 require_method(options.method)
 
@@ -273,6 +277,7 @@ class Setup:
             "network": fingerprint(self.problem.model),
             **({"early": fingerprint(self.early)} if self.early is not None else {}),
             **({"start": self.start} if self.start else {}),
+            **({"teachers": self._teachers} if self._teachers else {}),
             "knobs": knobs,
             "goal": asdict(self.config.goal),
             "limits": self.limits,

@@ -104,7 +104,8 @@ def distillation(
         space: of the original network, not narrowed.
         plan: what the student was built from.
         options: see there.
-        original: who teaches, a network of the shape and names of `space.original`, which is the default.
+        original: who teaches: a network of the shape and names of `space.original`, which is the default, or without
+            hints any with its outputs (`automl.training.own_teachers`).
         hard: the loss with the targets; None: the problem's.
         dtype: of the teacher on a CPU.
         teacher: who teaches instead, with what it remembers of trainings on the same samples; not beside hints.

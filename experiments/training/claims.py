@@ -39,6 +39,7 @@ from automl.training.methods.cram import CompressionAware
 from automl.training.methods.keep_zeros import KeepZeros
 from automl.training.methods.registry import method_of
 from automl.training.methods.target import Target
+from automl.training.own_teachers import Ensemble
 from automl.training.teacher import Teacher
 from automl.training.trainer import train
 from experiments.row_file import add_row, rows_of
@@ -265,19 +266,6 @@ def of_class(network: nn.Module, batches: Sequence[Batch], wanted: int) -> float
     """The part of the images of a class that is classified right."""
     pairs = [(network(*inputs).argmax(1) == labels, labels == wanted) for inputs, labels in batches]
     return sum(int((right & ours).sum()) for right, ours in pairs) / sum(int(ours.sum()) for _, ours in pairs)
-
-
-class Ensemble(nn.Module):
-    """The logarithm of the mean of several networks' probabilities, softened before they are averaged."""
-
-    def __init__(self, networks: Sequence[nn.Module], temperature: float) -> None:
-        super().__init__()
-        self.networks, self.temperature = nn.ModuleList(networks), temperature
-
-    def forward(self, x: Tensor) -> Tensor:
-        """As logits, so that dividing by the temperature and a softmax give the mean again: [n, 10]."""
-        softened = torch.stack([F.softmax(network(x) / self.temperature, 1) for network in self.networks])
-        return self.temperature * softened.mean(0).log()
 
 
 def taught(teacher: nn.Module, weight: float, temperature: float) -> Distillation:

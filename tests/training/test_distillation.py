@@ -1,7 +1,10 @@
 """Distillation against its formulas by hand; the teacher's outputs, computed and remembered."""
 
 import copy
+import sys
 from dataclasses import replace
+from functools import partial
+from types import ModuleType
 
 import pytest
 import torch
@@ -14,10 +17,13 @@ from automl.errors import ConfigError, ModelError
 from automl.tasks.classification import Classification
 from automl.tasks.problem import Problem
 from automl.training.distillation import Distillation, distillation, regression_loss
+from automl.training.own_teachers import own_teacher
 from automl.training.teacher import CachedTeacher, Teacher
+from automl.util.fingerprint import fingerprint
 from experiments.recovery.run import renewed
 from search_spaces import channel_space
 from tests.kits.digits import accuracy, hard, held_out, problem, train, train_batches
+from tests.kits.studies import WEIGHTS_FILE, setup
 
 (X,), Y = train_batches(0)[0]
 
@@ -215,3 +221,59 @@ def test_training_leaves_the_original_as_it_was(pruned):
     train(space.build(plan), loss, 1)
     assert all(torch.equal(before[name], tensor) for name, tensor in space.original.state_dict().items())
     assert train(space.build(plan), hard, 1) > 0
+
+
+class Shifted(nn.Module):
+    """The small network with something added to its outputs."""
+
+    def __init__(self, network, shift):
+        super().__init__()
+        self.network, self.shift = network, shift
+
+    def forward(self, x):
+        return self.network(x) + self.shift
+
+
+def test_several_teachers_are_learnt_from_by_their_mean(pruned, monkeypatch):
+    trained, space, plan = pruned
+    torch.manual_seed(0)
+    shifts = torch.randn(2, 10)
+    own = ModuleType("own_teachers_of_a_test")
+    own.one, own.other = (partial(Shifted, trained.model, shift) for shift in shifts)
+    own.wide, own.nothing, own.number = (lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 11))), (lambda x: x), int
+    monkeypatch.setitem(sys.modules, own.__name__, own)
+
+    def teachers(*names, **more):
+        return DistillationOptions(teachers=tuple(f"{own.__name__}:{name}" for name in names), weight=1.0, **more)
+
+    student, said = space.build(plan), plain(trained.model)
+    for options, by_hand in (
+        (teachers("one"), said + shifts[0]),
+        (teachers("one", "other", outputs="regression"), said + shifts.mean(0)),
+        (teachers("one", "other"), 4 * ((said[:, None] + shifts) / 4).softmax(-1).mean(1).log()),
+    ):
+        loss = distillation(trained, space, plan, options, original=own_teacher(options, trained))
+        soft = regression_loss if options.outputs == "regression" else partial(Classification.softened, temperature=4.0)
+        expected = soft(student(X), by_hand)
+        torch.testing.assert_close(loss(student, (X,), torch.zeros_like(Y)), expected, rtol=1e-4, atol=1e-5)
+    assert own_teacher(DistillationOptions(), trained) is None
+    for name, says in (("wide", "classes must be the same"), ("nothing", "without arguments"), ("number", "got int")):
+        with pytest.raises(ConfigError, match=says):
+            own_teacher(teachers(name), trained)
+    with pytest.raises(ConfigError, match="leave `hints` out"):
+        teachers("one", hints="fitnets")
+    with pytest.raises(ConfigError, match="`module:function`, got 'resnet56'"):
+        DistillationOptions(teachers=("resnet56",))
+
+
+def test_a_study_learns_from_its_own_teacher_and_is_bound_to_it(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(
+        "import torch\nfrom automl.zoo import load_model\n"
+        f"def large():\n    network = load_model('small_cnn', {{}}, {WEIGHTS_FILE!r})\n"
+        "    return torch.nn.Sequential(network, torch.nn.Flatten())\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    training = {"epochs": 1, "distillation": {"teachers": ["mine:large"]}}
+    made = setup(finish={"training": training})
+    assert made.to_record()["teachers"] == [fingerprint(nn.Sequential(made.problem.model, nn.Flatten()))]
+    assert "teachers" not in setup(finish={"training": {"epochs": 1, "distillation": {}}}).to_record()
