@@ -36,6 +36,8 @@ class Phase(StrEnum):
     """Of a finalist as it is reported: on all validation data, its costs counted."""
     CERTIFICATE = "certificate"
     """Of a network timed to see whether it keeps the budget's limit on latency."""
+    SCRATCH = "scratch"
+    """Of the winner's structure trained from new weights, on the validation data."""
     TEST = "test"
     """On the test data, of the networks that are reported."""
     LATENCY = "latency"

@@ -112,6 +112,23 @@ def require_trained_stages(config: StudyConfig) -> None:
         )
 
 
+def require_scratch_of_structure(config: StudyConfig) -> None:
+    """`finish.scratch` needs a structure to train from new weights, and a training."""
+    if config.finish.scratch is None:
+        return
+    strange = [name for name in config.space.operators if name not in ("channels", "depth", "rank")]
+    if config.space.of_cells is not None or strange:
+        raise ConfigError(
+            f"finish.scratch trains what channels, depth and rank leave of a network from new weights: leave it out of "
+            f"a space {f'with {strange[0]}' if strange else 'of cells, whose networks are new'}"
+        )
+    if config.training is None:
+        raise ConfigError(
+            "finish.scratch is a control of networks that are trained, and these are not: set `finish.training` too, "
+            "for example `training: {epochs: 30}`, or leave it out"
+        )
+
+
 def require_trained_cells(config: StudyConfig) -> None:
     """New networks are trained, from labels alone, and compared by what they are worth; their latency is not known."""
     if config.space.of_cells is None:
@@ -250,6 +267,7 @@ CHECKS = (
     require_joinable_sections,
     require_channels_to_sparsify,
     require_trained_stages,
+    require_scratch_of_structure,
     require_counted_zeros,
     require_workers_at_the_end,
     require_priced_latency,

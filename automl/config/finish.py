@@ -5,8 +5,31 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from automl.config.training import StageOptions, TrainingOptions
+from automl.config.training import NEW_RATES, StageOptions, TrainingOptions
 from automl.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class ScratchOptions:
+    """How the winner's structure is trained from new weights, as a control (Liu et al. 2019, arXiv 1810.05270)."""
+
+    arms: tuple[Literal["epochs", "macs"], ...] = ("epochs",)
+    """epochs: for as many as the original (Scratch-E); macs: for as many multiply-accumulates, which are more epochs of
+    a smaller network (Scratch-B)."""
+    epochs: int | None = None
+    """How many the original was trained for; None: as many as finalists are, which suits a first look alone."""
+    learning_rate: float | None = None
+    """The highest; None: the one that is usual for new weights under the optimizer of `finish.training`."""
+
+    def __post_init__(self) -> None:
+        if not self.arms or len(set(self.arms)) < len(self.arms):
+            raise ConfigError(f"arms are epochs, macs or both, got {list(self.arms)}. Leave `scratch` out for none")
+        if self.epochs is not None and self.epochs < 1:
+            raise ConfigError(f"epochs must be at least 1, got {self.epochs}")
+
+    def rate_beside(self, usual: TrainingOptions) -> float | None:
+        """The learning rate of a control of networks that are trained as `usual`."""
+        return NEW_RATES.get(usual.optimizer, usual.learning_rate) if self.learning_rate is None else self.learning_rate
 
 
 @dataclass(frozen=True)
@@ -23,6 +46,8 @@ class FinishConfig:
     """How they are trained after that; None: as every trial was (`evaluation.training`), or not at all."""
     stages: StageOptions | None = None
     """In how many stages they are cut, each of them trained; None: at once, and then trained."""
+    scratch: ScratchOptions | None = None
+    """How the winner's structure is trained from new weights beside it, as a control; None: not at all."""
 
     def __post_init__(self) -> None:
         if self.finalists < 1:

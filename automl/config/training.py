@@ -34,7 +34,7 @@ OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("cosine", "linear", "one_cycle", "constant", "step")
 _RATES = {"sgd": 0.02, "adamw": 3e-4}
 """Optimizer -> the learning rate for weights that are to be kept."""
-_NEW_RATES = {"sgd": 0.1, "adamw": 3e-3}
+NEW_RATES = {"sgd": 0.1, "adamw": 3e-3}
 """Optimizer -> the learning rate for weights that are new."""
 _ABOVE = ("seconds", "learning_rate", "factor", "rewind", "ema", "clip")
 """Options that are above their lowest value, never at it."""
@@ -261,5 +261,5 @@ class SparsifyOptions:
 
 def of_new_weights(given: Mapping[str, Any]) -> dict[str, Any]:
     """What a study says of a training, `given`, with a learning rate for weights that are new if it names none."""
-    rate = _NEW_RATES.get(given.get("optimizer", TrainingOptions.optimizer))
+    rate = NEW_RATES.get(given.get("optimizer", TrainingOptions.optimizer))
     return {**given, "learning_rate": rate} if given.get("learning_rate") is None else dict(given)

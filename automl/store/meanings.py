@@ -59,13 +59,14 @@ TABLES: Mapping[str, Meanings] = {
         "n": "sample size: samples for a metric, rounds for a latency, 1 for a count",
         "spread": "of a mean its standard error, of a median the interquartile range (latencies); NULL of a count",
         "device": "the processor it was measured on",
-        "phase": "search, refitted, training, final, certificate, test, latency, agent (told by an agent of itself), "
-        "sensitivity (an error curve: the metric is the knob, the step its level), gates (the part of each knob "
-        "that gates have kept in a training, and `seconds of` its agent: the step is the seed), correction (what the "
-        "best networks so far took when they were timed, latency_ratio; of the trial base what the model of latency is "
-        "multiplied by from then on, latency_scale: the step is how many trials lanes had by then), or supernet (with "
-        "the weights that all networks share; of the trial base how long they were trained, and their "
-        "rank_correlation)",
+        "phase": "search, refitted, training, final, certificate, scratch (of the winner's structure trained from new "
+        "weights: e_ for as many epochs as the original, b_ for as many MACs), test, latency, agent (told by an "
+        "agent of itself), sensitivity (an error curve: the metric is the knob, the step its level), gates (the "
+        "part of each knob that gates have kept in a training, and `seconds of` its agent: the step is the seed),"
+        " correction (what the best networks so far took when they were timed, latency_ratio; of the trial base "
+        "what the model of latency is multiplied by from then on, latency_scale: the step is how many trials "
+        "lanes had by then), or supernet (with the weights that all networks share; of the trial base how long "
+        "they were trained, and their rank_correlation)",
     },
     "artifact": {
         ITSELF: "a file that came of a study or of one of its trials",

@@ -29,6 +29,7 @@ from automl.study.finishing import (
 from automl.study.other_models import other_models
 from automl.study.reportable import ranking
 from automl.study.rules import rules_kept
+from automl.study.scratch import scratch_controls
 from automl.study.selection import Row, table_rows
 from automl.study.study import Study
 from automl.types import BASE, Measurement, Phase, Say, in_phase, silent
@@ -72,7 +73,7 @@ def conclude(study: Study, say: Say = silent) -> Results:
     winner = next(record for row in rows for record in row.best if record.id == winner.id)
     if _of_rows(study):
         notes = (*other_models(study.setup.problem, say), *notes)
-    notes = (*cautions(study, winner, rows[0].best[0]), *notes)
+    notes = (*scratch_controls(study, winner, say), *cautions(study, winner, rows[0].best[0]), *notes)
     concluded = conclude_study(study.store, winner.id, rules_kept(study, winner), notes)
     with closing(OptunaProjection.of(study.store, study.record)) as projection:
         projection.conclude()

@@ -8,7 +8,6 @@ middle of the training it was in. Test images are looked at once a row, after it
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import time
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from automl.config.training import DistillationOptions, TrainingOptions
 from automl.evaluation import Evaluator
 from automl.store import TrialRecord, open_store
 from automl.study.provenance import code_version
+from automl.study.scratch import renewed
 from automl.study.study import Study
 
 DISTILLED = {
@@ -130,17 +130,6 @@ def run(study: Study, winner: TrialRecord, arm: str, options: TrainingOptions, o
     more = {"validation_curve": curve, "samples": sum(epoch.samples for epoch in history.epochs)}
     record(out, row, study, network, history.wall_s, more)
     checkpoint.unlink()
-
-
-def renewed(network: nn.Module, seed: int = 0) -> nn.Module:
-    """A copy of the network with new weights, drawn as PyTorch draws them."""
-    network = copy.deepcopy(network)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        for module in network.modules():
-            if hasattr(module, "reset_parameters"):
-                module.reset_parameters()
-    return network
 
 
 def values(study: Study, network: nn.Module, batches: Any) -> dict[str, float]:

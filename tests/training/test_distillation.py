@@ -14,13 +14,13 @@ from torch.nn import functional as F
 from automl.config.parse import Source, build
 from automl.config.training import DistillationOptions
 from automl.errors import ConfigError, ModelError
+from automl.study.scratch import renewed
 from automl.tasks.classification import Classification
 from automl.tasks.problem import Problem
 from automl.training.distillation import Distillation, distillation, regression_loss
 from automl.training.own_teachers import own_teacher
 from automl.training.teacher import CachedTeacher, Teacher
 from automl.util.fingerprint import fingerprint
-from experiments.recovery.run import renewed
 from search_spaces import channel_space
 from tests.kits.digits import accuracy, hard, held_out, problem, train, train_batches
 from tests.kits.studies import WEIGHTS_FILE, setup

@@ -9,10 +9,10 @@ from torch.nn import functional as F
 
 from automl.config.training import DistillationOptions
 from automl.errors import ConfigError, ModelError
+from automl.study.scratch import renewed
 from automl.training.distillation import distillation
 from automl.training.hints import HintLoss, Hints, attention, features, hint, node_of, stage_ends
 from automl.training.teacher import Teacher, tapped
-from experiments.recovery.run import renewed
 from search_spaces import channel_space
 from tests.kits.digits import problem, train, train_batches
 

@@ -11,9 +11,9 @@ from automl.config.training import StageOptions
 from automl.errors import ConfigError
 from automl.evaluation import Evaluator
 from automl.study.greedy import energies, global_greedy
+from automl.study.scratch import renewed
 from automl.study.stages import cut_greedily, cut_towards, prune_in_stages, stages, towards
 from automl.training.methods.growing_decay import GrowingDecay
-from experiments.recovery.run import renewed
 from search_spaces import channel_space
 from tests.kits.digits import accuracy, hard, problem, train
 from tests.kits.plans import kept_by

@@ -258,3 +258,46 @@ def test_where_trained_weights_lie(tmp_path):
         assert artifacts_folder(store, config) == tmp_path.resolve() / "kept" / "amc-digits"
         beside = StudyConfig.from_file(write(tmp_path))
         assert artifacts_folder(store, beside) == tmp_path / "study.db.artifacts" / "amc-digits"
+
+
+def test_the_winners_structure_is_trained_from_new_weights_as_a_control(tmp_path):
+    """For as many epochs, and for as many multiply-accumulates; once, and told again from the record."""
+    scratch = "scratch: {arms: [epochs, macs], epochs: 2}"
+    training = TRAINING.replace("epochs: 3", "epochs: 1")
+    study = write(tmp_path, f"finish: {{finalists: 1, {training}, {scratch}}}", trials=2, baselines="")
+    ran = command("search", study, "--storage", tmp_path / "study.db")
+    assert ran.code == 0, ran.err
+    known = trials(tmp_path / "study.db")
+    base, (winner,) = next(t for t in known if t.agent == "base"), (t for t in known if t.values_of(Phase.SCRATCH))
+    told = winner.values_of(Phase.SCRATCH)
+    assert {"e_accuracy", "b_accuracy", "e_loss"} <= told.keys()
+    more = round(2 * base.values["macs"] / winner.values_of(Phase.FINAL)["macs"])
+    notes = [line for line in ran.out.splitlines() if line.startswith("note: control")]
+    assert len(notes) == 2 and "after 2 epochs (Scratch-E)" in notes[0] and f"after {more} epochs" in notes[1]
+    assert f"{told['b_accuracy']:.2%}" in notes[1].replace(" %", "%")
+    folder = Path(f"{tmp_path / 'study.db'}.artifacts") / "amc-digits"
+    kept = {path.name.partition(".")[2] for path in folder.iterdir() if "scratch" in path.name}
+    assert kept == {"scratch_e.safetensors", "scratch_b.safetensors"}
+    again = command("resume", "amc-digits", "--storage", tmp_path / "study.db")
+    assert [line for line in again.out.splitlines() if line.startswith("note: control")] == notes
+    assert "from new weights, as many" in ran.err and "from new weights" not in again.err
+
+
+SPARSE = {"space": "sparsity", "budget": "size <= 50%"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"finish": {"scratch": {}}}, "set `finish.training` too"),
+        (
+            {"space": "sparsity", "budget": "size <= 50%", "finish": {"scratch": {}, "training": {}}},
+            "leave it out of a space with sparsity",
+        ),
+        ({"finish": {"scratch": {"arms": []}, "training": {}}}, "epochs, macs or both"),
+    ],
+    ids=["untrained", "sparsity", "no arm"],
+)
+def test_controls_that_make_no_sense(changed, says):
+    with pytest.raises(ConfigError, match=says):
+        setup(**changed)
