@@ -17,11 +17,17 @@ from agents.errors import AgentError
 from agents.types import Task, Trial
 from search_spaces import Point
 
+GATE_RATES = {"hard_concrete": 0.1, "bernoulli": 0.02}
+"""Kind of gate -> the rate that suits it."""
+
 
 @dataclass(frozen=True)
 class GatesOptions:
     """How the gates are trained; what makes no sense is an `AgentError`."""
 
+    kind: str = "hard_concrete"
+    """How gates are random: `hard_concrete` (Louizos et al. 2018), between 0 and 1 too, or `bernoulli` (after Guenter &
+    Sideris 2022), each open with a probability of its own and shut for good once that is below 0.05."""
     steps: int = 600
     """Steps of the optimizer: as many epochs as hold them, of at most 100 steps each."""
     batch_size: int = 128
@@ -30,8 +36,8 @@ class GatesOptions:
     """Of the weights: `sgd` or `adamw`."""
     learning_rate: float | None = None
     """Of the weights, along half a cosine; none: 0.02, or 3e-4 of adamw."""
-    gate_rate: float = 0.1
-    """Of the gates, by Adam; it falls in the second half."""
+    gate_rate: float | None = None
+    """Of the gates, by Adam; it falls in the second half. None: 0.1, or 0.02 of bernoulli."""
     dual_rate: float = 0.1
     """Of the multipliers, a step, for what is over the budget as a part of the original's cost."""
     dropout: float = 0.05
@@ -44,14 +50,21 @@ class GatesOptions:
                 raise AgentError(f"option {name!r}: expected an integer >= 1, got {value!r}")
         if self.optimizer not in ("sgd", "adamw"):
             raise AgentError(f"option 'optimizer': expected sgd or adamw, got {self.optimizer!r}")
+        if self.kind not in GATE_RATES:
+            raise AgentError(f"option 'kind': expected {' or '.join(GATE_RATES)}, got {self.kind!r}")
         for name in ("learning_rate", "gate_rate", "dual_rate", "dropout"):
             value = getattr(self, name)
-            if name == "learning_rate" and value is None:
+            if name in ("learning_rate", "gate_rate") and value is None:
                 continue
             if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
                 raise AgentError(f"option {name!r}: expected a number above 0, got {value!r}")
         if self.dropout >= 1:
             raise AgentError(f"option 'dropout': expected a probability above 0 and below 1, got {self.dropout!r}")
+
+    @property
+    def settled_gate_rate(self) -> float:
+        """The rate of the gates, as given or as it suits their kind."""
+        return GATE_RATES[self.kind] if self.gate_rate is None else self.gate_rate
 
 
 class Gates(NumberedAgent):

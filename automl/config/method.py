@@ -20,6 +20,8 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "cram": {"ends": 0.9, "radius": 0.05, "plus": True, "shares": (1.0,)},
     "l0": {"ends": 0.75, "strength": 1e-5, "gate_rate": 0.02, "dropout": 0.3},
     "constrained_l0": {"ends": 0.75, "dual_rate": 0.03, "gate_rate": 0.05, "dropout": 0.3},
+    "scl": {"ends": 0.75, "strength": 0.01, "mask_rate": 0.3},
+    "constrained_scl": {"ends": 0.75, "dual_rate": 1e-3, "mask_rate": 0.3},
     "supermask": {"scores": "magnitude", "score_rate": 1.0},
 }
 """Method -> its options and their defaults."""
@@ -36,6 +38,7 @@ _RANGES: Mapping[str, tuple[float, float, str]] = {
     "dual_rate": (0, math.inf, "at least 0"),
     "gate_rate": (0, math.inf, "at least 0"),
     "dropout": (math.nextafter(0, 1), 1, "a probability above 0 and below 1"),
+    "mask_rate": (0, math.inf, "at least 0"),
     "score_rate": (0, math.inf, "at least 0"),
 }
 """Option -> lowest, upper bound (never reached), and the same in words."""
@@ -62,8 +65,10 @@ class MethodOptions:
     the smallest weights go, and others grow at random (Mocanu et al. 2018) or by their gradients (Evci et al. 2020).
     ac_dc: sparse and dense phases by turns (Peste et al. 2021). cram: steps for the network as it is once pruned (Peste
     et al. 2023). l0: gates with a penalty on how many are open (Louizos et al. 2018); constrained_l0: the same with a
-    multiplier a tensor that finds the number wanted (Gallego-Posada et al. 2022). supermask: weights stay what they
-    are, and which of them pass is learnt (Ramanujan et al. 2020). Or one that a package brings."""
+    multiplier a tensor that finds the number wanted (Gallego-Posada et al. 2022). scl: a mask is learnt beside the
+    weights, with a price on what passes (Tang et al. 2022); constrained_scl: the same with a multiplier a tensor.
+    supermask: weights stay what they are, and which of them pass is learnt (Ramanujan et al. 2020). Or one that a
+    package brings."""
     begins: float | None = None
     """Which part of the training comes before the first weight goes (gradual, ac_dc)."""
     ends: float | None = None
@@ -92,13 +97,15 @@ class MethodOptions:
     shares: tuple[float, ...] | None = None
     """Parts of the zeros, one of which is drawn at each step; [0.5, 0.75, 1] prepares for several sparsities (cram)."""
     strength: float | None = None
-    """What the number of open gates is multiplied by in the loss (l0)."""
+    """What the number of open gates, or of weights that pass, is multiplied by in the loss (l0, scl)."""
     dual_rate: float | None = None
-    """The learning rate of the multipliers (constrained_l0)."""
+    """The learning rate of the multipliers (constrained_l0, constrained_scl)."""
     gate_rate: float | None = None
     """The learning rate of the gates, which Adam moves (l0, constrained_l0)."""
     dropout: float | None = None
     """How probably a gate is shut at first (l0, constrained_l0)."""
+    mask_rate: float | None = None
+    """The learning rate of what decides which weights pass (scl, constrained_scl)."""
     scores: Literal["magnitude", "random"] | None = None
     """What the scores of weights are at first: their magnitude, or random as for new weights (supermask)."""
     score_rate: float | None = None

@@ -19,6 +19,7 @@ from automl.store import Store, TrialRecord
 from automl.study.error_curves import LONGEST
 from automl.study.selection import PREPARED
 from automl.training.epochs import counted
+from automl.training.methods import bernoulli, hard_concrete
 from automl.training.methods.channel_gates import ChannelGates
 from automl.training.methods.expected_cost import ExpectedCost
 from automl.types import Measurement, Phase, Say
@@ -79,18 +80,13 @@ class LearntWidths:
         """A copy of the original trained with gates. One that was killed goes on from its last epoch."""
         evaluator, space = self._evaluator, self._space
         self._say(f"training a copy of the network with a gate on every channel, {options.steps} steps")
-        method = ChannelGates(
-            space,
-            ExpectedCost(space, evaluator.limits),
-            gate_rate=options.gate_rate,
-            dual_rate=options.dual_rate,
-            dropout=options.dropout,
-        )
+        training = self._training(options, seed)
+        method = gates_of(space, ExpectedCost(space, evaluator.limits), options, training.weight_decay)
         start = time.monotonic()
         evaluator.train(
             copy.deepcopy(space.original),
             space.original_point,
-            self._training(options, seed),
+            training,
             checkpoint=self._checkpoint(seed),
             methods=[method],
         )
@@ -114,6 +110,20 @@ class LearntWidths:
 
     def _checkpoint(self, seed: int) -> Path:
         return self._folder / f"gates-{seed}.checkpoint"
+
+
+def gates_of(space: NetworkSpace, cost: ExpectedCost, options: GatesOptions, weight_decay: float) -> ChannelGates:
+    """The gates of the kind that `options` name; those that are Bernoulli variables pay for decay too."""
+    bernoullis = options.kind == "bernoulli"
+    return ChannelGates(
+        space,
+        cost,
+        gate=bernoulli if bernoullis else hard_concrete,
+        gate_rate=options.settled_gate_rate,
+        dual_rate=options.dual_rate,
+        dropout=options.dropout,
+        decay=weight_decay if bernoullis else 0.0,
+    )
 
 
 def recorded(base: TrialRecord) -> dict[int, Learnt]:

@@ -2,15 +2,16 @@
 
 Fashion-MNIST, 20,000 of 55,000 images an epoch, every arm of a claim for as many epochs; a line a network in
 `claims.jsonl`, and what stands there is not trained again. `--table` prints the tables and draws `claims.png`. The
-claims are numbered as in the list of methods that the project keeps:
+claims are numbered as in the list of methods that the project keeps; 16 and 13 are in `claims_learnt.py`:
 
 1 prune and tune in rounds beats one cut; 2 thresholds of q standard deviations, retrained, remove 11 of 12 weights
 without loss (Han et al. 2015); 3 with its weights back where they began a ticket learns what its mask with new weights
 does not (Frankle & Carbin 2019); 4 the signs are enough, and a mask alone learns (Zhou et al. 2019; Ramanujan et al.
 2020); 5 the structure trained from nothing is as good as what was left of the network (Liu et al. 2019); 6 after a cut
-the learning rate begins anew (Renda et al. 2020; Le & Hua 2021; Zimmer et al. 2023); 20 CrAM+ prepares one network for
-many cuts (Peste et al. 2023); 41 a class that a student never saw is learnt from the teacher; 42 an ensemble teaches
-more than one network (Hinton et al. 2015).
+the learning rate begins anew (Renda et al. 2020; Le & Hua 2021; Zimmer et al. 2023); 13 learnt units are the same
+however wide the network is at first (Guenter & Sideris 2022); 16 a mask that is learnt beside the weights is better
+than pruning (Tang et al. 2022); 20 CrAM+ prepares one network for many cuts (Peste et al. 2023); 41 a class that a
+student never saw is learnt from the teacher; 42 an ensemble teaches more than one network (Hinton et al. 2015).
 """
 
 from __future__ import annotations
@@ -18,8 +19,6 @@ from __future__ import annotations
 import argparse
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,94 +26,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from automl.config.method import MethodOptions
-from automl.config.training import DistillationOptions, TrainingOptions
-from automl.data import Splits, load
+from automl.config.training import DistillationOptions
+from automl.data import load
 from automl.tasks.batches import Batch
 from automl.tasks.classification import Classification
 from automl.training.distillation import Distillation
-from automl.training.loss import SupervisedLoss
-from automl.training.methods.base import Method
 from automl.training.methods.cram import CompressionAware
 from automl.training.methods.keep_zeros import KeepZeros
-from automl.training.methods.registry import method_of
-from automl.training.methods.target import Target
 from automl.training.own_teachers import Ensemble
 from automl.training.teacher import Teacher
-from automl.training.trainer import train
 from experiments.row_file import add_row, rows_of
+from experiments.training.claims_bench import WEIGHTS, Bench, Row, lenet, made_by, masked, target
+from experiments.training.claims_learnt import connectivity, units
 from experiments.training.claims_shown import drawn, tables
 from experiments.training.run import PLAIN, accuracy
 
 ROWS = Path(__file__).with_name("claims.jsonl")
-WEIGHTS = ("1.weight", "3.weight", "5.weight")
-Row = tuple[str, float, float]
-"""The arm, what is on the axis, and what came of it."""
-
-
-class Bench:
-    """The data, and what is done with them."""
-
-    def __init__(self, splits: Splits) -> None:
-        self.splits = splits
-        self.test = splits.test()
-
-    def fit(
-        self,
-        network: nn.Module,
-        seed: int,
-        epochs: int,
-        methods: Sequence[Method] = (),
-        loss: Any = None,
-        without: int | None = None,
-        **changes: Any,
-    ) -> float:
-        """Train a network in place; its test accuracy. `without`: a class that no batch has."""
-        options: TrainingOptions = replace(PLAIN, epochs=epochs, seed=seed, **changes)
-
-        def batches(epoch: int) -> Iterator[Batch]:
-            for inputs, labels in self.splits.training(epoch, options.batch_size):
-                kept = slice(None) if without is None else labels != without
-                yield tuple(x[kept] for x in inputs), labels[kept]
-
-        train(network, batches, loss or SupervisedLoss(F.cross_entropy), options, methods=list(methods))
-        return accuracy(network, self.test)
-
-    @cache  # noqa: B019  # there is one bench
-    def trained(self, seed: int, epochs: int = 8) -> nn.Module:
-        """A dense network, and whoever changes it takes a copy."""
-        network = lenet(seed)
-        self.fit(network, seed, epochs)
-        return network
-
-
-def lenet(seed: int, wide: int = 300, narrow: int = 100) -> nn.Module:
-    """A new network."""
-    torch.manual_seed(seed)
-    return nn.Sequential(
-        *(nn.Flatten(), nn.Linear(784, wide), nn.ReLU(), nn.Linear(wide, narrow), nn.ReLU(), nn.Linear(narrow, 10))
-    )
-
-
-def target(density: float) -> Target:
-    """So many of each layer's weights, twice the part in the last, as Frankle & Carbin prune it half as fast."""
-    sizes = {name: lenet(0).get_parameter(name).numel() for name in WEIGHTS}
-    return Target({name: round(n * min(1, density * (2 if name == WEIGHTS[-1] else 1))) for name, n in sizes.items()})
-
-
-def made_by(name: str, wanted: Target, **options: Any) -> Method:
-    """A method of the program, as a study would have it."""
-    return method_of(MethodOptions(name, **options), wanted)
-
-
-def masked(network: nn.Module, mask: nn.Module, of: Callable[[Tensor], Tensor] = lambda w: w) -> nn.Module:
-    """A copy of a network with the zeros of another one's weights, and of the rest what `of` makes of it."""
-    made = copy.deepcopy(network)
-    with torch.no_grad():
-        for name in WEIGHTS:
-            weight = made.get_parameter(name)
-            weight.copy_(of(weight) * (mask.get_parameter(name) != 0))
-    return made
 
 
 def rounds(bench: Bench, seed: int) -> Iterator[Row]:
@@ -296,6 +223,8 @@ CLAIMS: dict[str, Callable[[Bench, int], Iterator[Row]]] = {
     "4": supermasks,
     "5": scratch,
     "6": schedules,
+    "13": units,
+    "16": connectivity,
     "20": cuts,
     "41": missing_class,
     "42": ensembles,

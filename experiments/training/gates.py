@@ -27,11 +27,11 @@ from agents import Goal
 from agents.gates import GatesOptions
 from automl.config.training import TrainingOptions
 from automl.evaluation import Evaluator
+from automl.study.learnt_widths import gates_of
 from automl.tasks.batches import Batch
 from automl.tasks.problem import Problem
 from automl.training.loss import SupervisedLoss
 from automl.training.methods.base import Method
-from automl.training.methods.channel_gates import ChannelGates
 from automl.training.methods.expected_cost import ExpectedCost
 from automl.training.trainer import train
 from automl.zoo.resnet import ResNet
@@ -99,12 +99,7 @@ def one(problem: Problem, space: NetworkSpace, limits: dict[str, float], steps: 
     """What gates come to under one limit, and what their network and its rivals are worth."""
     (metric,) = limits
     whole, defaults = space.original_cost(metric), GatesOptions()
-    gates = ChannelGates(
-        *(space, ExpectedCost(space, limits)),
-        gate_rate=defaults.gate_rate,
-        dual_rate=defaults.dual_rate,
-        dropout=defaults.dropout,
-    )
+    gates = gates_of(space, ExpectedCost(space, limits), defaults, TrainingOptions().weight_decay)
     fitted(copy.deepcopy(space.original), math.ceil(steps / len(batches(0))), 0.02, [gates])
     widths = gates.widths()
     opened = np.array([max(widths[knob.name], knob.levels[0]) for knob in space.knobs])

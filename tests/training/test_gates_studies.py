@@ -21,8 +21,10 @@ def compress(storage, **changes):
     )
 
 
-def test_what_gates_learn_is_searched_recorded_and_not_learnt_twice(tmp_path, monkeypatch):
-    first = compress(tmp_path / "s.db")
+@pytest.mark.parametrize("kind", [{}, {"kind": "bernoulli", "gate_rate": 0.1}])
+def test_what_gates_learn_is_searched_recorded_and_not_learnt_twice(tmp_path, monkeypatch, kind):
+    agent = GATES | kind
+    first = compress(tmp_path / "s.db", agent=agent)
     with open_store(tmp_path / "s.db") as store:
         study = store.study("s")
         base, gates = (store.trials(study.id, agent=agent, seed=0) for agent in (BASE, "gates"))
@@ -36,7 +38,7 @@ def test_what_gates_learn_is_searched_recorded_and_not_learnt_twice(tmp_path, mo
     assert row.endswith(duration(gates[0].wall_s + learnt.seconds))
 
     monkeypatch.setattr(LearntWidths, "_trained", lambda *_: pytest.fail("trained again"))
-    assert compress(tmp_path / "s.db").point == first.point
+    assert compress(tmp_path / "s.db", agent=agent).point == first.point
 
 
 def test_where_there_are_no_channels_to_gate(tmp_path):
@@ -49,6 +51,7 @@ def test_options_that_make_no_sense(tmp_path):
         ({"steps": 0}, "integer >= 1"),
         ({"dropout": 1.5}, "below 1"),
         ({"gate_rate": 0}, "above 0"),
+        ({"kind": "bernouli"}, "expected hard_concrete or bernoulli"),
     ):
         with pytest.raises(AutomlError, match=complaint):
             compress(tmp_path / "s.db", agent=GATES | options)

@@ -122,7 +122,7 @@ STUDY = {"name": "s", "model": "m", "data": "d", "budget": "params <= 50%", "spa
             "which a pattern does not allow",
         ),
         ({"finish": {"training": {"method": {"name": "set", "rounds": 2}}}}, "rounds is no option of set"),
-        ({"finish": {"training": {"method": "magnitude"}}}, "Known: ac_dc, constrained_l0, cram, gradual"),
+        ({"finish": {"training": {"method": "magnitude"}}}, "Known: ac_dc, constrained_l0, constrained_scl, cram"),
     ],
 )
 def test_sections_that_make_no_sense_are_refused_as_they_are_read(sections, message):

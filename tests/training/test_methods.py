@@ -16,7 +16,8 @@ from automl.testing.method_kit import BATCHES, COUNTS, MethodConformance, batche
 from automl.training.loss import SupervisedLoss
 from automl.training.methods.ac_dc import AlternatingCompression
 from automl.training.methods.base import Course, Method
-from automl.training.methods.constrained_l0 import DualPrice
+from automl.training.methods.connectivity import ConnectivityLearning
+from automl.training.methods.constrained_l0 import DualPrice, PriceOfEach
 from automl.training.methods.cram import CompressionAware
 from automl.training.methods.gradual import GradualPruning
 from automl.training.methods.hard_concrete import initial, open_probability, sampled, settled
@@ -93,6 +94,14 @@ class TestL0(Named):
 class TestConstrainedL0(Named):
     options = MethodOptions("constrained_l0", dual_rate=0.1, gate_rate=0.1)
     exact = False
+
+
+class TestConnectivityLearning(Named):
+    options = MethodOptions("scl", strength=0.05)
+
+
+class TestConstrainedConnectivityLearning(Named):
+    options = MethodOptions("constrained_scl", dual_rate=0.03)
 
 
 class TestSupermask(Named):
@@ -352,6 +361,47 @@ def test_multipliers_bring_gates_to_the_number_that_is_wanted():
     train(network(), batches, LOSS, plain(epochs=40), methods=[method])
     for name, wanted in {"0.weight": 0.2, "4.weight": 0.2}.items():
         assert float(open_probability(method._gates[name].detach()).mean()) == pytest.approx(wanted, abs=0.03), name
+
+
+def test_masks_go_straight_through_with_normalised_gradients_and_a_price():
+    """m - rate (g W / |g W| of each output channel + price), g the gradient at W H(m); W has g H(m)."""
+    made, ((inputs,), targets) = network().eval(), batches(0)[0]
+    method = ConnectivityLearning(Target({"4.weight": 720}), FixedPrice(0.02), ends=0.9, mask_rate=0.5)
+    course = Course(made, torch.optim.SGD(made.parameters(), 0.1), 10)
+    method.begin(course)
+    weight = made[4].weight.detach().clone()
+    m = method._variables["4.weight"]
+    torch.testing.assert_close(m, weight.abs() / weight.abs().mean())
+    m.sub_(0.6)  # some pass, and some do not
+    before = m.clone()
+    passes = (before > 0).float()
+    effective = (weight * passes).requires_grad_()
+    F.cross_entropy(torch.func.functional_call(made, {"4.weight": effective}, (inputs,)), targets).backward()
+    method.gradients(course, closure_of(made, inputs, targets))
+    slope = effective.grad * weight
+    expected = before - 0.5 * (slope / slope.norm(dim=1, keepdim=True) + 0.02)
+    torch.testing.assert_close(m, expected)
+    torch.testing.assert_close(made[4].weight.grad, effective.grad * passes)
+    assert torch.equal(made[4].weight, weight)
+    assert (m[before <= 0] > before[before <= 0]).any(), "what does not pass can come back"
+    assert method.opened() == {"4.weight": int((expected > 0).sum())}
+
+
+def test_multipliers_bring_masks_to_the_number_that_is_wanted():
+    """A fixed price leaves what it leaves, and the network has its number all the same."""
+    wanted = {"0.weight": 128, "4.weight": 720}
+    price = PriceOfEach(wanted, 0.01)
+    price.see("0.weight", torch.tensor(448.0), 640)
+    assert price.of("0.weight", 640) == pytest.approx(0.01 * 0.5)
+    made = {}
+    for name, chosen, epochs in (("found", PriceOfEach(wanted, 0.01), 20), ("fixed", FixedPrice(0.002), 5)):
+        made[name] = ConnectivityLearning(Target(wanted), chosen, ends=0.9, mask_rate=0.1)
+        trained = network()
+        train(trained, batches, LOSS, plain(epochs=epochs), methods=[made[name]])
+        assert nonzeros(trained) == wanted
+    for name, size in {"0.weight": 640, "4.weight": 3600}.items():
+        assert made["found"].opened()[name] / size == pytest.approx(0.2, abs=0.08), name
+        assert made["fixed"].opened()[name] / size > 0.5, name
 
 
 def test_layouts_share_out_a_density():

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from automl.training.methods import hard_concrete
 from automl.training.methods.base import Closure, Course, Method
 from automl.training.methods.coupled import CoupledChannels, owner_of
 from automl.training.methods.expected_cost import ExpectedCost
-from automl.training.methods.hard_concrete import LEAST, MOST, drawn, initial, open_probability, settled
 from automl.training.methods.multiplied import multiplied
 from search_spaces import NetworkSpace
 
@@ -22,27 +22,65 @@ COOLING = 0.5
 """The part of the training after which gates move ever less, so that the last of them settle on one side."""
 
 
+class Gate(Protocol):
+    """How gates are random, of one parameter each: [n]. The modules `hard_concrete` and `bernoulli` are such."""
+
+    def initial(self, dropout: float, /) -> float:
+        """The parameter of gates that are to be shut with the probability `dropout`."""
+        ...
+
+    def drawn(self, gates: Tensor, /) -> Tensor:
+        """Gates drawn anew, in [0, 1]; differentiable in their parameters."""
+        ...
+
+    def open_probability(self, gates: Tensor, /) -> Tensor:
+        """How probably each is not 0; differentiable."""
+        ...
+
+    def settled(self, gates: Tensor, /) -> Tensor:
+        """The gates without noise."""
+        ...
+
+    def counted(self, gates: Tensor, /) -> Tensor:
+        """What each adds to the width that has been learnt: in [0, 1]."""
+        ...
+
+    def hold(self, gates: Tensor, /) -> None:
+        """Bring parameters, in place, back to where they may be."""
+        ...
+
+
 class ChannelGates(Method):
     """Every channel is multiplied by a random gate, and gates pay for what their channels cost.
 
     Constrained optimisation (Gallego-Posada et al. 2022, "Controlled sparsity via constrained optimization", arXiv
-    2208.04425) of hard concrete gates (Louizos et al. 2018, section on group sparsity), in place of whose density
-    stand the expected costs of `ExpectedCost`: min over weights and gates, max over lambda >= 0 of
-    loss + sum over limits of lambda (expected cost - limit) / cost of the original, by descent and ascent at once, with
-    dual restarts. A channel's gate multiplies the weights that read it, wherever they are; where none does, those that
-    make it. So a shut gate is the same as a channel that is cut away, unless a norm spans channels.
+    2208.04425) of hard concrete gates (Louizos et al. 2018, section on group sparsity) or of Bernoulli variables
+    (Guenter & Sideris 2022), in place of whose density stand the expected costs of `ExpectedCost`: min over weights and
+    gates, max over lambda >= 0 of loss + sum over limits of lambda (expected cost - limit) / cost of the original, by
+    descent and ascent at once, with dual restarts. Adam moves the gates. A channel's gate multiplies the weights that
+    read it, wherever they are; where none does, those that make it. So a shut gate is the same as a channel that is cut
+    away, unless a norm spans channels.
     """
 
     def __init__(
-        self, space: NetworkSpace, cost: ExpectedCost, *, gate_rate: float, dual_rate: float, dropout: float
+        self,
+        space: NetworkSpace,
+        cost: ExpectedCost,
+        *,
+        gate: Gate = hard_concrete,
+        gate_rate: float,
+        dual_rate: float,
+        dropout: float,
+        decay: float = 0.0,
     ) -> None:
-        """`gate_rate`: of Adam, which moves the gates. `dual_rate`: of the ascent of each lambda, per step.
-        `dropout`: how probably a gate is shut at first."""
-        self._groups = space.groups
+        """`gate_rate`: of Adam. `dual_rate`: of the ascent of each lambda, per step. `dropout`: how probably a gate is
+        shut at first. `decay`: the loss has half of it times P(open) times the squares of the channel's weights, which
+        gates heed; the weights themselves decay as without gates."""
+        self._groups, self._gate = space.groups, gate
         self._cost, self._gate_rate, self._dual_rate, self._dropout = cost, gate_rate, dual_rate, dropout
-        channels = CoupledChannels(space)
-        self._group_of = channels.group_of()
-        self._owners = _owners(space.original, channels)
+        self._channels, self._decay = CoupledChannels(space), decay
+        self._group_of = self._channels.group_of()
+        self._owners = _owners(space.original, self._channels)
         self._gates = torch.empty(0)
         self.multipliers = np.zeros(len(cost.metrics))
         """Lambda of each limit."""
@@ -51,7 +89,7 @@ class ChannelGates(Method):
     def begin(self, course: Course) -> None:
         """Make the gates, all alike but for a little noise."""
         device = next(iter(course.network.parameters())).device
-        start = initial(self._dropout) + 0.01 * torch.randn(len(self._group_of), device=device)
+        start = self._gate.initial(self._dropout) + 0.01 * torch.randn(len(self._group_of), device=device)
         self._gates = start.requires_grad_()
         self._group_of = self._group_of.to(device)
         self._owners = {name: [(dim, owner.to(device)) for dim, owner in of] for name, of in self._owners.items()}
@@ -59,7 +97,7 @@ class ChannelGates(Method):
 
     def gradients(self, course: Course, closure: Closure) -> Tensor:
         """Forward and backward with every channel times its gate, drawn anew; a step of ascent."""
-        z = drawn(self._gates)
+        z = self._gate.drawn(self._gates)
         of_gates = self._factors(course.network, z.detach())
         names, weights = list(of_gates), [course.network.get_parameter(name) for name in of_gates]
         with multiplied(weights, [_product(factors) for factors in of_gates.values()]) as before:
@@ -76,7 +114,10 @@ class ChannelGates(Method):
                 weight.grad.mul_(_product(of_gates[name]))
         self._adam.zero_grad()
         price = self._ascend(course)
-        cost = (price[self._group_of] * open_probability(self._gates)).sum()
+        each = price[self._group_of]
+        if self._decay:
+            each = each + self._decay / 2 * self._channels.squares(course.network).detach()
+        cost = (each * self._gate.open_probability(self._gates)).sum()
         torch.autograd.backward([z, cost], [gathered[:-1], torch.ones_like(cost)])
         return loss
 
@@ -87,7 +128,7 @@ class ChannelGates(Method):
             group["lr"] = self._gate_rate * cooled
         self._adam.step()
         with torch.no_grad():
-            self._gates.clamp_(LEAST, MOST)
+            self._gate.hold(self._gates)
 
     def state(self) -> dict[str, Any]:
         """Gates, what their optimizer remembers, the multipliers, and the costs that are held for linear."""
@@ -108,19 +149,19 @@ class ChannelGates(Method):
 
     def end(self, network: nn.Module) -> None:
         """The network without noise: each channel times its settled gate, which of most is 0 or 1."""
-        of_gates = self._factors(network, settled(self._gates.detach()))
+        of_gates = self._factors(network, self._gate.settled(self._gates.detach()))
         with torch.no_grad():
             for name, factors in of_gates.items():
                 network.get_parameter(name).mul_(_product(factors))
 
     def widths(self) -> dict[str, int]:
-        """Group -> of how many of its channels the gates are more probably open than shut."""
-        counts = self._summed((open_probability(self._gates) > 0.5).float()).round().astype(int)
+        """Group -> how many of its channels are to stay, as its gates have learnt it."""
+        counts = self._summed(self._gate.counted(self._gates)).round().astype(int)
         return dict(zip((group.name for group in self._groups), counts.tolist(), strict=True))
 
     def _ascend(self, course: Course) -> Tensor:
         """A step of each multiplier, or its restart; what an open gate of each group adds to the loss: [n_groups]."""
-        expected = self._summed(open_probability(self._gates))
+        expected = self._summed(self._gate.open_probability(self._gates))
         if course.done % PRICED_EVERY == 0 or not len(self._at):
             self._over, self._slopes = self._cost.around(expected)
             self._at = expected

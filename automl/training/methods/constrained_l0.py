@@ -38,3 +38,14 @@ class DualPrice:
     def restore(self, state: Mapping[str, float]) -> None:
         """Go on from there."""
         self.multipliers = dict(state)
+
+
+class PriceOfEach(DualPrice):
+    """The same with a multiplier of the number of open gates, and not of their density: one adds lambda itself.
+
+    It is for gates whose gradients are normalised, so that they do not become smaller where a tensor has more of them.
+    """
+
+    def of(self, name: str, gates: int) -> float:
+        """Lambda."""
+        return self.multipliers[name]

@@ -42,3 +42,13 @@ def open_probability(log_alpha: Tensor) -> Tensor:
 def settled(log_alpha: Tensor) -> Tensor:
     """The gates without noise, as a finished network has them (equation 13)."""
     return (torch.sigmoid(log_alpha) * (HIGH - LOW) + LOW).clamp(0, 1)
+
+
+def counted(log_alpha: Tensor) -> Tensor:
+    """1 for each gate that is more probably open than shut."""
+    return (open_probability(log_alpha) > 0.5).to(log_alpha)
+
+
+def hold(log_alpha: Tensor) -> None:
+    """Bring `log_alpha` back to where it is held, in place."""
+    log_alpha.clamp_(LEAST, MOST)

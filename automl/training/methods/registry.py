@@ -8,7 +8,8 @@ from automl.config.method import DEFAULTS, MethodOptions
 from automl.errors import ConfigError
 from automl.training.methods.ac_dc import AlternatingCompression
 from automl.training.methods.base import Method
-from automl.training.methods.constrained_l0 import DualPrice
+from automl.training.methods.connectivity import ConnectivityLearning
+from automl.training.methods.constrained_l0 import DualPrice, PriceOfEach
 from automl.training.methods.cram import CompressionAware
 from automl.training.methods.gradual import GradualPruning
 from automl.training.methods.iterative import IterativePruning
@@ -54,6 +55,10 @@ def method_of(options: MethodOptions, target: Target) -> Method:
             return L0Gates(target, FixedPrice(settled.pop("strength")), **settled)
         case "constrained_l0":
             return L0Gates(target, DualPrice(target.counts, settled.pop("dual_rate")), **settled)
+        case "scl":
+            return ConnectivityLearning(target, FixedPrice(settled.pop("strength")), **settled)
+        case "constrained_scl":
+            return ConnectivityLearning(target, PriceOfEach(target.counts, settled.pop("dual_rate")), **settled)
         case "supermask":
             return Supermask(target, **settled)
         case _:
