@@ -1,4 +1,4 @@
-"""Gates: the widths that a network comes to when it is trained with a gate on every channel, under the budget.
+"""Gates: the widths that a network comes to when it is trained with gates on its channels, under the budget.
 
 The training itself is not the agent's: whoever creates it makes one with the options below and says what came of it.
 So what a training finds stands beside what searches find, with the same budget and the same judge.
@@ -17,11 +17,17 @@ from agents.errors import AgentError
 from agents.types import Task, Trial
 from search_spaces import Point
 
+LEARNERS = ("hard_concrete", "ranked")
+"""The ways of learning widths."""
+
 
 @dataclass(frozen=True)
 class GatesOptions:
     """How the gates are trained; what makes no sense is an `AgentError`."""
 
+    learner: str = "hard_concrete"
+    """What is learnt: `hard_concrete`, a random gate for every channel (Louizos et al. 2018); `ranked`, one number for
+    every group of channels, the fraction of the most salient ones that is kept (after Liberis & Lane 2021)."""
     steps: int = 600
     """Steps of the optimizer: as many epochs as hold them, of at most 100 steps each."""
     batch_size: int = 128
@@ -31,13 +37,15 @@ class GatesOptions:
     learning_rate: float | None = None
     """Of the weights, along half a cosine; none: 0.02, or 3e-4 of adamw."""
     gate_rate: float = 0.1
-    """Of the gates, by Adam; it falls in the second half."""
+    """Of the gates or fractions, by Adam; it falls in the second half."""
     dual_rate: float = 0.1
     """Of the multipliers, a step, for what is over the budget as a part of the original's cost."""
     dropout: float = 0.05
-    """How probably a gate is shut at first."""
+    """How probably a gate is shut at first; of `ranked`, the part of each group that is pruned at first."""
 
     def __post_init__(self) -> None:
+        if self.learner not in LEARNERS:
+            raise AgentError(f"option 'learner': expected {' or '.join(LEARNERS)}, got {self.learner!r}")
         for name in ("steps", "batch_size"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:

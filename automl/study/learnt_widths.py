@@ -21,12 +21,15 @@ from automl.study.selection import PREPARED
 from automl.training.epochs import counted
 from automl.training.methods.channel_gates import ChannelGates
 from automl.training.methods.expected_cost import ExpectedCost
+from automl.training.methods.ranked_gates import RankedGates
 from automl.types import Measurement, Phase, Say
 from automl.util.duration import duration
 from search_spaces import NetworkSpace
 
 STEPS = 100
 """The most steps that a line of progress, and a checkpoint, wait for."""
+METHODS: Mapping[str, type[ChannelGates | RankedGates]] = {"hard_concrete": ChannelGates, "ranked": RankedGates}
+"""Learner -> the method that learns widths so."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +81,8 @@ class LearntWidths:
     def _trained(self, options: GatesOptions, seed: int) -> Learnt:
         """A copy of the original trained with gates. One that was killed goes on from its last epoch."""
         evaluator, space = self._evaluator, self._space
-        self._say(f"training a copy of the network with a gate on every channel, {options.steps} steps")
-        method = ChannelGates(
+        self._say(f"training a copy of the network with gates on its channels, {options.steps} steps")
+        method = METHODS[options.learner](
             space,
             ExpectedCost(space, evaluator.limits),
             gate_rate=options.gate_rate,
