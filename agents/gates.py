@@ -1,4 +1,4 @@
-"""Gates: the widths that a network comes to when it is trained with a gate on every channel, under the budget.
+"""Gates: the widths that a network comes to when it is trained with gates on its channels, under the budget.
 
 The training itself is not the agent's: whoever creates it makes one with the options below and says what came of it.
 So what a training finds stands beside what searches find, with the same budget and the same judge.
@@ -17,17 +17,18 @@ from agents.errors import AgentError
 from agents.types import Task, Trial
 from search_spaces import Point
 
-GATE_RATES = {"hard_concrete": 0.1, "bernoulli": 0.02}
-"""Kind of gate -> the rate that suits it."""
+GATE_RATES = {"hard_concrete": 0.1, "bernoulli": 0.02, "ranked": 0.1}
+"""Way of learning widths -> the rate that suits it."""
 
 
 @dataclass(frozen=True)
 class GatesOptions:
     """How the gates are trained; what makes no sense is an `AgentError`."""
 
-    kind: str = "hard_concrete"
-    """How gates are random: `hard_concrete` (Louizos et al. 2018), between 0 and 1 too, or `bernoulli` (after Guenter &
-    Sideris 2022), each open with a probability of its own and shut for good once that is below 0.05."""
+    learner: str = "hard_concrete"
+    """What is learnt: `hard_concrete`, a random gate for every channel (Louizos et al. 2018); `bernoulli`, one that is
+    0 or 1, and is shut for good once it is hardly ever open (after Guenter & Sideris 2022); `ranked`, one number for
+    every group of channels, the fraction of the most salient ones that is kept (after Liberis & Lane 2021)."""
     steps: int = 600
     """Steps of the optimizer: as many epochs as hold them, of at most 100 steps each."""
     batch_size: int = 128
@@ -37,11 +38,11 @@ class GatesOptions:
     learning_rate: float | None = None
     """Of the weights, along half a cosine; none: 0.02, or 3e-4 of adamw."""
     gate_rate: float | None = None
-    """Of the gates, by Adam; it falls in the second half. None: 0.1, or 0.02 of bernoulli."""
+    """Of the gates or fractions, by Adam; it falls in the second half. None: 0.1, or 0.02 of bernoulli."""
     dual_rate: float = 0.1
     """Of the multipliers, a step, for what is over the budget as a part of the original's cost."""
     dropout: float = 0.05
-    """How probably a gate is shut at first."""
+    """How probably a gate is shut at first; of `ranked`, the part of each group that is pruned at first."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size"):
@@ -50,8 +51,8 @@ class GatesOptions:
                 raise AgentError(f"option {name!r}: expected an integer >= 1, got {value!r}")
         if self.optimizer not in ("sgd", "adamw"):
             raise AgentError(f"option 'optimizer': expected sgd or adamw, got {self.optimizer!r}")
-        if self.kind not in GATE_RATES:
-            raise AgentError(f"option 'kind': expected {' or '.join(GATE_RATES)}, got {self.kind!r}")
+        if self.learner not in GATE_RATES:
+            raise AgentError(f"option 'learner': expected one of {', '.join(GATE_RATES)}, got {self.learner!r}")
         for name in ("learning_rate", "gate_rate", "dual_rate", "dropout"):
             value = getattr(self, name)
             if name in ("learning_rate", "gate_rate") and value is None:
@@ -63,8 +64,8 @@ class GatesOptions:
 
     @property
     def settled_gate_rate(self) -> float:
-        """The rate of the gates, as given or as it suits their kind."""
-        return GATE_RATES[self.kind] if self.gate_rate is None else self.gate_rate
+        """The rate of the gates, as given or as it suits the way of learning."""
+        return GATE_RATES[self.learner] if self.gate_rate is None else self.gate_rate
 
 
 class Gates(NumberedAgent):

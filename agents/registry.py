@@ -39,6 +39,7 @@ _AGENTS = {
     "controller": ("agents.controller", "Controller"),
     "predictor": ("agents.predictor", "Predictor"),
     "gates": ("agents.gates", "Gates"),
+    "layer_by_layer": ("agents.layer_by_layer", "LayerByLayer"),
 }
 
 

@@ -124,7 +124,7 @@ def compress(
             what `model` puts out; None: the metric by which such networks are judged (accuracy, miou, rmse, cosine;
             loss of a task of your own). `error_log_macs` and `error_log_params` are the error times the logarithm of
             the cost; `compression_reward` is C (2 - C) accuracy / accuracy of `model`, C the part of its parameters
-            that is gone.
+            that is gone; `bounded_drop` is (b - drop) / b ln(times fewer parameters), b the drop that is guaranteed.
         direction: which is better, if the objective is a function of `metrics`.
         guarantee: what the winner must be worth: `"accuracy >= 90%"`, `"miou drop <= 1%"` (points of a rate),
             `"rmse <= 0.2"` or `"rmse rise <= 5%"` (a part of that of `model`).

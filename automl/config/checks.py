@@ -11,7 +11,7 @@ import agents
 from automl.config.budget import PEAK, written_as
 from automl.config.latency import PREDICTED
 from automl.errors import ConfigError
-from automl.tasks.objectives import COMPRESSION_REWARD, ERROR_TIMES_LOG, WEIGHED, known_objectives, maximized
+from automl.tasks.objectives import BOUNDED_DROP, COMPARED, ERROR_TIMES_LOG, WEIGHED, known_objectives, maximized
 from automl.util.names import nearest
 
 if TYPE_CHECKING:
@@ -47,6 +47,15 @@ def require_direction(config: StudyConfig) -> None:
         raise ConfigError(f"{config.objective} is to {better}: leave out the direction, got {config.direction!r}")
 
 
+def require_bounded_drop(config: StudyConfig) -> None:
+    """An objective that is bounded by a drop needs the guarantee that bounds it."""
+    if config.objective == BOUNDED_DROP and not config.most_lost:
+        raise ConfigError(
+            f"{BOUNDED_DROP} weighs what is lost against a bound above 0: set `guarantee: accuracy drop <= 1%`, or of "
+            f"the metric of your task, got {config.guarantee!r}"
+        )
+
+
 def require_limited_latency(config: StudyConfig) -> None:
     """The section `latency` needs a budget on latency."""
     if config.latency is not None and config.parsed_budget.latency is None:
@@ -57,7 +66,7 @@ def require_lowered_costs(config: StudyConfig) -> None:
     """An objective and a budget need costs that the operators lower."""
     operators, lowers = config.space.operators, config.space.lowers
     names = " and ".join(operators)
-    weighed = ERROR_TIMES_LOG.get(config.objective)
+    weighed = "params" if config.objective == BOUNDED_DROP else ERROR_TIMES_LOG.get(config.objective)
     if weighed is not None and weighed not in lowers:
         others = [f"set `objective: {objective}`" for objective, cost in ERROR_TIMES_LOG.items() if cost in lowers]
         remedy = others[0] if others else "choose an objective that weighs no cost, and a budget"
@@ -158,7 +167,7 @@ def require_trained_cells(config: StudyConfig) -> None:
             )
     from automl.tasks.base import DIVERGENCE  # loads torch, which a study of another space need not wait for
 
-    if config.objective in (COMPRESSION_REWARD, DIVERGENCE):
+    if config.objective in (*COMPARED, DIVERGENCE):
         raise ConfigError(
             f"{config.objective} compares with an original network, which a space of cells has not: leave it out"
         )
@@ -262,6 +271,7 @@ def require_foreseen_memory(config: StudyConfig) -> None:
 CHECKS = (
     require_an_end,
     require_direction,
+    require_bounded_drop,
     require_limited_latency,
     require_lowered_costs,
     require_joinable_sections,

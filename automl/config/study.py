@@ -46,7 +46,7 @@ class StudyConfig:
     `code` is searched, `bops` (bit operations), one or more: of the original's, `macs <= 50%`, or absolute, `params <=
     120k`, `size <= 200 KB`, `latency <= 3.5 ms`. `preset: cubesat`, `microcontroller` or `phone` among them stands for
     several. May be missing where the objective weighs accuracy against cost: `error_log_macs`, `error_log_params`,
-    `compression_reward`."""
+    `compression_reward`, `bounded_drop`."""
     space: SpaceConfig = CHANNELS
     """What may be chosen."""
     agent: AgentConfig = field(default_factory=AgentConfig)
@@ -60,8 +60,9 @@ class StudyConfig:
     objective: str = "accuracy"
     """What is sought: of divergence from the original's predictions, of loss and of the errors the least, of accuracy
     and of compression_reward, C (2 - C) times accuracy over the original's with C the part of the parameters that is
-    gone, the most. Of other tasks their own metric, which it is unless another is named: miou, rmse, cosine; of your
-    own metrics any."""
+    gone, the most; so of bounded_drop, (b - drop) / b times the logarithm of how many times fewer parameters there
+    are, b the drop that the guarantee allows. Of other tasks their own metric, which it is unless another is named:
+    miou, rmse, cosine; of your own metrics any."""
     direction: Literal["maximize", "minimize"] | None = None
     """Which is better, for an objective of your own metrics; the others know."""
     guarantee: str | None = None
@@ -138,6 +139,12 @@ class StudyConfig:
     def parsed_guarantee(self) -> Guarantee | None:
         """The guarantee, read."""
         return parse_guarantee(self.guarantee) if self.guarantee is not None else None
+
+    @property
+    def most_lost(self) -> float | None:
+        """What may be lost of the metric that is guaranteed, if the guarantee says so."""
+        guarantee = self.parsed_guarantee
+        return guarantee.value if guarantee is not None and guarantee.relative else None
 
     @property
     def goal(self) -> Goal:

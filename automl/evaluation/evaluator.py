@@ -27,7 +27,7 @@ from automl.fit.builder import Builder
 from automl.fit.building import Building
 from automl.measures.counts import PRICED, excess
 from automl.tasks.batches import Batch, compact
-from automl.tasks.objectives import COMPRESSION_REWARD, with_objective
+from automl.tasks.objectives import COMPARED, with_objective
 from automl.tasks.problem import Problem
 from automl.tasks.scores import measure_metrics
 from automl.training.history import History
@@ -79,23 +79,24 @@ class Evaluator:
         goal: Goal | None = None,
         original: Mapping[str, Tensor] | None = None,
         *,
+        most_lost: float | None = None,
         builder: Building | None = None,
         parts: Parts | None = None,
     ) -> None:
         """Beside what is judged by what, `threads` None: as torch is set.
 
         `limits`: metric -> absolute upper limit of macs, params, size_bytes or another cost that the space predicts.
-        `goal`: what trials race for; one of `WEIGHED` is computed for every trial, and has no race.
-        `original`: the state of the network as it was given, if that of `space` has been trained since. `builder`:
-        makes the networks, if `space` is not that of a given network. `parts`: what another evaluator of the same has
-        prepared.
+        `goal`: what trials race for; one of `WEIGHED` is computed for every trial, and has no race. `most_lost`: what
+        may be lost of the rate that the goal weighs. `original`: the state of the network as it was given, if that of
+        `space` has been trained since. `builder`: makes the networks, if `space` is not that of a given network.
+        `parts`: what another evaluator of the same has prepared.
         """
         self.problem = problem
         self.space = space
         self.options = options or EvaluationOptions()
         self.limits = dict(limits or {})
         self.threads = threads
-        self.goal = goal
+        self.goal, self._most_lost = goal, most_lost
         known = tuple(dict.fromkeys((*PRICED, *space.metrics)))
         unknown = sorted(self.limits.keys() - set(known))
         if unknown:
@@ -136,7 +137,7 @@ class Evaluator:
             if training is not None:
                 training = settle(builder.example, problem.epochs(training.batch_size), training)
             whole = None
-            if self.goal is not None and self.goal.metric == COMPRESSION_REWARD:
+            if self.goal is not None and self.goal.metric in COMPARED:
                 point = space.original_point
                 scores, _ = judge.score(builder.build(point))
                 whole = {m.metric: m.value for m in [*scores.measurements(), *self._predicted(point)]}
@@ -234,9 +235,8 @@ class Evaluator:
 
     def _with_objective(self, measured: Sequence[Measurement]) -> list[Measurement]:
         """`measured`, and the goal if that weighs accuracy against cost."""
-        return with_objective(
-            measured, self.goal.metric if self.goal else "", self.problem.kind.headline, self._parts.whole
-        )
+        goal, rate = self.goal.metric if self.goal else "", self.problem.kind.headline
+        return with_objective(measured, goal, rate, self._parts.whole, self._most_lost)
 
     def _predicted(self, point: Point) -> list[Measurement]:
         """The costs as the space predicts them; counting them anew takes a tenth of a trial's time.
@@ -362,9 +362,8 @@ class Evaluator:
         """This evaluator with other options and parts; it has all data, unlike a pickle, and remembers no trial."""
         judge, made = self._parts.judge.on(self.problem.validation), self._parts
         changed = replace(made, judge=judge, tuner=made.tuner.on(self.problem), **parts)
-        other = Evaluator(
-            self.problem, self.space, options, self.limits, self.threads, self.goal, self._given, parts=changed
-        )
+        given = self.problem, self.space, options, self.limits, self.threads, self.goal, self._given
+        other = Evaluator(*given, most_lost=self._most_lost, parts=changed)
         other.training_time, other.launch = self.training_time, self.launch
         return other
 

@@ -22,6 +22,7 @@ from automl.training.epochs import counted
 from automl.training.methods import bernoulli, hard_concrete
 from automl.training.methods.channel_gates import ChannelGates
 from automl.training.methods.expected_cost import ExpectedCost
+from automl.training.methods.ranked_gates import RankedGates
 from automl.types import Measurement, Phase, Say
 from automl.util.duration import duration
 from search_spaces import NetworkSpace
@@ -79,7 +80,7 @@ class LearntWidths:
     def _trained(self, options: GatesOptions, seed: int) -> Learnt:
         """A copy of the original trained with gates. One that was killed goes on from its last epoch."""
         evaluator, space = self._evaluator, self._space
-        self._say(f"training a copy of the network with a gate on every channel, {options.steps} steps")
+        self._say(f"training a copy of the network with gates on its channels, {options.steps} steps")
         training = self._training(options, seed)
         method = gates_of(space, ExpectedCost(space, evaluator.limits), options, training.weight_decay)
         start = time.monotonic()
@@ -112,18 +113,22 @@ class LearntWidths:
         return self._folder / f"gates-{seed}.checkpoint"
 
 
-def gates_of(space: NetworkSpace, cost: ExpectedCost, options: GatesOptions, weight_decay: float) -> ChannelGates:
-    """The gates of the kind that `options` name; those that are Bernoulli variables pay for decay too."""
-    bernoullis = options.kind == "bernoulli"
-    return ChannelGates(
-        space,
-        cost,
-        gate=bernoulli if bernoullis else hard_concrete,
-        gate_rate=options.settled_gate_rate,
-        dual_rate=options.dual_rate,
-        dropout=options.dropout,
-        decay=weight_decay if bernoullis else 0.0,
-    )
+def gates_of(
+    space: NetworkSpace, cost: ExpectedCost, options: GatesOptions, weight_decay: float
+) -> ChannelGates | RankedGates:
+    """What learns widths as `options` say; gates that are Bernoulli variables pay for weight decay too."""
+    settings: dict[str, float] = {
+        "gate_rate": options.settled_gate_rate,
+        "dual_rate": options.dual_rate,
+        "dropout": options.dropout,
+    }
+    match options.learner:
+        case "ranked":
+            return RankedGates(space, cost, **settings)
+        case "bernoulli":
+            return ChannelGates(space, cost, gate=bernoulli, decay=weight_decay, **settings)
+        case _:
+            return ChannelGates(space, cost, gate=hard_concrete, **settings)
 
 
 def recorded(base: TrialRecord) -> dict[int, Learnt]:

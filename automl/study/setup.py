@@ -32,7 +32,7 @@ from automl.study.loading import load_early, load_problem
 from automl.study.shares import shares
 from automl.study.space_of_study import measured_training_time
 from automl.tasks.base import DIVERGENCE
-from automl.tasks.objectives import WEIGHED
+from automl.tasks.objectives import BOUNDED_DROP, WEIGHED
 from automl.tasks.problem import Problem
 from automl.training.history import History
 from automl.training.loss import SupervisedLoss
@@ -151,6 +151,7 @@ class Setup:
             self.threads,
             config.goal,
             original,
+            most_lost=config.most_lost,
             builder=builder,
         )
         evaluator.launch = by_workers
@@ -181,6 +182,8 @@ class Setup:
         if goal.metric in WEIGHED:
             if problem.unit(kind.headline) != "%":
                 self._refuse("objective", "weighs a rate from 0 to 1 against cost", f"Set `objective: {kind.headline}`")
+            if goal.metric == BOUNDED_DROP and guarantee is not None and guarantee.metric != kind.headline:
+                self._refuse("guarantee", "does not bound what the objective weighs", f"Guarantee {kind.headline}")
         elif goal.metric not in measured:
             self._refuse("objective", "is not measured here", f"Set `objective: {kind.headline}`")
         elif goal.metric in problem.metrics and problem.metrics[goal.metric].direction != goal.direction:

@@ -1,4 +1,4 @@
-"""The objectives that weigh quality against cost, so that no budget is needed: AMC's, and that of N2N and ESNAC."""
+"""The objectives that weigh quality against cost, so that no budget is needed: AMC's, N2N's and ESNAC's, Huang's."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ ERROR_TIMES_LOG = {"error_log_macs": "macs", "error_log_params": "params"}
 
 COMPRESSION_REWARD = "compression_reward"
 
-WEIGHED = (*ERROR_TIMES_LOG, COMPRESSION_REWARD)
+BOUNDED_DROP = "bounded_drop"
+
+COMPARED = (COMPRESSION_REWARD, BOUNDED_DROP)
+"""Those that compare a network with the original."""
+
+WEIGHED = (*ERROR_TIMES_LOG, *COMPARED)
 """Every objective that weighs a rate, such as accuracy, against cost."""
 
 
@@ -26,7 +31,7 @@ def maximized(*tasks: str | None) -> tuple[str, ...]:
     `tasks`: those whose metrics are meant too, if packages bring them; None is none.
     """
     better = [name for one in _metrics(tasks) for name, metric in one.items() if metric.direction == "maximize"]
-    return (*dict.fromkeys(better), COMPRESSION_REWARD)
+    return (*dict.fromkeys(better), *COMPARED)
 
 
 def known_objectives(*tasks: str | None) -> list[str]:
@@ -55,7 +60,11 @@ def usual_objective(task: str) -> str:
 
 
 def with_objective(
-    measured: Sequence[Measurement], objective: str, rate: str, original: Mapping[str, float] | None = None
+    measured: Sequence[Measurement],
+    objective: str,
+    rate: str,
+    original: Mapping[str, float] | None = None,
+    most_lost: float | None = None,
 ) -> list[Measurement]:
     """`measured`, and what it comes to in an objective of `WEIGHED`; any other is measured as it is.
 
@@ -68,6 +77,11 @@ def with_objective(
     `compression_reward`: C (2 - C) * rate / rate of the original, to be maximised, with C = 1 - params / params
     of the original, of which `original` has `rate` and `params`: Ashok et al. 2018 (arXiv 1709.06030), section 3.4,
     and Cao et al. 2019.
+
+    `bounded_drop`: (b - drop) / b * ln(params of the original / params), to be maximised, with drop = rate of the
+    original - rate and b the `most_lost`, above 0, that is guaranteed: the reward psi * phi of Huang et al. 2018 (arXiv
+    1801.07365), equations 2 to 4. Theirs is of one layer at a time and counts its filters; this is of the network, and
+    counts its parameters. It is 0 of the original, and below 0 of what loses more than b.
     """
     if objective not in WEIGHED:
         return list(measured)
@@ -78,6 +92,10 @@ def with_objective(
         compression = 1 - found["params"].value / original["params"]
         scale = compression * (2 - compression) / max(original[rate], 1e-9)
         value = weighed.value * scale
+    elif objective == BOUNDED_DROP:
+        assert original is not None and most_lost is not None
+        scale = math.log(original["params"] / max(found["params"].value, 1.0)) / most_lost
+        value = (most_lost - (original[rate] - weighed.value)) * scale
     else:
         scale = math.log(max(found[ERROR_TIMES_LOG[objective]].value, 1.0))
         value = (1 - weighed.value) * scale

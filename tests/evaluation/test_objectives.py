@@ -32,9 +32,19 @@ def test_the_compression_reward_is_that_of_the_papers():
     assert vgg == pytest.approx(0.9492, abs=1e-4)
 
 
-def test_the_original_itself_is_worth_nothing():
+@pytest.mark.parametrize("name", ["compression_reward", "bounded_drop"])
+def test_the_original_itself_is_worth_nothing(name):
     whole = [Measurement("accuracy", 0.9), Measurement("params", 1e5)]
-    assert with_objective(whole, "compression_reward", "accuracy", ORIGINAL)[-1].value == 0
+    assert with_objective(whole, name, "accuracy", ORIGINAL, 0.1)[-1].value == 0
+
+
+def test_a_drop_is_weighed_against_its_bound_as_by_huang():
+    """15 points lost and a fifth of the parameters left: of a bound of 30 points a half is left, of one of 10 minus a
+    half."""
+    for bound, psi in ((0.3, 0.5), (0.1, -0.5)):
+        found = with_objective(MEASURED, "bounded_drop", "accuracy", ORIGINAL, bound)[-1]
+        assert found.value == pytest.approx(psi * math.log(5))
+        assert found.spread == pytest.approx(0.01 * math.log(5) / bound)
 
 
 def test_the_error_times_the_logarithm_of_a_cost():
@@ -48,7 +58,7 @@ def test_what_weighs_nothing_is_measured_as_it_is():
 
 
 def test_more_is_better_of_what_the_kinds_of_task_say_so_and_of_the_reward():
-    assert maximized() == ("accuracy", "miou", "pixel_accuracy", "psnr", "cosine", "compression_reward")
+    assert maximized() == ("accuracy", "miou", "pixel_accuracy", "psnr", "cosine", "compression_reward", "bounded_drop")
 
 
 def test_another_rate_than_accuracy_can_be_weighed():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,9 +10,9 @@ from torch import Tensor, nn
 
 from automl.training.methods import hard_concrete
 from automl.training.methods.base import Closure, Course, Method
-from automl.training.methods.coupled import CoupledChannels, owner_of
+from automl.training.methods.coupled import CoupledChannels
 from automl.training.methods.expected_cost import ExpectedCost
-from automl.training.methods.multiplied import multiplied
+from automl.training.methods.gated_channels import GatedChannels
 from search_spaces import NetworkSpace
 
 PRICED_EVERY = 10
@@ -57,9 +56,7 @@ class ChannelGates(Method):
     2208.04425) of hard concrete gates (Louizos et al. 2018, section on group sparsity) or of Bernoulli variables
     (Guenter & Sideris 2022), in place of whose density stand the expected costs of `ExpectedCost`: min over weights and
     gates, max over lambda >= 0 of loss + sum over limits of lambda (expected cost - limit) / cost of the original, by
-    descent and ascent at once, with dual restarts. Adam moves the gates. A channel's gate multiplies the weights that
-    read it, wherever they are; where none does, those that make it. So a shut gate is the same as a channel that is cut
-    away, unless a norm spans channels.
+    descent and ascent at once, with dual restarts. Adam moves the gates. What a gate multiplies, `GatedChannels` says.
     """
 
     def __init__(
@@ -76,11 +73,9 @@ class ChannelGates(Method):
         """`gate_rate`: of Adam. `dual_rate`: of the ascent of each lambda, per step. `dropout`: how probably a gate is
         shut at first. `decay`: the loss has half of it times P(open) times the squares of the channel's weights, which
         gates heed; the weights themselves decay as without gates."""
-        self._groups, self._gate = space.groups, gate
+        self._gate, self._decay = gate, decay
         self._cost, self._gate_rate, self._dual_rate, self._dropout = cost, gate_rate, dual_rate, dropout
-        self._channels, self._decay = CoupledChannels(space), decay
-        self._group_of = self._channels.group_of()
-        self._owners = _owners(space.original, self._channels)
+        self._channels, self._coupled = GatedChannels(space), CoupledChannels(space)
         self._gates = torch.empty(0)
         self.multipliers = np.zeros(len(cost.metrics))
         """Lambda of each limit."""
@@ -89,36 +84,22 @@ class ChannelGates(Method):
     def begin(self, course: Course) -> None:
         """Make the gates, all alike but for a little noise."""
         device = next(iter(course.network.parameters())).device
-        start = self._gate.initial(self._dropout) + 0.01 * torch.randn(len(self._group_of), device=device)
+        start = self._gate.initial(self._dropout) + 0.01 * torch.randn(len(self._channels.group_of), device=device)
         self._gates = start.requires_grad_()
-        self._group_of = self._group_of.to(device)
-        self._owners = {name: [(dim, owner.to(device)) for dim, owner in of] for name, of in self._owners.items()}
+        self._channels.to(device)
         self._adam = torch.optim.Adam([self._gates], self._gate_rate)
 
     def gradients(self, course: Course, closure: Closure) -> Tensor:
         """Forward and backward with every channel times its gate, drawn anew; a step of ascent."""
         z = self._gate.drawn(self._gates)
-        of_gates = self._factors(course.network, z.detach())
-        names, weights = list(of_gates), [course.network.get_parameter(name) for name in of_gates]
-        with multiplied(weights, [_product(factors) for factors in of_gates.values()]) as before:
-            loss = closure()
-        gathered = torch.zeros(len(z) + 1, dtype=z.dtype, device=z.device)
-        with torch.no_grad():
-            for name, weight, as_it_was in zip(names, weights, before, strict=True):
-                if weight.grad is None:
-                    continue
-                for i, (dim, owner) in enumerate(self._owners[name]):
-                    others = _product([*of_gates[name][:i], *of_gates[name][i + 1 :]])
-                    along = (weight.grad * as_it_was * others).movedim(dim, 0).reshape(len(owner), -1).sum(1)
-                    gathered.index_add_(0, owner, along.to(gathered))
-                weight.grad.mul_(_product(of_gates[name]))
+        loss, by_gate = self._channels.gradients(course.network, z.detach(), closure)
         self._adam.zero_grad()
         price = self._ascend(course)
-        each = price[self._group_of]
+        each = price[self._channels.group_of]
         if self._decay:
-            each = each + self._decay / 2 * self._channels.squares(course.network).detach()
+            each = each + self._decay / 2 * self._coupled.squares(course.network).detach()
         cost = (each * self._gate.open_probability(self._gates)).sum()
-        torch.autograd.backward([z, cost], [gathered[:-1], torch.ones_like(cost)])
+        torch.autograd.backward([z, cost], [by_gate, torch.ones_like(cost)])
         return loss
 
     def after_step(self, course: Course) -> None:
@@ -149,64 +130,19 @@ class ChannelGates(Method):
 
     def end(self, network: nn.Module) -> None:
         """The network without noise: each channel times its settled gate, which of most is 0 or 1."""
-        of_gates = self._factors(network, self._gate.settled(self._gates.detach()))
-        with torch.no_grad():
-            for name, factors in of_gates.items():
-                network.get_parameter(name).mul_(_product(factors))
+        self._channels.multiply(network, self._gate.settled(self._gates.detach()))
 
     def widths(self) -> dict[str, int]:
         """Group -> how many of its channels are to stay, as its gates have learnt it."""
-        counts = self._summed(self._gate.counted(self._gates)).round().astype(int)
-        return dict(zip((group.name for group in self._groups), counts.tolist(), strict=True))
+        counts = self._channels.summed(self._gate.counted(self._gates)).round().astype(int)
+        return dict(zip((group.name for group in self._channels.groups), counts.tolist(), strict=True))
 
     def _ascend(self, course: Course) -> Tensor:
         """A step of each multiplier, or its restart; what an open gate of each group adds to the loss: [n_groups]."""
-        expected = self._summed(self._gate.open_probability(self._gates))
+        expected = self._channels.summed(self._gate.open_probability(self._gates))
         if course.done % PRICED_EVERY == 0 or not len(self._at):
             self._over, self._slopes = self._cost.around(expected)
             self._at = expected
         over = self._over + self._slopes @ (expected - self._at)
         self.multipliers = np.where(over > 0, self.multipliers + self._dual_rate * over, 0.0)
         return torch.as_tensor(self.multipliers @ self._slopes).to(self._gates)
-
-    def _summed(self, values: Tensor) -> np.ndarray:
-        """Values of each channel, summed over each group: [n_groups]."""
-        total = torch.zeros(len(self._groups), dtype=torch.float64, device=values.device)
-        summed: np.ndarray = total.index_add_(0, self._group_of, values.detach().double()).cpu().numpy()
-        return summed
-
-    def _factors(self, network: nn.Module, z: Tensor) -> dict[str, list[Tensor]]:
-        """Parameter -> what multiplies it along each dimension that has gates, in a shape that broadcasts."""
-        padded = torch.cat([z, z.new_ones(1)])
-        found = {}
-        for name, owners in self._owners.items():
-            ndim = network.get_parameter(name).ndim
-            found[name] = [padded[own].view([-1 if d == dim else 1 for d in range(ndim)]) for dim, own in owners]
-        return found
-
-
-def _owners(network: nn.Module, channels: CoupledChannels) -> dict[str, list[tuple[int, Tensor]]]:
-    """Parameter -> dimensions that gates multiply, with the number of the channel that each entry along it belongs to.
-
-    Channels are numbered through, group by group; what belongs to none has the number that follows the last.
-    """
-    shapes = {name: parameter.shape for name, parameter in network.named_parameters(remove_duplicate=False)}
-    owners: dict[tuple[str, int], Tensor] = {}
-    for group, start in zip(channels.groups, channels.starts.tolist(), strict=False):
-        members = [member for member in group.members if member.parameter in shapes]
-        for member in [member for member in members if member.role == "in"] or members:
-            place = member.parameter, member.dim
-            owner = owner_of(member, shapes[member.parameter][member.dim], start, channels.count)
-            owners[place] = torch.minimum(owners.get(place, owner), owner)  # several groups may share a dimension
-    found: dict[str, list[tuple[int, Tensor]]] = defaultdict(list)
-    for (name, dim), owner in owners.items():
-        found[name].append((dim, owner))
-    return dict(found)
-
-
-def _product(factors: list[Tensor]) -> Tensor:
-    """All of them multiplied; 1 of none."""
-    product = torch.ones(())
-    for factor in factors:
-        product = factor * product.to(factor)
-    return product

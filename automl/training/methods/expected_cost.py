@@ -50,6 +50,15 @@ class ExpectedCost:
         below = np.array([width < levels[0] for width, levels in zip(widths, self._levels, strict=True)])
         return over, np.where(below, 0.0, slopes)
 
+    def over(self, widths: np.ndarray) -> np.ndarray:
+        """How far the network of whole `widths`, [n_groups], is over each limit, exactly: [n_limits].
+
+        Parts of what the original costs, as above.
+        """
+        levels = self._space.original_levels
+        levels[self._places] = widths
+        return np.array([self._cost(levels, m) - self._limits[m] / self._whole[m] for m in self.metrics])
+
     def _cost(self, levels: np.ndarray, metric: str) -> float:
         return self._space.cost_of_levels(levels, metric) / self._whole[metric]
 
