@@ -93,7 +93,7 @@ class Priced(ChannelGates):
         """Of one sample, summed over steps: of the units that had not been removed by then."""
 
     def _ascend(self, course: Course) -> Tensor:
-        return torch.full((len(self._groups),), UNIT_PRICE)
+        return torch.full((len(self._channels.groups),), UNIT_PRICE)
 
     def after_step(self, course: Course) -> None:
         self.macs += macs(*self.units(0.0)) / course.steps
@@ -101,7 +101,7 @@ class Priced(ChannelGates):
 
     def units(self, least: float) -> list[int]:
         """How many units of each layer are more probable than `least`."""
-        return [int(n) for n in self._summed((self._gates > least).float())]
+        return [int(n) for n in self._channels.summed((self._gates > least).float())]
 
 
 def macs(wide: int, narrow: int) -> int:

@@ -13,7 +13,7 @@ from search_spaces import OfSheet, Point, channel_space
 from search_spaces.pricing.metrics import PEAK
 from search_spaces.pricing.peak import peak_memory
 from tests.kits.digits import problem
-from tests.training.test_channel_gates import RATES, Chain, course_of, limits, trained
+from tests.training.test_channel_gates import DUAL, Chain, course_of, limits, trained
 
 SHARE = {"macs": 0.4, "size_bytes": 0.35, PEAK: 0.7}
 
@@ -27,7 +27,7 @@ def resnet():
 
 
 def gates_of(space, shares):
-    return RankedGates(space, ExpectedCost(space, limits(space, shares)), **RATES)
+    return RankedGates(space, ExpectedCost(space, limits(space, shares)), gate_rate=0.1, **DUAL)
 
 
 def test_gradients_are_those_of_autograd_with_gates_on_the_ranked_channels():
