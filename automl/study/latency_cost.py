@@ -71,7 +71,7 @@ def latency_cost(
         say(predictor.unsteady)
     if isinstance(predictor, LatencyTable):
         return predictor, predictor
-    return predictor, OfSheet(PieceCost(shapes_of(space), predictor))
+    return predictor, OfSheet(PieceCost(shapes_of(space), predictor), many=True)
 
 
 def _name_slower(space: NetworkSpace, grids: Mapping[Shape, Grid], backend: str, say: Say) -> None:
