@@ -21,6 +21,7 @@ for every number b of buckets of cost.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -79,6 +80,7 @@ class Allocator:
         self._uniform = np.array([uniform[knob.name] for knob in space.knobs])  # [n_knobs of the space]
         self.knobs = tuple(knob for knob in space.knobs if knob.name in curves)
         self._places = [i for i, knob in enumerate(space.knobs) if knob.name in curves]
+        self._legal = [np.array(knob.levels) for knob in self.knobs]
         self.losses = Losses.of(self.knobs, curves)
         self._options = _options(self.knobs, self.losses.pairs)
         self._metrics = tuple(limits)
@@ -158,10 +160,10 @@ class Allocator:
         current, excess = indices, self._excess(self._costs(indices))
         while excess > 0:
             ratios = {}
-            for t in range(len(self.knobs)):
-                if current[t] > 0:
-                    relief = excess - self._excess(self._costs(_moved(current, t, -1)))
-                    ratios[t] = losses.rise(current, t, -1) / max(relief, 1e-12)
+            able = np.flatnonzero(current > 0).tolist()
+            for t, lowered in zip(able, self._costs_of([_moved(current, t, -1) for t in able]), strict=True):
+                relief = excess - self._excess(lowered)
+                ratios[t] = losses.rise(current, t, -1) / max(relief, 1e-12)
             current = _moved(current, min(ratios, key=ratios.__getitem__), -1)
             excess = self._excess(self._costs(current))
         return current
@@ -172,8 +174,8 @@ class Allocator:
         rising = {t for t, knob in enumerate(self.knobs) if current[t] + 1 < len(knob.levels)}
         while rising:
             gains, costs = {}, self._costs(current)
-            for t in sorted(rising):
-                raised = self._costs(_moved(current, t, 1))
+            able = sorted(rising)
+            for t, raised in zip(able, self._costs_of([_moved(current, t, 1) for t in able]), strict=True):
                 if self._excess(raised) > 0:
                     rising.remove(t)  # costs never fall, so it can never rise again
                     continue
@@ -187,11 +189,9 @@ class Allocator:
 
     def _differences(self, around: np.ndarray) -> list[np.ndarray]:
         """What options cost above the lowest, the others as in `around`: n_options times [n_limits, n_places]."""
-        out = []
-        for option in self._options:
-            costs = np.stack([self._costs(at) for at in option.each(around)], axis=1)
-            out.append(costs - costs[:, :1])
-        return out
+        costs = self._costs_of([at for option in self._options for at in option.each(around)]).T
+        ends = np.cumsum([math.prod(option.sizes) for option in self._options])
+        return [table - table[:, :1] for table in np.split(costs, ends, axis=1)[:-1]]
 
     def _excess(self, costs: np.ndarray) -> float:
         """How far costs, [n_limits], are over the limits, in parts of them, summed; 0 if none is exceeded."""
@@ -202,10 +202,17 @@ class Allocator:
         levels = self._levels(indices)
         return np.array([self.space.cost_of_levels(levels, metric) for metric in self._metrics])
 
+    def _costs_of(self, indices: Sequence[np.ndarray]) -> np.ndarray:
+        """The same of many, each [n_knobs]: [n, n_limits]."""
+        levels = self._levels(np.array(indices, dtype=np.int64).reshape(-1, len(self.knobs)))
+        costs = [self.space.costs_of_levels(levels, metric) for metric in self._metrics]
+        return np.array(costs).reshape(len(costs), len(levels)).T
+
     def _levels(self, indices: np.ndarray) -> np.ndarray:
-        """The levels of all knobs of the space: [n_knobs of it]."""
-        levels = self._uniform.copy()
-        levels[self._places] = [knob.levels[i] for knob, i in zip(self.knobs, indices.tolist(), strict=True)]
+        """The levels of all knobs of the space: [..., n_knobs of it]."""
+        levels = np.broadcast_to(self._uniform, (*indices.shape[:-1], len(self._uniform))).copy()
+        for t, (place, legal) in enumerate(zip(self._places, self._legal, strict=True)):
+            levels[..., place] = legal[indices[..., t]]
         return levels
 
     def _point(self, indices: np.ndarray) -> Point:

@@ -199,9 +199,9 @@ class Encoder:
         x = (levels - self.low) / self.span
         bits, widths = x[:, self.bits], x[:, self.widths]
         chosen = self._chosen(levels) if self.choices else []
-        costs = [[self.space.cost(point, metric) / unit for metric, unit in self.units.items()] for point in points]
+        costs = [self.space.costs_of_levels(levels, metric) / unit for metric, unit in self.units.items()]
         means = [part.mean(axis=1) if part.shape[1] else np.ones(len(points)) for part in (bits, widths)]
-        return np.column_stack([bits, *chosen, widths, np.array(costs), *means])
+        return np.column_stack([bits, *chosen, widths, *costs, *means])
 
     def _chosen(self, levels: np.ndarray) -> list[np.ndarray]:
         """A column a level of each choice, zeros where it makes no difference: n_choices times [n, n_levels]."""

@@ -9,10 +9,11 @@ are judged again as they then are. For a front, which has points below the budge
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from agents.moves import FINEST, cut, has_choices, movable, within
+from agents.moves import FINEST, cut_all, has_choices, movable, several_levels, within
 from agents.random_search import random_point
 from search_spaces import Knob, Point, Space
 
@@ -83,32 +84,48 @@ def draw(
     yield from restarts
     parents = [*incumbents, *restarts[: max(len(incumbents) // 2, 1)]]
     levels = [[point[knob.name] for knob in space.knobs] for point in parents]
-    free = [t for t, knob in enumerate(space.knobs) if len(knob.levels) > 1]
-    for _ in range(n - len(restarts)):
-        yield space.point(mutate(space, levels[int(rng.integers(len(levels)))], free, limits, rng))
-
-
-def mutate(
-    space: Space, levels: Sequence[int], free: Sequence[int], limits: Mapping[str, float], rng: np.random.Generator
-) -> list[int]:
-    """`levels` ([n_knobs]) with a few of the `free` knobs changed, and others cut until the limits are kept."""
-    out = list(levels)
+    chosen = (levels[int(rng.integers(len(levels)))] for _ in range(n - len(restarts)))
     if has_choices(space):
-        free = movable(space, out)
+        yield from (space.point(_repaired(space, mutate(space, parent, rng), limits)) for parent in chosen)
+    elif n > len(restarts):
+        mutants = [mutate(space, parent, rng) for parent in chosen]  # all are drawn first, and then priced at once
+        rows = np.array([mutant.levels for mutant in mutants])
+        orders = np.array([[*m.order[m.changed :], *m.order[: m.changed]] for m in mutants])
+        yield from space.points(cut_all(space, rows, orders, limits) if limits else rows)
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """Levels of which a few were changed."""
+
+    levels: list[int]
+    """[n_knobs]"""
+    order: list[int]
+    """The knobs that may change, in random order."""
+    changed: int
+    """How many of the first of them were."""
+
+
+def mutate(space: Space, levels: Sequence[int], rng: np.random.Generator) -> Mutant:
+    """`levels` ([n_knobs]) with a few of the knobs changed that may be, whatever that costs."""
+    out = list(levels)
+    free = movable(space, out) if has_choices(space) else several_levels(space)
     if not free:
-        return out
+        return Mutant(out, [], 0)
     order = rng.permutation(free).tolist()
     changed = min(int(rng.geometric(1 / CHANGES)), len(order))
     for t in order[:changed]:
         out[t] = _changed(space.knobs[t], out[t], rng)
-    if limits and has_choices(space) and not within(space, out, limits):
-        repaired = space.repaired(out, [*order, *(t for t in range(len(out)) if t not in order)], limits)
-        return [repaired[knob.name] for knob in space.knobs]
-    for t in (*order[changed:], *order[:changed]):
-        if not limits or within(space, out, limits):
-            break
-        out = cut(space, out, t, limits)
-    return out
+    return Mutant(out, order, changed)
+
+
+def _repaired(space: Space, mutant: Mutant, limits: Mapping[str, float]) -> list[int]:
+    """The levels of a mutant with choices, what was changed last to yield until the limits are kept."""
+    if not mutant.order or not limits or within(space, mutant.levels, limits):
+        return mutant.levels
+    others = (t for t in range(len(mutant.levels)) if t not in mutant.order)
+    repaired = space.repaired(mutant.levels, [*mutant.order, *others], limits)
+    return [repaired[knob.name] for knob in space.knobs]
 
 
 def _changed(knob: Knob, level: int, rng: np.random.Generator) -> int:

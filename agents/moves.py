@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -29,6 +29,68 @@ def cut(space: Space, levels: Sequence[int], t: int, limits: Mapping[str, float]
 
     out[t] = legal[max(bisect_right(legal, False, key=exceeds) - 1, 0)]
     return out
+
+
+def cut_all(space: Space, rows: np.ndarray, orders: np.ndarray, limits: Mapping[str, float]) -> np.ndarray:
+    """Many networks' levels, [n, n_knobs], each with knobs lowered in its order until no limit is exceeded.
+
+    What comes of `cut` for one knob of the order after the other: the first are at their lowest, the last of those
+    needed is as high as it can be. That costs never fall when a level rises tells without trying each how many are
+    needed. `orders`: [n, at most n_knobs], of knobs whose levels have an order of cost.
+    """
+    out = rows.copy()
+    over = np.flatnonzero(~space.are_within(rows, limits))
+    most = orders.shape[1]
+    if not len(over) or not most:
+        return out
+    rows, orders = rows[over], orders[over]
+    lowest = np.array([knob.levels[0] for knob in space.knobs])
+    turn = np.full(rows.shape, most)  # [n, n_knobs]: when each knob falls
+    np.put_along_axis(turn, orders, np.broadcast_to(np.arange(most), orders.shape), axis=1)
+
+    def fallen(which: np.ndarray, count: np.ndarray) -> np.ndarray:
+        levels: np.ndarray = np.where(turn[which] < count[:, None], lowest, rows[which])
+        return levels
+
+    def enough(which: np.ndarray, count: np.ndarray) -> np.ndarray:
+        return space.are_within(fallen(which, count), limits)
+
+    every = np.arange(len(rows))
+    count = _least(enough, np.ones(len(rows), dtype=np.int64), np.full(len(rows), most))
+    last, start = orders[every, count - 1], fallen(every, count - 1)
+    legal = [space.knobs[t].levels for t in last.tolist()]
+    place = np.array([levels.index(row[t]) for levels, row, t in zip(legal, rows.tolist(), last.tolist(), strict=True)])
+
+    def lowered(which: np.ndarray, by: np.ndarray) -> np.ndarray:
+        levels: np.ndarray = start[which]
+        at = np.maximum(place[which] - by, 0).tolist()
+        levels[np.arange(len(which)), last[which]] = [legal[i][p] for i, p in zip(which.tolist(), at, strict=True)]
+        return levels
+
+    by = _least(lambda which, by: space.are_within(lowered(which, by), limits), np.minimum(place, 1), place)
+    out[over] = lowered(every, by)
+    return out
+
+
+def _least(holds: Callable[[np.ndarray, np.ndarray], np.ndarray], low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """For each of n things the least number from `low` to `high`, [n], at which it holds; `high` where at none before.
+
+    `holds`: some of them, [m], and a number for each -> whether it does, and then at all greater numbers too: [m] bool.
+    Small numbers are tried first.
+    """
+    low, high, reach = low.copy(), high.copy(), 0
+    while len(left := np.flatnonzero(low < high)):
+        middle = np.minimum(low[left] + reach, (low[left] + high[left]) // 2)
+        does = holds(left, middle)
+        high[left] = np.where(does, middle, high[left])
+        low[left] = np.where(does, low[left], middle + 1)
+        reach = 2 * reach + 1
+    return low
+
+
+def several_levels(space: Space) -> list[int]:
+    """The knobs that have more than one level."""
+    return [t for t, knob in enumerate(space.knobs) if len(knob.levels) > 1]
 
 
 def has_choices(space: Space) -> bool:

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from search_spaces.spaces.cells import CellSpace, StageOptions
     from search_spaces.spaces.choices import AdditiveSpace, ChoiceSpace
     from search_spaces.spaces.conditional import ConditionalSpace
-    from search_spaces.spaces.network import NetworkSpace, channel_space, depth_space, weight_space
+    from search_spaces.spaces.network import NetworkSpace
+    from search_spaces.spaces.of_one_kind import channel_space, depth_space, weight_space
     from search_spaces.spaces.pyramid import pyramid
     from search_spaces.spaces.supernet import Supernet, supernet
     from search_spaces.spaces.wall import CostedSpace
@@ -84,12 +85,12 @@ _HOMES = {
     "ConditionalSpace": "spaces.conditional",
     "NetworkSpace": "spaces.network",
     "OfSheet": "pricing.metrics",
-    "channel_space": "spaces.network",
-    "depth_space": "spaces.network",
+    "channel_space": "spaces.of_one_kind",
+    "depth_space": "spaces.of_one_kind",
     "pyramid": "spaces.pyramid",
     "Supernet": "spaces.supernet",
     "supernet": "spaces.supernet",
-    "weight_space": "spaces.network",
+    "weight_space": "spaces.of_one_kind",
     "CostedSpace": "spaces.wall",
     "Knob": "types",
     "Point": "types",

@@ -186,6 +186,12 @@ class Space(Protocol):
     def cost_of_levels(self, levels: np.ndarray, metric: str) -> float:
         """The cost of the network whose knobs, in order, stand at `levels`, [n_knobs], canonical or not."""
 
+    def costs_of_levels(self, levels: np.ndarray, metric: str) -> np.ndarray:
+        """The costs of many networks: `levels` [n, n_knobs], result [n], equal to those of each alone."""
+
+    def points(self, levels: np.ndarray) -> list[Point]:
+        """The canonical Points of many networks whose levels, [n, n_knobs], are legal."""
+
     def active(self, levels: np.ndarray) -> np.ndarray:
         """Whether each knob makes a difference, the others standing at `levels` ([n_knobs]): [n_knobs] bool.
 
@@ -201,6 +207,9 @@ class Space(Protocol):
 
     def within(self, levels: np.ndarray, limits: Mapping[str, float]) -> bool:
         """Whether the network whose knobs stand at `levels` ([n_knobs]) exceeds no limit."""
+
+    def are_within(self, levels: np.ndarray, limits: Mapping[str, float]) -> np.ndarray:
+        """Whether each of many networks exceeds no limit: `levels` [n, n_knobs], result [n] bool."""
 
     def bounds(self, prefix: Sequence[int], limits: Mapping[str, float]) -> tuple[int, int]:
         """Lowest and highest level of the next knob from which the budget can still be met exactly.

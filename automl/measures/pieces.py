@@ -26,7 +26,7 @@ from automl.config.latency import LatencyOptions
 from automl.errors import StudyError
 from search_spaces import NetworkSpace
 from search_spaces.graph.tensors import WeightTensor
-from search_spaces.pricing.sheet import Sheet
+from search_spaces.pricing.sheet import Cost, Sheet
 
 NOISY = 0.05
 """Half the interval of a whole network's ratio, above which the model says that the machine was busy."""
@@ -182,9 +182,13 @@ class PieceCost:
     """Of each site's whole layer."""
     model: PieceModel
 
-    def __call__(self, sheet: Sheet) -> float:
-        """The predicted latency in ms, to the nanosecond."""
-        features = features_of(layers_of(self.shapes, sheet), self.model.grids)
+    def __call__(self, sheet: Sheet) -> Cost:
+        """The predicted latency in ms, to the nanosecond; of a sheet of many networks that of each, [n]."""
+        if sheet.widths.ndim == 1:
+            return self._sum(features_of(layers_of(self.shapes, sheet), self.model.grids))
+        return np.array([self._sum(row) for row in features_of_many(self.shapes, sheet, self.model.grids)])
+
+    def _sum(self, features: np.ndarray) -> float:
         return round(float(features @ np.array(self.model.weights)) * self.model.scale, 6)
 
 
@@ -192,6 +196,38 @@ def features_of(layers: Sequence[Layer], grids: Mapping[Shape, Grid]) -> np.ndar
     """The sum of the pieces' times, how many layers there are, the values that they make in millions, and 1: [4]."""
     times = [min(layer.times_ms(grids)) for layer in layers]
     return np.array([sum(times), len(layers), sum(layer.values for layer in layers) * 1e-6, 1.0])
+
+
+def features_of_many(shapes: Sequence[Shape], sheet: Sheet, grids: Mapping[Shape, Grid]) -> np.ndarray:
+    """The same of each network of a sheet of many: [n, 4]. Sums are in the same order, so that they are rounded alike.
+
+    `shapes`: of each site's whole layer.
+    """
+    pieces, (n, n_sites, count) = sheet.pieces, sheet.pieces.made.shape
+    taps = np.broadcast_to(pieces.taps, (n, n_sites, count))
+    present = np.ones((n, n_sites)) if sheet.presence is None else np.broadcast_to(sheet.presence.sites, (n, n_sites))
+    time, values = np.zeros(n), np.zeros(n)
+    for site, shape in enumerate(shapes):
+        read, made = pieces.read[:, site], pieces.made[:, site]  # [n, n_pieces]
+        parts = np.maximum((made > 0).sum(axis=1), 1)
+        last = made[np.arange(n), parts - 1]
+        own = _times(grids[shape], read[:, 0], last)
+        split = np.flatnonzero(parts > 1)
+        if len(split):
+            one, few = split[0], parts[split[0]]  # the factors of a layer differ from network to network in width alone
+            spread = [1.0] * few if pieces.spread is None else pieces.spread[one, site].tolist()
+            summed = np.zeros(len(split))
+            for k, factor in enumerate(_factors(shape, taps[one, site, :few].astype(int).tolist(), spread)):
+                summed += _times(grids[factor], read[split, k], made[split, k])
+            own[split] = np.minimum(summed, own[split])
+        time += own * present[:, site]
+        values += last * max(shape.height, 1) * shape.width * present[:, site]
+    return np.stack([time, present.sum(axis=1), values * 1e-6, np.ones(n)], axis=1)
+
+
+def _times(grid: Grid, read: np.ndarray, made: np.ndarray) -> np.ndarray:
+    """The times of layers of one shape, which read and make so much, [n] each."""
+    return np.array([grid(*widths) for widths in zip(read.tolist(), made.tolist(), strict=True)])
 
 
 def layers_of(shapes: Sequence[Shape], sheet: Sheet) -> list[Layer]:

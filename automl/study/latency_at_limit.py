@@ -48,7 +48,7 @@ def scaled_at_limit(
     rng, lost = np.random.default_rng(0), _macs_lost(space)
     for _ in range(TURNS):
         priced = copy.copy(space)
-        priced.add_cost(PREDICTED, OfSheet(PieceCost(shapes_of(space), model)))
+        priced.add_cost(PREDICTED, OfSheet(PieceCost(shapes_of(space), model), many=True))
         points = {str(i): point for i, point in enumerate(_at_limit(priced, limit_ms, lost, rng))}
         if not points:
             return model

@@ -78,7 +78,9 @@ def latency_cost(
 
 def cost_of(predictor: Predictor, space: NetworkSpace) -> LatencyTable | OfSheet:
     """The cost by which budgets on latency are kept in `space`."""
-    return predictor if isinstance(predictor, LatencyTable) else OfSheet(PieceCost(shapes_of(space), predictor))
+    if isinstance(predictor, LatencyTable):
+        return predictor
+    return OfSheet(PieceCost(shapes_of(space), predictor), many=True)
 
 
 def comparer(problem: Problem, config: StudyConfig, effort: Effort) -> Comparer:

@@ -94,7 +94,7 @@ class Setup:
         if self.network_space is not None and any(term.metric == PEAK for term in config.parsed_budget.terms):
             basis = self.network_space.basis
             memory = peak_memory(basis.analysis, basis.terms, self.problem.example_inputs)
-            self.network_space.add_cost(PEAK, OfSheet(memory))
+            self.network_space.add_cost(PEAK, OfSheet(memory, many=True))
         costs = {metric: self.space.original_cost(metric) for metric in self.space.metrics}
         if config.parsed_budget.latency is not None and self.network_space is not None:
             self.latency_table, cost = latency_cost(

@@ -121,18 +121,19 @@ class Code(SiteOperator):
         self.quantized_inputs = np.isin(self.sites, reads)
         """Whether the layer of each knob reads numbers of 8 bits once its weights are integers: [n_knobs] bool. One
         that is a part of a larger call does not."""
+        self._is_read = np.isin(np.arange(len(basis.terms.tensors)), reads)
+        """The same of each site: [n_sites] bool."""
         self.basis = basis.changed(coded=coded, formats=formats, pruned=self.pruned, quantized_inputs=reads)
 
     def price(self, sheet: Sheet, levels: np.ndarray) -> Sheet:
         """The sheet with the format of each weight. With zeros among them a weight needs an operand that has them."""
-        formats = np.full(len(sheet.pieces.read), FLOAT_BITS)
-        formats[self.sites] = levels
+        formats = np.full((*levels.shape[:-1], len(self._is_read)), FLOAT_BITS)
+        formats[..., self.sites] = levels
         sheet = sheet.changed(formats=formats, bits=self._bits[formats])
         if not self.quantized_inputs.any():
             return sheet
-        input_bits = np.full(len(formats), float(FLOAT_BITS))
-        input_bits[self.sites[self.quantized_inputs & (levels < FLOAT_BITS)]] = INPUT_BITS[self.inputs]
-        return sheet.changed(input_bits=input_bits)
+        read = self._is_read & (formats < FLOAT_BITS)
+        return sheet.changed(input_bits=np.where(read, float(INPUT_BITS[self.inputs]), float(FLOAT_BITS)))
 
     @cached_property
     def _bits(self) -> np.ndarray:

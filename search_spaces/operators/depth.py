@@ -34,7 +34,7 @@ from search_spaces.operators.base import Basis, Listing, Operator, Scores, first
 from search_spaces.operators.options import DepthOptions
 from search_spaces.operators.step import Step
 from search_spaces.pricing.metrics import macs, params
-from search_spaces.pricing.sheet import Account, Presence, Sheet
+from search_spaces.pricing.sheet import Account, Cost, Presence, Sheet
 from search_spaces.types import Knob
 
 PATTERNS = 4096
@@ -129,11 +129,24 @@ class Depth(Operator):
 
     def price(self, sheet: Sheet, levels: np.ndarray) -> Sheet:
         """The sheet of what is left without the blocks removed."""
-        return sheet.changed(presence=self.pattern(levels, sheet.terms).presence)
+        if levels.ndim == 1:
+            return sheet.changed(presence=self.pattern(levels, sheet.terms).presence)
+        found, which = self._patterns_of(levels, sheet.terms)
+        each = [pattern.presence for pattern in found]
+        return sheet.changed(presence=each[0] if len(each) == 1 else Presence.of_each(each, which))
+
+    def _patterns_of(self, levels: np.ndarray, terms: Account) -> tuple[list[_Pattern], list[int]]:
+        """The distinct patterns of `levels`, [n, n_knobs], and the place of each network's among them: [n]."""
+        places: dict[bytes, int] = {}
+        which = [places.setdefault(row.tobytes(), len(places)) for row in levels[:, : len(self.blocks)]]
+        return [self.pattern(levels[which.index(place)], terms) for place in places.values()], which
 
     def active(self, sheet: Sheet, levels: np.ndarray) -> np.ndarray:
         """A block makes a difference unless it lies in another that is gone, a skip where it joins something."""
-        return self.pattern(levels, sheet.terms).active
+        if levels.ndim == 1:
+            return self.pattern(levels, sheet.terms).active
+        found, which = self._patterns_of(levels, sheet.terms)
+        return np.stack([pattern.active for pattern in found])[which]
 
     def step(self, sheet: Sheet, levels: np.ndarray, scores: Scores | None) -> DepthStep:
         """Name the blocks that stand at 0, and the skips that stand at 1."""
@@ -172,14 +185,14 @@ class Depth(Operator):
         stride = max(read[1] // max(made[1], 1), 1)
         return (made[0], read[0], made[1], made[2], stride, max(kernels, default=1), self._share(t, macs))
 
-    def _share(self, t: int, cost: Callable[[Sheet], float]) -> float:
+    def _share(self, t: int, cost: Callable[[Sheet], Cost]) -> float:
         """The fraction of a cost that goes with a block."""
         terms = self.basis.terms  # without groups of channels the layers are whole, as they are to be here
-        whole = cost(terms.sheet(terms.whole))
+        whole = float(cost(terms.sheet(terms.whole)))
         remaining = self.recorded.without([self.blocks[t]]).alive
         nodes = self.recorded.wiring.nodes
         presence = terms.presence({node.name: bool(left) for node, left in zip(nodes, remaining, strict=True)})
-        return 1 - cost(terms.sheet(terms.whole, presence)) / whole if whole else 0.0
+        return 1 - float(cost(terms.sheet(terms.whole, presence))) / whole if whole else 0.0
 
 
 @dataclass(frozen=True)

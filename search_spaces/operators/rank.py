@@ -95,7 +95,7 @@ class Rank(SiteOperator):
         ]
         self.choose(reasons, options.exclude, "layers can be factorised:")
         self.knobs = tuple(self._knob(t, offered[site]) for t, site in zip(self.tensors, self.sites, strict=True))
-        self._legal = np.array(levels[:-1], dtype=np.int64)[:, None]
+        self._legal = np.array(levels[:-1], dtype=np.int64)
         self._tops = np.array([[0, *knob.levels][-2] for knob in self.knobs])
         self._parts = Parts.of([row if i in self.sites else WHOLE for i, row in enumerate(rows)], self._parts.top)
         self.basis = basis.changed(parts=self._parts)
@@ -156,15 +156,15 @@ class Rank(SiteOperator):
 
     def price(self, sheet: Sheet, levels: np.ndarray) -> Sheet:
         """The sheet with the pieces of each factorised layer."""
-        ranks = np.zeros((2, len(self._schemes)))
-        ranks[:, self.sites] = np.where(levels < self._steps, self._ranks(sheet, levels), 0)
+        ranks = np.zeros((2, *levels.shape[:-1], len(self._schemes)))
+        ranks[..., self.sites] = np.where(levels < self._steps, self._ranks(sheet, levels), 0)
         return sheet.changed(split=self._parts.pieces(sheet.pieces, *ranks))
 
     def canonical(self, before: Sheet, levels: np.ndarray) -> np.ndarray:
         """The highest share that comes to the same ranks."""
-        legal = np.broadcast_to(self._legal, (len(self._legal), len(levels)))
+        legal = np.broadcast_to(self._legal.reshape(-1, *[1] * levels.ndim), (len(self._legal), *levels.shape))
         pairs = zip(self._ranks(before, legal), self._ranks(before, levels), strict=True)
-        same = np.logical_and(*(at_each == at_these for at_each, at_these in pairs))  # [n_levels, n_knobs]
+        same = np.logical_and(*(at_each == at_these for at_each, at_these in pairs))  # [n_levels, ..., n_knobs]
         found = np.where(same & (legal <= self._tops), legal, levels).max(axis=0, initial=0)
         return super().canonical(before, np.where(levels < self._steps, np.maximum(found, levels), levels))
 

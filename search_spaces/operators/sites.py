@@ -67,7 +67,7 @@ class SiteOperator(Operator):
         """A knob makes a difference where its layer is left."""
         if sheet.presence is None:
             return np.ones(len(self.knobs), dtype=bool)
-        present: np.ndarray = sheet.presence.has_site[self.sites]
+        present: np.ndarray = sheet.presence.has_site[..., self.sites]
         return present
 
     def inventory(self) -> tuple[Listing, ...]:

@@ -128,9 +128,9 @@ class Sparsity(SiteOperator):
     def price(self, sheet: Sheet, levels: np.ndarray) -> Sheet:
         """The sheet with this fraction of each tensor's weights."""
         numbers = sheet.pieces.weights.copy()
-        share = levels[:, None] / self._sizes
-        counts = self.pattern.counts(share, numbers[self.sites])
-        numbers[self.sites] = np.where(share < 1, np.minimum(counts, self._within), counts)
+        share = levels[..., None] / self._sizes
+        counts = self.pattern.counts(share, numbers[..., self.sites, :])
+        numbers[..., self.sites, :] = np.where(share < 1, np.minimum(counts, self._within), counts)
         return sheet.changed(numbers=np.minimum(numbers, self._most[:, None]), zeros=self._zeros)
 
     def step(self, sheet: Sheet, levels: np.ndarray, scores: Scores | None) -> SparsityStep:

@@ -23,9 +23,9 @@ from search_spaces.codecs.number_formats import BY_LEVEL, NumberFormat
 from search_spaces.graph.inputs import RANGE_BYTES, range_name
 from search_spaces.graph.tensors import state_of
 from search_spaces.pricing.lines import factor_lines, largest_shapes
-from search_spaces.pricing.metrics import FLOAT_BITS
+from search_spaces.pricing.metrics import FLOAT_BITS, whole_number
 from search_spaces.pricing.settled_norms import SettledNorms
-from search_spaces.pricing.sheet import Pieces, Sheet
+from search_spaces.pricing.sheet import Cost, Pieces, Sheet, dot
 from search_spaces.pricing.storage import Storage
 from search_spaces.pricing.terms import Terms
 
@@ -122,7 +122,7 @@ class Layout:
                 self._line[site] += (header.line(ranges, "F32", [2]) + RANGE_BYTES) * lines
         self._int_more, self._both_more = _Overhead(whole), _Overhead(both)
 
-    def bytes(self, sheet: Sheet) -> float:
+    def bytes(self, sheet: Sheet) -> Cost:
         """The cheapest form of each piece, with as many numbers as the sheet has."""
         forms = self._forms(sheet.pieces)
         numbers = forms.weights if sheet.numbers is None else sheet.numbers
@@ -133,7 +133,7 @@ class Layout:
         if self._storage.masked or self._storage.untouched:
             least = np.minimum(least, forms.masked + mask + numbers * self._itemsize)
         if sheet.formats is not None:
-            level = sheet.formats[:, None]
+            level = sheet.formats[..., None]
             stream = forms.parts * self._streams[level]
             integers = forms.integers + stream + np.ceil(forms.weights * (self._whole_bits[level] / 8))
             if self._storage.masked or self._storage.pruned:
@@ -144,11 +144,11 @@ class Layout:
             settled = np.where(sheet.formats < FLOAT_BITS, forms.settled, 0.0)
         tables: np.ndarray | float = 0.0
         if self._shared:
-            levels = np.full(len(least), FLOAT_BITS) if sheet.formats is None else sheet.formats
+            levels = np.full(len(self._tabled), FLOAT_BITS) if sheet.formats is None else sheet.formats
             tables = self._tabled * self._tables[levels]
-        sites = sheet.summed(least.sum(axis=1) + forms.lines + tables - settled)
-        rest = self._rest if sheet.presence is None else self._more @ sheet.presence.rest["bytes"]
-        return float(round(sites + rest + sheet.rest("bytes"))) + self._frame
+        sites = sheet.summed(least.sum(axis=-1) + forms.lines + tables - settled)
+        rest = self._rest if sheet.presence is None else dot(self._more, sheet.presence.rest["bytes"])
+        return whole_number(sites + rest + sheet.rest("bytes")) + self._frame
 
     def _forms(self, pieces: Pieces) -> _Forms:
         """What is the same for all formats and densities of these pieces, worked out once while they stay."""
@@ -159,7 +159,7 @@ class Layout:
     def _found(self, pieces: Pieces) -> _Forms:
         # A whole layer that could be factorised is charged the overhead of its factors.
         weights = pieces.weights
-        further = self._further * (weights[:, 1:2] == 0) if weights.shape[1] > 1 else self._further
+        further = self._further * (weights[..., 1:2] == 0) if weights.shape[-1] > 1 else self._further
         return _Forms(
             weights=weights,
             dense=weights * self._itemsize,
@@ -177,10 +177,10 @@ class Layout:
 
         Those of a whole layer that could be factorised are as many as its factors of the largest rank would have.
         """
-        made = pieces.made.sum(axis=1)
+        made = pieces.made.sum(axis=-1)
         if self._parts is not None:
-            top = self._parts.pieces(pieces, *self._parts.ranks(pieces, np.full(len(made), self._parts.top)))
-            made = np.where(further[:, 0] > 0, top.made.sum(axis=1), made)
+            top = self._parts.pieces(pieces, *self._parts.ranks(pieces, np.full(made.shape, self._parts.top)))
+            made = np.where(further[..., 0] > 0, top.made.sum(axis=-1), made)
         scales: np.ndarray = self._scaled * made
         return scales
 

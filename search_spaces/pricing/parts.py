@@ -84,20 +84,20 @@ class Parts:
     def pieces(self, whole: Pieces, first: np.ndarray, second: np.ndarray) -> Pieces:
         """The pieces of a network of which the first of each site in `whole` are the layers: their parts where the
         `first` rank, [n_sites], is not 0, with that and the `second`."""
-        there = (first > 0)[:, None]
+        there = (first > 0)[..., None]
         widths = np.stack(
-            [np.zeros_like(first), np.ones_like(first), whole.read[:, 0], first, second, whole.made[:, 0]]
+            [np.zeros_like(first), np.ones_like(first), whole.read[..., 0], first, second, whole.made[..., 0]], axis=-2
         )
-        sites = np.arange(len(first))[:, None]
+        sites = np.arange(first.shape[-1])[:, None]
 
         def chosen(parts: np.ndarray, alone: np.ndarray) -> np.ndarray:
             found = parts * there
-            found[:, :1] = np.where(there, parts[:, :1], alone[:, :1])
+            found[..., :1] = np.where(there, parts[..., :1], alone[..., :1])
             return found
 
         return Pieces(
-            read=chosen(widths[self.reads, sites], whole.read),
-            made=chosen(widths[self.makes, sites], whole.made),
+            read=chosen(widths[..., self.reads, sites], whole.read),
+            made=chosen(widths[..., self.makes, sites], whole.made),
             taps=chosen(self.taps, whole.taps),
             positions=whole.positions,
             spread=np.where(there & (self.spread > 0), self.spread, 1.0),
@@ -106,11 +106,11 @@ class Parts:
     def ranks(self, whole: Pieces, share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The ranks at a share of each site, [..., n_sites], which may be of several levels at once: first and second,
         in its shape, and equal where there is one."""
-        even = whole.weights[:, 0] / np.maximum(self._cost_of_one(whole), 1)
+        even = whole.weights[..., 0] / np.maximum(self._cost_of_one(whole), 1)
         first = np.maximum(1, np.floor(share * even + 1e-9))
         if not self._two.any():
             return first, first
-        read, made, taps = (row[:, 0] for row in (whole.read, whole.made, whole.taps))
+        read, made, taps = (row[..., 0] for row in (whole.read, whole.made, whole.taps))
         most = self._room(taps) * taps
         most_read, most_made = most * made / self._at_least_once[:, 0], most * read
         ratio = _ratio(share, taps)
@@ -138,7 +138,7 @@ class Parts:
     def _cost_of_one(self, whole: Pieces) -> np.ndarray:
         """What parts of rank 1 take, in weights at each position of the layer: [n_sites]."""
         read, made, between = self._costs
-        cost: np.ndarray = whole.read[:, 0] * read + whole.made[:, 0] * made + between
+        cost: np.ndarray = whole.read[..., 0] * read + whole.made[..., 0] * made + between
         return cost
 
     @cached_property

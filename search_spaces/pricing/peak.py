@@ -20,7 +20,8 @@ from search_spaces.errors import SpaceError
 from search_spaces.graph.analysis import Analysis
 from search_spaces.graph.labels import Labelled
 from search_spaces.graph.liveness import Liveness
-from search_spaces.pricing.sheet import Sheet
+from search_spaces.pricing.metrics import whole_number
+from search_spaces.pricing.sheet import Cost, Sheet
 from search_spaces.pricing.terms import Terms
 
 
@@ -46,10 +47,10 @@ class PeakMemory:
     alive: np.ndarray
     """[n_moments, n_storages]: 1 for those alive, else 0."""
 
-    def __call__(self, sheet: Sheet) -> float:
+    def __call__(self, sheet: Sheet) -> Cost:
         """Bytes, a whole number."""
-        sizes = (self.constants + self.slopes @ sheet.widths) / self.whole
-        return float(np.rint((self.alive @ (self.bytes * sizes[self.dims].prod(axis=1))).max()))
+        sizes = (self.constants + sheet.widths @ self.slopes.T) / self.whole
+        return whole_number(((self.bytes * sizes[..., self.dims].prod(axis=-1)) @ self.alive.T).max(axis=-1))
 
 
 def peak_memory(analysis: Analysis, terms: Terms, example_inputs: Sequence[Tensor]) -> PeakMemory:

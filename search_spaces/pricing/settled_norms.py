@@ -53,12 +53,12 @@ class SettledNorms:
     def bytes(self, pieces: Pieces) -> np.ndarray:
         """What is saved at each site whose weights are in few bits: [n_sites]."""
         # The norm is behind the last of the parts.
-        made = np.take_along_axis(pieces.made, _last(pieces.made)[:, None], axis=1)[:, 0]
+        made = np.take_along_axis(pieces.made, _last(pieces.made)[..., None], axis=-1)[..., 0]
         saved: np.ndarray = self.saved * made
         return saved
 
 
 def _last(made: np.ndarray) -> np.ndarray:
     """The column of the last piece of each site that makes anything: [n_sites]."""
-    last: np.ndarray = made.shape[1] - 1 - np.argmax(made[:, ::-1] > 0, axis=1)
+    last: np.ndarray = made.shape[-1] - 1 - np.argmax(made[..., ::-1] > 0, axis=-1)
     return last

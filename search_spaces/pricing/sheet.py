@@ -1,13 +1,21 @@
-"""The price sheet: for each weight tensor what it reads, makes and takes, from which every cost is computed."""
+"""The price sheet: for each weight tensor what it reads, makes and takes, from which every cost is computed.
+
+A sheet is of one network, or of many that are priced at once: then every array of it that is not the same for all has
+one more axis, in front, and so has every cost. All arithmetic is of single numbers, or sums of whole ones, so that a
+cost is the same to the last digit either way.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
+
+Cost = float | np.ndarray
+"""Of one network, or of each of many: [n]."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +38,7 @@ class Pieces:
     @cached_property
     def macs(self) -> np.ndarray:
         """How many multiply-accumulates each site takes in all its pieces: [n_sites]."""
-        totals = self.totals if self.spread is None else (self.weights * self.spread).sum(axis=1)
+        totals = self.totals if self.spread is None else (self.weights * self.spread).sum(axis=-1)
         macs: np.ndarray = totals * self.positions
         return macs
 
@@ -44,7 +52,7 @@ class Pieces:
     def totals(self) -> np.ndarray:
         """How many weights each site has in all its pieces: [n_sites]."""
         weights = self.weights
-        totals: np.ndarray = weights[:, 0] if weights.shape[1] == 1 else weights.sum(axis=1)
+        totals: np.ndarray = weights[..., 0] if weights.shape[-1] == 1 else weights.sum(axis=-1)
         return totals
 
 
@@ -61,6 +69,16 @@ class Presence:
     """Kind of count -> which of its terms are left: [n_terms]."""
     groups: np.ndarray
     """Whether anything that is left depends on each group: [n_groups] bool."""
+
+    @classmethod
+    def of_each(cls, found: Sequence[Presence], which: Sequence[int]) -> Presence:
+        """That of many networks, each of which has the one of `found` whose place is in `which`, [n]."""
+        return cls(
+            np.stack([one.sites for one in found])[which],
+            np.stack([one.uses for one in found])[which],
+            {kind: np.stack([one.rest[kind] for one in found])[which] for kind in found[0].rest},
+            np.stack([one.groups for one in found])[which],
+        )
 
     @cached_property
     def has_site(self) -> np.ndarray:
@@ -86,7 +104,7 @@ class Account(Protocol):
     def presence(self, alive: Mapping[str, bool]) -> Presence:
         """What is present where only some calls are alive."""
 
-    def rest(self, kind: str, sizes: np.ndarray, presence: Presence | None) -> float:
+    def rest(self, kind: str, sizes: np.ndarray, presence: Presence | None) -> Cost:
         """What belongs to no site."""
 
 
@@ -136,15 +154,21 @@ class Sheet:
     @property
     def stored(self) -> np.ndarray:
         """How many weights of each site are counted where its layer is there: [n_sites]."""
-        return self.pieces.totals if self.numbers is None else self.numbers.sum(axis=1)
+        return self.pieces.totals if self.numbers is None else self.numbers.sum(axis=-1)
 
-    def summed(self, values: np.ndarray) -> float:
+    def summed(self, values: np.ndarray) -> Cost:
         """The sum of `values`, [n_sites], over the sites that are there."""
-        return float(values.sum() if self.presence is None else values @ self.presence.sites)
+        return values.sum(axis=-1) if self.presence is None else dot(values, self.presence.sites)
 
-    def rest(self, kind: str) -> float:
+    def rest(self, kind: str) -> Cost:
         """What belongs to no site: multiply-accumulates, parameters, bytes of tensors or of the header."""
         return self.terms.rest(kind, self.sizes, self.presence)
+
+
+def dot(values: np.ndarray, there: np.ndarray) -> Cost:
+    """The sum of `values`, [..., n], over what is `there`, [..., n]."""
+    total: Cost = values @ there if values.ndim == there.ndim == 1 else (values * there).sum(axis=-1)
+    return total
 
 
 _FIELDS = tuple(field.name for field in fields(Sheet))

@@ -14,7 +14,7 @@ from search_spaces.graph.groups import Group
 from search_spaces.graph.labels import fixed
 from search_spaces.graph.tensors import WeightTensor, find_tensors
 from search_spaces.pricing.overhead import header_bytes
-from search_spaces.pricing.sheet import Pieces, Presence, Sheet
+from search_spaces.pricing.sheet import Cost, Pieces, Presence, Sheet, dot
 
 
 @dataclass(frozen=True)
@@ -134,6 +134,8 @@ class Terms:
         self._use_site = np.array([site for site, *_ in uses], dtype=np.int64)
         once = len(uses) == len(self.tensors) and np.array_equal(self._use_site, np.arange(len(uses)))
         self._each_once = once
+        self._uses_of_site = (self._use_site[:, None] == np.arange(len(self.tensors))).astype(float)
+        """[n_uses, n_sites]: 1 where a use is of a site."""
         self._use_dims = self._stack([rest for *_, rest in uses])
         self._use_coefficient = np.array([coefficient for _, _, coefficient, _ in uses], dtype=float)
         self._use_calls = tuple(frozenset([call]) for _, call, _, _ in uses)
@@ -193,29 +195,29 @@ class Terms:
 
     def sizes(self, widths: np.ndarray) -> np.ndarray:
         """Of every distinct dimension, with `widths` channels in each group, [n_groups]: [n_dims]."""
-        sizes: np.ndarray = self._constants + self._slopes @ widths
+        sizes: np.ndarray = self._constants + widths @ self._slopes.T
         return sizes
 
     def pieces(self, sizes: np.ndarray, presence: Presence | None) -> Pieces:
         """The whole layers, with dimensions of these sizes, [n_dims]; a layer that is gone is used nowhere."""
         used = self._use_coefficient
         if not self._fixed_uses:
-            used = used * np.prod(sizes[self._use_dims], axis=1)
+            used = used * np.prod(sizes[..., self._use_dims], axis=-1)
         if presence is not None:
             used = used * presence.uses
         if not self._each_once:
-            used = np.bincount(self._use_site, weights=used, minlength=len(self.tensors))
-        return Pieces(_product(sizes[self._read]), _product(sizes[self._made]), self.taps, used)
+            used = used @ self._uses_of_site
+        return Pieces(_product(sizes[..., self._read]), _product(sizes[..., self._made]), self.taps, used)
 
-    def rest(self, kind: str, sizes: np.ndarray, presence: Presence | None) -> float:
+    def rest(self, kind: str, sizes: np.ndarray, presence: Presence | None) -> Cost:
         """The sum of the terms of a kind that belong to no site, with dimensions of these sizes: [n_dims]."""
         if presence is None and kind in self._totals:
             return self._totals[kind]
         terms = self._sums[kind]
         values = terms.coefficients
         if not self._constant_sums[kind]:
-            values = values * np.prod(sizes[terms.dims], axis=1)
-        return float(values.sum() if presence is None else values @ presence.rest[kind])
+            values = values * np.prod(sizes[..., terms.dims], axis=-1)
+        return values.sum(axis=-1) if presence is None else dot(values, presence.rest[kind])
 
     def rest_of(self, kind: str) -> tuple[np.ndarray, np.ndarray]:
         """The terms of a kind of the whole network, and which of them depend on no width: [n_terms] each."""
@@ -267,5 +269,5 @@ class Terms:
 
 
 def _product(sizes: np.ndarray) -> np.ndarray:
-    """The product along the last axis, which stays: [n, n_factors] as [n, 1]."""
-    return sizes if sizes.shape[1] == 1 else sizes.prod(axis=1, keepdims=True)
+    """The product along the last axis, which stays: [..., n_factors] as [..., 1]."""
+    return sizes if sizes.shape[-1] == 1 else sizes.prod(axis=-1, keepdims=True)

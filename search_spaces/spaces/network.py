@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -29,6 +29,7 @@ from search_spaces.pricing.sheet import Sheet
 from search_spaces.replay import cut_of, reformed
 from search_spaces.spaces.conditional import ConditionalSpace
 from search_spaces.spaces.layers import LayerSequence
+from search_spaces.spaces.priced_together import MANY, AtOnce
 from search_spaces.types import Kind, Knob, Point
 
 SomeOperator = TypeVar("SomeOperator", bound=Operator)
@@ -86,7 +87,9 @@ class NetworkSpace(ConditionalSpace):
         self._whole = self.basis.terms.sheet(self.basis.terms.whole)
         self._stages: list[tuple[bytes, Sheet]] = []
         self._last: tuple[bytes, list[Sheet]] = (b"", [])
+        self._many = AtOnce(self._whole, operators, self._places)
         self._layers: LayerSequence | None = None
+        self.__dict__.pop("_legal", None)  # of the knobs before
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Recording and analysing again is quick and exact; a graph's names need not survive pickling.
@@ -134,10 +137,31 @@ class NetworkSpace(ConditionalSpace):
 
     def cost_of_levels(self, levels: np.ndarray, metric: str) -> float:
         """The cost of the network at `levels`, [n_knobs]; inactive knobs make no difference."""
-        if (added := self._added.get(metric)) is not None:
-            return added.read(self.sheet(levels)) if isinstance(added, OfSheet) else added(levels)
-        sheet = self.sheet(levels)
+        if (added := self._added.get(metric)) is not None and not isinstance(added, OfSheet):
+            return added(levels)
+        return float(self._read(metric, self.sheet(levels)))
+
+    def costs_of_levels(self, levels: np.ndarray, metric: str) -> np.ndarray:
+        """The same costs of many networks, found at once: `levels` [n, n_knobs], result [n]."""
+        if len(levels) < MANY or not self.at_once([metric]):
+            return super().costs_of_levels(levels, metric)
+        return np.concatenate([np.asarray(self._read(metric, sheet)) for sheet in self._many.sheets(levels)])
+
+    def _read(self, metric: str, sheet: Sheet) -> float | np.ndarray:
+        """The cost that a sheet, of one network or many, comes to."""
+        if isinstance(added := self._added.get(metric), OfSheet):
+            return added.read(sheet)
         return self._file.bytes(sheet) if metric == "size_bytes" else METRICS[metric](sheet)
+
+    def at_once(self, metrics: Iterable[str]) -> bool:
+        """All costs are, but for those that were added and are known of one network at a time."""
+        added = (self._added[metric] for metric in metrics if metric in self._added)
+        return all(isinstance(cost, OfSheet) and cost.many for cost in added)
+
+    def points(self, levels: np.ndarray) -> list[Point]:
+        """The canonical Points of many networks whose levels, [n, n_knobs], are legal."""
+        names = [knob.name for knob in self.knobs]
+        return [Point(list(zip(names, row, strict=True))) for row in self._many.canonical(levels).tolist()]
 
     def sheet(self, levels: np.ndarray) -> Sheet:
         """The price sheet of the network at `levels`, [n_knobs]."""
@@ -190,7 +214,7 @@ class NetworkSpace(ConditionalSpace):
         for operator, places in zip(self.operators, self._places, strict=True):
             if operator.name == "sparsity":
                 sheet = operator.price(sheet, self.original_levels[places])
-        return file_of(self.basis.terms, self.original, storage).bytes(sheet)
+        return float(file_of(self.basis.terms, self.original, storage).bytes(sheet))
 
     def reference(self, limits: Mapping[str, float]) -> Point:
         """What others are compared with: the original."""
@@ -374,27 +398,3 @@ def _remake(
     for metric, cost in added.items():
         space.add_cost(metric, cost)
     return space
-
-
-def channel_space(model: nn.Module, example_inputs: Sequence[Any], **options: Any) -> NetworkSpace:
-    """The space of the widths of `model`'s coupled groups of channels; options as of `ChannelsOptions`."""
-    return NetworkSpace(model, example_inputs, {"channels": options})
-
-
-def depth_space(
-    model: nn.Module,
-    example_inputs: Sequence[Any],
-    *,
-    exclude: Sequence[str] = (),
-    skips: bool = False,
-    max_skips: int = 1,
-    **options: Any,
-) -> NetworkSpace:
-    """The space of the blocks and the widths of `model`; options as of `DepthOptions` and `ChannelsOptions`."""
-    depth = {"exclude": tuple(exclude), "skips": skips, "max_skips": max_skips}
-    return NetworkSpace(model, example_inputs, {"depth": depth, "channels": {"exclude": tuple(exclude), **options}})
-
-
-def weight_space(model: nn.Module, example_inputs: Sequence[Any], **options: Any) -> NetworkSpace:
-    """The space of how many single weights of each layer of `model` remain; options as of `SparsityOptions`."""
-    return NetworkSpace(model, example_inputs, {"sparsity": options})

@@ -7,14 +7,18 @@ is to be used up: every level is within the bounds, nothing is filled, and a pro
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from bisect import bisect_left, bisect_right
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
 
 from search_spaces.errors import InfeasibleBudgetError, SpaceError
+from search_spaces.spaces.rising import Rising
 from search_spaces.types import Knob, Point
+
+AHEAD = 16
+"""How many steps up are priced at once, at first."""
 
 
 class CostedSpace(ABC):
@@ -36,8 +40,8 @@ class CostedSpace(ABC):
         """The cost of the network whose knobs, in order, stand at `levels`: [n_knobs]."""
 
     def costs_of_levels(self, levels: np.ndarray, metric: str) -> np.ndarray:
-        """The costs of many networks: `levels` [n, n_knobs], result [n]."""
-        return np.array([self.cost_of_levels(row, metric) for row in levels])
+        """The costs of many networks: `levels` [n, n_knobs], result [n], equal to those of each alone."""
+        return np.array([self.cost_of_levels(row, metric) for row in levels], dtype=float)
 
     def cost(self, point: Point, metric: str) -> float:
         """The predicted cost of the network built from `point`, in the metric's unit."""
@@ -61,6 +65,10 @@ class CostedSpace(ABC):
                 raise SpaceError(f"knob {knob.name!r} has no level {level}: legal are {knob.levels}")
         chosen = self.canonical(np.array(levels, dtype=np.int64)).tolist()
         return Point([(knob.name, level) for knob, level in zip(self.knobs, chosen, strict=True)])
+
+    def points(self, levels: np.ndarray) -> list[Point]:
+        """The canonical Points of many networks whose levels, [n, n_knobs], are legal."""
+        return [self.point(row) for row in levels.tolist()]
 
     def active(self, levels: np.ndarray) -> np.ndarray:
         """Whether each knob makes a difference, the others standing at `levels` ([n_knobs]): [n_knobs] bool."""
@@ -122,6 +130,26 @@ class CostedSpace(ABC):
     def within(self, levels: np.ndarray, limits: Mapping[str, float]) -> bool:
         """Whether no limit is exceeded."""
         return all(self.cost_of_levels(levels, metric) <= limit for metric, limit in limits.items())
+
+    def are_within(self, levels: np.ndarray, limits: Mapping[str, float]) -> np.ndarray:
+        """Whether each of many networks exceeds no limit: `levels` [n, n_knobs], result [n] bool."""
+        kept = np.arange(len(levels))
+        for metric, limit in limits.items():
+            kept = kept[self.costs_of_levels(levels[kept], metric) <= limit]
+        return np.isin(np.arange(len(levels)), kept)
+
+    def at_once(self, metrics: Iterable[str]) -> bool:
+        """Whether it takes less time to find these costs of many networks together than one after the other."""
+        return False
+
+    def first_over(self, levels: np.ndarray, limits: Mapping[str, float]) -> int:
+        """The place of the first network that exceeds a limit, or n, where none costs less than the one before.
+
+        `levels`: [n, n_knobs].
+        """
+        if self.at_once(limits):
+            return int(np.argmin([*self.are_within(levels, limits), False]))
+        return bisect_left(levels, True, key=lambda row: not self.within(row, limits))
 
     def least_costs(self, limits: Mapping[str, float]) -> Mapping[str, float]:
         """Of each limited metric, what the smallest network costs: metric -> cost in its unit."""
@@ -192,16 +220,44 @@ class CostedSpace(ABC):
         whole[list(order)] = True
         if self.affordable(levels, whole, limits):
             return levels
-        for t in order:
+        left, ahead = list(order), AHEAD
+        while left:
+            some = left[:ahead]
+            fit = self._settle(levels, settled, some, limits)
+            if fit < len(some):
+                levels[some[fit]] = self._dearest(levels, settled, some[fit], limits)
+            left, ahead = left[fit + 1 :] if fit < len(some) else left[fit:], 2 * ahead if fit == len(some) else AHEAD
+        return levels
+
+    def _settle(
+        self, levels: np.ndarray, settled: np.ndarray, order: Sequence[int], limits: Mapping[str, float]
+    ) -> int:
+        """Settle the knobs of `order` in `settled` up to the first that cannot stand at its level: its place, or n."""
+        if self.at_once(limits):
+            rows = np.repeat(np.where(settled, levels, self.lowest)[None], len(order), axis=0)
+            for place, t in enumerate(order):
+                rows[place:, t] = levels[t]
+            fit = self.first_over(rows, limits)
+            settled[list(order[: fit + 1])] = True
+            return fit
+        for place, t in enumerate(order):
             settled[t] = True
             if not self.affordable(levels, settled, limits):
-                found = []
-                for level in self.knobs[t].levels:
-                    levels[t] = level
-                    if self.affordable(levels, settled, limits):
-                        found.append((self._load(np.where(settled, levels, self.lowest), limits), level))
-                levels[t] = max(found)[1]
-        return levels
+                return place
+        return len(order)
+
+    def _dearest(self, levels: np.ndarray, settled: np.ndarray, t: int, limits: Mapping[str, float]) -> int:
+        """The dearest level of knob `t` from which the limits can be kept with the `settled` knobs at `levels`."""
+        if self.at_once(limits):
+            rows = np.repeat(np.where(settled, levels, self.lowest)[None], len(self.knobs[t].levels), axis=0)
+            rows[:, t] = self.knobs[t].levels
+            return self.knobs[t].levels[self.first_over(rows, limits) - 1]
+        found, levels = [], levels.copy()
+        for level in self.knobs[t].levels:
+            levels[t] = level
+            if self.affordable(levels, settled, limits):
+                found.append((self._load(np.where(settled, levels, self.lowest), limits), level))
+        return max(found)[1]
 
     def _load(self, levels: np.ndarray, limits: Mapping[str, float]) -> float:
         """The largest cost as a part of its limit."""
@@ -215,20 +271,20 @@ class CostedSpace(ABC):
         if not limits:
             return self.point(levels)
         current = self.canonical(np.array(levels, dtype=np.int64))
-        open_knobs = set(np.flatnonzero(self._amounts(current)).tolist())
-        while open_knobs:
-            t = min(open_knobs, key=lambda i: (self.knobs[i].keep(int(current[i])) / max(float(wanted[i]), 1e-9), i))
-            legal = self.knobs[t].levels
-            position = bisect_right(legal, int(current[t]))
-            if position == len(legal):
-                open_knobs.remove(t)
-                continue
-            before = current[t]
-            current[t] = legal[position]
-            if not self.within(current, limits):
-                current[t] = before
-                open_knobs.remove(t)  # costs never fall, so it can never rise again
-        return self.point(current.tolist())
+        rising = Rising(self.knobs, current, wanted, np.flatnonzero(self._amounts(current)).tolist())
+        at_once = self.at_once(limits)
+        first = ahead = AHEAD if at_once else 1
+        while rising:
+            # Costs never fall: what cannot rise now cannot later, and of steps one after the other the first fit.
+            if at_once:
+                rising.keep(self.are_within(rising.alone(), limits))
+            steps = rising.ahead(ahead)
+            fit = self.first_over(steps, limits)
+            rising.go(fit)
+            if fit < len(steps):
+                rising.stop()
+            ahead = 2 * ahead if fit == len(steps) else first
+        return self.point(rising.levels.tolist())
 
     def project(self, wanted: np.ndarray, limits: Mapping[str, float]) -> Point:
         """The Point nearest in shape to keep fractions `wanted` ([n_knobs]) that uses the budget up.
@@ -248,15 +304,36 @@ class CostedSpace(ABC):
             return self.fill(start.tolist(), wanted, limits)
 
         def scaled(factor: float) -> np.ndarray:
-            levels, keep = start.copy(), np.clip(factor * wanted, 0.0, 1.0)
-            levels[amounts] = [_floor(self.knobs[t], keep[t]) for t in amounts]
+            levels = start.copy()
+            levels[amounts] = self._floors(np.clip(factor * wanted, 0.0, 1.0))[amounts]
             return levels
 
         low, high = 0.0, 1.0 / max(float(np.min(wanted[amounts])), 1e-3)
+        known: dict[bytes, bool] = {}  # most of the last steps come to levels that have been tried
         for _ in range(40):
             middle = (low + high) / 2
-            low, high = (middle, high) if self.within(scaled(middle), limits) else (low, middle)
+            levels = scaled(middle)
+            key = levels.tobytes()
+            if key not in known:
+                known[key] = self.within(levels, limits)
+            low, high = (middle, high) if known[key] else (low, middle)
         return self.fill(scaled(low).tolist(), wanted, limits)
+
+    def _floors(self, keeps: np.ndarray) -> np.ndarray:
+        """The largest legal level of each knob at or below a keep fraction, or the smallest there is: [n_knobs]."""
+        legal, sizes = self._legal
+        places = np.maximum((legal <= (keeps * sizes + 1e-9)[:, None]).sum(axis=1) - 1, 0)
+        floors: np.ndarray = legal[np.arange(len(legal)), places]
+        return floors
+
+    @cached_property
+    def _legal(self) -> tuple[np.ndarray, np.ndarray]:
+        """The legal levels of each knob, ascending, then as many more than any as make rows of one length: [n_knobs,
+        n_levels]; and its size: [n_knobs]."""
+        most = max(len(knob.levels) for knob in self.knobs)
+        endless = np.iinfo(np.int64).max
+        rows = [(*knob.levels, *[endless] * (most - len(knob.levels))) for knob in self.knobs]
+        return np.array(rows, dtype=np.int64), np.array([knob.size for knob in self.knobs])
 
     def _amounts(self, levels: np.ndarray) -> np.ndarray:
         """The knobs that a budget is spent on when the others stand at `levels` ([n_knobs]): [n_knobs] bool."""
@@ -265,11 +342,6 @@ class CostedSpace(ABC):
     def _decided(self, wanted: np.ndarray, limits: Mapping[str, float]) -> np.ndarray:
         """Levels, amounts at their lowest, from which `project` spends the budget: [n_knobs], within `limits`."""
         return self.lowest
-
-
-def _floor(knob: Knob, keep: float) -> int:
-    """The largest legal level at or below `keep`, or the smallest there is."""
-    return knob.levels[max(bisect_right(knob.levels, keep * knob.size + 1e-9) - 1, 0)]
 
 
 def shown(cost: float) -> str:

@@ -23,6 +23,7 @@ from automl.measures.pieces import Grid, PieceCost, PieceModel, Shape, layers_of
 from automl.study.known_pieces import known_grids
 from automl.study.latency_at_limit import TURNS, scaled_at_limit
 from search_spaces import NetworkSpace, OfSheet, Plan
+from tests.kits.made_up_times import made_up_model as model
 from tests.kits.timed_blocks import Blocks, X
 
 
@@ -34,29 +35,9 @@ def original(space: NetworkSpace) -> nn.Module:
     return space.build(Plan()).eval()
 
 
-def model(space: NetworkSpace) -> PieceModel:
-    """Times of every shape that grow with what is read and made, not measured."""
-    levels = [
-        space.original_levels,
-        space.lowest,
-        np.array([knob.levels[len(knob.levels) // 2] for knob in space.knobs]),
-    ]
-    shapes = {
-        shape
-        for one in levels
-        for layer in layers_of(shapes_of(space), space.sheet(one))
-        for shape, *_ in (*layer.pieces, layer.whole)
-    }
-    grids = {}
-    for shape in shapes:
-        ends = (0.01 * shape.kernel[0], 0.1 * shape.kernel[0] * shape.kernel[1])
-        grids[shape] = Grid((1.0, 32.0), (1.0, 32.0), ((0.001, ends[0]), (ends[0], ends[1])))
-    return PieceModel(9.0, grids, (1.0, 0.01, 0.5, 0.0), 2.0, 0.05, "a processor", LatencyOptions())
-
-
 def test_the_predicted_latency_never_falls_when_a_level_rises_and_goes_with_the_space():
     space, rng = joint(), np.random.default_rng(0)
-    space.add_cost(PREDICTED, OfSheet(PieceCost(shapes_of(space), model(space))))
+    space.add_cost(PREDICTED, OfSheet(PieceCost(shapes_of(space), model(space)), many=True))
     copied = pickle.loads(pickle.dumps(space))
     for _ in range(200):
         levels = np.array([int(rng.choice(knob.levels)) for knob in space.knobs])
