@@ -112,6 +112,11 @@ class Session:
             self._leader = best_of([record for record in self.finished if self._keeps(record.point)], self._goal)
 
     @property
+    def begun(self) -> bool:
+        """Whether any trial has been proposed, in an earlier process too."""
+        return bool(self.finished or self.running or self._interrupted)
+
+    @property
     def done(self) -> bool:
         """Whether nothing is running and nothing will be proposed, before it is to go on from a pause if ever."""
         if self.running or self._interrupted:

@@ -9,7 +9,7 @@ such. Every correction is on record, so that a study that is resumed meets the s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from automl.lanes.session import Session
 from automl.measures.backends.side_by_side import Effort
 from automl.measures.latency import LatencyComparison
 from automl.store import Store, StudyRecord, TrialRecord
-from automl.study.latency_at_limit import NEAR, NETWORKS
+from automl.study.latency_at_limit import CLOSE, NEAR, NETWORKS
 from automl.study.latency_cost import comparer
 from automl.study.setup import Setup
 from automl.types import BASE, Measurement, Phase, Say
@@ -56,10 +56,13 @@ class Corrections:
         """Give the lanes once for every part of their trials, and correct the model in between.
 
         `makers`: makes each lane's agent for the limits as they are then. A lane of few trials waits until nothing will
-        be corrected any more: its networks are to keep the same limit as the others' last.
+        be corrected any more: its networks are to keep the same limit as the others' last. Where all are such, what
+        they would propose is timed before any trial.
         """
         planned = self.planned
         long = [lane for lane in lanes if lane.trials > max(planned, default=0)]
+        if not long:
+            self._before_any(lanes, makers)
         for count in planned if long else []:
             if count in self._known() or any(len(lane.finished) > count for lane in long):
                 continue
@@ -67,9 +70,8 @@ class Corrections:
                 lane.pause = count if lane in long else 0
             yield lanes
             if any(len(lane.finished) == count for lane in long):  # or their time is over, or all has been tried
-                self._correct(long, count)
-                for lane, make in zip(lanes, makers, strict=True):
-                    lane.go_on(make())
+                self._by_trials(long, count)
+                _go_on(lanes, makers)
         for lane in lanes:
             lane.pause = lane.trials
         yield lanes
@@ -77,7 +79,10 @@ class Corrections:
     @property
     def told(self) -> str | None:
         """What was corrected, in words; None if nothing was."""
-        known = [f"{scale:.2f} after {count} trials" for count, scale in sorted(self._known().items())]
+        known = [
+            f"{scale:.2f} {f'after {count} trials' if count else 'before any trial'}"
+            for count, scale in sorted(self._known().items())
+        ]
         if not known:
             return None
         return f"predicted latencies: multiplied by {' and by '.join(known)}, as the best networks took when timed then"
@@ -105,50 +110,80 @@ class Corrections:
         told = (m for record in base for m in record.measurements)
         return {m.step: m.value for m in told if (m.phase, m.metric) == (Phase.CORRECTION, SCALE)}
 
-    def _correct(self, lanes: Sequence[Session], count: int) -> None:
-        """Time the best networks of `lanes` near the limit, scale the model, and record that."""
-        before, limit = self._scale, self._setup.limits[PREDICTED]
-        found = self._near_limit(lanes, limit)
-        if found:
-            taken = self._timed(found)
-            self._scale_to(before * self._factor(found, taken))
+    def _before_any(self, lanes: Sequence[Session], makers: Sequence[Callable[[], Agent]]) -> None:
+        """Correct the model by what agents of one trial each are going to propose, where there are no others."""
+        asked = self._setup.latency_table is not None and self._setup.latency_options.corrections > 0
+        begun = any(lane.begun for lane in lanes)
+        if not asked or begun or 0 in self._known():
+            return
+        for _ in range(self._setup.latency_options.corrections):  # what is corrected has them propose other networks
+            before = self._scale
+            proposed = dict.fromkeys(point for make in makers for point in make().ask(1, []))
+            near = [point for point in proposed if self._is_near(point)][:NETWORKS]
+            self._correct({str(i): point for i, point in enumerate(near)}, 0)
+            if abs(self._scale / before - 1) < CLOSE:
+                break
+        _go_on(lanes, makers)
+
+    def _by_trials(self, lanes: Sequence[Session], count: int) -> None:
+        """Correct the model by the best networks of `lanes` near the limit, and record what they took."""
+        found = {str(record.id): record for record in self._near_limit(lanes)}
+        taken = self._correct({name: record.point for name, record in found.items()}, count)
+        for name, record in found.items():
+            assert taken is not None
+            ratio = taken.times.ratio(name)
+            told = Measurement(TAKEN, ratio.high, "", ratio.n, None, taken.device, count, Phase.CORRECTION)
+            self._store.add_measurements(record.id, [told])
+
+    def _correct(self, points: Mapping[str, Point], count: int) -> LatencyComparison | None:
+        """Time networks, by their names, scale the model, and record that; how long they took, if there are any."""
+        before, taken = self._scale, None
+        if points:
+            taken = self._timed(points)
+            self._scale_to(before * self._factor(points, taken))
             try:
                 self._setup.space.require_feasible(self._setup.limits)
             except InfeasibleBudgetError as error:  # what was timed may be, and no agent can search without a network
                 self._scale_to(before)
                 self._say(f"the model of latency stays as it is, since by what was timed there would be {error}")
-            for record in found:
-                ratio = taken.times.ratio(str(record.id))
-                told = Measurement(TAKEN, ratio.high, "", ratio.n, None, taken.device, count, Phase.CORRECTION)
-                self._store.add_measurements(record.id, [told])
-        scale = Measurement(SCALE, self._scale, n=max(len(found), 1), step=count, phase=Phase.CORRECTION)
+        scale = Measurement(SCALE, self._scale, n=max(len(points), 1), step=count, phase=Phase.CORRECTION)
         (base,) = self._store.trials(self._study.id, agent=BASE, seed=0)
         self._store.add_measurements(base.id, [scale])
+        return taken
 
-    def _near_limit(self, lanes: Sequence[Session], limit: float) -> list[TrialRecord]:
+    def _is_near(self, point: Point) -> bool:
+        """Whether a network is predicted to be just within the limit."""
+        return -NEAR <= self._setup.space.cost(point, PREDICTED) / self._setup.limits[PREDICTED] - 1 <= 0
+
+    def _near_limit(self, lanes: Sequence[Session]) -> list[TrialRecord]:
         """The best different networks of the lanes that are predicted to be just within the limit, best first."""
         goal, found = self._setup.config.goal, dict[str, TrialRecord]()
         done = [one for lane in lanes for one in lane.finished if one.state is TrialState.DONE]
         for record in sorted(done, key=lambda one: one.to_trial().utility(goal), reverse=True):
-            if -NEAR <= self._setup.space.cost(record.point, PREDICTED) / limit - 1 <= 0:
+            if self._is_near(record.point):
                 found.setdefault(record.point.key, record)
         return list(found.values())[:NETWORKS]
 
-    def _timed(self, records: Sequence[TrialRecord]) -> LatencyComparison:
-        """The networks of the records timed beside the original, each by the record's number; untrained, as weights
-        take no time."""
-        self._say(f"timing the {len(records)} best networks so far, to correct the model of latency")
+    def _timed(self, points: Mapping[str, Point]) -> LatencyComparison:
+        """The networks of the points timed beside the original, untrained, as weights take no time."""
+        self._say(f"timing {len(points)} networks near the limit, to correct the model of latency")
         space = self._setup.given_space
-        networks = {str(one.id): space.build(space.plan(one.point)).eval() for one in records}
+        networks = {name: space.build(space.plan(point)).eval() for name, point in points.items()}
         original = space.build(Plan()).eval()
         return comparer(self._setup.problem, self._setup.config, EFFORT)({"original": original, **networks})
 
-    def _factor(self, records: Sequence[TrialRecord], taken: LatencyComparison) -> float:
+    def _factor(self, points: Mapping[str, Point], taken: LatencyComparison) -> float:
         """What predictions have to be multiplied by, so that the upper ends of intervals are met in the mean."""
         table = self._setup.latency_table
         assert table is not None
-        predicted = {str(r.id): self._setup.space.cost(r.point, PREDICTED) for r in records}
+        predicted = {name: self._setup.space.cost(point, PREDICTED) for name, point in points.items()}
         ends = [taken.times.ratio(name).high * table.original_ms / cost for name, cost in predicted.items()]
         factor = float(np.exp(np.mean(np.log(ends))))
         self._say(f"they take at most {factor:.1%} of what was predicted; the search goes on with that")
         return factor
+
+
+def _go_on(lanes: Sequence[Session], makers: Sequence[Callable[[], Agent]]) -> None:
+    """Let the lanes go on with agents that are made for the limits as they are now."""
+    for lane, make in zip(lanes, makers, strict=True):
+        lane.go_on(make())

@@ -181,6 +181,17 @@ def test_what_leaves_no_network_corrects_nothing(machine, store):
     assert all(trial.state is not TrialState.FAILED for trial in searched(study).values())
 
 
+def test_agents_of_one_trial_propose_for_the_limit_as_it_is(machine, store):
+    """Where there are no others, what they would propose is timed first, once."""
+    study = Study(store, config(agent="uniform", baselines=[]))
+    study.run()
+    assert list(scales(study)) == [0] and machine.timed == 2
+    assert 0.9 < taken(study, searched(study)["uniform", 0], machine.factor) / LIMIT < 1.05
+    assert "before any trial" in study.corrections.told
+    Study(store, config(agent="uniform", baselines=[])).run()
+    assert machine.timed == 2
+
+
 def test_none_is_asked_for(machine, store):
     study = Study(store, config(latency={"corrections": 0}, baselines=[], trials=8))
     study.run()
