@@ -19,7 +19,7 @@ from tests.kits.choice_agents import ChoiceConformance
 from tests.kits.toy_choices import ToyChoiceAccuracy, ToyChoiceSpace
 
 GOAL = Goal("accuracy", "maximize")
-REFUSED = ("amc", "amc_warm", "gates", "allocation", "exact", "thompson", "netadapt", "cmaes", "n2n")
+REFUSED = ("amc", "amc_warm", "gates", "allocation", "exact", "thompson", "netadapt", "cmaes", "n2n", "layer_by_layer")
 
 
 class TestLocalSearch(AgentConformance):

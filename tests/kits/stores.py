@@ -364,8 +364,10 @@ class StoreConformance:
             "training_accuracy",
             "final_accuracy",
             "certified_accuracy",
+            "scratch_accuracy",
             "test_accuracy",
             "latency:accuracy",
+            "correction_accuracy",
             "supernet_accuracy",
         ]
 
