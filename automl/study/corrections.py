@@ -15,6 +15,7 @@ import numpy as np
 
 from agents import Agent, TrialState
 from automl.config.latency import PREDICTED
+from automl.errors import BackendError, ExportError
 from automl.lanes.session import Session
 from automl.measures.backends.side_by_side import Effort
 from automl.measures.latency import LatencyComparison
@@ -129,17 +130,21 @@ class Corrections:
         """Correct the model by the best networks of `lanes` near the limit, and record what they took."""
         found = {str(record.id): record for record in self._near_limit(lanes)}
         taken = self._correct({name: record.point for name, record in found.items()}, count)
+        if taken is None:
+            return
         for name, record in found.items():
-            assert taken is not None
             ratio = taken.times.ratio(name)
             told = Measurement(TAKEN, ratio.high, "", ratio.n, None, taken.device, count, Phase.CORRECTION)
             self._store.add_measurements(record.id, [told])
 
     def _correct(self, points: Mapping[str, Point], count: int) -> LatencyComparison | None:
-        """Time networks, by their names, scale the model, and record that; how long they took, if there are any."""
+        """Time networks, by their names, scale the model, and record that; their times, if they could be taken."""
         before, taken = self._scale, None
-        if points:
-            taken = self._timed(points)
+        try:
+            taken = self._timed(points) if points else None
+        except (BackendError, ExportError) as error:  # one of them may be refused by the backend's library
+            self._say(f"the model of latency stays as it is: {error}")
+        if taken is not None:
             self._scale_to(before * self._factor(points, taken))
             try:
                 self._setup.space.require_feasible(self._setup.limits)

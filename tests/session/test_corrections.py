@@ -11,6 +11,7 @@ import pytest
 from agents import TrialState
 from automl.config.latency import PREDICTED, LatencyOptions
 from automl.config.study import StudyConfig
+from automl.errors import BackendError
 from automl.measures.backends.side_by_side import Comparison
 from automl.measures.counts import count_macs
 from automl.measures.latency import LatencyComparison
@@ -190,6 +191,17 @@ def test_agents_of_one_trial_propose_for_the_limit_as_it_is(machine, store):
     assert "before any trial" in study.corrections.told
     Study(store, config(agent="uniform", baselines=[])).run()
     assert machine.timed == 2
+
+
+def test_what_a_backend_cannot_load_corrects_nothing(machine, store, monkeypatch):
+    def refuse(networks):
+        raise BackendError("it cannot load model.onnx")
+
+    monkeypatch.setattr(corrections, "comparer", lambda *_: refuse)
+    said: list[str] = []
+    study = Study(store, config(8, baselines=[]), say=said.append)
+    study.run()
+    assert scales(study) == {4: 1.0} and "the model of latency stays as it is: it cannot load model.onnx" in said
 
 
 def test_none_is_asked_for(machine, store):
