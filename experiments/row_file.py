@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
 
 Row = dict[str, Any]
 
@@ -20,6 +23,35 @@ def add_row(path: Path, row: Row) -> None:
     """Write one more."""
     with path.open("a") as file:
         print(json.dumps(row), file=file)
+
+
+def run_grid(
+    about: str | None,
+    path: Path,
+    names: Sequence[str],
+    wanted: Callable[[Sequence[int]], Sequence[tuple[Any, ...]]],
+    making: Callable[[str | None], Callable[..., Row]],
+    shown: Callable[[Sequence[Row]], str],
+) -> None:
+    """Make the rows of an experiment that are not there yet, as its command line says, on one thread, and print them.
+
+    `names`: the keys by which a row is known. `wanted`: (seeds) -> their values in all rows. `making`: (folder of the
+    data) -> what makes a row of such values; called where one is missing. `shown`: the tables of all rows.
+    """
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("--data-root")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--table", action="store_true")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    known = {tuple(row[name] for name in names) for row in rows_of(path)}
+    left = [] if args.table else [key for key in wanted(args.seeds) if key not in known]
+    if left:
+        made = making(args.data_root)
+        for key in left:
+            add_row(path, made(*key))
+            print(rows_of(path)[-1], flush=True)
+    print(shown(rows_of(path)))
 
 
 def mean_of(values: Sequence[float]) -> str:

@@ -8,21 +8,18 @@ a search in `bounded_drop.jsonl`; what is there is not made again.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from statistics import mean
 
-import torch
-
 import agents
 from agents import Goal, Trial
-from automl.data import load
 from automl.evaluation import Evaluator
 from automl.types import TrialState
-from experiments.row_file import Row, add_row, mean_of, rows_of
+from experiments.row_file import Row, mean_of, run_grid
 from experiments.training.run import accuracy
-from experiments.training.three_budgets import Bench
+from experiments.training.three_budgets import Bench, fashion
 
 ROWS = Path(__file__).with_name("bounded_drop.jsonl")
 BOUNDS = (0.005, 0.02, 0.05)
@@ -63,22 +60,14 @@ def searched(bench: Bench, seed: int, bound: float, name: str) -> Row:
 
 def main() -> None:
     """Make what is not there yet, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data-root")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--table", action="store_true")
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    known = {(row["seed"], row["bound"], row["agent"]) for row in rows_of(ROWS)}
-    wanted = [(seed, bound, name) for seed in args.seeds for bound in BOUNDS for name in NAMES]
-    left = [] if args.table else [key for key in wanted if key not in known]
-    if left:
-        given = {"validation_size": 2000, "calibration_size": 100, "augment": False}
-        bench = Bench(load("fashion_mnist", root=args.data_root, **given))
-        for key in left:
-            add_row(ROWS, searched(bench, *key))
-            print(rows_of(ROWS)[-1], flush=True)
-    print(table(rows_of(ROWS)))
+    run_grid(
+        __doc__,
+        ROWS,
+        ("seed", "bound", "agent"),
+        lambda seeds: [(seed, bound, name) for seed in seeds for bound in BOUNDS for name in NAMES],
+        lambda data_root: partial(searched, fashion(data_root)),
+        table,
+    )
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -10,7 +10,6 @@ tuned for the steps of the learners too. A row a network in `three_budgets.jsonl
 
 from __future__ import annotations
 
-import argparse
 import copy
 import time
 from collections.abc import Iterator, Sequence
@@ -31,14 +30,14 @@ from agents.gates import GatesOptions
 from automl.config.training import TrainingOptions
 from automl.data import Splits, load
 from automl.evaluation import Evaluator
-from automl.study.learnt_widths import METHODS
+from automl.study.learnt_widths import gates_of
 from automl.tasks.batches import Batch
 from automl.tasks.problem import Problem
 from automl.training.loss import SupervisedLoss
 from automl.training.methods.base import Method
 from automl.training.methods.expected_cost import ExpectedCost
 from automl.training.trainer import train
-from experiments.row_file import Row, add_row, mean_of, rows_of
+from experiments.row_file import Row, mean_of, run_grid
 from experiments.training.run import accuracy
 from search_spaces import NetworkSpace, OfSheet, Point, channel_space
 from search_spaces.pricing.metrics import PEAK
@@ -50,7 +49,8 @@ BUDGETS = {
     "all": {PEAK: 0.55, "size_bytes": 0.25, "macs": 0.2},
 }
 """Of what the original costs; the names say what is scarce."""
-RULES = ("ranked", "hard_concrete", "uniform", "allocation", "uniform, longer")
+LEARNERS = ("ranked", "hard_concrete")
+RULES = (*LEARNERS, "uniform", "allocation", "uniform, longer")
 STEPS = 100
 """Of an epoch."""
 PLAIN = TrainingOptions(epochs=3, batch_size=64, learning_rate=0.02, precision="float32", device="cpu")
@@ -133,16 +133,15 @@ class Bench:
         """The Point of a rule, and of a learner how far each cost was over its limit before projection."""
         more: Row = {}
         learnt = None
-        if rule in METHODS:
+        if rule in LEARNERS:
             options, cost = GatesOptions(learner=rule), ExpectedCost(space, evaluator.limits)
-            rates = {name: getattr(options, name) for name in ("gate_rate", "dual_rate", "dropout")}
-            method = METHODS[rule](space, cost, **rates)
+            method = gates_of(space, cost, options, PLAIN.weight_decay)
             self.fit(copy.deepcopy(space.original), seed, options.steps // STEPS, methods=[method])
             widths = method.widths()
             learnt = {knob.name: widths[knob.name] / knob.size for knob in space.knobs}
             opened = np.array([max(widths[knob.name], knob.levels[0]) for knob in space.knobs])
             more["over"] = dict(zip(cost.metrics, cost.over(opened).tolist(), strict=True))
-        name = "gates" if rule in METHODS else rule.partition(",")[0]
+        name = "gates" if rule in LEARNERS else rule.partition(",")[0]
         agent = agents.create(
             name,
             space=space,
@@ -156,24 +155,21 @@ class Bench:
         return agent.ask(1, [])[0], more
 
 
+def fashion(data_root: str | None) -> Bench:
+    """What rows are made on."""
+    return Bench(load("fashion_mnist", root=data_root, validation_size=2000, calibration_size=100, augment=False))
+
+
 def main() -> None:
     """Make what is not there yet, and print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data-root")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--table", action="store_true")
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    known = {(row["seed"], row["budget"], row["rule"]) for row in rows_of(ROWS)}
-    wanted = [(seed, budget, rule) for seed in args.seeds for budget in BUDGETS for rule in RULES]
-    left = [] if args.table else [key for key in wanted if key not in known]
-    if left:
-        given = {"validation_size": 2000, "calibration_size": 100, "augment": False}
-        bench = Bench(load("fashion_mnist", root=args.data_root, **given))
-        for key in left:
-            add_row(ROWS, bench.row(*key))
-            print(rows_of(ROWS)[-1], flush=True)
-    print(tables(rows_of(ROWS)))
+    run_grid(
+        __doc__,
+        ROWS,
+        ("seed", "budget", "rule"),
+        lambda seeds: [(seed, budget, rule) for seed in seeds for budget in BUDGETS for rule in RULES],
+        lambda data_root: fashion(data_root).row,
+        tables,
+    )
 
 
 def tables(rows: Sequence[Row]) -> str:
@@ -187,7 +183,7 @@ def tables(rows: Sequence[Row]) -> str:
         lines.append(f"| {rule} | " + " | ".join(cells) + f" | {mean(row['s'] for row in own):.0f} |")
     used = [row[key] for row in rows for key in row if key.startswith("used_")]
     lines += ["", f"the most of a limit that a network takes: {max(used):.2%}", ""]
-    for rule in METHODS:
+    for rule in LEARNERS:
         tightest = [max(row["over"].values()) for row in rows if row["rule"] == rule]
         apart = mean(map(abs, tightest))
         lines.append(f"{rule}: {apart:.2%} of the original from the tightest limit, {max(tightest):+.2%} at most")
