@@ -86,9 +86,11 @@ def draw(
     levels = [[point[knob.name] for knob in space.knobs] for point in parents]
     chosen = (levels[int(rng.integers(len(levels)))] for _ in range(n - len(restarts)))
     if has_choices(space):
-        yield from (space.point(_repaired(space, mutate(space, parent, rng), limits)) for parent in chosen)
+        moved = (mutate(space, parent, movable(space, parent), rng) for parent in chosen)
+        yield from (space.point(_repaired(space, mutant, limits)) for mutant in moved)
     elif n > len(restarts):
-        mutants = [mutate(space, parent, rng) for parent in chosen]  # all are drawn first, and then priced at once
+        free = several_levels(space)
+        mutants = [mutate(space, parent, free, rng) for parent in chosen]  # all are drawn, and then priced at once
         rows = np.array([mutant.levels for mutant in mutants])
         orders = np.array([[*m.order[m.changed :], *m.order[: m.changed]] for m in mutants])
         yield from space.points(cut_all(space, rows, orders, limits) if limits else rows)
@@ -106,10 +108,9 @@ class Mutant:
     """How many of the first of them were."""
 
 
-def mutate(space: Space, levels: Sequence[int], rng: np.random.Generator) -> Mutant:
-    """`levels` ([n_knobs]) with a few of the knobs changed that may be, whatever that costs."""
+def mutate(space: Space, levels: Sequence[int], free: Sequence[int], rng: np.random.Generator) -> Mutant:
+    """`levels` ([n_knobs]) with a few of the `free` knobs changed, whatever that costs."""
     out = list(levels)
-    free = movable(space, out) if has_choices(space) else several_levels(space)
     if not free:
         return Mutant(out, [], 0)
     order = rng.permutation(free).tolist()

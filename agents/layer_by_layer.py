@@ -104,8 +104,7 @@ class LayerByLayer(NumberedAgent):
         self._tried.add(trial.point)
         if not self.valued(trial):
             return
-        inside = within(self.space, [trial.point[knob.name] for knob in self.space.knobs], self.limits)
-        if inside and (self.best is None or trial.utility(self.goal) > self.best.utility(self.goal)):
+        if self._inside(trial.point) and (self.best is None or trial.utility(self.goal) > self.best.utility(self.goal)):
             self.best = trial
         if trial.number == 0:
             return
@@ -134,5 +133,8 @@ class LayerByLayer(NumberedAgent):
     def _legal(self, wanted: np.ndarray) -> Point:
         """The nearest Point, if it is within the limits; else projected onto them."""
         point = self.space.decode(wanted)
-        inside = within(self.space, [point[knob.name] for knob in self.space.knobs], self.limits)
-        return point if inside else self.space.project(wanted, self.limits)
+        return point if self._inside(point) else self.space.project(wanted, self.limits)
+
+    def _inside(self, point: Point) -> bool:
+        """Whether a Point keeps the limits."""
+        return within(self.space, [point[knob.name] for knob in self.space.knobs], self.limits)

@@ -79,7 +79,7 @@ class Session:
         self.trials = trials_of_use(agent, trials)
         """How many trials the lane has when it is done."""
         self.pause = self.trials
-        """After so many trials it proposes none, until this is raised."""
+        """After so many trials, `trials` at most, it proposes none, until this is raised."""
         self._store = store
         self._study = study
         self._agent = agent
@@ -121,7 +121,7 @@ class Session:
         """Whether nothing is running and nothing will be proposed, before it is to go on from a pause if ever."""
         if self.running or self._interrupted:
             return False
-        return self._exhausted or len(self.finished) >= min(self.pause, self.trials) or self._seconds_left <= 0
+        return self._exhausted or len(self.finished) >= self.pause or self._seconds_left <= 0
 
     def propose(self) -> TrialRecord | None:
         """The next trial to run, already recorded as running; None if there is none now.
@@ -164,7 +164,7 @@ class Session:
         if self._interrupted:
             return self._store.reopen_trial(self._interrupted.popleft().id)
         number = len(self.finished) + len(self.running)
-        if self._exhausted or number >= min(self.pause, self.trials) or self._seconds_left <= 0:
+        if self._exhausted or number >= self.pause or self._seconds_left <= 0:
             return None
         points = self._agent.ask(1, [record.to_trial() for record in self.running.values()])
         if not points:

@@ -34,6 +34,8 @@ def cautions(study: Study, winner: TrialRecord, original: TrialRecord) -> tuple[
 def _without_a_row(study: Study) -> list[str]:
     """Which agents have no network to show, since all that were finished take too long."""
     refused, lines = study.refused(), []
+    if not refused:
+        return []
     for agent in dict.fromkeys(agent for agent, _ in study.lanes):
         trials = study.store.trials(study.record.id, agent=agent)
         finished = [t for t in trials if study.config.objective in t.values_of(Phase.FINAL)]

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-import numpy as np
-
 from agents import Agent, TrialState
 from automl.config.latency import PREDICTED
 from automl.errors import BackendError, ExportError
@@ -20,7 +18,7 @@ from automl.lanes.session import Session
 from automl.measures.backends.side_by_side import Effort
 from automl.measures.latency import LatencyComparison
 from automl.store import Store, StudyRecord, TrialRecord
-from automl.study.latency_at_limit import CLOSE, NEAR, NETWORKS
+from automl.study.latency_at_limit import CLOSE, NEAR, NETWORKS, taken_of_predicted
 from automl.study.latency_cost import comparer
 from automl.study.setup import Setup
 from automl.types import BASE, Measurement, Phase, Say
@@ -181,9 +179,8 @@ class Corrections:
         """What predictions have to be multiplied by, so that the upper ends of intervals are met in the mean."""
         table = self._setup.latency_table
         assert table is not None
-        predicted = {name: self._setup.space.cost(point, PREDICTED) for name, point in points.items()}
-        ends = [taken.times.ratio(name).high * table.original_ms / cost for name, cost in predicted.items()]
-        factor = float(np.exp(np.mean(np.log(ends))))
+        costs = {name: self._setup.space.cost(point, PREDICTED) for name, point in points.items()}
+        factor = taken_of_predicted(taken.times, {name: cost / table.original_ms for name, cost in costs.items()})
         self._say(f"they take at most {factor:.1%} of what was predicted; the search goes on with that")
         return factor
 

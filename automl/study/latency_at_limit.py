@@ -19,6 +19,7 @@ from torch import nn
 
 from agents.allocation import Allocator
 from automl.config.latency import PREDICTED
+from automl.measures.backends.side_by_side import Comparison
 from automl.measures.latency import LatencyComparison
 from automl.measures.pieces import PieceCost, PieceModel, shapes_of
 from automl.types import Say
@@ -54,8 +55,8 @@ def scaled_at_limit(
             return model
         networks = {name: space.build(space.plan(point)).eval() for name, point in points.items()}
         times = compare({"original": original, **networks}).times
-        ends = [times.ratio(name).high * model.original_ms / priced.cost(points[name], PREDICTED) for name in points]
-        factor = float(np.exp(np.mean(np.log(ends))))
+        predicted = {name: priced.cost(point, PREDICTED) / model.original_ms for name, point in points.items()}
+        factor = taken_of_predicted(times, predicted)
         networks_take = (
             f"{len(points)} networks at the limit take" if len(points) > 1 else "a network at the limit takes"
         )
@@ -64,6 +65,15 @@ def scaled_at_limit(
         if abs(factor - 1) < CLOSE:
             break
     return model
+
+
+def taken_of_predicted(times: Comparison, predicted: Mapping[str, float]) -> float:
+    """The geometric mean of what networks take, by the upper ends of their intervals, in parts of what was predicted.
+
+    `predicted`: network -> its part of the time of the first that was timed.
+    """
+    ends = [times.ratio(name).high / part for name, part in predicted.items()]
+    return float(np.exp(np.mean(np.log(ends))))
 
 
 def _at_limit(

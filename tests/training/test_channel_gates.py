@@ -47,6 +47,18 @@ def course_of(network):
     return Course(network, torch.optim.SGD(network.parameters(), 0.1), 10)
 
 
+def step(method, course, inputs, targets):
+    """The gradients of one step of a method on a batch."""
+
+    def closure():
+        course.network.zero_grad()
+        loss = F.cross_entropy(course.network(inputs), targets)
+        loss.backward()
+        return loss.detach()
+
+    method.gradients(course, closure)
+
+
 def trained(space, method, epochs=2, until=None, checkpoint=None):
     network = copy.deepcopy(space.original)
     options = TrainingOptions(epochs=epochs, learning_rate=0.01, precision="float32", channels_last=False)
@@ -78,14 +90,7 @@ def test_gradients_are_those_of_autograd_with_gates_on_the_channels(monkeypatch)
     method.begin(course)
     before = copy.deepcopy(network)
     inputs, targets = torch.randn(6, 1, 5, 5), torch.randint(3, (6,))
-
-    def closure():
-        network.zero_grad()
-        loss = F.cross_entropy(network(inputs), targets)
-        loss.backward()
-        return loss.detach()
-
-    method.gradients(course, closure)
+    step(method, course, inputs, targets)
     gates = method._gates.detach().clone().requires_grad_()
     channels = before.norm(before.conv(inputs)).relu() * sampled(gates, draws).view(1, 4, 1, 1)
     slope = (space.cost_of_levels(np.array([4]), "params") - space.cost_of_levels(np.array([3]), "params")) / (
@@ -111,14 +116,7 @@ def test_bernoulli_gates_have_the_slope_of_the_loss_and_pay_for_their_weights(mo
     inputs, targets = torch.randn(6, 1, 5, 5), torch.randint(3, (6,))
     xi = torch.tensor([1.0, 0.0, 1.0, 1.0])
     monkeypatch.setattr(torch, "bernoulli", lambda probability: xi)
-
-    def closure():
-        network.zero_grad()
-        loss = F.cross_entropy(network(inputs), targets)
-        loss.backward()
-        return loss.detach()
-
-    method.gradients(course, closure)
+    step(method, course, inputs, targets)
     z = xi.clone().requires_grad_()
     channels = before.norm(before.conv(inputs)).relu() * z.view(1, 4, 1, 1)
     F.cross_entropy(before.linear(channels.flatten(1)), targets).backward()

@@ -13,7 +13,7 @@ from search_spaces import OfSheet, Point, channel_space
 from search_spaces.pricing.metrics import PEAK
 from search_spaces.pricing.peak import peak_memory
 from tests.kits.digits import problem
-from tests.training.test_channel_gates import DUAL, Chain, course_of, limits, trained
+from tests.training.test_channel_gates import DUAL, Chain, course_of, limits, step, trained
 
 SHARE = {"macs": 0.4, "size_bytes": 0.35, PEAK: 0.7}
 
@@ -41,14 +41,7 @@ def test_gradients_are_those_of_autograd_with_gates_on_the_ranked_channels():
         method._logits.fill_(0.3)
     before = copy.deepcopy(network)
     inputs, targets = torch.randn(6, 1, 5, 5), torch.randint(3, (6,))
-
-    def closure():
-        network.zero_grad()
-        loss = F.cross_entropy(network(inputs), targets)
-        loss.backward()
-        return loss.detach()
-
-    method.gradients(course, closure)
+    step(method, course, inputs, targets)
     read = before.linear.weight.view(3, 4, 9).square().sum((0, 2))
     norms = before.conv.weight.square().sum((1, 2, 3)) + read
     ranks = norms.argsort(descending=True).argsort()
@@ -70,7 +63,8 @@ def test_the_network_at_the_end_is_the_one_that_is_cut(resnet):
     method.begin(course_of(network))
     with torch.no_grad():
         method._logits.copy_(torch.linspace(-1, 1, len(method._logits)))
-    scores = method._saliency.by_group(method._saliency.squares(network))
+    coupled = method._channels.coupled
+    scores = coupled.by_group(coupled.squares(network))
     method.end(network)
     plan = resnet.plan(Point(method.widths()), scores)
     x = torch.randn(3, *problem("resnet8").example_inputs[0].shape[1:], dtype=torch.float64)

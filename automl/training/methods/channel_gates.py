@@ -10,15 +10,12 @@ from torch import Tensor, nn
 
 from automl.training.methods import hard_concrete
 from automl.training.methods.base import Closure, Course, Method
-from automl.training.methods.coupled import CoupledChannels
 from automl.training.methods.expected_cost import ExpectedCost
-from automl.training.methods.gated_channels import GatedChannels
+from automl.training.methods.gated_channels import GatedChannels, cooled_step
 from search_spaces import NetworkSpace
 
 PRICED_EVERY = 10
 """Steps between two looks at what channels cost at the expected widths; in between that is taken to be linear."""
-COOLING = 0.5
-"""The part of the training after which gates move ever less, so that the last of them settle on one side."""
 
 
 class Gate(Protocol):
@@ -75,7 +72,7 @@ class ChannelGates(Method):
         gates heed; the weights themselves decay as without gates."""
         self._gate, self._decay = gate, decay
         self._cost, self._gate_rate, self._dual_rate, self._dropout = cost, gate_rate, dual_rate, dropout
-        self._channels, self._coupled = GatedChannels(space), CoupledChannels(space)
+        self._channels = GatedChannels(space)
         self._gates = torch.empty(0)
         self.multipliers = np.zeros(len(cost.metrics))
         """Lambda of each limit."""
@@ -97,17 +94,14 @@ class ChannelGates(Method):
         price = self._ascend(course)
         each = price[self._channels.group_of]
         if self._decay:
-            each = each + self._decay / 2 * self._coupled.squares(course.network).detach()
+            each = each + self._decay / 2 * self._channels.coupled.squares(course.network).detach()
         cost = (each * self._gate.open_probability(self._gates)).sum()
         torch.autograd.backward([z, cost], [by_gate, torch.ones_like(cost)])
         return loss
 
     def after_step(self, course: Course) -> None:
         """Move the gates."""
-        cooled = min(1.0, (1.0 - course.progress) / (1.0 - COOLING))
-        for group in self._adam.param_groups:
-            group["lr"] = self._gate_rate * cooled
-        self._adam.step()
+        cooled_step(self._adam, self._gate_rate, course.progress)
         with torch.no_grad():
             self._gate.hold(self._gates)
 

@@ -13,6 +13,9 @@ from automl.training.methods.coupled import CoupledChannels, owner_of
 from automl.training.methods.multiplied import multiplied
 from search_spaces import NetworkSpace
 
+COOLING = 0.5
+"""The part of the training after which gates move ever less, so that the last of them settle on one side."""
+
 
 class GatedChannels:
     """The weights that a gate on each channel of a network multiplies.
@@ -23,11 +26,11 @@ class GatedChannels:
     """
 
     def __init__(self, space: NetworkSpace) -> None:
-        channels = CoupledChannels(space)
+        self.coupled = CoupledChannels(space)
         self.groups = space.groups
-        self.group_of = channels.group_of()
+        self.group_of = self.coupled.group_of()
         """The number of each channel's group: [n_channels]."""
-        self._owners = _owners(space.original, channels)
+        self._owners = _owners(space.original, self.coupled)
 
     def to(self, device: torch.device) -> None:
         """Go to the device of the network."""
@@ -75,6 +78,13 @@ class GatedChannels:
             ndim = network.get_parameter(name).ndim
             found[name] = [padded[own].view([-1 if d == dim else 1 for d in range(ndim)]) for dim, own in owners]
         return found
+
+
+def cooled_step(adam: torch.optim.Adam, rate: float, progress: float) -> None:
+    """Move gates at their rate, which falls along a line from `COOLING` on: `progress` in [0, 1)."""
+    for group in adam.param_groups:
+        group["lr"] = rate * min(1.0, (1.0 - progress) / (1.0 - COOLING))
+    adam.step()
 
 
 def _owners(network: nn.Module, channels: CoupledChannels) -> dict[str, list[tuple[int, Tensor]]]:

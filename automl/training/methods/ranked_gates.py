@@ -10,17 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from automl.training.methods.base import Closure, Course, Method
-from automl.training.methods.coupled import CoupledChannels
 from automl.training.methods.expected_cost import ExpectedCost
-from automl.training.methods.gated_channels import GatedChannels
+from automl.training.methods.gated_channels import COOLING, GatedChannels, cooled_step
 from search_spaces import NetworkSpace
 
 LOOKED_EVERY = 10
 """Steps between two looks at which channels are the most salient, and at what another channel of a group costs."""
-COOLING = 0.5
-"""The part of the training after which widths move ever less. By then the ramp is one channel long."""
 RAMP = 0.25
-"""How many channels of a group have gates that are neither open nor shut at first, as a part of all."""
+"""How many channels of a group have gates that are neither open nor shut at first, as a part of all; by `COOLING` it is
+one."""
 MOST = 8.0
 """Where the logits of the fractions are held: a group of fewer than 1,500 channels is whole there."""
 
@@ -51,7 +49,7 @@ class RankedGates(Method):
         """`gate_rate`: of Adam, which moves the fractions by their logits. `dual_rate`: of the ascent of each
         multiplier, per step. `dropout`: which part of every group is pruned at first."""
         self._cost, self._gate_rate, self._dual_rate, self._dropout = cost, gate_rate, dual_rate, dropout
-        self._channels, self._saliency = GatedChannels(space), CoupledChannels(space)
+        self._channels = GatedChannels(space)
         narrowest = {knob.name: knob.levels[0] for knob in space.knobs}
         self._sizes = torch.tensor([group.size for group in space.groups], dtype=torch.float32)
         self._least = torch.tensor([narrowest[group.name] for group in space.groups], dtype=torch.float32)
@@ -86,10 +84,7 @@ class RankedGates(Method):
 
     def after_step(self, course: Course) -> None:
         """Move the fractions."""
-        cooled = min(1.0, (1.0 - course.progress) / (1.0 - COOLING))
-        for group in self._adam.param_groups:
-            group["lr"] = self._gate_rate * cooled
-        self._adam.step()
+        cooled_step(self._adam, self._gate_rate, course.progress)
         self._hold()
 
     def state(self) -> dict[str, Any]:
@@ -122,7 +117,7 @@ class RankedGates(Method):
     def _look(self, course: Course) -> None:
         """Rank the channels of each group by their norms, and find what another channel costs: [n_limits, n_groups]."""
         with torch.no_grad():
-            squares = self._saliency.squares(course.network)
+            squares = self._channels.coupled.squares(course.network)
             self._ranks = torch.cat([_rank(part) for part in squares.split([int(s) for s in self._sizes])])
             self._ranks = self._ranks.to(self._logits)
         _, self._slopes = self._cost.around(self._wanted().detach().double().cpu().numpy())
